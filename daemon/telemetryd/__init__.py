@@ -1,0 +1,6 @@
+"""telemetryd: AWS Lambda telemetry extension and TCP NDJSON listener.
+
+Nothing is imported here: the extension registers with Lambda before anything heavy is loaded.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,68 @@
+"""Every error telemetryd raises, in one tree.
+
+TelemetrydError
+├── ConfigError              the configuration is wrong; exit 78 (EX_CONFIG)
+├── ListenError              the telemetry port can't be bound; exit 69 (EX_UNAVAILABLE)
+└── SinkError
+    ├── SinkUnavailable      `open` failed; tried again later
+    ├── TransientSinkError   this attempt failed, another may succeed
+    └── PermanentSinkError   no attempt with these lines will succeed
+
+`code` is a bounded snake_case constant: it becomes a metric label and a drop reason. Anything that
+is not a TelemetrydError is a bug.
+"""
+
+from typing import Final
+
+EXIT_OK: Final = 0
+EXIT_USAGE: Final = 64
+EXIT_UNAVAILABLE: Final = 69
+EXIT_BUG: Final = 70
+EXIT_CONFIG: Final = 78
+
+
+class TelemetrydError(Exception):
+    """Base of all errors of the daemon; `exit_status` is what the process ends with."""
+
+    exit_status: int = EXIT_BUG
+
+
+class ConfigError(TelemetrydError):
+    """The configuration can't be used. `problems` holds one line for each fault found."""
+
+    exit_status = EXIT_CONFIG
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ListenError(TelemetrydError):
+    """The telemetry listener could not be opened."""
+
+    exit_status = EXIT_UNAVAILABLE
+
+
+class SinkError(TelemetrydError):
+    """A sink failed. `code` is a bounded snake_case constant such as `disk_full`."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+
+class SinkUnavailable(SinkError):  # noqa: N818 - the field's usual name
+    """`open` failed; the delivery worker tries again while lines wait."""
+
+
+class TransientSinkError(SinkError):
+    """The attempt failed as a whole and may be repeated, not before `retry_after` seconds."""
+
+    def __init__(self, code: str, detail: str = "", *, retry_after: float = 0.0) -> None:
+        super().__init__(code, detail)
+        self.retry_after = retry_after
+
+
+class PermanentSinkError(SinkError):
+    """The destination refused these lines for good; they go to the dead letter or are dropped."""

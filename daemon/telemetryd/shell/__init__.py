@@ -1,0 +1,1 @@
+"""asyncio around the core: sockets in, queues between, delivery out."""

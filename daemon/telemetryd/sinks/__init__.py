@@ -1,0 +1,1 @@
+"""Where lines go. `base` is the contract, `registry` finds a sink by its type."""

@@ -1,0 +1,130 @@
+"""The Sink contract: what a destination must do, and nothing about queues, retries or metrics.
+
+A sink is dumb on purpose. Around it the delivery worker keeps the queue, forms batches, retries
+with back-off under a deadline, counts, and settles every line exactly once:
+
+    open -> (pack -> write, write again what failed, ...)* -> flush -> close
+
+Rules, proven for every sink by `tests/contract`:
+
+* A constructor does no I/O. `open` precedes writes and may be called again after it failed.
+* `write` is one attempt: no sleeping, looping or retrying inside; it returns once the destination
+  has accepted, names the items it refused by index, or raises a SinkError for the whole batch.
+* A cancelled `write` has an unknown outcome: its batch is written again or dropped, never counted
+  as delivered. Delivery is at-least-once; `Batch.batch_id` is the same in every attempt.
+* `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from telemetryd_proto.framing import Block
+
+Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
+
+MIB: Final = 1024 * 1024
+
+
+class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
+
+    type: str
+    overflow: Overflow | None = None
+    """What happens when the queue is full; None: `block` in `listen`, `drop_oldest` in Lambda."""
+    queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
+    """Bytes of lines that may wait or be in flight, bookkeeping included."""
+    batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
+    """Bytes of lines handed to one `write`; one larger block is a batch of its own."""
+    linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    """How long a batch that is not full waits for more lines."""
+    write_timeout_ms: Annotated[int, Meta(ge=10, le=600_000)] = 10_000
+    """How long one attempt may take."""
+    retry_max_elapsed_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
+    """How long a batch is retried before it goes to the dead letter or is dropped."""
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """The unit a sink accepts or refuses: bytes for the destination, and the lines they carry."""
+
+    payload: bytes
+    lines: int
+    size: int
+    """Bytes of the input lines this item stands for (newlines included), not of `payload`."""
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """What one `write` attempt carries. After a partial failure the next carries the rest."""
+
+    batch_id: str
+    items: tuple[Item, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """One refused item of a batch, by its index in `Batch.items`."""
+
+    index: int
+    code: str
+    retryable: bool
+
+
+class WriteResult(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of an attempt that was answered; items without a failure are delivered."""
+
+    failures: tuple[Failure, ...] = ()
+
+
+DELIVERED: Final = WriteResult()
+
+
+class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sink may know of the process it runs in."""
+
+    name: str
+    """The `<name>` of its `[sinks.<name>]` section."""
+    function: str
+    """Function name, `local` outside Lambda."""
+    version: str
+    """Function version, `$LATEST` where unknown."""
+    instance: str
+    """Random 128-bit id of this process, 32 hex digits."""
+    salvage: Callable[[bytes, str], bool]
+    """`salvage(data, reason)` keeps bytes found damaged at the destination in the dead letter;
+    False when there is no dead letter (the sink must then keep them itself)."""
+    log: Callable[..., None]
+    """`log(level, event, **facts)` writes one structured line, rate-limited."""
+
+
+class Sink(abc.ABC):
+    """Base class of every destination. Override `write`; the rest has working defaults."""
+
+    Config: ClassVar[type[SinkConfig]] = SinkConfig
+
+    def __init__(self, config: SinkConfig, context: SinkContext) -> None:
+        self.context = context
+
+    async def open(self) -> None:  # noqa: B027 - optional
+        """Make the destination ready. Raises SinkError; the worker tries again later."""
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        """Turn a batch of blocks into items, in order; by default each block is one item."""
+        return [Item(block.data, block.lines, len(block.data)) for block in blocks]
+
+    @abc.abstractmethod
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Deliver `batch` once.
+
+        `attempt` counts from 1; `deadline` is loop time in seconds after which the answer is no
+        longer awaited. Raises TransientSinkError or PermanentSinkError for the whole batch.
+        """
+
+    async def flush(self, *, deadline: float) -> None:  # noqa: B027 - optional
+        """Make everything accepted so far durable."""
+
+    async def close(self) -> None:  # noqa: B027 - optional
+        """Release what `open` took. Safe to call twice, and without `open`."""

@@ -1,0 +1,13 @@
+"""`type = "null"`: accepts every line and keeps none; what runs when no sink is configured."""
+
+from __future__ import annotations
+
+from telemetryd.sinks.base import DELIVERED, Batch, Sink, WriteResult
+
+
+class NullSink(Sink):
+    """Delivers to nowhere, at once."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Accept everything."""
+        return DELIVERED
