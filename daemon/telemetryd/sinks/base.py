@@ -35,6 +35,9 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
 
     type: str
+    types: tuple[str, ...] = ()
+    """Event types the sink gets, such as `function`, `platform.report`, or `platform` for all of
+    them; empty: every line, undecoded."""
     overflow: Overflow | None = None
     """What happens when the queue is full; None: `block` in `listen`, `drop_oldest` in Lambda."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
@@ -56,6 +59,12 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     lines: int
     size: int
     """Bytes of the input lines this item stands for (newlines included), not of `payload`."""
+    source: int = 0
+    """Number of the connection the first line came from."""
+    offset: int = 0
+    """Position of the first line in the stream of its connection."""
+    received_at: float = 0.0
+    """Monotonic seconds at which the first line was read."""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -113,7 +122,13 @@ class Sink(abc.ABC):
 
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
         """Turn a batch of blocks into items, in order; by default each block is one item."""
-        return [Item(block.data, block.lines, len(block.data)) for block in blocks]
+        return [
+            Item(b.data, b.lines, len(b.data), b.source, b.offset, b.received_at) for b in blocks
+        ]
+
+    def unpack(self, item: Item) -> bytes:
+        """The lines an item carries, as they were received: what the dead letter keeps."""
+        return item.payload
 
     @abc.abstractmethod
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:

@@ -1,0 +1,163 @@
+"""The composition root: the only place that knows every class of the data path.
+
+`Daemon` is what runs between the socket and the sinks, in every mode; `listen` wraps it for use
+outside Lambda.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from telemetryd.config import Config, Mode, effective_overflow
+from telemetryd.core.ledger import Count, Ledger
+from telemetryd.log import Log
+from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd.shell.listener import TelemetryListener
+from telemetryd.shell.pipeline import Pipeline, Route
+from telemetryd.shell.queue import SinkQueue
+from telemetryd.sinks.base import SinkConfig, SinkContext
+from telemetryd.sinks.registry import sink_class
+from telemetryd_proto.envelope import Envelope
+
+
+class Identity:
+    """Which function this process serves, and a random id of its own."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
+        self.version = environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        self.instance = secrets.token_hex(16)
+
+
+class Daemon:
+    """Listener, pipeline, queues, workers and sinks of one process."""
+
+    def __init__(
+        self,
+        config: Config,
+        sock: socket.socket,
+        *,
+        mode: Mode,
+        identity: Identity,
+        log: Log,
+        on_bug: Callable[[Exception], None],
+        on_event: Callable[[Envelope], None] = lambda _: None,
+    ) -> None:
+        """Assemble; nothing starts yet.
+
+        `on_bug` learns of an exception that should be impossible, `on_event` of the events the
+        life cycle follows (`core.watch.WATCHED`).
+        """
+        self._log = log
+        self._on_bug = on_bug
+        self.ledger = Ledger(tuple(config.sinks))
+        self._dead_letter = _dead_letter(config, log)
+        self._held_by: set[str] = set()
+        self._workers = [
+            self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
+        ]
+        routes = [
+            Route(worker, sink.types)
+            for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
+        ]
+        pipeline = Pipeline(
+            self.ledger, routes, dead_letter=self._dead_letter, on_event=on_event, log=log
+        )
+        telemetry = config.telemetry
+        self.listener = TelemetryListener(
+            sock,
+            pipeline,
+            max_line_bytes=telemetry.max_line_bytes,
+            tail_budget_bytes=telemetry.tail_budget_bytes,
+            max_connections=telemetry.max_connections,
+            keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
+            log=log,
+            on_bug=on_bug,
+        )
+
+    async def start(self) -> None:
+        """Begin to deliver, then to accept connections."""
+        for worker in self._workers:
+            worker.start()
+        await self.listener.start()
+
+    async def flush(self, deadline: float) -> bool:
+        """Deliver what is queued; False if some was left at `deadline` (loop time)."""
+        return all(await asyncio.gather(*(worker.flush(deadline) for worker in self._workers)))
+
+    async def stop(self, *, quiet: float, read_until: float, deadline: float) -> bool:
+        """Read what still comes, deliver, close, and print the ledger; whether it balances.
+
+        Reading ends after `quiet` seconds of silence or at `read_until`, delivery at `deadline`
+        (both loop time); what is left then is dropped as `shutdown`.
+        """
+        await self.listener.drain(quiet=quiet, deadline=read_until)
+        await self.listener.close()
+        await asyncio.gather(*(worker.stop(deadline) for worker in self._workers))
+        if self._dead_letter is not None:
+            self._dead_letter.close()
+        pending = self.pending()
+        statement = self.ledger.statement(pending, unfinished_bytes=self.listener.unfinished_bytes)
+        self._log.statement("ledger", statement)
+        return bool(statement["balanced"])
+
+    def pending(self) -> dict[str, Count]:
+        """Lines waiting and in flight, by sink."""
+        return {worker.name: worker.pending() for worker in self._workers}
+
+    def _worker(
+        self, name: str, config: SinkConfig, mode: Mode, identity: Identity
+    ) -> DeliveryWorker:
+        context = SinkContext(
+            name=name,
+            function=identity.function,
+            version=identity.version,
+            instance=identity.instance,
+            salvage=partial(self._salvage, name),
+            log=self._log,
+        )
+        queue = SinkQueue(
+            config.queue_max_bytes,
+            effective_overflow(config, mode),
+            partial(self._hold_reading, name),
+        )
+        return DeliveryWorker(
+            sink_class(config.type)(config, context),
+            config,
+            self.ledger.sinks[name],
+            queue,
+            dead_letter=self._dead_letter,
+            log=self._log,
+            rng=random.Random(identity.instance),  # noqa: S311 - jitter, not cryptography
+            on_bug=self._on_bug,
+        )
+
+    def _salvage(self, sink: str, data: bytes, reason: str) -> bool:
+        self._log("warning", "damage_found", sink=sink, reason=reason, bytes=len(data))
+        return self._dead_letter is not None and self._dead_letter.keep(
+            data, reason=reason, sink=sink
+        )
+
+    def _hold_reading(self, sink: str, held: bool) -> None:
+        """A sink with `overflow = "block"` is full, or has room again."""
+        (self._held_by.add if held else self._held_by.discard)(sink)
+        self.listener.hold_reading(bool(self._held_by))
+        self._log("debug", "reading_paused" if held else "reading_resumed", sink=sink)
+
+
+def _dead_letter(config: Config, log: Log) -> DeadLetter | None:
+    settings = config.dead_letter
+    if not settings.path:
+        return None
+    return DeadLetter(
+        settings.path,
+        max_bytes=settings.max_bytes,
+        max_record_bytes=settings.max_record_bytes,
+        log=log,
+    )

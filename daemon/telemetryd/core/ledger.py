@@ -1,0 +1,158 @@
+"""The ledger: where every line went. The numbers users are shown at exit, and the proof.
+
+    received = framed + rejected{reason}
+    offered  = filtered + enqueued                                                    per sink
+    enqueued = delivered + dropped{reason} + dead_lettered + failed_over + spooled + pending
+
+Each side is counted where it happens (the socket, the framer, the queue, the settlement), never
+derived from the other, so that a lost or doubled line shows as an imbalance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from telemetryd_proto.framing import REJECT_REASONS
+
+MAX_REASONS: Final = 32
+"""Distinct drop reasons per sink: third-party sinks choose their own codes, labels stay bounded."""
+
+
+class Count:
+    """Lines and their bytes (newlines included)."""
+
+    __slots__ = ("bytes", "lines")
+
+    def __init__(self, lines: int = 0, size: int = 0) -> None:
+        self.lines = lines
+        self.bytes = size
+
+    def add(self, lines: int, size: int) -> None:
+        """Count `lines` lines of `size` bytes in all."""
+        self.lines += lines
+        self.bytes += size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Count) and (self.lines, self.bytes) == (other.lines, other.bytes)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"Count(lines={self.lines}, size={self.bytes})"
+
+    def leaf(self) -> dict[str, int]:
+        """The form a leaf of the ledger has in JSON."""
+        return {"lines": self.lines, "bytes": self.bytes}
+
+
+def total(*counts: Count) -> Count:
+    """The sum of `counts`."""
+    return Count(sum(c.lines for c in counts), sum(c.bytes for c in counts))
+
+
+class SinkAccount:
+    """One sink's page of the ledger."""
+
+    __slots__ = (
+        "dead_lettered",
+        "delivered",
+        "dropped",
+        "enqueued",
+        "failed_over",
+        "filtered",
+        "offered",
+        "spooled",
+    )
+
+    def __init__(self) -> None:
+        self.offered = Count()
+        self.filtered = Count()
+        self.enqueued = Count()
+        self.delivered = Count()
+        self.dropped: dict[str, Count] = {}
+        self.dead_lettered = Count()
+        self.failed_over = Count()
+        self.spooled = Count()
+
+    def drop(self, reason: str, lines: int, size: int) -> None:
+        """Count a loss. `reason` is a snake_case constant; beyond `MAX_REASONS` it is `other`."""
+        if reason not in self.dropped and len(self.dropped) >= MAX_REASONS:
+            reason = "other"
+        self.dropped.setdefault(reason, Count()).add(lines, size)
+
+    def balanced(self, pending: Count) -> bool:
+        """Whether every line offered is accounted for, `pending` being what the queue holds."""
+        return self.offered == total(self.filtered, self.enqueued) and self.enqueued == total(
+            self.delivered,
+            *self.dropped.values(),
+            self.dead_lettered,
+            self.failed_over,
+            self.spooled,
+            pending,
+        )
+
+    def page(self, pending: Count) -> dict[str, Any]:
+        """The account in the form of the ledger's JSON."""
+        return {
+            "offered": self.offered.leaf(),
+            "filtered": self.filtered.leaf(),
+            "enqueued": self.enqueued.leaf(),
+            "delivered": self.delivered.leaf(),
+            "dropped": {reason: count.leaf() for reason, count in sorted(self.dropped.items())},
+            "dead_lettered": self.dead_lettered.leaf(),
+            "failed_over": self.failed_over.leaf(),
+            "spooled": self.spooled.leaf(),
+            "pending": pending.leaf(),
+        }
+
+
+class Ledger:
+    """The accounts of one process."""
+
+    __slots__ = (
+        "framed",
+        "received",
+        "rejected",
+        "sinks",
+        "unrouted",
+        "upstream_dropped",
+    )
+
+    def __init__(self, sinks: tuple[str, ...]) -> None:
+        self.received = Count()
+        """`bytes` grows with every read, `lines` when a line's end (or its loss) is known."""
+        self.framed = Count()
+        self.rejected = {str(reason): Count() for reason in REJECT_REASONS}
+        self.upstream_dropped = Count()
+        """What the platform says it lost before us (`platform.logsDropped`)."""
+        self.unrouted = Count()
+        """Framed lines that no sink wanted."""
+        self.sinks = {name: SinkAccount() for name in sinks}
+
+    def balanced(self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0) -> bool:
+        """Whether every line is accounted for.
+
+        `pending` holds what each sink's queue and writes hold; `unfinished_bytes` are read bytes
+        that belong to lines whose newline has not come (0 once all connections are closed).
+        """
+        framed = total(self.framed, *self.rejected.values())
+        return (
+            self.received.lines == framed.lines
+            and self.received.bytes == framed.bytes + unfinished_bytes
+            and all(account.balanced(pending[name]) for name, account in self.sinks.items())
+        )
+
+    def statement(
+        self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0
+    ) -> dict[str, Any]:
+        """The ledger as the JSON object that is printed at exit."""
+        return {
+            "received": self.received.leaf(),
+            "framed": self.framed.leaf(),
+            "rejected": {reason: count.leaf() for reason, count in self.rejected.items()},
+            "upstream_dropped": self.upstream_dropped.leaf(),
+            "unrouted": self.unrouted.leaf(),
+            "sinks": {name: account.page(pending[name]) for name, account in self.sinks.items()},
+            "balanced": self.balanced(pending, unfinished_bytes=unfinished_bytes),
+        }

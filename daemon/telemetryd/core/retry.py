@@ -1,0 +1,37 @@
+"""When to try again, and when to give up: full jitter, bounded by age and deadline.
+
+Full jitter (a uniform draw from zero to an exponentially growing cap) spreads the retries of many
+environments that failed together.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+BASE_SECONDS: Final = 0.05
+CAP_SECONDS: Final = 5.0
+
+
+class RetrySchedule:
+    """The schedule of one batch, or of one sink's `open`. Times are loop seconds."""
+
+    __slots__ = ("_give_up_at", "_rng", "failures")
+
+    def __init__(self, *, give_up_at: float, rng: random.Random) -> None:
+        self._give_up_at = give_up_at
+        self._rng = rng
+        self.failures = 0
+
+    def next_attempt(
+        self, now: float, *, retry_after: float = 0.0, deadline: float | None = None
+    ) -> float | None:
+        """After a failure at `now`: when to try again, or None to give up.
+
+        `retry_after` is the destination's own wish in seconds. `deadline` ends everything earlier.
+        """
+        self.failures += 1
+        cap = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(self.failures - 1, 16))
+        at = now + max(retry_after, self._rng.uniform(0.0, cap))
+        limit = self._give_up_at if deadline is None else min(self._give_up_at, deadline)
+        return at if at < limit else None

@@ -1,0 +1,94 @@
+"""telemetryd's own log: one JSON object a line on stderr, never a payload, never a secret.
+
+In Lambda these lines come back as `extension` events to whoever subscribed to that type, so each
+carries `"logger":"telemetryd"` and repeated warnings are limited to one per event and sink in ten
+seconds, the rest being counted in `suppressed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+LOGGER: Final = "telemetryd"
+QUIET_SECONDS: Final = 10.0
+_MAX_REMEMBERED: Final = 256
+
+
+def utc_timestamp(now: float | None = None) -> str:
+    """`now` (epoch seconds, default: the clock) as `2026-03-14T10:15:30.123Z`."""
+    at = time.time() if now is None else now
+    seconds, millis = divmod(int(at * 1000), 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{millis:03d}Z"
+
+
+class Log:
+    """Writes lines of at least `level` to the file descriptor `fd`."""
+
+    def __init__(
+        self, level: str = "info", *, fd: int = 2, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._threshold = LEVELS.index(level)
+        self._fd = fd
+        self._monotonic = monotonic
+        self._recent: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def __call__(self, level: str, event: str, **facts: Any) -> None:
+        """Write `event` (constant, past tense) with its facts, if the level is enabled."""
+        rank = LEVELS.index(level)
+        if rank < self._threshold:
+            return
+        if rank >= LEVELS.index("warning"):
+            suppressed = self._admit(event, str(facts.get("sink", "")))
+            if suppressed is None:
+                return
+            if suppressed:
+                facts["suppressed"] = suppressed
+        self._write(
+            {"ts": utc_timestamp(), "level": level, "event": event, "logger": LOGGER} | facts
+        )
+
+    def statement(self, event: str, facts: dict[str, Any]) -> None:
+        """Write a line that no level hides: the ledger."""
+        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER})
+
+    def _admit(self, event: str, sink: str) -> int | None:
+        """How many equal warnings were suppressed since the last one; None to suppress this."""
+        now = self._monotonic()
+        at, suppressed = self._recent.get((event, sink), (now - QUIET_SECONDS, 0))
+        if now - at < QUIET_SECONDS:
+            self._recent[event, sink] = (at, suppressed + 1)
+            return None
+        if len(self._recent) >= _MAX_REMEMBERED:
+            self._recent.clear()
+        self._recent[event, sink] = (now, 0)
+        return suppressed
+
+    def _write(self, record: dict[str, Any]) -> None:
+        line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
+        try:
+            os.write(self._fd, line)
+        except OSError:
+            self._fd = os.open(os.devnull, os.O_WRONLY)  # stderr is gone: nobody is left to tell
+
+
+class LoggingBridge(logging.Handler):
+    """Sends what libraries log through `logging` (asyncio, above all) the same way."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line for `record`."""
+        facts = {"library": record.name, "message": record.getMessage()[:2000]}
+        if record.exc_info and record.exc_info[1] is not None:
+            facts["error"] = repr(record.exc_info[1])[:500]
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        self._log(level, "library_message", **facts)

@@ -1,0 +1,104 @@
+"""The dead letter: a file that keeps what could not be framed, decoded or delivered.
+
+One JSON object a line: when, why, which sink, which connection, where in its stream, how many
+bytes, and the bytes themselves (`data` where they are UTF-8 text, else `data_base64`). It is rare
+by design, so writes are synchronous; a piece that can't be kept whole is reported to the caller,
+who counts it as dropped.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from telemetryd.log import utc_timestamp
+
+_OPEN_FLAGS: Final = (
+    os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+)
+
+
+class DeadLetter:
+    """Appends to `path` (mode 0600) up to `max_bytes`; a line over `max_record_bytes` is cut."""
+
+    def __init__(
+        self, path: str, *, max_bytes: int, max_record_bytes: int, log: Callable[..., None]
+    ) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self.max_record_bytes = max_record_bytes
+        self._log = log
+        self._fd: int | None = None
+        self._size = 0
+
+    def keep(
+        self, data: bytes, *, reason: str, sink: str = "", source: int = 0, offset: int = 0
+    ) -> bool:
+        """Keep the lines of `data`, several to a record; True when every byte was kept."""
+        whole = True
+        for at, piece in self._pieces(data):
+            record = {"reason": reason, "sink": sink, "source": source, "offset": offset + at}
+            whole = self._append(record, piece, len(piece)) and whole
+        return whole
+
+    def keep_head(
+        self, head: bytes, size: int, *, reason: str, source: int = 0, offset: int = 0
+    ) -> None:
+        """Keep the first bytes of a line of `size` bytes that was refused before it was whole."""
+        self._append({"reason": reason, "source": source, "offset": offset}, head, size)
+
+    def close(self) -> None:
+        """Close the file; a later record opens it again."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _pieces(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        at = 0
+        while at < len(data):
+            end = at + self.max_record_bytes
+            if end < len(data):
+                end = data.rfind(b"\n", at, end) + 1 or data.find(b"\n", at) + 1 or len(data)
+            yield at, data[at:end]
+            at = end
+
+    def _append(self, facts: dict[str, Any], piece: bytes, size: int) -> bool:
+        kept = piece[: self.max_record_bytes]
+        record = {"time": utc_timestamp(), **facts, "bytes": size}
+        if len(kept) < size:
+            record["cut"] = True
+        try:
+            record["data"] = kept.decode()
+        except UnicodeDecodeError:
+            record["data_base64"] = base64.b64encode(kept).decode()
+        line = msgspec.json.encode(record) + b"\n"
+        try:
+            self._write(line)
+        except OSError as error:
+            self._log(
+                "error",
+                "dead_letter_failed",
+                path=self._path,
+                error=error.strerror or str(error),
+                fix="free space or correct the path in [dead_letter]; until then lines are dropped",
+            )
+            return False
+        return len(kept) == size
+
+    def _write(self, line: bytes) -> None:
+        if self._fd is None:
+            os.makedirs(os.path.dirname(self._path) or ".", mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
+            self._fd = os.open(self._path, _OPEN_FLAGS, 0o600)
+            self._size = os.fstat(self._fd).st_size
+        if self._size + len(line) > self._max_bytes:
+            raise OSError(0, f"the file has reached dead_letter.max_bytes = {self._max_bytes}")
+        start = self._size
+        written = os.write(self._fd, line)
+        if written < len(line):  # a full disk cuts writes short: leave no torn record behind
+            os.ftruncate(self._fd, start)
+            raise OSError(0, "no space for a whole record")
+        self._size += written

@@ -1,0 +1,226 @@
+"""The telemetry listener: TCP connections in, framed blocks to the pipeline.
+
+All connections read into one buffer: a read is framed and copied out before the next one begins, so
+200 connections cost 200 tails, not 200 buffers. Nothing a connection does (garbage, reset, silence)
+reaches another one, and none is closed for what it sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from telemetryd.errors import ListenError
+from telemetryd_proto.framing import Framed, LineFramer, TailBudget
+
+READ_BUFFER_BYTES: Final = 256 * 1024
+"""Larger reads no longer save CPU; see docs/performance.md."""
+RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
+"""SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
+BACKLOG: Final = 512
+_POLL_SECONDS: Final = 0.005
+
+
+class Receiver(Protocol):
+    """What the listener feeds."""
+
+    def received(self, size: int) -> None:
+        """`size` bytes were read."""
+
+    def framed(self, parts: list[Framed]) -> None:
+        """They were framed, in order."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host`:`port` (0: any free port). Raises ListenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setblocking(False)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(
+            f"can't listen on {host}:{port}: {error.strerror or error}; "
+            "set telemetry.host and telemetry.port (0 takes any free port)"
+        ) from error
+    return sock
+
+
+class TelemetryListener:
+    """Accepts connections on a bound socket and feeds `receiver`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        receiver: Receiver,
+        *,
+        max_line_bytes: int,
+        tail_budget_bytes: int,
+        max_connections: int,
+        keep_bytes: int,
+        log: Callable[..., None],
+        on_bug: Callable[[Exception], None],
+    ) -> None:
+        self.address: str
+        self.port: int
+        self.address, self.port = sock.getsockname()[:2]
+        self._sock = sock
+        self._receiver = receiver
+        self._max_line_bytes = max_line_bytes
+        self._budget = TailBudget(tail_budget_bytes)
+        self._max_connections = max_connections
+        self._keep_bytes = keep_bytes
+        self._log = log
+        self._on_bug = on_bug
+        self._buffer = bytearray(READ_BUFFER_BYTES)
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+        self._none_open = asyncio.Event()
+        self._accepted = 0
+        self._held = False
+        self._last_read = 0.0
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes read that belong to lines whose newline has not come."""
+        return sum(c.framer.unfinished_bytes for c in self._connections)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        self._last_read = time.monotonic()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), sock=self._sock)
+
+    def hold_reading(self, held: bool) -> None:
+        """Stop (True) or resume (False) reading from every connection."""
+        self._held = held
+        for connection in self._connections:
+            connection.hold(held)
+
+    async def drain(self, *, quiet: float, deadline: float) -> None:
+        """Stop accepting; return when nothing was read for `quiet` s, or at loop time `deadline`.
+
+        The peer sends no EOF, so quiet is the only sign that all has come.
+        """
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # accept what already waits in the backlog
+        self._stop_accepting()
+        while self._connections and (now := loop.time()) < deadline:
+            left = self._last_read + quiet - time.monotonic()
+            if left <= 0 and not self._held:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(now + max(left, _POLL_SECONDS), deadline)):
+                    await self._none_open.wait()
+
+    async def close(self) -> None:
+        """Close every connection; unfinished lines are rejected as truncated."""
+        self._stop_accepting()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._connections:
+            await self._none_open.wait()
+
+    def _stop_accepting(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    # -- what connections call -----------------------------------------------------------------
+
+    def _admit(self, connection: _Connection) -> LineFramer | None:
+        if len(self._connections) >= self._max_connections:
+            self._log(
+                "warning", "connection_refused", open=len(self._connections),
+                fix="raise telemetry.max_connections",
+            )  # fmt: skip
+            return None
+        self._connections.add(connection)
+        self._none_open.clear()
+        self._accepted += 1
+        if self._held:  # not at once: the loop starts to read after `connection_made`
+            asyncio.get_running_loop().call_soon(connection.hold, True)
+        self._log("debug", "connection_opened", source=self._accepted)
+        return LineFramer(
+            self._budget,
+            max_line_bytes=self._max_line_bytes,
+            source=self._accepted,
+            keep_bytes=self._keep_bytes,
+        )
+
+    def _read(self, framer: LineFramer, size: int) -> None:
+        now = self._last_read = time.monotonic()
+        try:
+            self._receiver.received(size)
+            self._receiver.framed(framer.feed(self._buffer, size, now))
+        except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading goes on
+            self._on_bug(error)
+
+    def _closed(self, connection: _Connection, error: Exception | None) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._none_open.set()
+        self._log("debug", "connection_closed", error=repr(error) if error else None)
+        try:
+            self._receiver.framed(connection.framer.eof())
+        except Exception as bug:  # noqa: BLE001 - as above
+            self._on_bug(bug)
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection; all state but the framer is the listener's."""
+
+    framer: LineFramer
+
+    def __init__(self, listener: TelemetryListener) -> None:
+        self._listener = listener
+        self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface but not the base class
+        self._transport = cast("asyncio.Transport", transport)
+        framer = self._listener._admit(self)  # noqa: SLF001
+        if framer is None:
+            self._transport.abort()
+        else:
+            self.framer = framer
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._listener._read(self.framer, nbytes)  # noqa: SLF001
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if hasattr(self, "framer"):
+            self._listener._closed(self, exc)  # noqa: SLF001
+
+    def hold(self, held: bool) -> None:
+        """Pause or resume reading."""
+        if self._transport is None or held == self._paused:
+            return
+        self._paused = held
+        if held:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()

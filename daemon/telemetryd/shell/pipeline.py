@@ -1,0 +1,115 @@
+"""The straight line from framed blocks to the sinks' queues.
+
+    listener -> received/framed -> watch (life-cycle events) -> router -> one queue per sink
+
+Everything here runs inside one socket read, synchronously: nothing is awaited, so a block is in
+every queue, or counted as lost, before the next read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from telemetryd.core.ledger import Ledger
+from telemetryd.core.router import DecodedBlock, TypeFilter
+from telemetryd.core.watch import watched_events
+from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.errors import ProtocolError
+from telemetryd_proto.events import LogsDropped, decode_record
+from telemetryd_proto.framing import Block, Framed
+
+
+class Route:
+    """A sink's worker, and the filter before its queue (None: every line, undecoded)."""
+
+    __slots__ = ("filter", "worker")
+
+    def __init__(self, worker: DeliveryWorker, types: tuple[str, ...]) -> None:
+        self.worker = worker
+        self.filter = TypeFilter(types) if types else None
+
+
+class Pipeline:
+    """Receives what the listener reads and hands it on."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        routes: Sequence[Route],
+        *,
+        dead_letter: DeadLetter | None,
+        on_event: Callable[[Envelope], None],
+        log: Callable[..., None],
+    ) -> None:
+        self._ledger = ledger
+        self._raw = [route.worker for route in routes if route.filter is None]
+        self._filtered = [
+            (route.worker, route.filter) for route in routes if route.filter is not None
+        ]
+        self._dead_letter = dead_letter
+        self._on_event = on_event
+        self._log = log
+
+    def received(self, size: int) -> None:
+        """`size` bytes were read from a connection."""
+        self._ledger.received.bytes += size
+
+    def framed(self, parts: list[Framed]) -> None:
+        """The framer's verdict on bytes that were read."""
+        ledger = self._ledger
+        for part in parts:
+            ledger.received.lines += part.lines
+            if isinstance(part, Block):
+                ledger.framed.add(part.lines, len(part.data))
+                for envelope in watched_events(part.data):
+                    self._watched(envelope)
+                for worker in self._raw:
+                    worker.offer(part)
+                if self._filtered:
+                    self._route(part)
+            else:
+                ledger.rejected[part.reason].add(part.lines, part.size)
+                if part.reason != "empty":
+                    self._log("warning", "line_rejected", reason=part.reason, bytes=part.size)
+                    if self._dead_letter is not None:
+                        self._dead_letter.keep_head(
+                            part.head,
+                            part.size,
+                            reason=part.reason,
+                            source=part.source,
+                            offset=part.offset,
+                        )
+
+    def _watched(self, envelope: Envelope) -> None:
+        if envelope.type == "platform.logsDropped":
+            try:
+                record = decode_record(envelope)
+            except ProtocolError as error:
+                self._log("warning", "event_malformed", type=envelope.type, code=error.code)
+                return
+            if isinstance(record, LogsDropped):
+                lines, size = record.dropped_records or 0, record.dropped_bytes or 0
+                self._ledger.upstream_dropped.add(lines, size)
+                reason = (record.reason or "")[:200]
+                self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)
+        self._on_event(envelope)
+
+    def _route(self, block: Block) -> None:
+        """Part a block among the sinks that want some types only."""
+        decoded = DecodedBlock(block)
+        for worker, wanted_types in self._filtered:
+            selection = decoded.select(wanted_types.wants)
+            if selection.filtered_lines:
+                worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
+            if selection.malformed is not None:
+                worker.refuse(selection.malformed, "malformed")
+            if selection.wanted is not None:
+                worker.offer(selection.wanted)
+        if not self._raw:
+            unrouted = decoded.select(
+                lambda envelope: not any(f.wants(envelope) for _, f in self._filtered)
+            )
+            if unrouted.wanted is not None:
+                self._ledger.unrouted.add(unrouted.wanted.lines, len(unrouted.wanted.data))

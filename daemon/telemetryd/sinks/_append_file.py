@@ -1,0 +1,121 @@
+"""A file that only grows, and the blocking calls on it: open, repair, append, close.
+
+What makes it safe to append to after anything that may have happened:
+
+* Opened 0600, never through a symbolic link, regular files only, and locked: a second writer would
+  make every check below meaningless.
+* A last line without newline is the trace of a crash. It is cut off into the dead letter (or, if
+  there is none, ended with a newline), so that the next line is not glued to it.
+* When the disk fills in the middle of a write, the file is cut back to the last whole item, and
+  exactly the items that are in it count as delivered.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from telemetryd.errors import TransientSinkError
+from telemetryd.sinks._thread import write_all
+
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SEARCH_BYTES: Final = 64 * 1024
+_CODES: Final = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EFBIG: "disk_full",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+    errno.EROFS: "permission",
+    errno.ELOOP: "permission",
+}
+
+
+def as_sink_error(error: OSError, path: str) -> TransientSinkError:
+    """A file error in the terms of the Sink contract. All may pass: space comes back."""
+    code = _CODES.get(error.errno or 0, "io_error")
+    return TransientSinkError(code, f"{path}: {error.strerror or error}")
+
+
+class AppendFile:
+    """One open file. Raises OSError, or TransientSinkError where the file can't be ours."""
+
+    def __init__(self, path: str, salvage: Callable[[bytes, str], bool]) -> None:
+        self.path = path
+        directory = os.path.dirname(path)  # noqa: PTH120
+        if directory:
+            os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+        self._fd = os.open(path, _FLAGS, 0o600)
+        try:
+            self._claim()
+            self.size = self._repair(salvage)
+            self.opened_size = self.size
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _claim(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise TransientSinkError("not_a_file", f"{self.path} is not a regular file")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TransientSinkError(
+                "locked", f"{self.path} is written by another process; use {{instance}} in path"
+            ) from error
+
+    def _repair(self, salvage: Callable[[bytes, str], bool]) -> int:
+        size = os.fstat(self._fd).st_size
+        end = size
+        while end > 0:
+            start = max(0, end - _SEARCH_BYTES)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end == size:
+            return size
+        if salvage(os.pread(self._fd, size - end, end), "torn"):
+            os.ftruncate(self._fd, end)
+            return end
+        os.write(self._fd, b"\n")
+        return size + 1
+
+    @property
+    def replaced(self) -> bool:
+        """Whether somebody removed or renamed the file under us."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
+        except FileNotFoundError:
+            return True
+        here = os.fstat(self._fd)
+        return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
+
+    def append(self, payloads: Sequence[bytes]) -> tuple[int, OSError | None]:
+        """Append whole items; how many are in the file now, and what kept the others out."""
+        progress: list[int] = []
+        try:
+            write_all(self._fd, payloads, progress)
+        except OSError as error:
+            written, whole, count = sum(progress), 0, 0
+            while count < len(payloads) and whole + len(payloads[count]) <= written:
+                whole += len(payloads[count])
+                count += 1
+            os.ftruncate(self._fd, self.size + whole)
+            self.size += whole
+            return count, error
+        self.size += sum(progress)
+        return len(payloads), None
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file and release its lock."""
+        os.close(self._fd)

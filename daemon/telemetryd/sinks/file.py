@@ -1,0 +1,176 @@
+"""`type = "file"`: lines as they came, appended to a file; rotated and compressed when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from telemetryd.errors import TransientSinkError
+from telemetryd.sinks import _rotation
+from telemetryd.sinks._append_file import AppendFile, as_sink_error
+from telemetryd.sinks._path import expand, template_problems
+from telemetryd.sinks._thread import SinkThread
+from telemetryd.sinks.base import (
+    DELIVERED,
+    MIB,
+    Batch,
+    Failure,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    WriteResult,
+)
+
+
+class FileConfig(SinkConfig, frozen=True, kw_only=True):
+    """`[sinks.<name>]` with `type = "file"`."""
+
+    path: str
+    """Where to; `{function}`, `{version}`, `{instance}`, `{date}` are filled in."""
+    rotate_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024 * MIB)] = 0
+    """Start a new file when this one would grow beyond so many bytes; 0: never."""
+    rotate_seconds: Annotated[int, Meta(ge=0, le=366 * 86_400)] = 0
+    """Start a new file when this one is so old; 0: never."""
+    keep: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    """How many rotated files to keep; 0: all."""
+    compression: _rotation.Compression = "none"
+    """How to compress a file once it is rotated (or its `{date}` has passed)."""
+    fsync: Literal["never", "flush", "always"] = "never"
+    """When to force lines to the disk: leave it to the kernel, at each flush, at each write."""
+
+    def problems(self) -> Iterator[str]:
+        """Rules between keys."""
+        for problem in template_problems(self.path):
+            yield f"path: {problem}"
+        rotates = self.rotate_bytes or self.rotate_seconds
+        if self.keep and not rotates:
+            yield "keep: needs rotate_bytes or rotate_seconds"
+        if self.compression != "none" and not rotates and "{date}" not in self.path:
+            yield "compression: applies to rotated files; set rotate_bytes or rotate_seconds"
+        if self.compression == "zstd" and not _rotation.zstd_available():
+            yield "compression: zstd is not installed; pip install 'telemetryd[zstd]'"
+
+
+class FileSink(Sink):
+    """Appends blocks in a thread of its own."""
+
+    Config = FileConfig
+
+    def __init__(self, config: FileConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._config = config
+        self._writer = SinkThread(f"sink-{context.name}")
+        self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
+        self._file: AppendFile | None = None
+        self._opened_at = 0.0
+        self._left_behind: list[str] = []
+        self._tidying: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the file, so that a wrong path is known at the start."""
+        await self._writer.run(self._ready, 0)
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Append every item; those that found no room are refused, to be tried again."""
+        payloads = [item.payload for item in batch.items]
+        kept, error = await self._writer.run(self._append, payloads)
+        if self._left_behind and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self._tidy(), name="tidy-rotated-files")
+        if error is None:
+            return DELIVERED
+        if not kept:
+            raise error
+        return WriteResult(
+            tuple(
+                Failure(index, error.code, retryable=True) for index in range(kept, len(payloads))
+            )
+        )
+
+    async def flush(self, *, deadline: float) -> None:
+        """Force the lines to the disk, if `fsync` says so."""
+        if self._config.fsync != "never":
+            await self._writer.run(self._sync)
+
+    async def close(self) -> None:
+        """Close the file, when what was asked of the threads is done."""
+        try:
+            if self._tidying is not None:
+                await self._tidying
+            await self._writer.run(self._close)
+        finally:
+            self._writer.close()
+            self._housekeeper.close()
+
+    # -- in the writer thread ----------------------------------------------------------------
+
+    def _ready(self, incoming: int) -> AppendFile:
+        """The open file that the next `incoming` bytes belong to."""
+        now = time.time()
+        path = expand(self._config.path, self.context, now)
+        try:
+            file = self._file
+            if file is not None and file.path != path:  # the {date} has changed
+                self._left_behind.append(file.path)
+                self._close()
+            elif file is not None and file.replaced:
+                self._close()
+            elif file is not None and self._is_due(file, incoming, now):
+                self._left_behind.append(_rotation.rotate(path, now))
+                self._close()
+            if self._file is None:
+                self._file = AppendFile(path, self.context.salvage)
+                self._opened_at = now
+        except OSError as error:
+            raise as_sink_error(error, path) from error
+        return self._file
+
+    def _is_due(self, file: AppendFile, incoming: int, now: float) -> bool:
+        config = self._config
+        too_large = config.rotate_bytes and file.size + incoming > config.rotate_bytes
+        too_old = config.rotate_seconds and now - self._opened_at >= config.rotate_seconds
+        return file.size > 0 and bool(too_large or too_old)
+
+    def _append(self, payloads: Sequence[bytes]) -> tuple[int, TransientSinkError | None]:
+        file = self._ready(sum(map(len, payloads)))
+        kept, error = file.append(payloads)
+        if error is not None:
+            return kept, as_sink_error(error, file.path)
+        if self._config.fsync == "always":
+            self._sync()
+        return kept, None
+
+    def _sync(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.sync()
+            except OSError as error:
+                raise as_sink_error(error, self._file.path) from error
+
+    def _close(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+
+    # -- rotated files -------------------------------------------------------------------------
+
+    async def _tidy(self) -> None:
+        while self._left_behind:
+            path = self._left_behind.pop(0)
+            try:
+                await self._housekeeper.run(self._tidy_one, path)
+            except OSError as error:  # the rotated file stays as it is: nothing is lost
+                self.context.log(
+                    "warning", "rotation_failed", sink=self.context.name, path=path,
+                    error=error.strerror or str(error),
+                )  # fmt: skip
+
+    def _tidy_one(self, path: str) -> None:
+        if self._config.compression != "none":
+            _rotation.compress(path, self._config.compression)
+        if self._config.keep:
+            current = expand(self._config.path, self.context, time.time())
+            _rotation.delete_old(current, self._config.keep)
