@@ -1,0 +1,40 @@
+"""Time stamps of events."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+from telemetryd_proto.errors import BAD_TIME, MalformedRecord
+
+_TIMESTAMP: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.([0-9]{1,9}))?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})"
+)
+
+
+def parse_time(text: str) -> float:
+    """Read an ISO-8601 date and time with zero to nine fraction digits and `Z` or an offset.
+
+    The platform sends UTC with milliseconds; other precisions are to be expected (Lambda Telemetry
+    API Event schema reference, "time").
+
+    Returns:
+        Seconds since the Unix epoch.
+
+    Raises:
+        MalformedRecord: with code `bad_time`, when the text is anything else.
+
+    """
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        raise MalformedRecord("the time stamp is not ISO-8601 with an offset", code=BAD_TIME)
+    seconds, fraction, offset = match.groups()
+    try:
+        whole = datetime.fromisoformat(seconds + offset).timestamp()
+    except ValueError as error:
+        raise MalformedRecord("the time stamp is no date and time", code=BAD_TIME) from error
+    # The fraction apart: datetime keeps six digits only.
+    return whole + int(fraction) / 10 ** len(fraction) if fraction else whole
