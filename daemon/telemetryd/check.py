@@ -1,0 +1,46 @@
+"""`telemetryd check`: whether the configuration is valid, what is in effect, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from telemetryd.config import DEFAULT_PATHS, Mode, effective_overflow, load
+from telemetryd.config.explain import printable, render
+from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+
+
+def check(
+    environ: Mapping[str, str],
+    out: TextIO,
+    err: TextIO,
+    *,
+    mode: Mode = "listen",
+    default_paths: Sequence[str] = DEFAULT_PATHS,
+) -> int:
+    """Print the effective configuration to `out`, or each problem to `err`.
+
+    The output is TOML (secrets blacked out) with the origin of each value as a comment; defaults
+    that depend on `mode` are shown as they are in that mode. Returns the exit status: 0, or 78
+    (EX_CONFIG) when there is a problem.
+    """
+    try:
+        loaded = load(environ, default_paths=default_paths, mode=mode)
+    except ConfigError as error:
+        err.writelines(f"{problem}\n" for problem in error.problems)
+        count = len(error.problems)
+        err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
+        return EXIT_CONFIG
+    sinks = loaded.config.sinks.items()
+    overflow = {f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks}
+    origins = {
+        key: f"default of `{mode}`" if key in overflow and origin == "default" else origin
+        for key, origin in loaded.origins.items()
+    }
+    files = printable(loaded.file) or f"none; looked for {', '.join(default_paths)}"
+    out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
+    out.write(render(loaded.config, origins, overflow))
+    out.write("\n")
+    out.writelines(f"# warning: {warning}\n" for warning in loaded.warnings)
+    out.write("# configuration is valid\n")
+    return EXIT_OK

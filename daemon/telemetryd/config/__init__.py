@@ -1,0 +1,36 @@
+"""Configuration: defaults < TOML file < environment, checked as a whole before anything starts.
+
+`schema` says what may be set, `sources` reads the file and the environment, `load` merges and
+checks them, `suggest` guesses what an unknown key meant, `explain` renders values for people,
+`document` writes docs/configuration.md. Nothing outside this package reads the environment for
+configuration.
+"""
+
+from telemetryd.config.load import Loaded, load
+from telemetryd.config.schema import (
+    Buffering,
+    Config,
+    DeadLetter,
+    Flush,
+    Lambda,
+    Log,
+    Mode,
+    Telemetry,
+    effective_overflow,
+)
+from telemetryd.config.sources import DEFAULT_PATHS
+
+__all__ = [
+    "DEFAULT_PATHS",
+    "Buffering",
+    "Config",
+    "DeadLetter",
+    "Flush",
+    "Lambda",
+    "Loaded",
+    "Log",
+    "Mode",
+    "Telemetry",
+    "effective_overflow",
+    "load",
+]

@@ -1,0 +1,191 @@
+"""Writes docs/configuration.md from the structs, so that it can't tell of keys that do not exist.
+
+    python -m telemetryd.config.document > docs/configuration.md
+
+A key's meaning is the `description` of its type or the docstring below it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import sys
+import textwrap
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from telemetryd.config.explain import allowed, note, toml_value, unwrap
+from telemetryd.config.schema import Config
+from telemetryd.config.sources import CONFIG_VARIABLE, DEFAULT_PATHS
+from telemetryd.config.suggest import variable
+from telemetryd.sinks.base import SinkConfig
+from telemetryd.sinks.registry import BUILT_IN, GROUP, sink_class
+
+EXAMPLE = """\
+[telemetry]
+types = ["platform", "function"]
+
+[telemetry.buffering]
+timeout_ms = 25
+
+[sinks.archive]
+type = "file"
+path = "/tmp/telemetry-{function}.ndjson"
+queue_max_bytes = 33_554_432
+
+[dead_letter]
+path = "/tmp/telemetry-dead-letter.ndjson"
+"""
+
+_INTRODUCTION = f"""\
+# Configuration
+
+Nothing has to be configured. A value is taken from the last of these places that has one:
+
+1. the defaults in the tables below;
+2. a TOML file: the one that `{CONFIG_VARIABLE}` names, else the first that exists of
+   {" and ".join(f"`{path}`" for path in DEFAULT_PATHS)};
+3. environment variables `TELEMETRYD_<SECTION>__<KEY>`, with two underscores where the key has a
+   dot: `{variable("telemetry.buffering.timeout_ms")}=25`,
+   `{variable("sinks.archive.type")}=file`, `{variable("fail_closed")}=true`.
+
+`telemetryd check` prints what is in effect and where each value comes from, with secrets blacked
+out. It exits with 78 when something is wrong, and names every problem at once: an unknown key or
+variable, a value outside its limits, keys that do not go together.
+
+```toml
+{EXAMPLE}```
+
+In the file, values keep their TOML type: `port = "4243"` is an error. In variables, numbers and
+`true`/`false` are written plainly, lists with commas (`platform,function`) or as a JSON or TOML
+array, and tables as JSON or TOML. Names of variables are read without regard to case. Every
+variable that begins with `TELEMETRYD_` has to name a key.
+"""
+
+_SINKS = f"""\
+## `[sinks.<name>]`
+
+One section for each destination. The name is yours: up to 40 lower-case letters, digits and single
+underscores. Without any section, every line is counted and discarded (a `null` sink named
+`default`), and there is a warning. Types of other packages are found through the entry-point group
+`{GROUP}`. These keys exist for every type:
+"""
+
+
+def render() -> str:
+    """The whole document, in Markdown."""
+    parts = [_INTRODUCTION, "## Top level\n", _table(Config)]
+    for field in msgspec.structs.fields(Config):
+        if field.encode_name == "sinks":
+            parts += [_SINKS, _table(SinkConfig), *_sink_types()]
+        elif _is_section(field):
+            parts += _section(field.type, field.encode_name)
+    return "\n".join(parts)
+
+
+def _section(cls: type[msgspec.Struct], path: str) -> Iterable[str]:
+    yield f"## `[{path}]`\n"
+    title, *rest = inspect.cleandoc(cls.__doc__ or "").split("\n\n", 1)
+    purpose = title.partition(": ")[2].replace("\n", " ")
+    yield "\n\n".join([purpose[:1].upper() + purpose[1:], *rest]) + "\n"
+    yield _table(cls)
+    for field in msgspec.structs.fields(cls):
+        if _is_section(field):
+            yield from _section(field.type, f"{path}.{field.encode_name}")
+
+
+def _sink_types() -> Iterable[str]:
+    for name in BUILT_IN:
+        sink = sink_class(name)
+        summary = inspect.cleandoc(sys.modules[sink.__module__].__doc__ or "").split("\n\n")[0]
+        purpose = summary.partition(": ")[2].replace("\n", " ")
+        yield f'### `type = "{name}"`\n'
+        yield purpose[:1].upper() + purpose[1:] + "\n"
+        own = _table(sink.Config, without=SinkConfig)
+        yield own or "No further keys.\n"
+
+
+def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = None) -> str:
+    inherited = set(without.__struct_fields__) if without else set()
+    docstrings = _docstrings(cls)
+    rows = [
+        f"| `{field.encode_name}` | {_limits(field)} | {_default(field)} "
+        f"| {_cell(_meaning(field, docstrings))} |"
+        for field in msgspec.structs.fields(cls)
+        if not _is_section(field) and field.name not in inherited and field.name != "sinks"
+    ]
+    if not rows:
+        return ""
+    header = ["| Key | Allowed | Default | Meaning |", "|---|---|---|---|"]
+    return "\n".join([*header, *rows]) + "\n"
+
+
+def _limits(field: FieldInfo) -> str:
+    if field.encode_name == "type":
+        return ", ".join(toml_value(name) for name in BUILT_IN) + ", or one of another package"
+    text = allowed(field.type)
+    for meta in unwrap(field.type)[1]:
+        if field.encode_name.endswith("_bytes") and meta.ge is not None and meta.le is not None:
+            text = f"{_bytes(meta.ge)} to {_bytes(meta.le)}"
+    source = note(field.type)
+    return _cell(f"{text} ({source})" if source else text)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.required:
+        return "required"
+    if field.default is None:
+        return "not set"
+    text = f"`{_cell(toml_value(field.default))}`"
+    if field.encode_name.endswith("_bytes") and field.default:
+        return f"{text} ({_bytes(field.default)})"
+    return text
+
+
+def _bytes(number: float) -> str:
+    unit = "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or number % 1024:  # noqa: PLR2004 - a KiB
+            break
+        number, unit = number / 1024, larger
+    return f"{number:g} {unit}"
+
+
+def _meaning(field: FieldInfo, docstrings: dict[str, str]) -> str:
+    if field.encode_name == "type":
+        return "Which sink this is; its further keys are below."
+    described = (meta.description for meta in unwrap(field.type)[1] if meta.description)
+    return next(described, "") or docstrings.get(field.name, "")
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """The docstring below each field, of the class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not issubclass(base, msgspec.Struct) or base is msgspec.Struct:
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        body = tree.body if isinstance(tree, ast.ClassDef) else []
+        for statement, following in itertools.pairwise(body):
+            match statement, following:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    found[name] = inspect.cleandoc(text).replace("\n", " ")
+    return found
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,61 @@
+"""The configuration as the daemon gets it: merged, checked, and with the origin of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from telemetryd.config.reader import Reader
+from telemetryd.config.schema import Config, Mode, effective_overflow
+from telemetryd.config.sources import DEFAULT_PATHS, read_sources
+from telemetryd.errors import ConfigError
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration without faults."""
+
+    config: Config
+    origins: Mapping[str, str]
+    """Dotted key to "default", the path of the file, or "environment TELEMETRYD_...": every key."""
+    warnings: tuple[str, ...]
+    """Lines about what is permitted and probably not wanted."""
+    file: str
+    """Path of the TOML file that was read, "" where there was none."""
+
+
+def load(
+    environ: Mapping[str, str],
+    *,
+    default_paths: Sequence[str] = DEFAULT_PATHS,
+    mode: Mode = "listen",
+) -> Loaded:
+    """Read, merge and check the whole configuration.
+
+    `default_paths` are tried in order where TELEMETRYD_CONFIG is not set; `mode` decides which
+    defaults the warnings assume. Raises ConfigError with every problem found, and nothing else.
+    """
+    sources = read_sources(environ, default_paths)
+    reader = Reader(sources)
+    config = reader.config()
+    reader.report_unknown()
+    if reader.problems:
+        raise ConfigError(tuple(reader.problems))
+    warnings = tuple(_warnings(config, reader.sinks, mode))
+    return Loaded(config, reader.origins, warnings, sources.file)
+
+
+def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[str]:
+    if not list(declared):
+        yield (
+            "sinks: none is configured, so every line is counted and discarded (a null sink); add "
+            'a section such as [sinks.archive] with type = "file"'
+        )
+    sinks = config.sinks.items()
+    blocking = [name for name, sink in sinks if effective_overflow(sink, mode) == "block"]
+    if blocking and len(sinks) > 1:
+        keys = ", ".join(f"sinks.{name}.overflow" for name in blocking)
+        yield (
+            f'{keys}: "block" stops reading when the queue is full, and so holds up every other '
+            f'sink; "drop_oldest" or "drop_newest" keeps them independent'
+        )

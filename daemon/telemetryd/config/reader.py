@@ -1,0 +1,295 @@
+"""Takes section after section out of the sources, and notes every fault on the way.
+
+A fault never stops the reading: the key gets its default, so that all faults are found in one go
+and the rules between keys are checked on usable values. A line names where the value came from,
+the key, the value (secrets blacked out) and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec.structs import FieldInfo
+
+from telemetryd.config.schema import Config
+from telemetryd.config.sources import Path, Sources
+from telemetryd.sinks.base import SinkConfig
+
+DEFAULT: Final = "default"
+
+_MAX_NAME: Final = 40
+_SINK_NAME: Final = (
+    "a sink's name must be 1 to 40 lower-case letters, digits and single underscores, and start "
+    "with a letter (two underscores separate the parts of an environment variable)"
+)
+_UNSET: Final = object()
+
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
+
+
+class Reader:
+    """Reads one set of sources once; `problems` and `origins` fill as sections are read."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.problems = list(sources.problems)
+        self.origins: dict[str, str] = {}
+        self.sinks: dict[str, type[SinkConfig]] = {}
+        """The declared sinks; the base class where the type is not known."""
+        self._sources = sources
+        self._environment = dict(sources.environment)
+        self._values: dict[str, object] = {}
+        self._refused: set[str] = set()
+        self._unknown: list[Path] = []
+
+    def config(self) -> Config:
+        """The configuration, with defaults in place of all that has a problem."""
+        table = self._sources.table
+        given: dict[str, object] = {}
+        fields = msgspec.structs.fields(Config)
+        for field in fields:
+            if field.name == "sinks":
+                given["sinks"] = self._read_sinks(table.get("sinks", {}))
+            else:
+                self._field(field, (), table, given)
+        self._unknown += [(key,) for key in table if key not in _names(fields)]
+        return self._ruled(Config, (), given) or Config()
+
+    def report_unknown(self) -> None:
+        """Turn every key and variable that nothing has asked for into a problem."""
+        if not (self._unknown or self._environment):
+            return
+        from telemetryd.config import suggest  # noqa: PLC0415 - for errors only
+
+        keys = set(_keys(Config, ()))
+        for name, kind in self.sinks.items():
+            keys.update(_keys(kind, ("sinks", name)))
+        sections = {key.rpartition(".")[0] for key in keys if "." in key} | {"sinks"}
+        for path in self._unknown:
+            key = ".".join(path)
+            hint = suggest.did_you_mean(key, keys | sections)
+            self._refuse(key, f"unknown key{hint}", origin=self._sources.file)
+        common = _names(msgspec.structs.fields(SinkConfig))
+        for path, given in self._environment.items():
+            text = suggest.unknown_variable(path, keys, sections, common)
+            self._report(f"environment {given.variable}", text)
+
+    def _section(self, cls: type[AnyStruct], path: Path, table: object) -> AnyStruct | None:
+        """The struct of one section; None where a key without default is missing or refused."""
+        table = self._table(path, table)
+        given: dict[str, object] = {}
+        fields = msgspec.structs.fields(cls)
+        complete = [self._field(field, path, table, given) for field in fields]
+        self._unknown += [(*path, key) for key in table if key not in _names(fields)]
+        return self._ruled(cls, path, given) if all(complete) else None
+
+    def _table(self, path: Path, table: object) -> Mapping[str, object]:
+        if isinstance(table, dict):
+            return table
+        from telemetryd.config.explain import toml_type  # noqa: PLC0415 - for errors only
+
+        key = ".".join(path)
+        header = "[sinks.<name>]" if key == "sinks" else f"[{key}]"
+        text = f"is a section, not {toml_type(table)}: write {header} above its keys"
+        self._refuse(key, text, origin=self._sources.file)
+        return {}
+
+    def _field(
+        self, field: FieldInfo, path: Path, table: Mapping[str, object], given: dict[str, object]
+    ) -> bool:
+        """Put the field's value into `given`, if there is one. False where one is indispensable."""
+        here = (*path, field.encode_name)
+        value: object
+        if _is_section(field):
+            value = self._section(field.type, here, table.get(field.encode_name, {}))
+            value = _UNSET if value is None else value
+        else:
+            value = self._leaf(field, here, table.get(field.encode_name, _UNSET))
+        if value is not _UNSET:
+            given[field.name] = value
+        return value is not _UNSET or not field.required
+
+    def _leaf(self, field: FieldInfo, path: Path, value: object) -> object:
+        key = ".".join(path)
+        variable = self._environment.pop(path, None)
+        if variable is not None:
+            from telemetryd.config.values import from_text  # noqa: PLC0415 - as the next ones
+
+            self.origins[key] = f"environment {variable.variable}"
+            value = from_text(variable.text, field.type)
+        elif value is not _UNSET:
+            self.origins[key] = self._sources.file
+        elif field.required:
+            self._missing(path, field.type)
+            return _UNSET
+        else:
+            self.origins[key] = DEFAULT
+            self._values[key] = _default(field)
+            return _UNSET
+        self._values[key] = value
+        try:
+            return msgspec.convert(value, field.type, strict=variable is None)
+        except msgspec.ValidationError:
+            from telemetryd.config.values import must  # noqa: PLC0415 - for errors only
+
+            self._refuse(key, must(field.type, value, strict=variable is None))
+            return _UNSET
+
+    def _ruled(
+        self, cls: type[AnyStruct], path: Path, given: dict[str, object]
+    ) -> AnyStruct | None:
+        """The struct after its own rules, which put the keys they refuse back to their defaults."""
+        prefix = "".join(f"{part}." for part in path)
+        try:
+            struct = cls(**given)
+            rules: Iterable[str] = getattr(struct, "problems", tuple)()
+            found = [self._rule(prefix, rule) for rule in rules]
+        except Exception as error:  # noqa: BLE001 - the struct may be a third party's
+            self._refuse(".".join(path), f"{type(error).__name__}: {error}")
+            return None
+        # A key that is refused already stands at its default here: there is nothing to add.
+        earlier = set(self._refused)
+        for key, text in found:
+            if prefix + key not in earlier:
+                self._refuse((prefix + key).rstrip("."), text)
+        keys = {key for key, _ in found}
+        fields = [field for field in msgspec.structs.fields(cls) if field.encode_name in keys]
+        if any(field.required for field in fields):
+            return None
+        for field in fields:
+            given.pop(field.name, None)
+        return cls(**given) if fields else struct
+
+    def _rule(self, prefix: str, rule: str) -> tuple[str, str]:
+        """The key and the text of a broken rule; "" for one that is about the whole section."""
+        key, _, text = rule.partition(": ")
+        return (key, text) if prefix + key in self.origins else ("", rule)
+
+    def _read_sinks(self, table: object) -> dict[str, SinkConfig]:
+        table = self._table(("sinks",), table)
+        in_environment = [path[1] for path in self._environment if path[0] == "sinks" and path[2:]]
+        sinks = {}
+        for name in dict.fromkeys([*table, *in_environment]):
+            sink = self._sink(name, table.get(name, {}))
+            if sink is not None:
+                sinks[name] = sink
+        if not self.sinks:
+            sinks["default"] = null = SinkConfig(type="null")
+            for key in _keys(SinkConfig, ()):
+                self.origins[f"sinks.default.{key}"] = DEFAULT
+                self._values[f"sinks.default.{key}"] = getattr(null, key)
+        return sinks
+
+    def _sink(self, name: str, given: object) -> SinkConfig | None:
+        path = ("sinks", name)
+        self.sinks[name] = SinkConfig
+        table = self._table(path, given)
+        if not _is_sink_name(name):
+            self._refuse(".".join(path), _SINK_NAME, origin=self._origin_of_section(path))
+        elif table is given and (kind := self._sink_type(path, table)):
+            try:
+                sink = self._section(kind, path, table)
+            except Exception as error:  # noqa: BLE001 - a third party's annotations can be anything
+                self._refuse(".".join(path), f"its Config can't be used: {error!r}")
+            else:
+                self.sinks[name] = kind
+                return sink
+        # Without a usable type its other keys can't be judged: forget them.
+        for other in [other for other in self._environment if other[:2] == path]:
+            del self._environment[other]
+        return None
+
+    def _sink_type(self, path: Path, table: Mapping[str, object]) -> type[SinkConfig] | None:
+        from telemetryd.sinks.registry import (  # noqa: PLC0415 - not before the first `next`
+            UnknownSinkType,
+            known_types,
+            sink_class,
+        )
+
+        here = (*path, "type")
+        key = ".".join(here)
+        variable = self._environment.get(here)
+        found = table.get("type", _UNSET) if variable is None else variable.text
+        if found is _UNSET:
+            self._missing(here, str, f"one of {', '.join(known_types())}")
+            return None
+        self._values[key] = found
+        self.origins[key] = f"environment {variable.variable}" if variable else self._sources.file
+        if not isinstance(found, str):
+            self._refuse(key, f"must be text: one of {', '.join(known_types())}")
+            return None
+        try:
+            return sink_class(found).Config
+        except UnknownSinkType as error:
+            from telemetryd.config.suggest import did_you_mean  # noqa: PLC0415 - for errors only
+
+            self._refuse(key, f"{error}{did_you_mean(found, known_types())}")
+        except ImportError as error:
+            self._refuse(key, f"this sink can't be loaded: {error}")
+        return None
+
+    def _missing(self, path: Path, kind: object, choices: str = "") -> None:
+        from telemetryd.config.explain import allowed  # noqa: PLC0415 - for errors only
+
+        # If the file could not be read it may have held the key, and that is reported already.
+        if not self._sources.problems:
+            origin = self._origin_of_section(path[:-1])
+            text = f"required and not set; must be {choices or allowed(kind)}"
+            self._refuse(".".join(path), text, origin=origin)
+
+    def _refuse(self, key: str, text: str, *, origin: str = "") -> None:
+        from telemetryd.config.explain import printable, show  # noqa: PLC0415 - for errors only
+
+        self._refused.add(key)
+        origin = origin or self.origins.get(key) or self._origin_of_section(tuple(key.split(".")))
+        value = f" = {show(key, self._values[key])}" if key in self._values else ""
+        self._report(origin, f"{printable(key)}{value}: {text}" if key else text)
+
+    def _report(self, origin: str, text: str) -> None:
+        from telemetryd.config.explain import printable  # noqa: PLC0415 - for errors only
+
+        self.problems.append(f"{printable(origin)}: {printable(text, limit=1000)}")
+
+    def _origin_of_section(self, path: Path) -> str:
+        """Where a section comes from: the file if it is there, else its first variable."""
+        table: object = self._sources.table
+        for part in path:
+            table = table.get(part) if isinstance(table, dict) else None
+        if table is not None:
+            return self._sources.file or DEFAULT
+        for other, given in self._sources.environment.items():
+            if other[: len(path)] == path:
+                return f"environment {given.variable}"
+        return DEFAULT
+
+
+def _names(fields: Iterable[FieldInfo]) -> list[str]:
+    return [field.encode_name for field in fields]
+
+
+def _keys(cls: type[msgspec.Struct], path: Path) -> Iterable[str]:
+    for field in msgspec.structs.fields(cls):
+        here = (*path, field.encode_name)
+        if _is_section(field):
+            yield from _keys(field.type, here)
+        elif here != ("sinks",):
+            yield ".".join(here)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+
+
+def _default(field: FieldInfo) -> object:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _is_sink_name(name: str) -> bool:
+    return (
+        len(name) <= _MAX_NAME
+        and name.isascii()
+        and name == name.lower()
+        and name[:1].isalpha()
+        and all(part.isalnum() for part in name.split("_"))
+    )

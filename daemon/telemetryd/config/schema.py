@@ -1,0 +1,337 @@
+"""What may be configured: one frozen struct per section, limits and meaning on each key.
+
+Platform limits carry the name of the document they come from in `Meta.extra["note"]`; the loader
+prints it with the error. `Meta.extra["must"]` replaces the wording of what is allowed where a
+range does not say it all. Rules between keys are in `problems`, which yields `"key: text"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, field
+
+from telemetryd.sinks.base import MIB, Overflow, SinkConfig
+
+Mode: TypeAlias = Literal["listen", "lambda"]
+EventType: TypeAlias = Literal["platform", "function", "extension"]
+
+KIB: Final = 1024
+LONGEST_INVOCATION_MS: Final = 900_000
+
+_FIRST_PORT: Final = 1025
+_RESERVED_PORT: Final = 9001
+_BUFFERING: Final = "platform limit, Lambda Telemetry API buffering"
+_DESTINATION: Final = "platform limit, Lambda Telemetry API destination"
+_SCHEMA: Final = "platform limit, Lambda Telemetry API schema versions"
+_INVOCATION: Final = "a Lambda function runs for at most 15 minutes"
+_SHUTDOWN: Final = "Lambda ends the Shutdown phase after 2 seconds"
+_PORT: Final = f"0 (any free port) or {_FIRST_PORT} to 65535, but not {_RESERVED_PORT}"
+_NO_HTTP: Final = "HTTP delivery is not supported yet"
+_EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections. `problems` yields `"key: text"` for rules no single type can state."""
+
+    def problems(self) -> Iterable[str]:
+        """No rule between keys."""
+        return ()
+
+
+class Buffering(Section, frozen=True, kw_only=True):
+    """`[telemetry.buffering]`: when Lambda sends a batch, whichever limit is hit first.
+
+    Limits: AWS Lambda Developer Guide, "Lambda Telemetry API reference", Buffering. All three are
+    always sent, because the documents disagree about the platform's own defaults.
+    """
+
+    max_items: Annotated[
+        int,
+        Meta(
+            ge=1000,
+            le=10_000,
+            description="Events Lambda collects before it sends a batch.",
+            extra={"note": _BUFFERING},
+        ),
+    ] = 10_000
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=256 * KIB,
+            le=MIB,
+            description="Bytes Lambda collects before it sends a batch; it may exceed this by one "
+            "event. Counts in the function's memory.",
+            extra={"note": _BUFFERING},
+        ),
+    ] = MIB
+    timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=25,
+            le=30_000,
+            description="Milliseconds from the first event of a batch until Lambda sends it. 25 "
+            "lets the end of an invocation arrive before the environment is frozen.",
+            extra={"note": _BUFFERING},
+        ),
+    ] = 25
+
+
+class Telemetry(Section, frozen=True, kw_only=True):
+    """`[telemetry]`: what is received, and where.
+
+    Limits: AWS Lambda Developer Guide, "Lambda Telemetry API reference"; the TCP destination after
+    the OpenAPI file AWS publishes for the subscription request.
+    """
+
+    types: Annotated[
+        tuple[EventType, ...],
+        Meta(
+            min_length=1,
+            description="Kinds of events to subscribe to. `extension` brings the output of all "
+            "extensions, ours included; it can't be combined with a `stdout` sink.",
+        ),
+    ] = ("platform", "function")
+    protocol: Annotated[
+        Literal["tcp"],
+        Meta(description="How Lambda delivers.", extra={"note": _NO_HTTP}),
+    ] = "tcp"
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=255,
+            description="Address the listener binds. Lambda connects to 127.0.0.1.",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535,
+            description="TCP port the listener binds; 0 takes any free one.",
+            extra={"must": _PORT, "note": _DESTINATION},
+        ),
+    ] = 4243
+    schema_version: Annotated[
+        Literal["2022-07-01", "2022-12-13", "2025-01-29"],
+        Meta(
+            description="Telemetry API schema to ask for. Managed Instances accept only the "
+            "newest.",
+            extra={"note": _SCHEMA},
+        ),
+    ] = "2025-01-29"
+    max_line_bytes: Annotated[
+        int,
+        Meta(
+            ge=KIB,
+            le=64 * MIB,
+            description="Longest line accepted; a longer one is discarded up to its newline and "
+            "counted.",
+        ),
+    ] = 4 * MIB
+    tail_budget_bytes: Annotated[
+        int,
+        Meta(
+            ge=KIB,
+            le=1024 * MIB,
+            description="Bytes the unfinished lines of all connections may take together; at "
+            "least `max_line_bytes`.",
+        ),
+    ] = 16 * MIB
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1024, description="Connections open at the same time.")
+    ] = 256
+    buffering: Buffering = Buffering()
+
+    def problems(self) -> Iterator[str]:
+        """Unique types, a permitted port, a usable host, room for one longest line."""
+        if len(set(self.types)) < len(self.types):
+            yield "types: each type may be listed once (platform limit, Lambda Telemetry API types)"
+        if any(char.isspace() or not char.isprintable() for char in self.host):
+            yield "host: must be one address or host name, without spaces"
+        if self.port == _RESERVED_PORT or 0 < self.port < _FIRST_PORT:
+            yield f"port: must be {_PORT} ({_DESTINATION})"
+        if self.tail_budget_bytes < self.max_line_bytes:
+            if self.tail_budget_bytes == Telemetry().tail_budget_bytes:
+                yield (
+                    f"max_line_bytes: exceeds telemetry.tail_budget_bytes, which is "
+                    f"{self.tail_budget_bytes} unless set: set telemetry.tail_budget_bytes to at "
+                    f"least {self.max_line_bytes} as well"
+                )
+            else:
+                yield (
+                    f"tail_budget_bytes: must be at least telemetry.max_line_bytes, which is "
+                    f"{self.max_line_bytes}"
+                )
+
+
+class Flush(Section, frozen=True, kw_only=True):
+    """`[flush]`: when queued lines are pushed out, and how long anyone may wait for it."""
+
+    strategy: Annotated[
+        Literal["auto", "invocation", "continuous", "interval"],
+        Meta(
+            description="When to flush in Lambda. `invocation`: at the end of each invocation; "
+            "`continuous`: alongside the invocations, never waiting; `interval`: every "
+            "`interval_ms`; `auto`: `invocation` while invocations are rare, `continuous` when "
+            "busy."
+        ),
+    ] = "auto"
+    interval_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=LONGEST_INVOCATION_MS,
+            description="Milliseconds between flushes of the `interval` strategy.",
+            extra={"note": _INVOCATION},
+        ),
+    ] = 5000
+    max_age_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=LONGEST_INVOCATION_MS,
+            description="Milliseconds after which a queued line is flushed under any strategy.",
+            extra={"note": _INVOCATION},
+        ),
+    ] = 10_000
+    max_added_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=LONGEST_INVOCATION_MS,
+            description="The most milliseconds a flush may add to an invocation.",
+            extra={"note": _INVOCATION},
+        ),
+    ] = 200
+    margin_ms: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1500,
+            description="Milliseconds kept free before any deadline of the platform.",
+            extra={"note": _SHUTDOWN},
+        ),
+    ] = 150
+    shutdown_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=9500,
+            description="Milliseconds `telemetryd listen` may take to drain after SIGTERM or "
+            "SIGINT.",
+            extra={"note": _EXIT},
+        ),
+    ] = 8000
+
+
+class Lambda(Section, frozen=True, kw_only=True):
+    """`[lambda]`: how the extension takes part in the life cycle of the environment."""
+
+    next: Annotated[
+        Literal["early", "ready"],
+        Meta(
+            description="When the extension makes its first `next` call. `early`: as soon as it "
+            "has subscribed, so that the function starts at once; `ready`: when the sinks are "
+            "open."
+        ),
+    ] = "early"
+    events: Annotated[
+        Literal["auto", "shutdown"],
+        Meta(
+            description="Life cycle events to register for. `auto`: INVOKE and SHUTDOWN where the "
+            "platform permits both; `shutdown`: SHUTDOWN only."
+        ),
+    ] = "auto"
+
+
+class DeadLetter(Section, frozen=True, kw_only=True):
+    """`[dead_letter]`: an optional file for what could not be framed, decoded or delivered."""
+
+    path: Annotated[
+        str,
+        Meta(
+            max_length=4095,
+            description="File that keeps lines which could not be framed, decoded or delivered. "
+            "Empty: none, such lines are only counted.",
+        ),
+    ] = ""
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * KIB,
+            le=1024 * 1024 * MIB,
+            description="Size the file may reach; after that, lines are only counted.",
+        ),
+    ] = 64 * MIB
+    max_record_bytes: Annotated[
+        int,
+        Meta(
+            ge=256,
+            le=64 * MIB,
+            description="Bytes kept of one piece; a longer one is cut and marked.",
+        ),
+    ] = 256 * KIB
+
+    def problems(self) -> Iterator[str]:
+        """A usable path, and room for at least one longest record."""
+        if "\0" in self.path:
+            yield "path: must not contain a NUL character"
+        if self.max_record_bytes > self.max_bytes:
+            most = self.max_bytes
+            yield f"max_record_bytes: must be at most dead_letter.max_bytes, which is {most}"
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """`[log]`: telemetryd's own log, one JSON object per line on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least severe lines written. The ledger is written at any level."),
+    ] = "info"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration. `sinks` holds the `Config` struct of each sink's class."""
+
+    fail_closed: Annotated[
+        bool,
+        Meta(
+            description="Fail the initialisation of the function (`init/error`) when telemetryd "
+            'can\'t work. Needs `lambda.next = "ready"`. By default the function always runs.'
+        ),
+    ] = False
+    telemetry: Telemetry = Telemetry()
+    flush: Flush = Flush()
+    lambda_: Lambda = field(default=Lambda(), name="lambda")
+    sinks: dict[str, SinkConfig] = field(default_factory=dict)
+    dead_letter: DeadLetter = DeadLetter()
+    log: Log = Log()
+
+    def problems(self) -> Iterator[str]:
+        """Rules between sections."""
+        if self.fail_closed and self.lambda_.next != "ready":
+            yield (
+                'fail_closed: needs lambda.next = "ready", because init/error can be reported '
+                "only before the first call of next (Lambda Extensions API)"
+            )
+        if "extension" in self.telemetry.types:
+            for name, sink in self.sinks.items():
+                if sink.type == "stdout":
+                    yield (
+                        f'telemetry.types: "extension" can\'t be combined with the stdout sink '
+                        f"sinks.{name}: what it prints would come back as extension events, "
+                        f"without end; leave out one of them"
+                    )
+
+
+def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:
+    """What happens in `mode` when the queue of `sink` is full.
+
+    Unless set: `block` in `listen`; `drop_oldest` in Lambda, where an unread socket makes the
+    platform drop whole batches (its emulator can even stall).
+    """
+    return sink.overflow or ("block" if mode == "listen" else "drop_oldest")
