@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test test-system lint types unit format lock bench clean
+.PHONY: help run test test-system lint types unit bench schema docs format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -13,13 +13,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "telemetryd needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV) (once) ..."
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: $(STAMP)  ## start the daemon, play the sample streams through a socket, show what arrived
-	@$(BIN)/python examples/play.py
+run: $(STAMP)  ## a local Lambda with telemetryd as its extension: 20 invocations, and where every line went
+	@$(BIN)/python examples/run.py
 
 test: lint types unit  ## lint, types, and every test that needs nothing else
 
@@ -34,14 +34,29 @@ types: $(STAMP)
 unit: $(STAMP)
 	@$(BIN)/python -m pytest -m 'not system'
 
-test-system: $(STAMP)  ## the tests that need more (named when missing)
+$(VENV)/.installed-system: requirements/system.txt $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
+	@touch $@
+
+test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
+
+bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier
+	@$(BIN)/python -m bench.framing
+	@$(BIN)/python -m bench.ingest
+
+schema: $(STAMP)  ## write proto/schema/ anew from the types
+	@$(BIN)/telemetryd schema --write proto/schema
+
+docs: $(STAMP)  ## write docs/configuration.md anew from the types
+	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --extra zstd -q pyproject.toml -o requirements/dev.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q pyproject.toml -o requirements/runtime.txt
 
 clean:  ## forget the virtual environment and everything built

@@ -15,9 +15,10 @@ from functools import partial
 
 from telemetryd.config import Config, Mode, effective_overflow
 from telemetryd.core.ledger import Count, Ledger
+from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd.log import Log
 from telemetryd.shell.dead_letter import DeadLetter
-from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
@@ -47,12 +48,12 @@ class Daemon:
         identity: Identity,
         log: Log,
         on_bug: Callable[[Exception], None],
-        on_event: Callable[[Envelope], None] = lambda _: None,
+        on_event: Callable[[Envelope], None] | None = None,
     ) -> None:
         """Assemble; nothing starts yet.
 
         `on_bug` learns of an exception that should be impossible, `on_event` of the events the
-        life cycle follows (`core.watch.WATCHED`).
+        life cycle follows (`core.watch.LIFE_CYCLE`).
         """
         self._log = log
         self._on_bug = on_bug
@@ -67,8 +68,15 @@ class Daemon:
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
         ]
         pipeline = Pipeline(
-            self.ledger, routes, dead_letter=self._dead_letter, on_event=on_event, log=log
+            self.ledger,
+            routes,
+            dead_letter=self._dead_letter,
+            on_event=on_event or (lambda _: None),
+            watch=EventWatch(LIFE_CYCLE if on_event else LOSSES),
+            drop_own_lines="extension" in config.telemetry.types,
+            log=log,
         )
+        self._pipeline = pipeline
         telemetry = config.telemetry
         self.listener = TelemetryListener(
             sock,
@@ -91,21 +99,46 @@ class Daemon:
         """Deliver what is queued; False if some was left at `deadline` (loop time)."""
         return all(await asyncio.gather(*(worker.flush(deadline) for worker in self._workers)))
 
-    async def stop(self, *, quiet: float, read_until: float, deadline: float) -> bool:
+    async def stop(
+        self, *, quiet: float, read_until: float, deadline: float, grace: float = CLOSE_SECONDS
+    ) -> bool:
         """Read what still comes, deliver, close, and print the ledger; whether it balances.
 
         Reading ends after `quiet` seconds of silence or at `read_until`, delivery at `deadline`
-        (both loop time); what is left then is dropped as `shutdown`.
+        (both loop time); what is left then is dropped as `shutdown`. Past the deadline a sink may
+        take `grace` seconds to end its write, and as many to close.
         """
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
-        await asyncio.gather(*(worker.stop(deadline) for worker in self._workers))
+        await asyncio.gather(*(worker.stop(deadline, grace) for worker in self._workers))
         if self._dead_letter is not None:
             self._dead_letter.close()
+        return self.print_ledger()
+
+    def print_ledger(self) -> bool:
+        """Print the ledger as it stands; whether it balances."""
         pending = self.pending()
         statement = self.ledger.statement(pending, unfinished_bytes=self.listener.unfinished_bytes)
         self._log.statement("ledger", statement)
         return bool(statement["balanced"])
+
+    async def hold_writes(self) -> None:
+        """See to it that no write a freeze could cut off is in flight, until `release_writes`."""
+        await asyncio.gather(*(worker.hold() for worker in self._workers))
+
+    def release_writes(self) -> None:
+        """The environment runs (again): writes may begin, and what lingers is overdue."""
+        for worker in self._workers:
+            worker.release()
+
+    def oldest_seconds(self, now: float) -> float:
+        """Age of the oldest line that waits in a queue, at the monotonic second `now`."""
+        received = (worker.oldest_received_at() for worker in self._workers)
+        return max((now - at for at in received if at is not None), default=0.0)
+
+    def discard(self) -> None:
+        """Read on, but only count: after a bug that makes everything else doubtful."""
+        self._pipeline.discard()
 
     def pending(self) -> dict[str, Count]:
         """Lines waiting and in flight, by sink."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from telemetryd import __version__
-from telemetryd.errors import EXIT_OK, TelemetrydError
+from telemetryd.errors import EXIT_CANTCREAT, EXIT_OK, EXIT_USAGE, TelemetrydError
 
 _DESCRIPTION = """\
 Receives AWS Lambda telemetry as NDJSON over TCP and delivers every line to the configured sinks.
 
 In a Lambda layer it needs no arguments. On a desk:
 
-  telemetryd listen          receive on 127.0.0.1:4243 until Ctrl-C
+  telemetryd listen          receive on 127.0.0.1:4243 until Ctrl-C (twice: wait for no slow sink)
+  telemetryd local --handler app.handler --invoke 3    try it beside your function
   telemetryd check           is my configuration right, and where does each value come from?
 """
 _EPILOG = """\
@@ -23,13 +25,23 @@ configuration: defaults < TOML file < environment
   TELEMETRYD_CONFIG=FILE     else /var/task/telemetryd.toml, else /opt/telemetryd.toml
   TELEMETRYD_SECTION__KEY    e.g. TELEMETRYD_SINKS__ARCHIVE__TYPE=file
                                   TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{function}.ndjson
-exit status: 0 done, 64 wrong arguments, 69 the port is taken, 70 a bug in telemetryd, 78 wrong
-configuration. All keys: docs/configuration.md
+exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours, 70 a bug
+in telemetryd, 73 a file can't be written, 78 wrong configuration. All keys: docs/configuration.md
 """
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors end with EX_USAGE, as the help says."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name; the exit status."""
+    if arguments[:1] == ["local"]:  # it has arguments of its own
+        return _local(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] | None = options.command
@@ -45,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="telemetryd",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -56,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, summary in (
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
-        ("schema", _schema, "print the JSON Schema of the events and API messages"),
+        ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
         ("version", _version, "print the versions of telemetryd and what it runs on"),
     ):
         sub = commands.add_parser(
@@ -72,7 +84,30 @@ def _parser() -> argparse.ArgumentParser:
                 default="listen",
                 help="check for use as an extension, where other defaults apply",
             )
+        elif name == "schema":
+            sub.add_argument(
+                "name",
+                metavar="NAME",
+                nargs="?",
+                default="event",
+                help="whose schema: `event` (the default), one line of the stream, or another of "
+                "those that `telemetryd schema list` names",
+            )
+            sub.add_argument(
+                "--write", metavar="DIRECTORY", help="write all schemas there instead of printing"
+            )
+    local = commands.add_parser("local", help="run a function and its extensions on this machine")
+    local.set_defaults(command=lambda _: _local(()))
     return parser
+
+
+def _local(arguments: Sequence[str]) -> int:
+    try:
+        from telemetryd.local.cli import main as local  # noqa: PLC0415 - as below
+    except ImportError as error:
+        print(f"telemetryd local: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return local(arguments)
 
 
 def _listen(_: argparse.Namespace) -> int:
@@ -87,12 +122,36 @@ def _check(options: argparse.Namespace) -> int:
     return check(os.environ, sys.stdout, sys.stderr, mode=options.mode)
 
 
-def _schema(_: argparse.Namespace) -> int:
+def _schema(options: argparse.Namespace) -> int:
     from telemetryd_proto.schema import render  # noqa: PLC0415 - as above
 
-    documents = render()
-    for name, text in sorted(documents.items()):
-        print(f"// {name}\n{text}")
+    files = render()
+    documents = {name.removesuffix(".schema.json"): text for name, text in files.items()}
+    known = sorted(documents)
+    if options.write is not None:
+        return _write_all(files, options.write)
+    if options.name == "list":
+        print("\n".join(known))
+    elif options.name in documents:
+        print(documents[options.name], end="")
+    else:
+        print(
+            f"telemetryd schema: no schema is named {options.name!r}; known: {', '.join(known)}",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
+    return EXIT_OK
+
+
+def _write_all(files: Mapping[str, str], directory: str) -> int:
+    from pathlib import Path  # noqa: PLC0415 - as above
+
+    try:
+        for name, text in files.items():
+            Path(directory, name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"telemetryd schema: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_CANTCREAT
     return EXIT_OK
 
 

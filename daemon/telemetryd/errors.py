@@ -18,6 +18,7 @@ EXIT_OK: Final = 0
 EXIT_USAGE: Final = 64
 EXIT_UNAVAILABLE: Final = 69
 EXIT_BUG: Final = 70
+EXIT_CANTCREAT: Final = 73
 EXIT_CONFIG: Final = 78
 
 

@@ -13,30 +13,46 @@ import uvloop
 
 from telemetryd.app import Daemon, Identity
 from telemetryd.config import Config, load
-from telemetryd.errors import EXIT_BUG, EXIT_OK
+from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge
 from telemetryd.shell.listener import bind
 
 _QUIET_SECONDS: Final = 0.1
 """No bytes for so long after the signal: everything sent before it has arrived."""
 
+_HURRY_SECONDS: Final = 0.5
+"""What a second signal leaves: enough for every sink that is not stuck. A terminal's Ctrl-C often
+arrives twice, once more from the parent process, and must not cost lines."""
+
 
 def listen(environ: Mapping[str, str]) -> int:
-    """Run until a signal; the exit status. Raises ConfigError, ListenError."""
-    loaded = load(environ, mode="listen")
-    log = Log(loaded.config.log.level)
-    logging.getLogger().addHandler(LoggingBridge(log))
-    for warning in loaded.warnings:
-        log("warning", "configuration_warning", detail=warning)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    """Run until a signal; the exit status. Errors are logged, as all that happens here is."""
+    log = Log()
+    try:
+        loaded = load(environ, mode="listen")
+        log = Log(loaded.config.log.level)
+        logging.getLogger().addHandler(LoggingBridge(log))
+        if loaded.warnings:
+            log("warning", "configuration_warning", details=loaded.warnings)
+        # Never closed: closing the loop gives the signals their default action back, and one that
+        # comes before the process has ended would then change its exit status.
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         return runner.run(_listen(loaded.config, Identity(environ), log))
+    except TelemetrydError as error:
+        log("error", "not_started", problems=str(error).splitlines())
+        return error.exit_status
+    except Exception as bug:  # noqa: BLE001 - ours: whoever reads the log must learn of it
+        log("error", "internal_error", error=repr(bug)[:500])
+        return EXIT_BUG
 
 
 async def _listen(config: Config, identity: Identity, log: Log) -> int:
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[str] = loop.create_future()
+    hurrying: asyncio.Future[str] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stopping, signal.Signals(number).name)
+        name = signal.Signals(number).name
+        loop.add_signal_handler(number, _signalled, name, stopping, hurrying)
     sock = bind(config.telemetry.host, config.telemetry.port)
     daemon = Daemon(
         config, sock, mode="listen", identity=identity, log=log, on_bug=partial(_fail, stopping)
@@ -50,17 +66,36 @@ async def _listen(config: Config, identity: Identity, log: Log) -> int:
     except Exception as bug:  # noqa: BLE001 - ours: deliver what we have, then say so
         failed = True
         log("error", "internal_error", error=repr(bug)[:500])
-    budget = config.flush.shutdown_ms / 1000
-    now = loop.time()
-    balanced = await daemon.stop(
-        quiet=_QUIET_SECONDS, read_until=now + budget / 2, deadline=now + budget
-    )
+    balanced = await _stop(daemon, config.flush.shutdown_ms / 1000, hurrying, log)
     return EXIT_OK if balanced and not failed else EXIT_BUG
 
 
-def _stop(stopping: asyncio.Future[str], name: str) -> None:
-    if not stopping.done():
-        stopping.set_result(name)
+async def _stop(daemon: Daemon, seconds: float, hurrying: asyncio.Future[str], log: Log) -> bool:
+    """Stop within `seconds`, or soon after `hurrying` is done; whether the ledger balances."""
+    draining = asyncio.create_task(_drain(daemon, seconds))
+    await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    if not draining.done():
+        log("info", "draining_cut_short", signal=hurrying.result())
+        draining.cancel()
+        await asyncio.wait((draining,))
+        if draining.cancelled():
+            return await _drain(daemon, _HURRY_SECONDS)
+    return draining.result()
+
+
+async def _drain(daemon: Daemon, seconds: float) -> bool:
+    now = asyncio.get_running_loop().time()
+    return await daemon.stop(
+        quiet=_QUIET_SECONDS, read_until=now + seconds / 2, deadline=now + seconds
+    )
+
+
+def _signalled(name: str, stopping: asyncio.Future[str], hurrying: asyncio.Future[str]) -> None:
+    """The first signal ends the work, the second the patience."""
+    for wish in (stopping, hurrying):
+        if not wish.done():
+            wish.set_result(name)
+            return
 
 
 def _fail(stopping: asyncio.Future[str], bug: Exception) -> None:

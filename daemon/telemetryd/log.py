@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,8 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 LOGGER: Final = "telemetryd"
 QUIET_SECONDS: Final = 10.0
 _MAX_REMEMBERED: Final = 256
+_PATIENCE_SECONDS: Final = 1.0
+"""How long the ledger waits for a reader; other lines are skipped when there is no room."""
 
 
 def utc_timestamp(now: float | None = None) -> str:
@@ -38,6 +42,7 @@ class Log:
         self._fd = fd
         self._monotonic = monotonic
         self._recent: dict[tuple[str, str], tuple[float, int]] = {}
+        self._cut = False
 
     def __call__(self, level: str, event: str, **facts: Any) -> None:
         """Write `event` (constant, past tense) with its facts, if the level is enabled."""
@@ -56,13 +61,13 @@ class Log:
 
     def statement(self, event: str, facts: dict[str, Any]) -> None:
         """Write a line that no level hides: the ledger."""
-        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER})
+        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER}, wait=True)
 
     def _admit(self, event: str, sink: str) -> int | None:
         """How many equal warnings were suppressed since the last one; None to suppress this."""
         now = self._monotonic()
-        at, suppressed = self._recent.get((event, sink), (now - QUIET_SECONDS, 0))
-        if now - at < QUIET_SECONDS:
+        at, suppressed = self._recent.get((event, sink), (None, 0))
+        if at is not None and now - at < QUIET_SECONDS:
             self._recent[event, sink] = (at, suppressed + 1)
             return None
         if len(self._recent) >= _MAX_REMEMBERED:
@@ -70,12 +75,38 @@ class Log:
         self._recent[event, sink] = (now, 0)
         return suppressed
 
-    def _write(self, record: dict[str, Any]) -> None:
-        line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
+    def _write(self, record: dict[str, Any], *, wait: bool = False) -> None:
         try:
-            os.write(self._fd, line)
-        except OSError:
-            self._fd = os.open(os.devnull, os.O_WRONLY)  # stderr is gone: nobody is left to tell
+            line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
+        except UnicodeEncodeError:  # such as a path that is not UTF-8
+            line = msgspec.json.encode({k: _plain(v) for k, v in record.items()}) + b"\n"
+        if self._cut:
+            line = b"\n" + line
+        with suppress(BlockingIOError):  # a full pipe that somebody made non-blocking
+            self._put(line, wait=wait)
+
+    def _put(self, line: bytes, *, wait: bool) -> None:
+        at = 0
+        while at < len(line):
+            try:
+                at += os.write(self._fd, line[at:])
+            except BlockingIOError:
+                if not (wait and _writable(self._fd)):
+                    raise
+            except OSError:  # stderr is gone: nobody is left to tell
+                self._fd = os.open(os.devnull, os.O_WRONLY)
+            finally:
+                self._cut = 0 < at < len(line) or (self._cut and at == 0)
+
+
+def _plain(value: object) -> str:
+    return str(value).encode("ascii", "backslashreplace").decode()
+
+
+def _writable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(_PATIENCE_SECONDS * 1000))
 
 
 class LoggingBridge(logging.Handler):
@@ -87,7 +118,11 @@ class LoggingBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line for `record`."""
-        facts = {"library": record.name, "message": record.getMessage()[:2000]}
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's wrong format string must not fail its caller
+            message = str(record.msg)
+        facts = {"library": record.name, "message": message[:2000]}
         if record.exc_info and record.exc_info[1] is not None:
             facts["error"] = repr(record.exc_info[1])[:500]
         level = "error" if record.levelno >= logging.ERROR else "warning"

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from telemetryd_proto.framing import REJECT_REASONS
 
+OWN_LOG: Final = "own_log"
+"""Lines telemetryd printed itself and got back, rejected by the pipeline."""
 MAX_REASONS: Final = 32
 """Distinct drop reasons per sink: third-party sinks choose their own codes, labels stay bounded."""
 
@@ -123,7 +125,7 @@ class Ledger:
         self.received = Count()
         """`bytes` grows with every read, `lines` when a line's end (or its loss) is known."""
         self.framed = Count()
-        self.rejected = {str(reason): Count() for reason in REJECT_REASONS}
+        self.rejected = {reason: Count() for reason in (*REJECT_REASONS, OWN_LOG)}
         self.upstream_dropped = Count()
         """What the platform says it lost before us (`platform.logsDropped`)."""
         self.unrouted = Count()

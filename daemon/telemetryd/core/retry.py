@@ -28,10 +28,13 @@ class RetrySchedule:
     ) -> float | None:
         """After a failure at `now`: when to try again, or None to give up.
 
-        `retry_after` is the destination's own wish in seconds. `deadline` ends everything earlier.
+        `retry_after` is the destination's own wish in seconds. `deadline` ends everything earlier;
+        since nothing comes after it, the delays shrink to make use of what is left.
         """
         self.failures += 1
         cap = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(self.failures - 1, 16))
+        if deadline is not None:
+            cap = min(cap, max(deadline - now, BASE_SECONDS))
         at = now + max(retry_after, self._rng.uniform(0.0, cap))
         limit = self._give_up_at if deadline is None else min(self._give_up_at, deadline)
         return at if at < limit else None

@@ -7,10 +7,11 @@ A sink that asks for nothing in particular gets every block as it is, undecoded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import msgspec
 
-from telemetryd_proto.envelope import Envelope, decode_block
+from telemetryd_proto.envelope import Envelope, decode_lines
 from telemetryd_proto.framing import Block
 
 
@@ -53,17 +54,21 @@ class DecodedBlock:
     def envelopes(self) -> list[Envelope | None]:
         """One entry for each line, None where the line is not a telemetry event."""
         if self._envelopes is None:
-            self._envelopes = decode_block(self.block.data, self.block.lines)
+            self._envelopes = decode_lines(self.lines)
         return self._envelopes
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The block's lines, with their newlines."""
+        if self._lines is None:
+            self._lines = BytesIO(self.block.data).readlines()
+        return self._lines
 
     def select(self, wants: Callable[[Envelope], bool]) -> Selection:
         """Part the block's lines by `wants`."""
-        if self._lines is None:
-            self._lines = self.block.data.split(b"\n")
-            self._lines.pop()  # what follows the last newline: nothing
         wanted: list[bytes] = []
         malformed: list[bytes] = []
-        for line, envelope in zip(self._lines, self.envelopes, strict=True):
+        for line, envelope in zip(self.lines, self.envelopes, strict=True):
             if envelope is None:
                 malformed.append(line)
             elif wants(envelope):
@@ -82,5 +87,4 @@ class DecodedBlock:
         if len(lines) == self.block.lines:
             return self.block
         block = self.block
-        data = b"\n".join(lines) + b"\n"
-        return Block(data, len(lines), block.source, block.offset, block.received_at)
+        return Block(b"".join(lines), len(lines), block.source, block.offset, block.received_at)

@@ -10,24 +10,37 @@ from typing import Final
 
 from telemetryd_proto.envelope import Envelope, decode_line
 
-_MARK: Final = b'"platform.'
-WATCHED: Final = frozenset(
-    {"platform.logsDropped", "platform.report", "platform.runtimeDone", "platform.start"}
-)
-_TAILS: Final = tuple(f'{name.removeprefix("platform.")}"'.encode() for name in sorted(WATCHED))
+LOSSES: Final = frozenset({"platform.logsDropped"})
+"""What every ledger needs."""
+LIFE_CYCLE: Final = LOSSES | {"platform.report", "platform.runtimeDone"}
+"""What the extension needs besides, to know when an invocation has ended."""
 
 
-def watched_events(data: bytes) -> list[Envelope]:
-    """The events of `WATCHED` among the whole lines of `data`, in order."""
-    found: list[Envelope] = []
-    at = data.find(_MARK)
-    while at >= 0:
-        at += len(_MARK)
-        if data.startswith(_TAILS, at):
-            end = data.find(b"\n", at)
-            envelope = decode_line(data[data.rfind(b"\n", 0, at) + 1 : end])
-            if envelope is not None and envelope.type in WATCHED:
-                found.append(envelope)
-                at = end
-        at = data.find(_MARK, at)
-    return found
+class EventWatch:
+    """Looks for events of some types."""
+
+    __slots__ = ("_mark", "_tails", "_types")
+
+    def __init__(self, types: frozenset[str]) -> None:
+        self._types = types
+        names = sorted(f'"{name}"'.encode() for name in types)
+        shared = 0  # what all names begin with is searched for: the longer, the faster
+        while len({name[: shared + 1] for name in names}) == 1 and shared < len(names[0]):
+            shared += 1
+        self._mark = names[0][:shared]
+        self._tails = tuple(name[shared:] for name in names)
+
+    def find(self, data: bytes) -> list[Envelope]:
+        """The events among the whole lines of `data`, in order."""
+        found: list[Envelope] = []
+        at = data.find(self._mark)
+        while at >= 0:
+            at += len(self._mark)
+            if data.startswith(self._tails, at):
+                end = data.find(b"\n", at)
+                envelope = decode_line(data[data.rfind(b"\n", 0, at) + 1 : end])
+                if envelope is not None and envelope.type in self._types:
+                    found.append(envelope)
+                    at = end
+            at = data.find(self._mark, at)
+        return found

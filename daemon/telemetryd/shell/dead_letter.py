@@ -3,13 +3,16 @@
 One JSON object a line: when, why, which sink, which connection, where in its stream, how many
 bytes, and the bytes themselves (`data` where they are UTF-8 text, else `data_base64`). It is rare
 by design, so writes are synchronous; a piece that can't be kept whole is reported to the caller,
-who counts it as dropped.
+who counts it as dropped. The loop and the threads of sinks write to it, one at a time; several
+processes may share the file. A record is never glued to one that a crash or a full disk cut short.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import stat
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -18,7 +21,7 @@ import msgspec
 from telemetryd.log import utc_timestamp
 
 _OPEN_FLAGS: Final = (
-    os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 )
 
 
@@ -33,29 +36,35 @@ class DeadLetter:
         self.max_record_bytes = max_record_bytes
         self._log = log
         self._fd: int | None = None
-        self._size = 0
+        self._lock = threading.Lock()
 
     def keep(
         self, data: bytes, *, reason: str, sink: str = "", source: int = 0, offset: int = 0
     ) -> bool:
         """Keep the lines of `data`, several to a record; True when every byte was kept."""
         whole = True
-        for at, piece in self._pieces(data):
-            record = {"reason": reason, "sink": sink, "source": source, "offset": offset + at}
-            whole = self._append(record, piece, len(piece)) and whole
+        with self._lock:
+            for at, piece in self._pieces(data):
+                record = {"reason": reason, "sink": sink, "source": source, "offset": offset + at}
+                whole = self._append(record, piece, len(piece)) and whole
         return whole
 
     def keep_head(
         self, head: bytes, size: int, *, reason: str, source: int = 0, offset: int = 0
     ) -> None:
         """Keep the first bytes of a line of `size` bytes that was refused before it was whole."""
-        self._append({"reason": reason, "source": source, "offset": offset}, head, size)
+        with self._lock:
+            self._append({"reason": reason, "source": source, "offset": offset}, head, size)
 
     def close(self) -> None:
         """Close the file; a later record opens it again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            fd, self._fd = self._fd, None
+            os.close(fd)
 
     def _pieces(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         at = 0
@@ -90,15 +99,34 @@ class DeadLetter:
         return len(kept) == size
 
     def _write(self, line: bytes) -> None:
+        fd = self._opened()
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        if size + len(line) > self._max_bytes:
+            raise OSError(0, f"the file has reached dead_letter.max_bytes = {self._max_bytes}")
+        written = os.write(fd, line)
+        if written < len(line):  # a full disk cuts writes short: leave no torn record behind
+            if os.fstat(fd).st_size == size + written:
+                os.ftruncate(fd, size)
+            raise OSError(0, "no space for a whole record")
+
+    def _opened(self) -> int:
+        """The file at the path: a record in a file that was removed meanwhile would be lost."""
+        if self._fd is not None:
+            here = os.fstat(self._fd)
+            try:
+                there = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116
+            except FileNotFoundError:
+                self._close()
+            else:
+                if (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
+                    self._close()
         if self._fd is None:
             os.makedirs(os.path.dirname(self._path) or ".", mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
-            self._fd = os.open(self._path, _OPEN_FLAGS, 0o600)
-            self._size = os.fstat(self._fd).st_size
-        if self._size + len(line) > self._max_bytes:
-            raise OSError(0, f"the file has reached dead_letter.max_bytes = {self._max_bytes}")
-        start = self._size
-        written = os.write(self._fd, line)
-        if written < len(line):  # a full disk cuts writes short: leave no torn record behind
-            os.ftruncate(self._fd, start)
-            raise OSError(0, "no space for a whole record")
-        self._size += written
+            fd = os.open(self._path, _OPEN_FLAGS, 0o600)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise OSError(0, "not a regular file")
+            self._fd = fd
+        return self._fd

@@ -4,25 +4,33 @@ The worker owns everything a sink must not know: it forms batches, gives each at
 retries what may be retried with full-jitter back-off, and settles every line exactly once, as
 delivered, dropped with a reason, or dead-lettered. Order is kept: one batch is in flight, and the
 next starts when it is settled.
+
+A lost line is counted under the last reason its destination gave; where time ran out before there
+was one, under `shutdown`. Nothing a sink does, short of blocking the loop, ends the worker: what
+it raises or returns against the contract is logged as `sink_bug` and costs its own batch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.retry import RetrySchedule
-from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
+from telemetryd.errors import PermanentSinkError, SinkError
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.queue import SinkQueue
-from telemetryd.sinks.base import Batch, Failure, Item, Sink, SinkConfig, WriteResult
+from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
-_CLOSE_SECONDS: Final = 0.5
-"""What `flush` and `close` may take when the deadline has already passed."""
+CLOSE_SECONDS: Final = 0.5
+"""What `close`, and the end of a cancelled write, may take when the deadline has already passed."""
+_MAX_CODE: Final = 64
+_MAX_DETAIL: Final = 500
+_UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
 
 
 class DeliveryWorker:
@@ -50,13 +58,21 @@ class DeliveryWorker:
         self._rng = rng
         self._on_bug = on_bug
         self._is_open = False
-        self._unsettled: list[Item] = []
+        self._unsettled: list[tuple[Item, str]] = []
+        """The items in flight, each with the reason it is lost for if nothing better comes."""
         self._batch_number = 0
+        self._flushing = 0
+        self._nudge = asyncio.Event()
         self._stop_at: float | None = None
-        self._rush = asyncio.Event()
+        self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._released = asyncio.Event()
+        self._released.set()
+        self._landed = asyncio.Event()
+        self._landed.set()
+        self._attempt_limit: asyncio.Timeout | None = None
 
     # -- what the pipeline calls -------------------------------------------------------------
 
@@ -66,10 +82,16 @@ class DeliveryWorker:
         account = self.account
         account.offered.add(lines, size)
         account.enqueued.add(lines, size)
-        self._idle.clear()
         for reason, loser in self._queue.offer(block):
-            account.drop(reason, loser.lines, len(loser.data))
-            self._log("warning", "lines_dropped", sink=self.name, reason=reason, lines=loser.lines)
+            if reason == "too_large":
+                self._lose_block(loser, reason)
+            else:
+                account.drop(reason, loser.lines, len(loser.data))
+                self._log(
+                    "warning", "lines_dropped", sink=self.name, reason=reason, lines=loser.lines
+                )
+        if len(self._queue):
+            self._idle.clear()
 
     def filter_out(self, lines: int, size: int) -> None:
         """Count lines offered to the sink and not wanted by it."""
@@ -80,12 +102,18 @@ class DeliveryWorker:
         """Lines meant for the sink that it can never get: to the dead letter, else dropped."""
         self.account.offered.add(block.lines, len(block.data))
         self.account.enqueued.add(block.lines, len(block.data))
-        self._lose(block.data, block.lines, len(block.data), reason, block.source, block.offset)
+        self._lose_block(block, reason)
 
     def pending(self) -> Count:
         """Lines waiting and in flight, counted anew from what the queue and the batch hold."""
-        in_flight = (Count(item.lines, item.size) for item in self._unsettled)
+        in_flight = (Count(item.lines, item.size) for item, _ in self._unsettled)
         return total(self._queue.waiting(), *in_flight)
+
+    def oldest_received_at(self) -> float | None:
+        """When the oldest line that waits or is in flight was read, in monotonic seconds."""
+        if self._unsettled:
+            return self._unsettled[0][0].received_at
+        return self._queue.oldest_received_at()
 
     # -- life --------------------------------------------------------------------------------
 
@@ -95,12 +123,17 @@ class DeliveryWorker:
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._idle.set()  # nobody is left to wait for
         if not task.cancelled() and isinstance(bug := task.exception(), Exception):
             self._on_bug(bug)
 
     async def flush(self, deadline: float) -> bool:
-        """Deliver what is queued, without lingering; False if `deadline` (loop time) came first."""
-        self._rush.set()
+        """Deliver what is queued, without lingering; False if that failed.
+
+        It fails when `deadline` (loop time) comes first, or the worker has ended.
+        """
+        self._flushing += 1
+        self._nudge.set()
         self._queue.wake()
         try:
             async with asyncio.timeout_at(deadline):
@@ -109,57 +142,83 @@ class DeliveryWorker:
         except TimeoutError:
             return False
         except SinkError as error:
-            self._log("warning", "flush_failed", sink=self.name, code=error.code)
+            self._log("warning", "flush_failed", sink=self.name, code=_bounded(error.code))
+            return False
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still flush
+            if _is_cancelled(error):
+                raise
+            self._report_bug(error)
             return False
         finally:
-            if self._stop_at is None:
-                self._rush.clear()
-        return True
+            self._flushing -= 1
+        return self._task is None or not self._task.done()
 
-    async def stop(self, deadline: float) -> None:
+    async def hold(self) -> None:
+        """Begin no write until `release`, and break off the one in flight, to be repeated.
+
+        For what comes before a freeze, which would cut a conversation with a distant server in
+        two. Sinks that survive a freeze are left alone.
+        """
+        if self._sink.survives_freeze:
+            return
+        self._released.clear()
+        if self._attempt_limit is not None:
+            if not self._attempt_limit.expired():
+                self._attempt_limit.reschedule(asyncio.get_running_loop().time())
+            await self._landed.wait()
+
+    def release(self) -> None:
+        """Writes may begin again."""
+        self._released.set()
+
+    async def stop(self, deadline: float, grace: float = CLOSE_SECONDS) -> None:
         """Deliver what can be delivered until `deadline` (loop time), then drop the rest.
 
-        Afterwards nothing is pending and the sink is closed.
+        Afterwards nothing is pending and the sink is closed. Past the deadline, its write may take
+        `grace` seconds to end, and its `close` as many.
         """
         self._stop_at = deadline
+        self.release()
         if self._task is not None:
             if not self._task.done():
                 await self.flush(deadline)
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._abandon()
-        await self._close(deadline)
-
-    def _abandon(self) -> None:
-        unsettled, self._unsettled = self._unsettled, []
-        for item in unsettled:
-            self._lose_item(item, "shutdown")
+            _, running = await asyncio.wait({self._task}, timeout=grace)
+            if running:
+                self._report_bug("write() goes on although it was cancelled")
+        self._stopped = True
+        self._give_up()
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
-                size = len(block.data)
-                self._lose(block.data, block.lines, size, "shutdown", block.source, block.offset)
+                self._lose_block(block, "shutdown")
             self._queue.settle(blocks)
+        await self._close(deadline, grace)
 
-    async def _close(self, deadline: float) -> None:
+    async def _close(self, deadline: float, grace: float) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(max(deadline, loop.time() + _CLOSE_SECONDS)):
+            async with asyncio.timeout_at(max(deadline, loop.time() + grace)):
                 await self._sink.close()
-        except Exception as error:  # noqa: BLE001 - the other sinks must still be closed
-            self._log("warning", "close_failed", sink=self.name, error=repr(error))
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still be closed
+            if _is_cancelled(error):
+                raise
+            self._log("warning", "close_failed", sink=self.name, error=repr(error)[:_MAX_DETAIL])
 
     # -- the loop ----------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        while not self._out_of_time():
             if not len(self._queue):
                 self._idle.set()
                 await self._queue.wait()
             await self._linger()
+            await self._released.wait()
             blocks = self._queue.take(self._config.batch_max_bytes)
             if blocks:
-                await self._deliver(blocks)
-                self._queue.settle(blocks)
+                try:
+                    await self._deliver(blocks)
+                finally:
+                    self._queue.settle(blocks)
 
     async def _linger(self) -> None:
         """Wait for a batch to fill, at most `linger_ms`, and not when somebody waits for us."""
@@ -168,125 +227,167 @@ class DeliveryWorker:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.linger_ms / 1000
         while (
-            not self._rush.is_set()
+            not self._flushing
             and self._queue.queued_bytes < self._config.batch_max_bytes
             and (left := until - loop.time()) > 0
         ):
             await self._queue.wait(left)
+
+    def _out_of_time(self) -> bool:
+        return self._stopped or (
+            self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at
+        )
 
     async def _deliver(self, blocks: list[Block]) -> None:
         loop = asyncio.get_running_loop()
         self._batch_number += 1
         batch_id = f"{self._sink.context.instance}-{self.name}-{self._batch_number}"
         try:
-            items = self._sink.pack(blocks)
+            items = self._pack(blocks)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
             self._report_bug(error)
             for block in blocks:
-                size = len(block.data)
-                self._lose(block.data, block.lines, size, "bug", block.source, block.offset)
+                self._lose_block(block, "bug")
             return
-        self._unsettled = items
+        self._unsettled = [(item, "shutdown") for item in items]
         attempt = 0
         give_up_at = loop.time() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
-        while items:
+        while self._unsettled:
             attempt += 1
-            result, retry_after = await self._attempt(Batch(batch_id, tuple(items)), attempt)
-            items, code = self._settle(items, result)
-            if not items:
+            batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
+            result, retry_after = await self._attempt(batch, attempt)
+            if self._stopped:  # too late: `stop` has settled these items
                 return
+            if result is not None:
+                self._settle(result)
+                if not self._unsettled:
+                    return
+            elif not self._released.is_set():  # broken off by `hold`: not a failure
+                await self._released.wait()
+                continue
             again_at = schedule.next_attempt(
                 loop.time(), retry_after=retry_after, deadline=self._stop_at
             )
             if again_at is None:
-                self._unsettled = []
-                for item in items:
-                    self._lose_item(item, code)
+                self._give_up()
                 return
+            code = self._unsettled[-1][1]
             self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
             await self._back_off(again_at)
 
-    async def _attempt(self, batch: Batch, attempt: int) -> tuple[WriteResult, float]:
-        """One write, every failure turned into a result; and the destination's wish to wait."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._config.write_timeout_ms / 1000
+    def _pack(self, blocks: list[Block]) -> list[Item]:
+        """The sink's items, which must stand for exactly the lines of `blocks`."""
+        items = list(self._sink.pack(blocks))
+        packed = Count(sum(item.lines for item in items), sum(item.size for item in items))
+        taken = Count(sum(b.lines for b in blocks), sum(len(b.data) for b in blocks))
+        if packed != taken:
+            raise ValueError(f"pack() made items of {packed} from blocks of {taken}")
+        return items
+
+    async def _attempt(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
+        """One write, every failure turned into a result; and the destination's wish to wait.
+
+        None when `stop` or `hold` cut the attempt: the destination did not say anything.
+        """
+        deadline = asyncio.get_running_loop().time() + self._config.write_timeout_ms / 1000
         if self._stop_at is not None:
             deadline = min(deadline, self._stop_at)
         try:
-            async with asyncio.timeout_at(deadline):
+            self._landed.clear()
+            async with asyncio.timeout_at(deadline) as self._attempt_limit:
                 if not self._is_open:
                     await self._sink.open()
                     self._is_open = True
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
-                if any(not 0 <= f.index < len(batch.items) for f in result.failures):
-                    raise IndexError("WriteResult names an item that is not in the batch")  # noqa: TRY301
-        except TransientSinkError as error:
-            return self._failed(batch, error, retryable=True), error.retry_after
-        except PermanentSinkError as error:
-            return self._failed(batch, error, retryable=False), 0.0
-        except SinkError as error:
-            return self._failed(batch, error, retryable=True), 0.0
-        except TimeoutError:
-            late = SinkError("timeout", f"no answer within {self._config.write_timeout_ms} ms")
-            return self._failed(batch, late, retryable=True), 0.0
-        except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
-            self._report_bug(error)
-            return _all_failed(batch, "bug", retryable=False), 0.0
+            result = _checked(result, len(batch.items))
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled(error):
+                raise
+            return self._failed(batch, error), _seconds(getattr(error, "retry_after", 0.0))
+        finally:
+            self._attempt_limit = None
+            self._landed.set()
         return result, 0.0
 
-    def _failed(self, batch: Batch, error: SinkError, *, retryable: bool) -> WriteResult:
+    def _failed(self, batch: Batch, error: BaseException) -> WriteResult | None:
+        retryable = True
+        if isinstance(error, SinkError):
+            code, detail = _bounded(error.code), str(error.detail)
+            retryable = not isinstance(error, PermanentSinkError)
+        elif isinstance(error, TimeoutError):
+            if self._out_of_time() or not self._released.is_set():
+                return None
+            code, detail = "timeout", f"no answer within {self._config.write_timeout_ms} ms"
+        elif isinstance(error, OSError):  # not wrapped as it should be; still the world's fault
+            code, detail = "io_error", repr(error)
+        elif isinstance(error, asyncio.CancelledError):
+            code, detail = "cancelled", "by the sink itself; the outcome is unknown"
+        else:
+            self._report_bug(error)
+            return _all_failed(batch, "bug", retryable=False)
         self._log(
-            "warning", "write_failed", sink=self.name, code=error.code, detail=error.detail,
+            "warning", "write_failed", sink=self.name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
-        return _all_failed(batch, error.code, retryable=retryable)
+        return _all_failed(batch, code, retryable=retryable)
 
-    def _settle(self, items: list[Item], result: WriteResult) -> tuple[list[Item], str]:
-        """Settle what was delivered or refused for good; what is left, and why."""
+    def _settle(self, result: WriteResult) -> None:
+        """Settle what was delivered or refused for good; the rest stays unsettled."""
         failures = {failure.index: failure for failure in result.failures}
-        left: list[Item] = []
-        code = ""
-        delivered = self.account.delivered
+        left: list[tuple[Item, str]] = []
         lost: list[tuple[Item, str]] = []
-        for index, item in enumerate(items):
+        delivered = self.account.delivered
+        for index, (item, _) in enumerate(self._unsettled):
             failure = failures.get(index)
             if failure is None:
                 delivered.add(item.lines, item.size)
-            elif failure.retryable:
-                left.append(item)
-                code = failure.code
             else:
-                lost.append((item, failure.code))
+                (left if failure.retryable else lost).append((item, _bounded(failure.code)))
         self._unsettled = left
         for item, reason in lost:
             self._lose_item(item, reason)
-        return left, code
 
     async def _back_off(self, until: float) -> None:
         """Sleep until loop time `until`; a flush or stop that begins meanwhile ends it early."""
-        seconds = until - asyncio.get_running_loop().time()
-        if seconds <= 0:
-            await asyncio.sleep(0)
-        elif self._rush.is_set():
-            await asyncio.sleep(seconds)
-        else:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._rush.wait()
-            except TimeoutError:
-                return
+        self._nudge.clear()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._nudge.wait()
+        except TimeoutError:
+            return
 
     # -- losses ------------------------------------------------------------------------------
 
+    def _give_up(self) -> None:
+        unsettled, self._unsettled = self._unsettled, []
+        for item, reason in unsettled:
+            self._lose_item(item, reason)
+
     def _lose_item(self, item: Item, reason: str) -> None:
-        self._lose(self._sink.unpack(item), item.lines, item.size, reason, item.source, item.offset)
+        data = None
+        if self._dead_letter is not None:
+            try:
+                data = bytes(self._sink.unpack(item))
+                if len(data) != item.size:
+                    raise ValueError(f"unpack() made {len(data)} bytes, not {item.size}")  # noqa: TRY301 - its handler is every bug's
+            except Exception as error:  # noqa: BLE001 - the lines are still counted
+                self._report_bug(error)
+                data = None
+        self._lose(data, item.lines, item.size, reason, item.source, item.offset)
+
+    def _lose_block(self, block: Block, reason: str) -> None:
+        self._lose(block.data, block.lines, len(block.data), reason, block.source, block.offset)
 
     def _lose(
-        self, data: bytes, lines: int, size: int, reason: str, source: int, offset: int
+        self, data: bytes | None, lines: int, size: int, reason: str, source: int, offset: int
     ) -> None:
-        if self._dead_letter is not None and self._dead_letter.keep(
-            data, reason=reason, sink=self.name, source=source, offset=offset
+        if (
+            self._dead_letter is not None
+            and data is not None
+            and self._dead_letter.keep(
+                data, reason=reason, sink=self.name, source=source, offset=offset
+            )
         ):
             self.account.dead_lettered.add(lines, size)
             self._log("warning", "lines_dead_lettered", sink=self.name, reason=reason, lines=lines)
@@ -294,9 +395,33 @@ class DeliveryWorker:
             self.account.drop(reason, lines, size)
             self._log("error", "lines_dropped", sink=self.name, reason=reason, lines=lines)
 
-    def _report_bug(self, error: Exception) -> None:
-        self._log("error", "sink_bug", sink=self.name, error=repr(error)[:500])
+    def _report_bug(self, error: object) -> None:
+        self._log("error", "sink_bug", sink=self.name, error=repr(error)[:_MAX_DETAIL])
 
 
 def _all_failed(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
     return WriteResult(tuple(Failure(index, code, retryable) for index in range(len(batch.items))))
+
+
+def _checked(result: Any, items: int) -> WriteResult:
+    """`result`, made sure of: typing does not stop a sink from returning anything at all."""
+    failures = tuple(result.failures)
+    for failure in failures:
+        if not (isinstance(failure, Failure) and 0 <= failure.index < items):
+            raise ValueError(f"not a Failure of one of {items} items: {failure!r}")
+    return WriteResult(failures) if failures else DELIVERED
+
+
+def _bounded(code: object) -> str:
+    """A sink's error code as what may be a label: lower-case letters, digits, `_`, not endless."""
+    return _UNSAFE_IN_CODE.sub("_", str(code).lower())[:_MAX_CODE] or "unnamed"
+
+
+def _seconds(wish: object) -> float:
+    return float(wish) if isinstance(wish, int | float) else 0.0
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether our task is being cancelled, as opposed to a sink letting such an error out."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -8,7 +8,6 @@ reaches another one, and none is closed for what it sent.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -86,7 +85,7 @@ class TelemetryListener:
         self._none_open = asyncio.Event()
         self._accepted = 0
         self._held = False
-        self._last_read = 0.0
+        self._last_activity = 0.0
 
     @property
     def connections(self) -> int:
@@ -100,7 +99,6 @@ class TelemetryListener:
 
     async def start(self) -> None:
         """Begin to accept."""
-        self._last_read = time.monotonic()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), sock=self._sock)
 
@@ -111,20 +109,18 @@ class TelemetryListener:
             connection.hold(held)
 
     async def drain(self, *, quiet: float, deadline: float) -> None:
-        """Stop accepting; return when nothing was read for `quiet` s, or at loop time `deadline`.
+        """Return when nothing came for `quiet` seconds from now on, or at loop time `deadline`.
 
-        The peer sends no EOF, so quiet is the only sign that all has come.
+        The peer sends no EOF, so quiet is the only sign that all has come; what waits in the
+        backlog is still accepted and read.
         """
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(0)  # accept what already waits in the backlog
-        self._stop_accepting()
-        while self._connections and (now := loop.time()) < deadline:
-            left = self._last_read + quiet - time.monotonic()
+        self._last_activity = time.monotonic()
+        while (now := loop.time()) < deadline:
+            left = self._last_activity + quiet - time.monotonic()
             if left <= 0 and not self._held:
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(min(now + max(left, _POLL_SECONDS), deadline)):
-                    await self._none_open.wait()
+            await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
 
     async def close(self) -> None:
         """Close every connection; unfinished lines are rejected as truncated."""
@@ -151,8 +147,9 @@ class TelemetryListener:
         self._connections.add(connection)
         self._none_open.clear()
         self._accepted += 1
+        self._last_activity = time.monotonic()
         if self._held:  # not at once: the loop starts to read after `connection_made`
-            asyncio.get_running_loop().call_soon(connection.hold, True)
+            asyncio.get_running_loop().call_soon(lambda: connection.hold(self._held))
         self._log("debug", "connection_opened", source=self._accepted)
         return LineFramer(
             self._budget,
@@ -162,7 +159,7 @@ class TelemetryListener:
         )
 
     def _read(self, framer: LineFramer, size: int) -> None:
-        now = self._last_read = time.monotonic()
+        now = self._last_activity = time.monotonic()
         try:
             self._receiver.received(size)
             self._receiver.framed(framer.feed(self._buffer, size, now))
@@ -189,6 +186,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._listener = listener
         self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
+        self._held = False
+        self._resting = False
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -205,6 +204,12 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._listener._read(self.framer, nbytes)  # noqa: SLF001
+        if nbytes == READ_BUFFER_BYTES:
+            # More waits in the kernel, and uvloop would read on, up to 8 MiB without a pause: a
+            # queue could overflow though its sink is fast. The workers get their turn first.
+            self._resting = True
+            self._update()
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if hasattr(self, "framer"):
@@ -212,10 +217,19 @@ class _Connection(asyncio.BufferedProtocol):
 
     def hold(self, held: bool) -> None:
         """Pause or resume reading."""
-        if self._transport is None or held == self._paused:
+        self._held = held
+        self._update()
+
+    def _go_on(self) -> None:
+        self._resting = False
+        self._update()
+
+    def _update(self) -> None:
+        paused = self._held or self._resting
+        if self._transport is None or self._transport.is_closing() or paused == self._paused:
             return
-        self._paused = held
-        if held:
+        self._paused = paused
+        if paused:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

@@ -9,16 +9,21 @@ every queue, or counted as lost, before the next read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from telemetryd.core.ledger import Ledger
+from telemetryd.core.ledger import OWN_LOG, Ledger
+from telemetryd.core.own_lines import without_own_lines
 from telemetryd.core.router import DecodedBlock, TypeFilter
-from telemetryd.core.watch import watched_events
+from telemetryd.core.watch import EventWatch
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import ProtocolError
 from telemetryd_proto.events import LogsDropped, decode_record
-from telemetryd_proto.framing import Block, Framed
+from telemetryd_proto.framing import Block, Framed, Rejected
+
+_IMPLAUSIBLE: Final = 1 << 48
+"""Lines or bytes that no platform lost: one senseless number must not spoil the sum."""
 
 
 class Route:
@@ -41,9 +46,14 @@ class Pipeline:
         *,
         dead_letter: DeadLetter | None,
         on_event: Callable[[Envelope], None],
+        watch: EventWatch,
+        drop_own_lines: bool,
         log: Callable[..., None],
     ) -> None:
         self._ledger = ledger
+        self._watch = watch
+        self._drop_own_lines = drop_own_lines
+        self._discarding = not routes
         self._raw = [route.worker for route in routes if route.filter is None]
         self._filtered = [
             (route.worker, route.filter) for route in routes if route.filter is not None
@@ -62,25 +72,44 @@ class Pipeline:
         for part in parts:
             ledger.received.lines += part.lines
             if isinstance(part, Block):
-                ledger.framed.add(part.lines, len(part.data))
-                for envelope in watched_events(part.data):
-                    self._watched(envelope)
-                for worker in self._raw:
-                    worker.offer(part)
-                if self._filtered:
-                    self._route(part)
+                block = self._without_own_lines(part) if self._drop_own_lines else part
+                if block is not None:
+                    self._accept(block)
             else:
                 ledger.rejected[part.reason].add(part.lines, part.size)
                 if part.reason != "empty":
-                    self._log("warning", "line_rejected", reason=part.reason, bytes=part.size)
-                    if self._dead_letter is not None:
-                        self._dead_letter.keep_head(
-                            part.head,
-                            part.size,
-                            reason=part.reason,
-                            source=part.source,
-                            offset=part.offset,
-                        )
+                    self._report_rejected(part)
+
+    def discard(self) -> None:
+        """From now on count lines as unrouted and keep none: what is left to do after a bug."""
+        self._discarding = True
+
+    def _accept(self, block: Block) -> None:
+        lines, size = block.lines, len(block.data)
+        self._ledger.framed.add(lines, size)
+        if self._discarding:
+            self._ledger.unrouted.add(lines, size)
+        for envelope in self._watch.find(block.data):
+            self._watched(envelope)
+        if self._discarding:
+            return
+        for worker in self._raw:
+            worker.offer(block)
+        if self._filtered:
+            self._route(block)
+
+    def _without_own_lines(self, block: Block) -> Block | None:
+        rest, lines, size = without_own_lines(block)
+        if lines:
+            self._ledger.rejected[OWN_LOG].add(lines, size)
+        return rest
+
+    def _report_rejected(self, part: Rejected) -> None:
+        self._log("warning", "line_rejected", reason=part.reason, bytes=part.size)
+        if self._dead_letter is not None:
+            self._dead_letter.keep_head(
+                part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
+            )
 
     def _watched(self, envelope: Envelope) -> None:
         if envelope.type == "platform.logsDropped":
@@ -91,6 +120,9 @@ class Pipeline:
                 return
             if isinstance(record, LogsDropped):
                 lines, size = record.dropped_records or 0, record.dropped_bytes or 0
+                if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
+                    self._log("warning", "event_malformed", type=envelope.type, code="range")
+                    return
                 self._ledger.upstream_dropped.add(lines, size)
                 reason = (record.reason or "")[:200]
                 self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)

@@ -1,7 +1,8 @@
 """The queue of one sink: blocks in order, bounded in bytes, with an overflow policy.
 
 Bytes stay charged until they are *settled*, so lines in flight count as much as lines waiting, and
-each block is charged a little more than its lines: tiny blocks can't slip under the bound.
+each block is charged a little more than its lines: tiny blocks can't slip under the bound. A block
+that is larger than the whole queue is cut into smaller ones, so that only a line can be too large.
 
 `block` never drops: it asks for reading to stop above `max_bytes` and to go on below a quarter of
 it. What was read before the stop is still accepted, so it may exceed the bound by one read.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from telemetryd.core.ledger import Count
@@ -21,6 +22,8 @@ from telemetryd_proto.framing import Block
 BLOCK_OVERHEAD: Final = 256
 """Bytes of bookkeeping charged for each block."""
 RESUME_FRACTION: Final = 0.25
+_PIECES: Final = 4
+"""How many pieces of a block that had to be cut fill the queue."""
 
 
 class SinkQueue:
@@ -51,6 +54,10 @@ class SinkQueue:
         """Bytes of the lines waiting."""
         return self._queued_bytes
 
+    def oldest_received_at(self) -> float | None:
+        """When the oldest line waiting was read, in monotonic seconds; None when none waits."""
+        return self._blocks[0].received_at if self._blocks else None
+
     def waiting(self) -> Count:
         """The lines that wait, counted anew."""
         return Count(sum(b.lines for b in self._blocks), sum(len(b.data) for b in self._blocks))
@@ -62,7 +69,10 @@ class SinkQueue:
         losers: list[tuple[str, Block]] = []
         if self._charged + charge > self._max and self._overflow != "block":
             if charge > self._max:
-                return [("too_large", block)]
+                if block.lines == 1:
+                    return [("too_large", block)]
+                pieces = _cut(block, self._max // _PIECES)
+                return [loser for piece in pieces for loser in self.offer(piece)]
             if self._overflow == "drop_newest":
                 return [("queue_full", block)]
             while self._blocks and self._charged + charge > self._max:
@@ -79,8 +89,7 @@ class SinkQueue:
         if self._charged > self._max and not self._holding:
             self._holding = True
             self._hold_reading(True)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self.wake()
         return losers
 
     async def wait(self, seconds: float | None = None) -> None:
@@ -119,3 +128,13 @@ class SinkQueue:
         if self._holding and self._charged <= self._max * RESUME_FRACTION:
             self._holding = False
             self._hold_reading(False)
+
+
+def _cut(block: Block, max_bytes: int) -> Iterator[Block]:
+    """`block` as blocks of at most `max_bytes`, or of one line."""
+    data, at = block.data, 0
+    while at < len(data):
+        end = data.rfind(b"\n", at, at + max_bytes) + 1 or data.find(b"\n", at) + 1
+        piece = data[at:end]
+        yield Block(piece, piece.count(b"\n"), block.source, block.offset + at, block.received_at)
+        at = end

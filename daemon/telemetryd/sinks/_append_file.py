@@ -4,8 +4,9 @@ What makes it safe to append to after anything that may have happened:
 
 * Opened 0600, never through a symbolic link, regular files only, and locked: a second writer would
   make every check below meaningless.
-* A last line without newline is the trace of a crash. It is cut off into the dead letter (or, if
-  there is none, ended with a newline), so that the next line is not glued to it.
+* A last line without newline is the trace of a crash. It is cut off into the dead letter, so that
+  the next line is not glued to it. Where there is none, where it is too large to be one of ours, or
+  where the file can't be cut (append-only), it is ended with a newline.
 * When the disk fills in the middle of a write, the file is cut back to the last whole item, and
   exactly the items that are in it count as delivered.
 """
@@ -24,6 +25,8 @@ from telemetryd.sinks._thread import write_all
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 64 * 1024
+_MAX_TORN_BYTES: Final = 8 * 1024 * 1024
+"""Beyond this, the end of a file without newline is not looked at, nor held in memory."""
 _CODES: Final = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
@@ -46,6 +49,8 @@ class AppendFile:
 
     def __init__(self, path: str, salvage: Callable[[bytes, str], bool]) -> None:
         self.path = path
+        self.torn = False
+        """Whether half an item could not be cut off: to be closed, and repaired by opening anew."""
         directory = os.path.dirname(path)  # noqa: PTH120
         if directory:
             os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -53,7 +58,6 @@ class AppendFile:
         try:
             self._claim()
             self.size = self._repair(salvage)
-            self.opened_size = self.size
         except BaseException:
             os.close(self._fd)
             raise
@@ -70,31 +74,41 @@ class AppendFile:
 
     def _repair(self, salvage: Callable[[bytes, str], bool]) -> int:
         size = os.fstat(self._fd).st_size
-        end = size
-        while end > 0:
-            start = max(0, end - _SEARCH_BYTES)
-            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
+        end = self._end_of_lines(size)
         if end == size:
             return size
-        if salvage(os.pread(self._fd, size - end, end), "torn"):
-            os.ftruncate(self._fd, end)
-            return end
+        if end is not None and salvage(os.pread(self._fd, size - end, end), "torn"):
+            try:
+                os.ftruncate(self._fd, end)
+            except PermissionError:  # append-only: the line stays here as well
+                pass
+            else:
+                return end
         os.write(self._fd, b"\n")
         return size + 1
 
-    @property
-    def replaced(self) -> bool:
-        """Whether somebody removed or renamed the file under us."""
+    def _end_of_lines(self, size: int) -> int | None:
+        """Where the last whole line ends; None when that is too far back to be looked for."""
+        end = size
+        while end > 0:
+            if size - end >= _MAX_TORN_BYTES:
+                return None
+            start = max(0, end - _SEARCH_BYTES)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def look(self) -> bool:
+        """Whether the path still names this file; learns its size, should somebody have cut it."""
         try:
             there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:
-            return True
+            return False
         here = os.fstat(self._fd)
-        return (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev)
+        self.size = here.st_size
+        return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
     def append(self, payloads: Sequence[bytes]) -> tuple[int, OSError | None]:
         """Append whole items; how many are in the file now, and what kept the others out."""
@@ -106,11 +120,22 @@ class AppendFile:
             while count < len(payloads) and whole + len(payloads[count]) <= written:
                 whole += len(payloads[count])
                 count += 1
-            os.ftruncate(self._fd, self.size + whole)
-            self.size += whole
+            self.size += written
+            if written > whole:
+                self._cut_back(written - whole)
             return count, error
         self.size += sum(progress)
         return len(payloads), None
+
+    def _cut_back(self, size: int) -> None:
+        """Take the last `size` bytes off. From the end it has now: others may have shortened it."""
+        try:
+            end = os.fstat(self._fd).st_size - size
+            os.ftruncate(self._fd, end)
+        except OSError:  # known to the caller by `torn`
+            self.torn = True
+        else:
+            self.size = end
 
     def sync(self) -> None:
         """Force what was appended to the disk."""

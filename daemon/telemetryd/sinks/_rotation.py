@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -20,6 +21,7 @@ class _Writable(Protocol):
 
 _SUFFIX: Final = re.compile(r"\.\d{8}T\d{6}\.\d{6}Z(\.gz|\.zst)?")
 _COPY_BYTES: Final = 256 * 1024
+_PARTIAL_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def rotate(path: str, now: float) -> str:
@@ -37,17 +39,22 @@ def rotate(path: str, now: float) -> str:
 def compress(path: str, compression: Compression) -> None:
     """Replace the file at `path` by its compressed form, `<path>.gz` or `<path>.zst`.
 
-    The original goes only after the compressed file is complete and on the disk.
+    The original goes only after the compressed file is complete and on the disk; when that fails,
+    it stays, and what was written of the other goes.
     """
     opener, ending = _COMPRESSORS[compression]
     partial = f"{path}{ending}.partial"
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as target:
-        with opener(target) as packed, open(path, "rb") as source:  # noqa: PTH123
-            shutil.copyfileobj(source, packed, _COPY_BYTES)
-        target.flush()
-        os.fsync(target.fileno())
-    os.rename(partial, f"{path}{ending}")  # noqa: PTH104
+    fd = os.open(partial, _PARTIAL_FLAGS, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as target:
+            with opener(target) as packed, open(path, "rb") as source:  # noqa: PTH123
+                shutil.copyfileobj(source, packed, _COPY_BYTES)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(partial, f"{path}{ending}")  # noqa: PTH104
+    except BaseException:
+        os.unlink(partial)  # noqa: PTH108
+        raise
     os.unlink(path)  # noqa: PTH108
 
 
@@ -73,6 +80,10 @@ def _gzip(target: IO[bytes]) -> AbstractContextManager[_Writable]:
 
 
 def _zstd(target: IO[bytes]) -> AbstractContextManager[_Writable]:
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415 - only for those who compress
+
+        return zstd.ZstdFile(target, "wb", level=3)
     import zstandard  # noqa: PLC0415 - an extra
 
     return zstandard.ZstdCompressor(level=3).stream_writer(target, closefd=False)
@@ -82,7 +93,8 @@ def zstd_available() -> bool:
     """Whether the interpreter can compress with zstd."""
     import importlib.util  # noqa: PLC0415 - only for those who compress
 
-    return importlib.util.find_spec("zstandard") is not None
+    module = "_zstd" if sys.version_info >= (3, 14) else "zstandard"
+    return importlib.util.find_spec(module) is not None
 
 
 _COMPRESSORS: Final[

@@ -113,6 +113,9 @@ class Sink(abc.ABC):
     """Base class of every destination. Override `write`; the rest has working defaults."""
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
+    survives_freeze: ClassVar[bool] = False
+    """Whether a write may be in flight while Lambda freezes the process: true of local files,
+    not of a conversation with a server that will have hung up by the thaw."""
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
         self.context = context

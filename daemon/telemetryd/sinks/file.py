@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -36,7 +36,7 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
     rotate_seconds: Annotated[int, Meta(ge=0, le=366 * 86_400)] = 0
     """Start a new file when this one is so old; 0: never."""
     keep: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """How many rotated files to keep; 0: all."""
+    """How many rotated files to keep, of the same `{date}` where `path` has one; 0: all."""
     compression: _rotation.Compression = "none"
     """How to compress a file once it is rotated (or its `{date}` has passed)."""
     fsync: Literal["never", "flush", "always"] = "never"
@@ -56,13 +56,21 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
 
 
 class FileSink(Sink):
-    """Appends blocks in a thread of its own."""
+    """Appends blocks in a thread of its own. `clock` gives epoch seconds."""
 
     Config = FileConfig
+    survives_freeze = True
 
-    def __init__(self, config: FileConfig, context: SinkContext) -> None:
+    def __init__(
+        self,
+        config: FileConfig,
+        context: SinkContext,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__(config, context)
         self._config = config
+        self._clock = clock
         self._writer = SinkThread(f"sink-{context.name}")
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
@@ -98,9 +106,9 @@ class FileSink(Sink):
     async def close(self) -> None:
         """Close the file, when what was asked of the threads is done."""
         try:
+            await self._writer.run(self._close)
             if self._tidying is not None:
                 await self._tidying
-            await self._writer.run(self._close)
         finally:
             self._writer.close()
             self._housekeeper.close()
@@ -109,18 +117,17 @@ class FileSink(Sink):
 
     def _ready(self, incoming: int) -> AppendFile:
         """The open file that the next `incoming` bytes belong to."""
-        now = time.time()
+        now = self._clock()
         path = expand(self._config.path, self.context, now)
         try:
             file = self._file
             if file is not None and file.path != path:  # the {date} has changed
                 self._left_behind.append(file.path)
                 self._close()
-            elif file is not None and file.replaced:
+            elif file is not None and (not file.look() or file.torn):
                 self._close()
             elif file is not None and self._is_due(file, incoming, now):
-                self._left_behind.append(_rotation.rotate(path, now))
-                self._close()
+                self._rotate(path, now)
             if self._file is None:
                 self._file = AppendFile(path, self.context.salvage)
                 self._opened_at = now
@@ -133,6 +140,15 @@ class FileSink(Sink):
         too_large = config.rotate_bytes and file.size + incoming > config.rotate_bytes
         too_old = config.rotate_seconds and now - self._opened_at >= config.rotate_seconds
         return file.size > 0 and bool(too_large or too_old)
+
+    def _rotate(self, path: str, now: float) -> None:
+        try:
+            rotated = _rotation.rotate(path, now)
+        except OSError as error:  # go on in the same file: lines matter more than its size
+            self._log_rotation_failed(path, error)
+        else:
+            self._left_behind.append(rotated)
+            self._close()
 
     def _append(self, payloads: Sequence[bytes]) -> tuple[int, TransientSinkError | None]:
         file = self._ready(sum(map(len, payloads)))
@@ -153,7 +169,11 @@ class FileSink(Sink):
     def _close(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
-            file.close()
+            try:
+                if self._config.fsync != "never":
+                    file.sync()
+            finally:
+                file.close()
 
     # -- rotated files -------------------------------------------------------------------------
 
@@ -162,15 +182,18 @@ class FileSink(Sink):
             path = self._left_behind.pop(0)
             try:
                 await self._housekeeper.run(self._tidy_one, path)
-            except OSError as error:  # the rotated file stays as it is: nothing is lost
-                self.context.log(
-                    "warning", "rotation_failed", sink=self.context.name, path=path,
-                    error=error.strerror or str(error),
-                )  # fmt: skip
+            except Exception as error:  # noqa: BLE001 - whatever a compressor raises
+                self._log_rotation_failed(path, error)  # the file stays as it is: nothing is lost
 
     def _tidy_one(self, path: str) -> None:
         if self._config.compression != "none":
             _rotation.compress(path, self._config.compression)
         if self._config.keep:
-            current = expand(self._config.path, self.context, time.time())
+            current = expand(self._config.path, self.context, self._clock())
             _rotation.delete_old(current, self._config.keep)
+
+    def _log_rotation_failed(self, path: str, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or repr(error)
+        self.context.log(
+            "warning", "rotation_failed", sink=self.context.name, path=path, error=reason
+        )

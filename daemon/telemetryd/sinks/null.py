@@ -8,6 +8,8 @@ from telemetryd.sinks.base import DELIVERED, Batch, Sink, WriteResult
 class NullSink(Sink):
     """Delivers to nowhere, at once."""
 
+    survives_freeze = True
+
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Accept everything."""
         return DELIVERED

@@ -1,0 +1,305 @@
+"""The first milliseconds of the extension: register, listen, subscribe, next.
+
+The platform starts the function's runtime only after every extension has registered, and ends the
+init phase only after every extension has asked for `next`. So this runs on raw sockets, before
+asyncio, msgspec or anything of telemetryd's own is imported. Once `next` is on its way the rest is
+imported; should that, or anything later, fail, `fallback` keeps the function running.
+
+Order and deadlines: Lambda Developer Guide, "Using the Lambda Extensions API to create extensions";
+the listener must exist before the subscription, which must precede the first `next`.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+import time
+
+from telemetryd.extension import early, http
+
+TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+REGISTER_FD = "TELEMETRYD_REGISTER_FD"
+"""Set by a launcher that has sent the register request: the connected socket's descriptor."""
+_API_SECONDS = 5.0
+_PLATFORM_HOST = "127.0.0.1"
+"""Where the platform connects to, whatever is configured."""
+_BACKLOG = 16
+_RECEIVE_BUFFER = 1024 * 1024
+
+
+class Refused(Exception):  # noqa: N818 - a state of the API, not of ours
+    """The platform refused a call: `status` and the beginning of its answer."""
+
+    def __init__(self, call: str, status: int, body: bytes) -> None:
+        super().__init__(f"{call} was answered with {status}: {body[:300].decode('latin-1')}")
+        self.status = status
+        self.body = body
+
+
+def say(level: str, event: str, **facts: object) -> None:
+    """Write one JSON line to stderr, as telemetryd.log does, with nothing imported."""
+    parts = [f'"level":"{level}","event":"{event}","logger":"telemetryd"']
+    for name, value in facts.items():
+        if isinstance(value, (int, float)):
+            parts.append(f'"{name}":{value}')
+        else:
+            parts.append(f'"{name}":"{_escaped(str(value)[:1000])}"')
+    line = f'{{"ts":"{timestamp()}",{",".join(parts)}}}\n'
+    try:
+        os.write(2, line.encode())
+    except OSError:
+        return  # stderr is gone: nobody is left to tell
+
+
+def timestamp() -> str:
+    """The time as `2026-03-14T10:15:30.123Z`."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{stamp}.{int(now * 1000) % 1000:03d}Z"
+
+
+def _escaped(text: str) -> str:
+    """`text` as the inside of a JSON string."""
+    text = text.encode(errors="replace").decode()  # such as a path that is not UTF-8
+    text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(max(char, " ") for char in text)
+
+
+class Session:
+    """What boot has achieved, handed to `run` and, should that fail, to `fallback`."""
+
+    def __init__(self, api: str, name: str) -> None:
+        host, _, port = api.rpartition(":")
+        self.host = host.strip("[]") or "127.0.0.1"
+        self.port = int(port)
+        self.api = api
+        self.name = name
+        self.started = time.monotonic()
+        self.settings = early.Early()
+        self.identifier = ""
+        self.registered_events: tuple[str, ...] = ()
+        self.register_answer = b""
+        self.listener: _socket.socket | None = None
+        self.subscribed = False
+        self.next_socket: _socket.socket | None = None
+        self.next_sent = False
+        """A `next` is on its way and its answer has not been read."""
+        self.ended = False
+        """There is nothing more to ask for: the platform said SHUTDOWN, or is gone."""
+        self.registered_after = 0.0
+        self.next_after = 0.0
+
+    def connect(self) -> _socket.socket:
+        """A new connection to the API. Raises OSError."""
+        family, kind, protocol, _, address = _socket.getaddrinfo(
+            self.host, self.port, 0, _socket.SOCK_STREAM
+        )[0]
+        sock = _socket.socket(family, kind, protocol)
+        sock.settimeout(_API_SECONDS)
+        sock.connect(address)
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        return sock
+
+    def call(self, method: str, path: str, headers: dict[str, str], body: str) -> http.Answer:
+        """One call on a connection of its own. Raises OSError or ValueError."""
+        sock = self.connect()
+        try:
+            sock.sendall(
+                http.request(method, self.api, path, tuple(headers.items()), body.encode())
+            )
+            return read_answer(sock)
+        finally:
+            sock.close()
+
+    def next_request(self) -> bytes:
+        """The bytes of `GET /event/next`."""
+        path = "/2020-01-01/extension/event/next"
+        return http.request("GET", self.api, path, ((http.IDENTIFIER, self.identifier),))
+
+    def send_next(self) -> None:
+        """Ask for the next event, without waiting for the answer. Raises OSError."""
+        if self.next_socket is None:
+            self.next_socket = self.connect()
+        self.next_socket.settimeout(_API_SECONDS)
+        self.next_socket.sendall(self.next_request())
+        self.next_sent = True
+        if not self.next_after:
+            self.next_after = time.monotonic() - self.started
+
+    def report_init_error(self, error_type: str, error: str) -> None:
+        """Fail the environment's init: only for `fail_closed`, only before the first `next`.
+
+        Raises OSError or ValueError.
+        """
+        headers = {
+            http.IDENTIFIER: self.identifier,
+            "Lambda-Extension-Function-Error-Type": error_type,
+        }
+        text = _escaped(error[:500])
+        body = f'{{"errorType":"{error_type}","errorMessage":"{text}","stackTrace":[]}}'
+        self.call("POST", "/2020-01-01/extension/init/error", headers, body)
+
+
+def read_answer(sock: _socket.socket) -> http.Answer:
+    """Read one answer from a blocking socket. Raises OSError or ValueError."""
+    answer = http.Answer()
+    while not answer.feed(sock.recv(65536)):
+        pass
+    return answer
+
+
+def extension_name(argv0: str) -> str:
+    """The name to register under: the base name the process was started as."""
+    name = argv0.rpartition("/")[2]
+    return "telemetryd" if name in ("", "__main__.py", "-m", "-c") else name
+
+
+def register(session: Session, environ: MutableMapping[str, str]) -> None:
+    """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused."""
+    session.settings = early.read(environ)
+    events: tuple[str, ...] = ("INVOKE", "SHUTDOWN")
+    if (
+        session.settings.events == "shutdown"
+        or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
+    ):
+        events = ("SHUTDOWN",)
+    handed_over = environ.pop(REGISTER_FD, "")
+    answer = None
+    if handed_over.isdigit():
+        sock = _socket.socket(fileno=int(handed_over))
+        sock.settimeout(_API_SECONDS)
+        answer = read_answer(sock)
+        sock.close()
+    while True:
+        if answer is None:
+            answer = _register_once(session, events)
+        if answer.status == 200:  # noqa: PLR2004 - OK
+            break
+        if b"InvalidEventType" in answer.body and "INVOKE" in events:
+            events, answer = ("SHUTDOWN",), None  # Managed Instances
+            continue
+        raise Refused("register", answer.status, answer.body)
+    session.identifier = answer.headers.get(http.IDENTIFIER, "")
+    session.register_answer = answer.body
+    session.registered_events = events
+    session.registered_after = time.monotonic() - session.started
+
+
+def _register_once(session: Session, events: tuple[str, ...]) -> http.Answer:
+    headers = {
+        "Lambda-Extension-Name": session.name,
+        "Lambda-Extension-Accept-Feature": "accountId",
+    }
+    body = '{"events":[' + ",".join(f'"{event}"' for event in events) + "]}"
+    return session.call("POST", "/2020-01-01/extension/register", headers, body)
+
+
+def listen(session: Session) -> None:
+    """Bind the telemetry port, or any free one if it can't be had. Raises OSError."""
+    settings = session.settings
+    try:
+        session.listener = _bind(settings.host, settings.port)
+    except (OSError, ValueError) as error:  # ValueError: what can't be a host name
+        session.listener = _bind(_PLATFORM_HOST, 0)
+        say(
+            "warning",
+            "port_not_available",
+            host=settings.host,
+            port=settings.port,
+            error=error,
+            used_instead=f"{_PLATFORM_HOST}:{session.listener.getsockname()[1]}",
+            fix="set telemetry.host and telemetry.port (0 takes any free port)",
+        )
+
+
+def _bind(host: str, port: int) -> _socket.socket:
+    sock = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def subscribe(session: Session) -> None:
+    """Subscribe to telemetry over TCP; whatever the answer, the function goes on."""
+    assert session.listener is not None  # noqa: S101 - `listen` comes first
+    settings = session.settings
+    port = session.listener.getsockname()[1]
+    versions = [settings.schema_version]
+    older = early.SCHEMA_VERSIONS[early.SCHEMA_VERSIONS.index(settings.schema_version) + 1 :]
+    versions += older[:1]
+    for version in versions:
+        try:
+            answer = session.call(
+                "PUT",
+                "/2022-07-01/telemetry",
+                {http.IDENTIFIER: session.identifier},
+                '{"schemaVersion":"' + version + '",'
+                '"types":[' + ",".join(f'"{kind}"' for kind in settings.types) + "],"
+                f'"buffering":{{"maxItems":{settings.max_items},"maxBytes":{settings.max_bytes},'
+                f'"timeoutMs":{settings.timeout_ms}}},'
+                f'"destination":{{"protocol":"TCP","port":{port}}}}}',
+            )
+        except (OSError, ValueError) as error:
+            say("error", "subscription_failed", error=error)
+            return
+        if answer.status == 200:  # noqa: PLR2004 - OK
+            session.subscribed = True
+            return
+        level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here
+        say(
+            level,
+            "subscription_refused",
+            status=answer.status,
+            schema_version=version,
+            answer=answer.body[:300].decode("latin-1"),
+            consequence="no telemetry arrives; the function is not affected",
+        )
+        if answer.status != 400:  # noqa: PLR2004 - Bad Request: an older schema may pass
+            return
+
+
+def main() -> int:
+    """Run the extension from its first millisecond; the exit status."""
+    api, name = os.environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
+    try:
+        session = Session(api, name)
+        register(session, os.environ)
+    except (OSError, ValueError, Refused) as error:
+        say("error", "register_failed", name=name, api=api, error=error)
+        return 1
+    try:
+        listen(session)
+        subscribe(session)
+        if session.settings.next == "early":
+            session.send_next()
+        from telemetryd.extension.run import run  # noqa: PLC0415 - the point of this module
+
+        return run(session)
+    except BaseException as error:  # noqa: BLE001 - a native module's panic is no Exception
+        if session.settings.fail_closed and not session.next_after and _failed(session, error):
+            return 1
+        from telemetryd.extension import fallback  # noqa: PLC0415 - as above
+
+        return fallback.run(session, error)
+
+
+def _failed(session: Session, error: BaseException) -> bool:
+    """Report the error as `fail_closed` asks for; False if even that can't be done."""
+    say("error", "start_failed", error=repr(error), consequence="fail_closed: init fails")
+    try:
+        session.report_init_error("Extension.StartFailed", repr(error))
+    except (OSError, ValueError) as gone:
+        say("error", "init_error_not_reported", error=gone)
+        return False
+    return True

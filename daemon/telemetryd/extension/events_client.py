@@ -1,0 +1,81 @@
+"""Polls `GET /event/next` on the connection that boot opened.
+
+One request is outstanding at a time, and none has a time limit: an answer may take as long as the
+environment stays frozen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+from telemetryd.extension import http
+from telemetryd.extension.boot import Refused, Session
+from telemetryd_proto.extensions_api import NextEvent, decode_next
+
+_READ_BYTES = 65536
+
+
+class EventsClient:
+    """Asks for events, one after the other."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self) -> None:
+        """Send the request, unless it is on its way. Raises OSError when the platform is gone."""
+        if self._session.next_sent:
+            return
+        if self._writer is None:
+            self._session.next_socket = None
+            self._session.send_next()
+        else:
+            self._writer.write(self._session.next_request())
+            self._session.next_sent = True
+
+    async def answer(self) -> NextEvent:
+        """Wait for the event that was asked for.
+
+        Raises OSError when the platform is gone, Refused when it answers with an error, and
+        MalformedAnswer or ValueError when it answers with something else.
+        """
+        try:
+            try:
+                answer = await self._read()
+            except ConnectionError:
+                # An idle connection may have died while frozen: ask once more, on a new one.
+                self._drop()
+                self._session.send_next()
+                answer = await self._read()
+        except ValueError:  # not HTTP: where the next answer would begin is unknown
+            self._drop()
+            raise
+        self._session.next_sent = False
+        if not answer.keeps_alive:
+            self._drop()
+        if answer.status != 200:  # noqa: PLR2004 - OK
+            raise Refused("next", answer.status, answer.body)
+        return decode_next(answer.body)
+
+    async def _read(self) -> http.Answer:
+        if self._reader is None:
+            assert self._session.next_socket is not None  # noqa: S101 - send_next has made it
+            # A copy of the descriptor: boot's own stays usable should the loop come to an end.
+            copy = socket.socket(fileno=os.dup(self._session.next_socket.fileno()))
+            copy.setblocking(False)
+            self._reader, self._writer = await asyncio.open_connection(sock=copy)
+        answer = http.Answer()
+        while not answer.feed(await self._reader.read(_READ_BYTES)):
+            pass
+        return answer
+
+    def _drop(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if self._session.next_socket is not None:
+            self._session.next_socket.close()
+        self._reader = self._writer = self._session.next_socket = None
+        self._session.next_sent = False

@@ -1,0 +1,200 @@
+"""What is left of the extension when something failed: it reads, counts, discards, polls `next`.
+
+An extension that exits is a crash to the platform, and one that stops reading its telemetry can
+stall it. So the function is served to the end, and the ledger says what was lost.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the stubs know only `signal`
+import _socket
+import os
+import select
+import time
+
+from telemetryd.extension import boot, http
+
+_QUIET_MARGIN_MS = 25
+_SHUTDOWN_SECONDS = 2.0
+_MARGIN_SECONDS = 0.15
+_READ_SHARE = 0.7
+_MAX_MALFORMED = 8
+_BUFFER = bytearray(256 * 1024)
+
+
+class _Stopped(Exception):  # noqa: N818 - a wish, not an error
+    """SIGTERM."""
+
+
+def run(session: boot.Session, error: BaseException) -> int:
+    """Serve the life cycle until SHUTDOWN; the exit status."""
+    for problem in session.settings.problems:
+        boot.say("error", "configuration_invalid", problem=problem)
+    boot.say(
+        "error",
+        "degraded",
+        error=repr(error),
+        consequence="telemetry is read, counted and discarded; the function is not affected",
+    )
+    loop = _Loop(session)
+    try:
+        if not session.ended:
+            loop.serve()
+    except _Stopped:
+        boot.say("info", "stopping", signal="SIGTERM")
+    except (OSError, boot.Refused, ValueError) as gone:
+        boot.say("error", "platform_gone", error=repr(gone))
+    loop.shut_down()
+    return 0
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise _Stopped
+
+
+class _Loop:
+    """A poll loop over the listener, its connections and the pending `next`."""
+
+    def __init__(self, session: boot.Session) -> None:
+        self._session = session
+        self._poll = select.poll()
+        self._connections: dict[int, _socket.socket] = {}
+        self._lines = 0
+        self._bytes = 0
+        self._deadline = 0.0
+        if session.listener is not None:
+            session.listener.setblocking(False)
+            self._poll.register(session.listener, select.POLLIN)
+
+    def serve(self) -> None:
+        """Poll until the platform says SHUTDOWN. Raises what tells that it is gone."""
+        _signal.signal(_signal.SIGTERM, _stop)
+        malformed = 0
+        while True:
+            try:
+                answer = self._next()
+            except ValueError:
+                malformed += 1
+                if malformed >= _MAX_MALFORMED:
+                    raise
+                continue
+            malformed = 0
+            if answer.status != 200:  # noqa: PLR2004 - OK
+                raise boot.Refused("next", answer.status, answer.body)
+            if b'"SHUTDOWN"' in answer.body:
+                self._deadline = _deadline(answer.body)
+                return
+
+    def shut_down(self) -> None:
+        """Read until nothing comes any more, or most of the time is used up; the ledger."""
+        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+        left = (self._deadline or time.time() + _SHUTDOWN_SECONDS) - _MARGIN_SECONDS - time.time()
+        until = time.monotonic() + left * _READ_SHARE
+        quiet = self._session.settings.timeout_ms + _QUIET_MARGIN_MS
+        while (rest := until - time.monotonic()) > 0:
+            if self._step(-1, min(quiet, max(int(rest * 1000), 1))) is None:
+                break
+        self._print_ledger()
+
+    def _next(self) -> http.Answer:
+        """The next event, while telemetry is read. Raises OSError or ValueError."""
+        session = self._session
+        for last_try in (False, True):
+            try:
+                if not session.next_sent:
+                    session.send_next()
+                return self._answer()
+            except ConnectionError:
+                # An idle connection may have died while frozen: ask once more, on a new one.
+                self._drop()
+                if last_try:
+                    raise
+            except ValueError:
+                self._drop()
+                raise
+        raise AssertionError
+
+    def _answer(self) -> http.Answer:
+        session = self._session
+        sock = session.next_socket
+        assert sock is not None  # noqa: S101 - send_next has made it
+        self._poll.register(sock, select.POLLIN)
+        try:
+            while not self._step(sock.fileno(), None):
+                pass
+        finally:
+            self._poll.unregister(sock)
+        sock.settimeout(None)
+        answer = boot.read_answer(sock)
+        session.next_sent = False
+        if not answer.keeps_alive:
+            self._drop()
+        return answer
+
+    def _drop(self) -> None:
+        session = self._session
+        if session.next_socket is not None:
+            session.next_socket.close()
+        session.next_socket = None
+        session.next_sent = False
+
+    def _step(self, awaited: int, timeout_ms: int | None) -> bool | None:
+        """Handle what is ready: True when `awaited` is, None when nothing came in time."""
+        ready = self._poll.poll(timeout_ms)
+        if not ready:
+            return None
+        for fd, _ in ready:
+            if self._session.listener is not None and fd == self._session.listener.fileno():
+                self._accept()
+            elif fd in self._connections:
+                self._read(fd)
+        return any(fd == awaited for fd, _ in ready)
+
+    def _accept(self) -> None:
+        listener = self._session.listener
+        assert listener is not None  # noqa: S101 - only it makes this event
+        try:
+            fd, _ = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - the raw module's own name
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:  # such as no descriptor left: what is connected is still read
+            self._poll.unregister(listener)
+            boot.say("error", "accept_failed", error=error)
+            return
+        connection = _socket.socket(fileno=fd)
+        connection.setblocking(False)
+        self._connections[fd] = connection
+        self._poll.register(fd, select.POLLIN)
+
+    def _read(self, fd: int) -> None:
+        try:
+            size = self._connections[fd].recv_into(_BUFFER)
+        except BlockingIOError:
+            return
+        except OSError:  # reset: an end like any other
+            size = 0
+        self._bytes += size
+        self._lines += _BUFFER.count(b"\n", 0, size)
+        if size == 0:
+            self._poll.unregister(fd)
+            self._connections.pop(fd).close()
+
+    def _print_ledger(self) -> None:
+        leaf = f'{{"lines":{self._lines},"bytes":{self._bytes}}}'
+        none = '{"lines":0,"bytes":0}'
+        line = (
+            f'{{"event":"ledger","received":{leaf},"framed":{leaf},"rejected":{{}},'
+            f'"upstream_dropped":{none},"unrouted":{leaf},"sinks":{{}},"balanced":true,'
+            f'"degraded":true,"ts":"{boot.timestamp()}","logger":"telemetryd"}}\n'
+        )
+        try:
+            os.write(2, line.encode())
+        except OSError:
+            return  # stderr is gone: nobody is left to tell
+
+
+def _deadline(body: bytes) -> float:
+    """`deadlineMs` of a SHUTDOWN event in epoch seconds; 0 when there is none."""
+    _, _, rest = body.partition(b'"deadlineMs":')
+    digits = rest.split(b",")[0].split(b"}")[0].strip()
+    return int(digits) / 1000 if digits.isdigit() else 0.0

@@ -1,0 +1,331 @@
+"""The extension once `next` is on its way: the daemon, the invocations, the shutdown.
+
+    INVOKE    deliver while the function runs; at its end flush or not, as `[flush]` says; `next`
+    SHUTDOWN  read until quiet, deliver, close, print the ledger, exit, before the deadline
+
+Nothing that fails here may fail the function: a broken configuration means no sinks, an exception
+in our own code means that telemetry is counted and discarded, and `next` is polled in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import uvloop
+
+from telemetryd.app import Daemon, Identity
+from telemetryd.config import Config, load
+from telemetryd.core.pacing import Elapsed, Pacer
+from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.extension.boot import Refused, Session
+from telemetryd.extension.events_client import EventsClient
+from telemetryd.log import Log, LoggingBridge
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.errors import ProtocolError
+from telemetryd_proto.events import decode_record
+from telemetryd_proto.extensions_api import NextEvent
+from telemetryd_proto.records import Report, RuntimeDone
+
+_MAX_REMEMBERED: Final = 64
+"""Requests whose end is remembered: one at a time is normal, a few where events come late."""
+_SHUTDOWN_SECONDS: Final = 2.0
+"""What the platform grants where it names no deadline (Extensions API, Shutdown phase)."""
+_QUIET_MARGIN_SECONDS: Final = 0.025
+_TAIL_MARGIN_SECONDS: Final = 0.005
+_READ_SHARE: Final = 0.7
+"""Of the time left at shutdown, what reading may take if it never becomes quiet."""
+_LEAST_SECONDS: Final = 0.02
+_PATIENCE_SECONDS: Final = 0.02
+"""How much longer than asked for a sink's flush may take before it is left to itself."""
+_MAX_MALFORMED: Final = 8
+"""Answers in a row that make no sense before the platform counts as gone."""
+
+
+def run(session: Session) -> int:
+    """Serve until SHUTDOWN; the exit status."""
+    log = Log("info")
+    logging.getLogger().addHandler(LoggingBridge(log))
+    config = _config(session, log)
+    if config is None:
+        return EXIT_CONFIG
+    log = Log(config.log.level)
+    # Not closed at the end: that would wait for whatever a sink has left running.
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    try:
+        return runner.run(_serve(session, config, log))
+    except BaseException:  # what it leaves open is closed, so that nobody waits for it to read
+        runner.get_loop().close()
+        raise
+
+
+def _config(session: Session, log: Log) -> Config | None:
+    """The configuration, without sinks if it is invalid; None when init has been failed for it."""
+    early_problems, session.settings.problems = session.settings.problems, []
+    try:
+        loaded = load(os.environ, mode="lambda")
+    except ConfigError as error:
+        log("error", "configuration_invalid", problems=error.problems)
+        if session.settings.fail_closed and not session.next_sent:
+            session.report_init_error("Extension.ConfigInvalid", "; ".join(error.problems))
+            return None
+        log("error", "no_sinks", consequence="telemetry is counted as unrouted and discarded")
+        return Config()
+    if early_problems:  # a file that could be read only now, for one
+        log("error", "configuration_invalid", problems=early_problems)
+    if loaded.warnings:
+        log("warning", "configuration_warning", details=loaded.warnings)
+    return loaded.config
+
+
+async def _serve(session: Session, config: Config, log: Log) -> int:
+    extension = _Extension(session, config, log)
+    return await extension.serve()
+
+
+class _Extension:
+    """One process of the extension, from the loop's start to its end."""
+
+    def __init__(self, session: Session, config: Config, log: Log) -> None:
+        assert session.listener is not None  # noqa: S101 - boot has bound it
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._session = session
+        self._config = config
+        self._log = log
+        self._batch_seconds = session.settings.timeout_ms / 1000
+        self._margin = config.flush.margin_ms / 1000
+        self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
+        """What may be added once the end of an invocation is known, a batch period after it."""
+        self._sees_ends = (
+            session.subscribed
+            and "INVOKE" in session.registered_events
+            and "platform" in session.settings.types
+            and self._added_seconds >= 0
+        )
+        """Whether the end of an invocation is told, and in time to be waited for."""
+        self._broken = False
+        self._ended: dict[str, asyncio.Future[None]] = {}
+        self._stopping: asyncio.Future[None] = loop.create_future()
+        self._elapsed = Elapsed(time.monotonic(), time.time())
+        self._pacer = Pacer(
+            config.flush.strategy,
+            interval_seconds=config.flush.interval_ms / 1000,
+            max_age_seconds=config.flush.max_age_ms / 1000,
+            now=self._now(),
+        )
+        copy = socket.socket(fileno=os.dup(session.listener.fileno()))
+        copy.setblocking(False)
+        self._daemon = Daemon(
+            config,
+            copy,
+            mode="lambda",
+            identity=Identity(os.environ),
+            log=log,
+            on_bug=self._on_bug,
+            on_event=self._on_event,
+        )
+        self._client = EventsClient(session)
+
+    async def serve(self) -> int:
+        """Follow the life cycle to its end."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop)
+        await self._daemon.start()
+        timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
+        self._log_started()
+        deadline = await self._follow_events()
+        self._session.ended = True
+        timer.cancel()
+        try:
+            await self._shut_down(deadline)
+        except Exception as bug:  # noqa: BLE001 - the end has come in any case
+            self._on_bug(bug)
+            self._daemon.print_ledger()
+        return EXIT_OK
+
+    def _log_started(self) -> None:
+        session = self._session
+        self._log(
+            "info",
+            "started",
+            port=session.listener.getsockname()[1] if session.listener else None,
+            subscribed=session.subscribed,
+            events=session.registered_events,
+            registered_ms=round(session.registered_after * 1000, 1),
+            next_ms=round(session.next_after * 1000, 1) if session.next_after else None,
+            up_ms=round((time.monotonic() - session.started) * 1000, 1),
+        )
+        waits = self._config.flush.strategy != "continuous" and self._config.sinks
+        if waits and session.subscribed and not self._sees_ends:
+            self._log(
+                "warning",
+                "end_not_awaited",
+                reason="telemetry.types has no platform events"
+                if "platform" not in session.settings.types
+                else "telemetry.buffering.timeout_ms exceeds flush.max_added_ms"
+                if self._added_seconds < 0
+                else "INVOKE events are not available",
+                consequence="lines are delivered alongside the invocations, never waited for",
+            )
+
+    def _now(self) -> float:
+        return self._elapsed.at(time.monotonic(), time.time())
+
+    async def _follow_events(self) -> float:
+        """Handle events until the environment ends; the loop time by which to be gone."""
+        malformed = 0
+        while True:
+            try:
+                event = await self._next_event()
+            except (OSError, Refused) as error:
+                self._log("error", "platform_gone", error=repr(error)[:500])
+                return self._deadline(None)
+            except (ProtocolError, ValueError) as error:
+                # To leave would fail the function; the next answer may well make sense.
+                malformed += 1
+                self._log("error", "answer_malformed", error=repr(error)[:500])
+                if malformed >= _MAX_MALFORMED:
+                    return self._deadline(None)
+                continue
+            malformed = 0
+            if event is None:
+                self._log("info", "stopping", signal="SIGTERM")
+                return self._deadline(None)
+            if event.event_type == "SHUTDOWN":
+                self._log("info", "stopping", reason=event.shutdown_reason)
+                return self._deadline(event.deadline_ms)
+            if event.event_type == "INVOKE":
+                try:
+                    await self._invocation(event)
+                except Exception as bug:  # noqa: BLE001 - the function must get its `next`
+                    self._on_bug(bug)
+
+    async def _next_event(self) -> NextEvent | None:
+        """Ask for the next event and wait for it; None when a signal ends the process."""
+        self._pacer.parked(self._now())
+        await self._client.ask()
+        answer = asyncio.ensure_future(self._client.answer())
+        either: set[asyncio.Future[Any]] = {answer, self._stopping}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+            return None
+        self._daemon.release_writes()  # whatever it says, the environment has thawed
+        return answer.result()
+
+    def _deadline(self, deadline_ms: int | None) -> float:
+        """The platform's epoch deadline as loop time, less the margin."""
+        left = _SHUTDOWN_SECONDS if deadline_ms is None else deadline_ms / 1000 - time.time()
+        return self._loop.time() + max(left - self._margin, _LEAST_SECONDS)
+
+    # -- invocations ---------------------------------------------------------------------------
+
+    async def _invocation(self, event: NextEvent) -> None:
+        self._pacer.invoked(self._now())
+        oldest = self._daemon.oldest_seconds(time.monotonic())
+        if not (self._sees_ends and self._pacer.flush_at_end(self._now(), oldest)):
+            return
+        deadline = self._deadline(event.deadline_ms)
+        await self._until_ended(event.request_id or "", deadline)
+        if self._broken:
+            return
+        latest = min(deadline, self._loop.time() + self._added_seconds)
+        # what the function printed last comes up to one batch period later
+        trailing = self._loop.time() + self._batch_seconds + _TAIL_MARGIN_SECONDS
+        await asyncio.sleep(min(trailing, latest) - self._loop.time())
+        if await self._within(self._daemon.flush(latest), latest):
+            self._pacer.flushed(self._now())
+        # a freeze cuts off what is in flight
+        await self._within(self._daemon.hold_writes(), self._loop.time())
+
+    async def _within(self, work: Coroutine[Any, Any, bool | None], until: float) -> bool | None:
+        """The outcome of `work`; None when a sink that can't be interrupted holds it up."""
+        task = asyncio.ensure_future(work)
+        patience = max(until - self._loop.time(), 0.0) + _PATIENCE_SECONDS
+        await asyncio.wait({task}, timeout=patience)
+        if task.done():
+            return task.result()
+        task.cancel()
+        self._log("warning", "sink_not_interruptible", consequence="it is not waited for")
+        return None
+
+    async def _until_ended(self, request_id: str, deadline: float) -> None:
+        """Wait for the request's `runtimeDone`; it may be here already, or never come."""
+        ended = self._ended_future(request_id)
+        left = max(0.0, deadline - self._loop.time())
+        await asyncio.wait(
+            {ended, self._stopping}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+        )
+
+    def _ended_future(self, request_id: str) -> asyncio.Future[None]:
+        future = self._ended.get(request_id)
+        if future is None:
+            while len(self._ended) >= _MAX_REMEMBERED:
+                self._ended.pop(next(iter(self._ended)))
+            future = self._ended[request_id] = self._loop.create_future()
+        return future
+
+    def _on_event(self, envelope: Envelope) -> None:
+        try:
+            record = decode_record(envelope)
+        except ProtocolError as error:  # the deadline ends the wait
+            self._log("warning", "event_malformed", type=envelope.type, code=error.code)
+            return
+        if isinstance(record, (RuntimeDone, Report)) and record.request_id:
+            _end(self._ended_future(record.request_id))
+
+    async def _flush_by_timer(self) -> None:
+        """Where nothing marks the end of an invocation, or none is waited for: by the clock."""
+        flush = self._config.flush
+        seconds = (flush.max_age_ms if self._sees_ends else flush.interval_ms) / 1000
+        while True:
+            await asyncio.sleep(seconds)
+            if await self._daemon.flush(self._loop.time() + seconds):
+                self._pacer.flushed(self._now())
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        _end(self._stopping)
+
+    async def _shut_down(self, deadline: float) -> None:
+        now = self._loop.time()
+        quiet = self._batch_seconds + _QUIET_MARGIN_SECONDS if self._session.subscribed else 0.0
+        read_until = now + (deadline - now) * _READ_SHARE
+        # What a sink takes beyond the deadline is taken from the margin.
+        grace = max(self._margin / 4, _LEAST_SECONDS)
+        balanced = await self._within(
+            self._daemon.stop(quiet=quiet, read_until=read_until, deadline=deadline, grace=grace),
+            deadline + 2 * grace,
+        )
+        if balanced is None:
+            balanced = self._daemon.print_ledger()
+        if not balanced:
+            self._log("error", "ledger_unbalanced", fix="please report this as a bug")
+
+    def _on_bug(self, bug: Exception) -> None:
+        self._log(
+            "error",
+            "internal_error",
+            error=repr(bug)[:500],
+            consequence="telemetry is counted and discarded; the function is not affected",
+            fix="please report this as a bug",
+        )
+        self._daemon.discard()
+        self._broken = True
+        self._sees_ends = False
+        for future in self._ended.values():
+            _end(future)
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,240 @@
+"""The Telemetry API: `PUT /2022-07-01/telemetry` ("Lambda Telemetry API reference").
+
+Where AWS's prose, its published request schema and observations of the service differ, the
+stricter reading is taken. The connection of a TCP subscription is made while the PUT is answered;
+a subscription refused after that leaves a connection which never carries anything, as observed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from telemetryd.local.api_extensions import Refused, identify
+from telemetryd.local.delivery import Buffering
+from telemetryd.local.events import CURRENT_SCHEMA, SCHEMAS, platform_event
+from telemetryd.local.http_bodies import error_answer, json_answer
+from telemetryd.local.senders import HttpSender, TcpSender, dial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from telemetryd.local.delivery import Sender
+    from telemetryd.local.extension import Extension
+    from telemetryd.local.generation import Generation
+
+TYPES = ("platform", "function", "extension")
+HOSTS = ("sandbox.localdomain", "sandbox")
+LIMITS = {
+    "maxItems": (1_000, 10_000),
+    "maxBytes": (262_144, 1_048_576),
+    "timeoutMs": (25, 30_000),
+}
+"""Smallest and largest value of each member of `buffering`."""
+_PORTS = (1_025, 65_535)
+_LAMBDA_PORT = 9001
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """A checked subscription request."""
+
+    schema: str
+    types: list[str]
+    buffering: Buffering
+    protocol: str
+    port: int
+    url: str
+    method: str
+
+
+def _malformed(message: str) -> Refused:
+    return Refused("Telemetry.DeserializationError", message, 400)
+
+
+def _invalid(message: str) -> Refused:
+    return Refused("ValidationError", message, 400)
+
+
+def parse(body: bytes, *, managed: bool) -> Subscribe:
+    """Check a request body against the documented limits. Raises `Refused`."""
+    try:
+        wanted: Any = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise _malformed(f"invalid JSON: {error}") from None
+    if not isinstance(wanted, dict):
+        raise _malformed("the request is no object")
+    schema = wanted.get("schemaVersion")
+    if schema is None:
+        raise _malformed("missing field `schemaVersion`")
+    if schema not in SCHEMAS or (managed and schema != CURRENT_SCHEMA):
+        allowed = (CURRENT_SCHEMA,) if managed else SCHEMAS
+        raise _invalid(f"schemaVersion: value must be one of {', '.join(allowed)}")
+    return Subscribe(
+        schema,
+        _types(wanted.get("types")),
+        _buffering(wanted.get("buffering")),
+        *_destination(wanted.get("destination")),
+    )
+
+
+def _types(wanted: Any) -> list[str]:
+    if wanted is None:
+        raise _malformed("missing field `types`")
+    if not isinstance(wanted, list) or not wanted:
+        raise _invalid("types: a list of at least one event type is expected")
+    for name in wanted:
+        if name not in TYPES:
+            raise _malformed(f"unknown variant `{name}`, expected one of {', '.join(TYPES)}")
+    if len(set(wanted)) != len(wanted):
+        raise _invalid("types: items must be unique")
+    return wanted
+
+
+def _buffering(wanted: Any) -> Buffering:
+    if wanted is None:
+        return Buffering()
+    if not isinstance(wanted, dict):
+        raise _malformed("buffering: an object is expected")
+    values: dict[str, int] = {}
+    for name, (low, high) in LIMITS.items():
+        value = wanted.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _malformed(f"buffering.{name}: an integer is expected")
+        if not low <= value <= high:
+            raise _invalid(f"buffering.{name}: {value} is not in {low}..{high}")
+        values[name] = value
+    default = Buffering()
+    return Buffering(
+        values.get("maxItems", default.max_items),
+        values.get("maxBytes", default.max_bytes),
+        values.get("timeoutMs", default.timeout_ms),
+    )
+
+
+def _destination(wanted: Any) -> tuple[str, int, str, str]:
+    """Protocol, port, URL and method."""
+    if not isinstance(wanted, dict):
+        raise _malformed("missing field `destination`")
+    protocol = wanted.get("protocol")
+    if protocol == "TCP":
+        port = wanted.get("port")
+        if port is None:
+            raise _malformed("missing field `port`")
+        if not isinstance(port, int) or isinstance(port, bool):
+            raise _malformed("destination.port: an integer is expected")
+        low, high = _PORTS
+        if not low <= port <= high or port == _LAMBDA_PORT:
+            raise _invalid(f"destination.port: {port} is not in {low}..{high}, or is Lambda's own")
+        return protocol, port, "", ""
+    if protocol != "HTTP":
+        raise _malformed(f"unknown variant `{protocol}`, expected HTTP or TCP")
+    return protocol, *_http_destination(wanted)
+
+
+def _http_destination(wanted: dict[str, Any]) -> tuple[int, str, str]:
+    uri = wanted.get("URI")
+    if not isinstance(uri, str):
+        raise _malformed("missing field `URI`")
+    method = wanted.get("method", "POST")
+    if method not in ("POST", "PUT"):
+        raise _invalid(f"destination.method: {method} is not POST or PUT")
+    parts = urlsplit(uri)
+    try:
+        port = parts.port or 80
+    except ValueError:
+        raise _invalid(f"destination.URI: {uri} has no valid port") from None
+    if parts.scheme != "http":
+        raise _invalid("destination.URI: the scheme must be http")
+    if parts.hostname not in HOSTS:
+        raise Refused(
+            "Telemetry.AccessDenied",
+            f"Invalid destination: destination.URI host must be {HOSTS[0]}",
+        )
+    return port, f"http://127.0.0.1:{port}{parts.path or '/'}", method
+
+
+class TelemetryApi:
+    """The route for subscriptions. `current` gives the living generation, or None."""
+
+    def __init__(self, current: Callable[[], Generation | None]) -> None:
+        self._current = current
+        self._requests: dict[str, tuple[Generation, Subscribe]] = {}
+        """The accepted request of each extension identifier."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """The one call. A trailing slash is another path and answers 404, as on the emulator."""
+        return [web.put("/2022-07-01/telemetry", self._subscribe)]
+
+    async def _subscribe(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        generation = self._current()
+        if generation is not None and generation.config.telemetry == "unsupported":
+            return error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
+        plain_text = generation is not None and generation.config.plain_text_errors
+        try:
+            generation, extension = identify(generation, request)
+            return await self._accept(generation, extension, body)
+        except Refused as refused:
+            return error_answer(
+                refused.status, refused.error_type, str(refused), plain_text=plain_text
+            )
+
+    async def _accept(
+        self, generation: Generation, extension: Extension, body: bytes
+    ) -> web.StreamResponse:
+        hub = generation.hub
+        wanted = parse(body, managed=generation.config.managed)
+        before = self._requests.get(extension.identifier)
+        if hub.open and before is not None and before == (generation, wanted):
+            self._announce(generation, extension, wanted, "Already subscribed")
+            return json_answer("AlreadySubscribed")
+        sender = await self._connect(generation, wanted)
+        if not hub.open or before is not None:
+            if isinstance(sender, TcpSender):
+                hub.silent_connections.append(sender.release())
+            else:
+                await sender.close()
+            if not hub.open:
+                raise Refused(
+                    "Telemetry.SubscriptionClosed", "Telemetry API subscription is closed"
+                )
+            raise Refused("InternalServerError", "Internal Server Error", 500)
+        hub.subscribe(
+            extension.name,
+            sender=sender,
+            types=wanted.types,
+            schema=wanted.schema,
+            buffering=wanted.buffering,
+        )
+        self._requests = {
+            identifier: kept for identifier, kept in self._requests.items() if kept[0] is generation
+        } | {extension.identifier: (generation, wanted)}
+        self._announce(generation, extension, wanted, "Subscribed")
+        return json_answer("OK")
+
+    async def _connect(self, generation: Generation, wanted: Subscribe) -> Sender:
+        if wanted.protocol == "HTTP":
+            return HttpSender(wanted.url, wanted.method)
+        try:
+            connection = await dial(wanted.port, generation.config.tcp_send_buffer)
+        except OSError as error:
+            raise _invalid(
+                "Invalid destination: could not TCP dial provided address "
+                f"127.0.0.1:{wanted.port}: {error.strerror or 'timed out'}"
+            ) from None
+        return TcpSender(connection)
+
+    def _announce(
+        self, generation: Generation, extension: Extension, wanted: Subscribe, state: str
+    ) -> None:
+        generation.hub.platform(
+            platform_event(
+                "platform.telemetrySubscription",
+                {"name": extension.name, "state": state, "types": wanted.types},
+            )
+        )

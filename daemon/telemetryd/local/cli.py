@@ -1,0 +1,286 @@
+"""`telemetryd local`: the command."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from telemetryd.local.config import ConfigError, LocalConfig
+from telemetryd.local.env_vars import WITHHELD
+from telemetryd.local.environment import LocalLambda
+from telemetryd.local.frontend import Frontend
+from telemetryd.local.narrator import Narrator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from telemetryd.local.config import Echo
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = """\
+Run a function and its extensions in a Lambda execution environment on this machine: Runtime API,
+Extensions API and Telemetry API on loopback, with Lambda's life cycle (init, invocations, freeze
+and thaw, timeout, shutdown by the clock). Any extension runs under it; without --extension it is
+telemetryd itself.
+
+With --invoke or --event it makes those invocations and shuts down. Without, it serves
+POST /2015-03-31/functions/function/invocations until Ctrl-C.
+"""
+
+_EPILOG = """\
+examples:
+  telemetryd local --handler app.handler --invoke 3
+  telemetryd local --handler app.handler --event event.json --config telemetryd.toml
+  telemetryd local --bootstrap 'node bootstrap.js' --extension ./my-extension --timeout 10
+  telemetryd local --handler app.handler --mode managed-instances --concurrency 4
+
+TELEMETRYD_* variables, AWS credentials and AWS_ENDPOINT_URL* of the calling shell reach function
+and extensions. What happens is told on standard error; the responses to --event go to standard
+output. The exit status is 1 when an invocation failed, 2 for wrong usage.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="telemetryd local",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    runtime = parser.add_argument_group("the function")
+    which = runtime.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--handler", metavar="MODULE.FUNCTION", help="run it with AWS's Python runtime client"
+    )
+    which.add_argument("--bootstrap", metavar="CMD", help="run any other runtime: a command line")
+    runtime.add_argument(
+        "--task-root", metavar="DIR", default=".", help="the function's code (default: here)"
+    )
+    runtime.add_argument("--timeout", type=float, default=3.0, metavar="S", help="default: 3")
+    runtime.add_argument("--memory", type=int, default=512, metavar="MB", help="default: 512")
+    runtime.add_argument("--log-format", choices=("text", "json"), default="text")
+    runtime.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of its own"
+    )
+    extensions = parser.add_argument_group("extensions")
+    extensions.add_argument(
+        "--extension",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="an executable; may be repeated (default: telemetryd)",
+    )
+    extensions.add_argument(
+        "--extensions-dir", metavar="DIR", help="start every file in it, like /opt/extensions"
+    )
+    extensions.add_argument("--no-extension", action="store_true", help="start none")
+    extensions.add_argument(
+        "--config", metavar="F", help="telemetryd's configuration (TELEMETRYD_CONFIG)"
+    )
+    environment = parser.add_argument_group("the environment")
+    environment.add_argument(
+        "--mode", choices=("on-demand", "managed-instances"), default="on-demand"
+    )
+    environment.add_argument(
+        "--concurrency", type=int, default=1, metavar="N", help="managed-instances only"
+    )
+    environment.add_argument(
+        "--no-freeze", action="store_true", help="let processes run between invocations"
+    )
+    invocations = parser.add_argument_group("invocations")
+    what = invocations.add_mutually_exclusive_group()
+    what.add_argument("--invoke", type=int, metavar="N", help="invoke N times with the event {}")
+    what.add_argument(
+        "--event", action="append", metavar="FILE", help="invoke with this JSON; - is stdin"
+    )
+    invocations.add_argument(
+        "--port", type=int, default=9000, help="where to serve (default: 9000; 0: any free one)"
+    )
+    parser.add_argument(
+        "--echo",
+        choices=("none", "extension", "all"),
+        default="extension",
+        help="whose printed lines to show (default: the extensions')",
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command with its arguments, without the program's name; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    narrator = Narrator(sys.stderr)
+    try:
+        config = _config(arguments, os.environ, narrator)
+        events = _events(arguments)
+    except ConfigError as error:
+        print(f"telemetryd local: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        return asyncio.run(_run(config, events, arguments, narrator))
+    except ConfigError as error:
+        print(f"telemetryd local: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _config(
+    arguments: argparse.Namespace, surroundings: Mapping[str, str], narrator: Narrator
+) -> LocalConfig:
+    """The configuration that the arguments ask for. Raises `ConfigError`."""
+    extensions = arguments.extension
+    if not (extensions or arguments.extensions_dir or arguments.no_extension):
+        extensions = [_own_command()]
+    region = surroundings.get("AWS_REGION", surroundings.get("AWS_DEFAULT_REGION", "us-east-1"))
+    return LocalConfig(
+        handler=arguments.handler,
+        bootstrap=shlex.split(arguments.bootstrap) if arguments.bootstrap else None,
+        task_root=Path(arguments.task_root).absolute(),
+        extensions=extensions,
+        extensions_dir=Path(arguments.extensions_dir) if arguments.extensions_dir else None,
+        region=region,
+        memory_mb=arguments.memory,
+        timeout=arguments.timeout,
+        log_format=arguments.log_format,
+        mode=arguments.mode,
+        concurrency=arguments.concurrency,
+        freeze=not arguments.no_freeze,
+        env=_variables(arguments, surroundings),
+        echo=_echo(arguments.echo, narrator),
+        on_event=narrator.event,
+    )
+
+
+def _echo(wanted: str, narrator: Narrator) -> Echo | None:
+    def extensions_only(kind: str, name: str, line: bytes) -> None:
+        if kind == "extension":
+            narrator.echo(kind, name, line)
+
+    choices: dict[str, Echo | None] = {
+        "none": None,
+        "extension": extensions_only,
+        "all": narrator.echo,
+    }
+    return choices[wanted]
+
+
+def _own_command() -> Path:
+    """The `telemetryd` script of this Python, or the one on PATH."""
+    beside = Path(sys.executable).with_name("telemetryd")
+    found = str(beside) if beside.is_file() else shutil.which("telemetryd")
+    if found is None:
+        raise ConfigError(
+            f"extension: {beside} does not exist and telemetryd is not on PATH; install it with "
+            "`python -m pip install telemetryd`, or name another one with --extension PATH"
+        )
+    return Path(found)
+
+
+def _variables(arguments: argparse.Namespace, surroundings: Mapping[str, str]) -> dict[str, str]:
+    """The variables of function and extensions: the shell's that matter, then --env, --config."""
+    variables = {
+        name: value
+        for name, value in surroundings.items()
+        if name.startswith("TELEMETRYD_")
+        or (name.startswith("AWS_") and not name.startswith("AWS_LAMBDA_") and name not in WITHHELD)
+    }
+    for assignment in arguments.env:
+        name, equals, value = assignment.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--env: {assignment!r} is not of the form NAME=VALUE")
+        variables[name] = value
+    if arguments.config is not None:
+        path = Path(arguments.config).absolute()
+        if not path.is_file():
+            raise ConfigError(f"--config: {path} is no file")
+        variables["TELEMETRYD_CONFIG"] = str(path)
+    return variables
+
+
+def _events(arguments: argparse.Namespace) -> list[bytes] | None:
+    """The events to invoke with; None: serve instead. Raises `ConfigError`."""
+    if arguments.invoke is not None:
+        if arguments.invoke < 0:
+            raise ConfigError(f"--invoke: {arguments.invoke} is negative")
+        return [b"{}"] * int(arguments.invoke)
+    if arguments.event is None:
+        return None
+    return [_event(name) for name in arguments.event]
+
+
+def _event(name: str) -> bytes:
+    try:
+        text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        msgspec.json.decode(text)
+    except OSError as error:
+        raise ConfigError(f"--event: {name}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"--event: {name} is not JSON: {error}") from None
+    return text
+
+
+async def _run(
+    config: LocalConfig,
+    events: list[bytes] | None,
+    arguments: argparse.Namespace,
+    narrator: Narrator,
+) -> int:
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if task is not None:
+        # The first signal ends the work and shuts the environment down by the clock; the second
+        # ends that, and kills.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+    environment = LocalLambda(config)
+    try:
+        async with environment:
+            if events is None:
+                await _serve(environment, arguments.port, narrator)
+                return EXIT_OK
+            return await _invoke_all(environment, events, show=arguments.event is not None)
+    except asyncio.CancelledError:
+        return EXIT_OK if events is None else EXIT_INTERRUPTED
+    finally:
+        narrator.summary(environment.stats)
+
+
+async def _serve(environment: LocalLambda, port: int, narrator: Narrator) -> None:
+    frontend = Frontend(environment)
+    try:
+        try:
+            await frontend.start(port)
+        except OSError as error:
+            raise ConfigError(f"--port: cannot listen on {port}: {error.strerror}") from None
+        narrator.line("serving", f"{frontend.url}  (Ctrl-C ends)")
+        narrator.line("", f"try: curl -d '{{}}' {frontend.url}")
+        await asyncio.Event().wait()
+    finally:
+        await frontend.close()
+
+
+async def _invoke_all(environment: LocalLambda, events: list[bytes], *, show: bool) -> int:
+    """Concurrent on managed instances, one after the other elsewhere."""
+    if environment.config.managed:
+        results = await asyncio.gather(*(environment.invoke(event) for event in events))
+    else:
+        results = [await environment.invoke(event) for event in events]
+    if show:
+        for result in results:
+            sys.stdout.buffer.write(result.payload + b"\n")
+        sys.stdout.flush()
+    failed = any(result.function_error is not None for result in results)
+    return EXIT_FAILED if failed else EXIT_OK

@@ -1,0 +1,220 @@
+"""What a local Lambda is to be: function, runtime, extensions, limits. Checked when built."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Mode = Literal["on-demand", "managed-instances"]
+LogFormat = Literal["text", "json"]
+Echo = Callable[[str, str, bytes], None]
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+MAX_EXTENSIONS = 10
+"""Extensions of one function, internal and external together (Lambda quotas)."""
+
+_MEMORY_RANGE = (128, 32_768)
+_MAX_TIMEOUT = 900.0
+_SHUTDOWN_BUDGET = 2.0
+_MANAGED_INIT_LIMIT = 130.0
+
+
+class ConfigError(ValueError):
+    """The local Lambda cannot be built so; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalConfig:
+    """One local Lambda function.
+
+    Raises `ConfigError` when built with values that cannot work. Times are in seconds unless the
+    name says otherwise.
+    """
+
+    handler: str | None = None
+    """`module.function`, run by `awslambdaric`; relative to `task_root`."""
+    bootstrap: Sequence[str] | None = None
+    """A command line to run as the runtime instead of `awslambdaric`."""
+    task_root: Path = field(default_factory=Path.cwd)
+    """The function's code directory (`LAMBDA_TASK_ROOT`): the runtime's working directory."""
+    extensions: Sequence[str | Path] = ()
+    """Executables to start as external extensions; each must register under its base name."""
+    extensions_dir: Path | None = None
+    """Like `/opt/extensions`: every file directly in it is started, whatever it is."""
+
+    function_name: str = "function"
+    function_version: str = "$LATEST"
+    region: str = "us-east-1"
+    account_id: str = "123456789012"
+    memory_mb: int = 512
+    timeout: float = 3.0
+    """The function timeout: runtime plus extensions, for each invocation."""
+    log_format: LogFormat = "text"
+    log_level: str | None = None
+
+    mode: Mode = "on-demand"
+    concurrency: int = 1
+    """Managed instances only: runtime processes, each with one invocation at a time."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The function's own variables: they reach the runtime and, as on Lambda, the extensions."""
+    extension_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the extensions alone (Lambda has no such thing; tests do)."""
+    runtime_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the runtime alone."""
+
+    init_timeout: float | None = None
+    """Limit of the init phase. Default: 10 s; managed instances max(130 s, `timeout`)."""
+    shutdown_budget: float = _SHUTDOWN_BUDGET
+    """From the start of a shutdown to SIGKILL, when there is an external extension."""
+    runtime_share: float = 0.3
+    """The part of `shutdown_budget` that the runtime has between SIGTERM and SIGKILL."""
+
+    freeze: bool = True
+    """On-demand: stop every process between invocations."""
+    freeze_after: float = 0.0
+    """How long the environment stays awake after `platform.report`, before the freeze."""
+
+    telemetry: Literal["on", "unsupported"] = "on"
+    """`unsupported`: subscriptions get 202 and nothing is ever sent, as in AWS's emulator."""
+    plain_text_errors: bool = False
+    """Error bodies that are not JSON, as AWS's emulator sends some."""
+    tracing: bool = True
+    """Give every invocation an X-Ray trace header."""
+    keep_newline: bool = True
+    """Text records end in a newline, as on the service; AWS's emulator strips it."""
+    max_line_bytes: int = 1 << 20
+    """A longer line is delivered in several records."""
+    stall_timeout: float = 1.0
+    """A consumer that takes nothing for so long loses whole batches; until then the function's
+    output waits for it."""
+    tcp_send_buffer: int | None = None
+    """SO_SNDBUF of telemetry connections, in bytes: how much the kernel holds for a consumer."""
+    flush_at_shutdown: bool | None = None
+    """Send what is buffered before SHUTDOWN is. Default: on managed instances only."""
+    report_after_reset: Literal["during", "lost", "next"] = "during"
+    """When the `platform.report` of a timed out or crashed invocation arrives: during the
+    extension's shutdown, never, or in the next environment."""
+
+    echo: Echo | None = None
+    """Called with (`function` or `extension`, process name, line) for everything printed."""
+    on_event: Listener | None = None
+    """Called with (what, details) as things happen; see `telemetryd.local.events`."""
+
+    def __post_init__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise ConfigError(
+                "the local Lambda needs Linux (pidfd, /proc, SIGSTOP); run it in a container"
+            )
+        self._check_runtime()
+        self._check_numbers()
+        self._check_extensions()
+
+    def _check_runtime(self) -> None:
+        if (self.handler is None) == (self.bootstrap is None):
+            raise ConfigError("give either handler='module.function' or bootstrap=[command, ...]")
+        if self.handler is not None:
+            self._check_handler(self.handler)
+        elif not self.bootstrap:
+            raise ConfigError("bootstrap: the command line is empty")
+        if not self.task_root.is_dir():
+            raise ConfigError(f"task_root: {self.task_root} is no directory")
+
+    def _check_numbers(self) -> None:
+        if not 0 < self.timeout <= _MAX_TIMEOUT:
+            raise ConfigError(f"timeout: {self.timeout} s is outside 0..{_MAX_TIMEOUT:.0f} s")
+        low, high = _MEMORY_RANGE
+        if not low <= self.memory_mb <= high:
+            raise ConfigError(f"memory_mb: {self.memory_mb} is outside {low}..{high}")
+        if self.mode not in ("on-demand", "managed-instances"):
+            raise ConfigError(f"mode: {self.mode!r}; use 'on-demand' or 'managed-instances'")
+        if self.concurrency < 1:
+            raise ConfigError(f"concurrency: {self.concurrency}; use 1 or more")
+        if self.concurrency > 1 and not self.managed:
+            raise ConfigError(
+                f"concurrency: {self.concurrency} needs mode='managed-instances'; "
+                "on-demand environments take one invocation at a time"
+            )
+
+    def _check_handler(self, handler: str) -> None:
+        module, dot, function = handler.rpartition(".")
+        if not (module and dot and function):
+            raise ConfigError(f"handler: {handler!r} is not of the form module.function")
+        path = self.task_root / module.replace(".", "/")
+        if not (path.with_name(path.name + ".py").is_file() or (path / "__init__.py").is_file()):
+            raise ConfigError(
+                f"handler: {handler!r} needs the file {path}.py, which does not exist; "
+                "check the name, or set the directory of the code (task_root, --task-root)"
+            )
+        if importlib.util.find_spec("awslambdaric") is None:
+            raise ConfigError(
+                f"handler: AWS's Python runtime client is not installed for {sys.executable}; "
+                "run: python -m pip install 'telemetryd[local]' (or: pip install awslambdaric)"
+            )
+
+    def _check_extensions(self) -> None:
+        paths = self.extension_paths()
+        if len(paths) > MAX_EXTENSIONS:
+            raise ConfigError(f"extensions: {len(paths)}, but Lambda allows {MAX_EXTENSIONS}")
+        names: set[str] = set()
+        for path in paths:
+            if path.name in names:
+                raise ConfigError(
+                    f"extensions: two are named {path.name!r}; the name is the identity, "
+                    "so rename one or link to it under another name"
+                )
+            names.add(path.name)
+        for path in map(Path, self.extensions):
+            if not path.is_file():
+                raise ConfigError(f"extension: {path} is no file")
+            if not os.access(path, os.X_OK):
+                raise ConfigError(f"extension: {path} is not executable; run: chmod +x {path}")
+        if self.extensions_dir is not None and not self.extensions_dir.is_dir():
+            raise ConfigError(f"extensions_dir: {self.extensions_dir} is no directory")
+
+    @property
+    def managed(self) -> bool:
+        """Lambda Managed Instances: concurrent, never frozen, SHUTDOWN only."""
+        return self.mode == "managed-instances"
+
+    @property
+    def initialization_type(self) -> str:
+        """The value of `AWS_LAMBDA_INITIALIZATION_TYPE` and of `initializationType`."""
+        return "lambda-managed-instances" if self.managed else "on-demand"
+
+    @property
+    def init_limit(self) -> float:
+        """Seconds for the init phase (Developer Guide: "execution environment lifecycle")."""
+        if self.init_timeout is not None:
+            return self.init_timeout
+        return max(_MANAGED_INIT_LIMIT, self.timeout) if self.managed else 10.0
+
+    @property
+    def function_arn(self) -> str:
+        """The unqualified ARN of the function."""
+        return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{self.function_name}"
+
+    @property
+    def flushes_at_shutdown(self) -> bool:
+        """Whether buffers are sent before SHUTDOWN is (seen on managed instances only)."""
+        return self.managed if self.flush_at_shutdown is None else self.flush_at_shutdown
+
+    def extension_paths(self) -> list[Path]:
+        """Every executable to start: the listed ones, then the files of `extensions_dir`."""
+        # Links are kept: the name that counts is theirs.
+        paths = [Path(path).absolute() for path in self.extensions]
+        if self.extensions_dir is not None and self.extensions_dir.is_dir():
+            directory = self.extensions_dir.absolute()
+            paths += sorted(entry for entry in directory.iterdir() if not entry.is_dir())
+        return paths
+
+    def runtime_command(self) -> list[str]:
+        """The command line of the runtime process."""
+        if self.bootstrap is not None:
+            return list(self.bootstrap)
+        return [sys.executable, "-m", "awslambdaric", str(self.handler)]

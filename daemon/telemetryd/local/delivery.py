@@ -1,0 +1,339 @@
+"""Telemetry delivery to one subscriber: buffer, batch, one write in flight, drops.
+
+The rule for a slow consumer. A batch is complete at `maxItems`, `maxBytes` or `timeoutMs`. While
+one is being written and the next is complete, the subscription is *blocked*: the function's output
+is not read, so a printing function waits in its pipe, and nothing is lost. When the write in
+flight has made no progress for `stall_timeout` (no byte taken by the kernel, no answer to the
+POST), the consumer is *stalled*: complete batches are dropped whole, the function runs on. The
+first progress ends that, and `platform.logsDropped` with the sum goes ahead of the next batch.
+Platform events and the extensions' own output cannot wait: they queue behind, up to
+`MAX_WAITING` batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from telemetryd.local.clock import monotonic
+from telemetryd.local.events import platform_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from telemetryd.local.events import PlatformEvent
+
+MAX_WAITING = 16
+"""Complete batches that may wait behind the one in flight before they are dropped."""
+
+SLOW = (
+    "Some logs were dropped because the downstream consumer is slower than the logs production rate"
+)
+"""The reason the service gives for a consumer that is too slow."""
+
+
+class SendError(Exception):
+    """A batch could not be handed over; the message is the reason for `platform.logsDropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buffering:
+    """The limits of a batch ("Lambda Telemetry API reference", buffering)."""
+
+    max_items: int = 10_000
+    max_bytes: int = 262_144
+    timeout_ms: int = 1_000
+
+
+@dataclass(slots=True)
+class SubscriptionStats:
+    """What became of every event offered to one subscription: offered = sent + dropped + lost."""
+
+    name: str
+    generation: int
+    offered: int = 0
+    """Events of the subscribed types, `platform.logsDropped` for this one included."""
+    sent: int = 0
+    """Events the kernel took (TCP) or the subscriber acknowledged (HTTP)."""
+    sent_bytes: int = 0
+    batches: int = 0
+    dropped: int = 0
+    dropped_bytes: int = 0
+    announced: int = 0
+    """Of the dropped events, those already told of by `platform.logsDropped`."""
+    undelivered: int = 0
+    """Events still in the environment's buffer when it ended."""
+    blocked: int = 0
+    """How often the function's output had to wait for this consumer."""
+    stalls: int = 0
+
+
+class Pace:
+    """What a sender needs of its subscription: the freeze, and where to report progress."""
+
+    __slots__ = ("_on_progress", "awake")
+
+    def __init__(self, on_progress: Callable[[], None]) -> None:
+        self._on_progress = on_progress
+        self.awake = asyncio.Event()
+        """Clear while the environment is frozen: nothing may be sent."""
+        self.awake.set()
+
+    def progress(self) -> None:
+        """The consumer has taken something."""
+        self._on_progress()
+
+
+class Sender(Protocol):
+    """Hands batches to a subscriber."""
+
+    async def send(self, events: Sequence[bytes], pace: Pace) -> int:
+        """Deliver one batch; returns its bytes on the wire, raises `SendError`."""
+        ...
+
+    def unsent(self, events: Sequence[bytes]) -> int:
+        """How many of `events`, whose `send` was cancelled, did not leave completely."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    events: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
+class Subscription:
+    """One subscriber's buffer and the task that empties it. Made by the hub, closed by it."""
+
+    def __init__(
+        self,
+        *,
+        sender: Sender,
+        types: Sequence[str],
+        schema: str,
+        buffering: Buffering,
+        stall_timeout: float,
+        stats: SubscriptionStats,
+        on_pressure: Callable[[], None],
+        on_dropped: Callable[[PlatformEvent], None],
+    ) -> None:
+        self.types = frozenset(types)
+        self.schema = schema
+        self.buffering = buffering
+        self.stats = stats
+        self._sender = sender
+        self._stall_timeout = stall_timeout
+        self._on_pressure = on_pressure
+        self._on_dropped = on_dropped
+        self._loop = asyncio.get_running_loop()
+        self._pace = Pace(self._progressed)
+        self._current = _Batch()
+        self._waiting: deque[_Batch] = deque()
+        self._in_flight: _Batch | None = None
+        self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_left = 0.0
+        self._stall_check: asyncio.TimerHandle | None = None
+        self._last_progress = monotonic()
+        self._stalled = False
+        self._lost = _Batch()
+        self._lost_count = 0
+        self._lost_reason = SLOW
+        self._writer = self._loop.create_task(self._write())
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the function's output is to wait for this consumer."""
+        return self._in_flight is not None and bool(self._waiting) and not self._stalled
+
+    def offer(self, events: list[bytes]) -> None:
+        """Take encoded events of a subscribed type, in order."""
+        self.stats.offered += len(events)
+        self._add(events)
+
+    def _add(self, events: list[bytes]) -> None:
+        current, limits = self._current, self.buffering
+        size = sum(map(len, events)) + len(events)
+        if (
+            len(current.events) + len(events) < limits.max_items
+            and current.size + size < limits.max_bytes
+        ):
+            current.events += events
+            current.size += size
+        else:
+            for event in events:
+                current.events.append(event)
+                current.size += len(event) + 1
+                # Checked after adding: a batch may exceed the limit by one event.
+                if len(current.events) >= limits.max_items or current.size >= limits.max_bytes:
+                    self._cut()
+                    current = self._current
+        if self._current.events and self._timer is None and self._pace.awake.is_set():
+            self._timer = self._loop.call_later(limits.timeout_ms / 1000, self._cut)
+
+    def _cut(self) -> None:
+        """The batch is complete: it goes, waits, or is dropped."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch, self._current = self._current, _Batch()
+        if not batch.events:
+            return
+        if self._stalled or len(self._waiting) >= MAX_WAITING:
+            self._drop(batch, SLOW)
+            return
+        self._waiting.append(batch)
+        self._idle.clear()
+        self._more.set()
+        if self._in_flight is not None:
+            self.stats.blocked += 1
+            self._on_pressure()
+
+    def _drop(self, batch: _Batch, reason: str) -> None:
+        self.stats.dropped += len(batch.events)
+        self.stats.dropped_bytes += batch.size
+        self._lost_count += len(batch.events)
+        self._lost.size += batch.size
+        self._lost_reason = reason
+
+    def _announcement(self) -> list[bytes]:
+        """The `platform.logsDropped` that is due, now that writing works."""
+        if not self._lost_count:
+            return []
+        event = platform_event(
+            "platform.logsDropped",
+            {
+                "droppedBytes": self._lost.size,
+                "droppedRecords": self._lost_count,
+                "reason": self._lost_reason,
+            },
+        )
+        self.stats.announced += self._lost_count
+        self._lost_count = 0
+        self._lost.size = 0
+        self._on_dropped(event)
+        if "platform" not in self.types:
+            return []
+        self.stats.offered += 1
+        return [event.encode(self.schema)]
+
+    async def _write(self) -> None:
+        while True:
+            await self._more.wait()
+            await self._pace.awake.wait()
+            self._in_flight = batch = self._waiting.popleft()
+            if not self._waiting:
+                self._more.clear()
+            self._on_pressure()
+            self._last_progress = monotonic()
+            self._watch()
+            try:
+                size = await self._sender.send(batch.events, self._pace)
+            except SendError as error:
+                self._drop(batch, f"could not send events: {error}")
+            else:
+                self.stats.sent += len(batch.events)
+                self.stats.sent_bytes += size
+                self.stats.batches += 1
+                self._announce()
+            self._in_flight = None
+            self._unwatch()
+            self._stalled = False
+            if not self._waiting:
+                self._idle.set()
+
+    def _announce(self) -> None:
+        announcement = self._announcement()
+        if announcement and self._waiting:
+            self._waiting[0].events[:0] = announcement
+            self._waiting[0].size += len(announcement[0]) + 1
+        elif announcement:
+            self._current.events[:0] = announcement
+            self._add([])
+            self._current.size += len(announcement[0]) + 1
+
+    def _watch(self) -> None:
+        self._unwatch()
+        self._stall_check = self._loop.call_later(self._stall_timeout, self._check_progress)
+
+    def _unwatch(self) -> None:
+        if self._stall_check is not None:
+            self._stall_check.cancel()
+            self._stall_check = None
+
+    def _check_progress(self) -> None:
+        self._stall_check = None
+        left = self._last_progress + self._stall_timeout - monotonic()
+        if left > 0:
+            self._stall_check = self._loop.call_later(left, self._check_progress)
+            return
+        self._stalled = True
+        self.stats.stalls += 1
+        while self._waiting:
+            self._drop(self._waiting.popleft(), SLOW)
+        self._more.clear()
+        self._on_pressure()
+
+    def _progressed(self) -> None:
+        self._last_progress = monotonic()
+        if self._stalled:
+            self._stalled = False
+            self._watch()
+
+    def freeze(self) -> None:
+        """Stop sending and stop the clocks."""
+        self._pace.awake.clear()
+        self._unwatch()
+        self._timer_left = self.buffering.timeout_ms / 1000
+        if self._timer is not None:
+            self._timer_left = max(self._timer.when() - self._loop.time(), 0.0)
+            self._timer.cancel()
+            self._timer = None
+
+    def thaw(self) -> None:
+        """Go on where `freeze` stopped."""
+        if self._pace.awake.is_set():
+            return
+        self._pace.awake.set()
+        if self._current.events:
+            self._timer = self._loop.call_later(self._timer_left, self._cut)
+        if self._in_flight is not None:
+            self._last_progress = monotonic()
+            self._watch()
+
+    async def flush(self, limit: float) -> None:
+        """Send what is buffered, for at most `limit` seconds."""
+        self._cut()
+        try:
+            await asyncio.wait_for(self._idle.wait(), limit)
+        except TimeoutError:
+            return  # what is left is counted when the subscription closes
+
+    async def close(self) -> None:
+        """End delivery, and account for what is left."""
+        self._unwatch()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._writer.cancel()
+        await asyncio.wait((self._writer,))
+        failure = None if self._writer.cancelled() else self._writer.exception()
+        left = len(self._current.events) + sum(len(batch.events) for batch in self._waiting)
+        if self._in_flight is not None:
+            unsent = self._sender.unsent(self._in_flight.events)
+            self.stats.sent += len(self._in_flight.events) - unsent
+            left += unsent
+        self.stats.undelivered += left
+        self._waiting.clear()
+        self._current = _Batch()
+        self._in_flight = None
+        await self._sender.close()
+        if failure is not None:
+            raise failure

@@ -1,0 +1,394 @@
+"""The local Lambda itself: its server, its generations, and the invocations between them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+
+from telemetryd.local.api_extensions import ExtensionsApi
+from telemetryd.local.api_runtime import RuntimeApi
+from telemetryd.local.api_telemetry import TelemetryApi
+from telemetryd.local.clock import monotonic
+from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
+from telemetryd.local.generation import Generation
+from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
+from telemetryd.local.runs import ManagedRun, OnDemandRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+
+    from telemetryd.local.config import LocalConfig
+    from telemetryd.local.delivery import SubscriptionStats
+    from telemetryd.local.generation import Phase
+
+_HEADER_LIMIT = 2 * 1024 * 1024
+_BODY_LIMIT = 64 * 1024 * 1024
+_KEEPALIVE = 1e6
+
+
+class EnvironmentClosedError(RuntimeError):
+    """The local Lambda was used outside of its `async with` block."""
+
+
+class LocalLambda:
+    """A Lambda execution environment on loopback.
+
+    Use it as an asynchronous context manager: entering runs the init phase (a failed init is
+    retried by the first invocation, as on Lambda), leaving shuts down by the clock and ends every
+    process. Needs Linux.
+    """
+
+    def __init__(self, config: LocalConfig) -> None:
+        self.config = config
+        self.events: list[PlatformEvent] = []
+        """Every platform event, in the order of their making, of all generations."""
+        self.lines = LineCounts()
+        """What the processes printed."""
+        self.exits: list[ProcessExit] = []
+        """How the processes ended."""
+        self._subscriptions: list[SubscriptionStats] = []
+        self._generation: Generation | None = None
+        self._number = 0
+        self._phase: Phase = "init"
+        self._instance_id = ""
+        self._runner: web.AppRunner | None = None
+        self._addresses: list[str] = []
+        self._turn = asyncio.Lock()
+        self._places = asyncio.Semaphore(config.concurrency)
+        self._calls = 0
+        self._tasks: set[asyncio.Task[InvokeResult]] = set()
+        self._late_report: PlatformEvent | None = None
+
+    # -- life -----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._serve()
+            await self._begin()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if exc_type is not None:
+                await self._cancel_tasks()
+            elif self._tasks:
+                # Each is bounded by the function timeout.
+                await asyncio.wait(self._tasks)
+            await self.shutdown()
+        finally:
+            await self._end()
+
+    async def _serve(self) -> None:
+        app = web.Application(client_max_size=_BODY_LIMIT)
+        current = self._current
+        for api in (RuntimeApi(current), ExtensionsApi(current), TelemetryApi(current)):
+            app.add_routes(api.routes())
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            keepalive_timeout=_KEEPALIVE,
+            max_line_size=_HEADER_LIMIT,
+            max_field_size=_HEADER_LIMIT,
+            shutdown_timeout=0.1,
+        )
+        await self._runner.setup()
+        count = self.config.concurrency if self.config.managed else 1
+        for _ in range(count):
+            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._addresses = [f"127.0.0.1:{address[1]}" for address in self._runner.addresses]
+
+    async def _end(self) -> None:
+        """Whatever happened: no process, no task, no socket is left."""
+        await self._cancel_tasks()
+        generation, self._generation = self._generation, None
+        if generation is not None:
+            await generation.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _current(self) -> Generation | None:
+        return self._generation
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the APIs, the value of `AWS_LAMBDA_RUNTIME_API` for extensions."""
+        if not self._addresses:
+            raise EnvironmentClosedError("use `async with LocalLambda(...)` first")
+        return self._addresses[0]
+
+    @property
+    def stats(self) -> list[SubscriptionStats]:
+        """One account for each telemetry subscription there was, oldest first."""
+        return list(self._subscriptions)
+
+    @property
+    def generation(self) -> int:
+        """How many times processes were started so far."""
+        return self._number
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the processes are stopped."""
+        return self._generation is not None and self._generation.frozen
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The living processes by name."""
+        if self._generation is None:
+            return {}
+        return {item.name: item.pid for item in self._generation.processes() if item.alive}
+
+    # -- init, shutdown, reset ------------------------------------------------------------
+
+    async def _begin(self, deadline: float = math.inf) -> Generation:
+        """Start a generation and run its init phase; a failed one is ended again."""
+        self._number += 1
+        if self._phase == "init":
+            self._instance_id = (
+                f"{time.strftime('%Y/%m/%d', time.gmtime())}/"
+                f"[{self.config.function_version}]{uuid4().hex}"
+            )
+        generation = Generation(
+            self.config,
+            self._number,
+            self._phase,
+            addresses=self._addresses,
+            instance_id=self._instance_id,
+            counts=self.lines,
+            on_event=self.events.append,
+            on_exit=self._exited,
+        )
+        self._generation = generation
+        if self._late_report is not None:
+            generation.hub.replayed(self._late_report)
+            self._late_report = None
+        await generation.init(min(deadline, monotonic() + self.config.init_limit))
+        self._subscriptions += generation.hub.stats
+        self._tell(
+            "init",
+            phase=generation.phase,
+            duration_ms=generation.init_ms,
+            failure=generation.failure,
+            extensions=[item.name for item in generation.extensions.values()],
+        )
+        if generation.failure is not None:
+            await self._reset("failure", generation)
+        return generation
+
+    async def _reset(
+        self,
+        reason: str,
+        generation: Generation,
+        after_shutdown_sent: Callable[[], object] | None = None,
+    ) -> None:
+        """End the generation's processes; the next invocation starts others."""
+        self._tell("reset", reason=reason)
+        await generation.kill_runtimes()
+        await generation.stop(reason, after_shutdown_sent=after_shutdown_sent)
+        if self._generation is generation:
+            self._generation = None
+        self._phase = "init" if self.config.managed else "invoke"
+
+    async def shutdown(self, reason: str = "spindown") -> None:
+        """End the environment by the clock; a later invocation starts a new one, cold."""
+        async with self._turn:
+            generation = self._generation
+            if generation is not None:
+                self._tell("shutdown", reason=reason)
+                begun = monotonic()
+                generation.abort_running()
+                await generation.stop(reason)
+                self._generation = None
+                self._tell("stopped", duration_ms=milliseconds(monotonic() - begun))
+            self._phase = "init"
+
+    def _exited(self, ended: ProcessExit) -> None:
+        self.exits.append(ended)
+        self._tell("exit", exit=ended)
+
+    def _tell(self, what: str, **details: Any) -> None:
+        if self.config.on_event is not None:
+            self.config.on_event(what, details)
+
+    # -- freeze, thaw, kill ---------------------------------------------------------------
+
+    async def freeze(self) -> None:
+        """Stop every process, telemetry delivery and its timers."""
+        if self._generation is not None and not self._generation.frozen:
+            await self._generation.freeze()
+            self._tell("freeze")
+
+    async def thaw(self) -> None:
+        """Let everything go on where `freeze` stopped it."""
+        if self._generation is not None and self._generation.frozen:
+            self._generation.thaw()
+            self._tell("thaw")
+
+    def kill_extension(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to an extension's process group. Raises `KeyError` for unknown names."""
+        generation = self._generation
+        extension = generation.extensions.get(name) if generation is not None else None
+        if extension is None or extension.process is None:
+            raise KeyError(f"no extension named {name!r} is running")
+        extension.process.signal(number)
+
+    # -- invocations ----------------------------------------------------------------------
+
+    async def invoke(
+        self,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the function's timeout, not the call's
+        client_context: str | None = None,
+        trace_header: str | None = None,
+        request_id: str | None = None,
+    ) -> InvokeResult:
+        """Invoke the function; returns when the environment is at rest again.
+
+        `payload` is bytes, or anything that goes into JSON. On-demand environments take one
+        invocation after the other. Raises `EnvironmentClosedError` outside of `async with`.
+        """
+        invocation = self.prepare(
+            payload,
+            timeout=timeout,
+            client_context=client_context,
+            trace_header=trace_header,
+            request_id=request_id,
+        )
+        # A caller who gives up does not end the invocation: it does not on Lambda either.
+        return await asyncio.shield(self.run(invocation))
+
+    def prepare(
+        self,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+        client_context: str | None = None,
+        trace_header: str | None = None,
+        request_id: str | None = None,
+    ) -> Invocation:
+        """An invocation for `run`; its `answered` is done when the caller has its response."""
+        body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
+        invocation = Invocation(
+            body,
+            self.config.timeout if timeout is None else timeout,
+            self.config.tracing,
+            client_context=client_context,
+            trace_header=trace_header,
+        )
+        if request_id is not None:
+            invocation.request_id = request_id
+        return invocation
+
+    def run(self, invocation: Invocation) -> asyncio.Task[InvokeResult]:
+        """Start an invocation; the task belongs to the environment and ends with it."""
+        if self._runner is None:
+            raise EnvironmentClosedError("use `async with LocalLambda(...)` first")
+        work = self._managed if self.config.managed else self._on_demand
+        task = asyncio.get_running_loop().create_task(self._counted(work(invocation)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _counted(self, work: Coroutine[Any, Any, InvokeResult]) -> InvokeResult:
+        self._calls += 1
+        try:
+            result = await work
+        finally:
+            self._calls -= 1
+        return result
+
+    async def _on_demand(self, invocation: Invocation) -> InvokeResult:
+        async with self._turn:
+            generation = await self._environment_for(invocation)
+            run = OnDemandRun(self.config, self.lines, generation, invocation)
+            await self.thaw()
+            await run.execute()
+            if run.reason is not None:
+                await self._reset_after(run, run.reason)
+            else:
+                run.report()
+            result = run.result()
+            self._tell("invoke", result=result)
+            if run.reason is None:
+                await self._rest(generation)
+        return result
+
+    async def _environment_for(self, invocation: Invocation) -> Generation:
+        generation = self._generation
+        if generation is not None:
+            invocation.begin()
+            return generation
+        if self._phase == "init":
+            generation = await self._begin()
+            invocation.begin()
+            return generation
+        # Suppressed init: under the function timeout, and part of its duration.
+        invocation.begin()
+        return await self._begin(invocation.deadline)
+
+    async def _reset_after(self, run: OnDemandRun, reason: str) -> None:
+        how = self.config.report_after_reset
+        if self._generation is not run.generation:
+            run.report()  # its init failed: everything is gone already
+        elif how == "during":
+            await self._reset(reason, run.generation, run.report)
+        else:
+            await self._reset(reason, run.generation)
+            report = run.report()
+            if how == "next":
+                self._late_report = report
+
+    async def _rest(self, generation: Generation) -> None:
+        if not self.config.freeze:
+            return
+        awake = self.config.freeze_after
+        if awake > 0 and await generation.changes.wait_until(
+            lambda: generation.failure or self._calls > 1, monotonic() + awake
+        ):
+            return
+        await self.freeze()
+
+    async def _managed(self, invocation: Invocation) -> InvokeResult:
+        async with self._places:
+            async with self._turn:
+                generation = self._generation
+                if generation is None:
+                    generation = await self._begin()
+            invocation.begin()
+            run = ManagedRun(self.config, self.lines, generation, invocation)
+            await run.execute()
+            run.report()
+            await run.settle()
+            result = run.result()
+            self._tell("invoke", result=result)
+            if run.broken:
+                async with self._turn:
+                    if self._generation is generation:
+                        await self._reset("failure", generation)
+        return result

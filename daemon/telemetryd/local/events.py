@@ -1,0 +1,152 @@
+"""What the environment has to tell: platform events, their form per schema, log records.
+
+Field lists: the Developer Guide's "Lambda Telemetry API Event schema reference". The schema
+versions differ in what they carry, so a record is built once with everything in it and cut down
+for older schemas.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from telemetryd.local.clock import iso_now
+
+SCHEMAS: Final = ("2022-07-01", "2022-12-13", "2025-01-29")
+FIRST_SCHEMA, SECOND_SCHEMA, CURRENT_SCHEMA = SCHEMAS
+
+Kind = Literal["function", "extension"]
+Status = Literal["success", "error", "failure", "timeout"]
+
+_SINCE_SECOND = {
+    "platform.initStart": (
+        "functionName",
+        "functionVersion",
+        "instanceId",
+        "instanceMaxMemory",
+        "tracing",
+    ),
+    "platform.initRuntimeDone": ("tracing",),
+    "platform.initReport": ("status", "errorType", "tracing"),
+    "platform.extension": ("errorType",),
+}
+_SINCE_CURRENT = {"platform.start": ("functionArn",)}
+
+_encode = msgspec.json.Encoder().encode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformEvent:
+    """One platform event, complete (as of the current schema)."""
+
+    time: str
+    type: str
+    record: dict[str, Any]
+
+    def encode(self, schema: str) -> bytes:
+        """The event as JSON text of `schema`, without a newline."""
+        record = self.record
+        hidden: tuple[str, ...] = ()
+        if schema == FIRST_SCHEMA:
+            hidden += _SINCE_SECOND.get(self.type, ())
+        if schema != CURRENT_SCHEMA:
+            hidden += _SINCE_CURRENT.get(self.type, ())
+        if hidden:
+            record = {key: value for key, value in record.items() if key not in hidden}
+        return _encode({"time": self.time, "type": self.type, "record": record})
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """Whole lines read from one process at one time, before any encoding."""
+
+    time: str
+    kind: Kind
+    text: str
+
+    def encode(self, *, objects: bool, keep_newline: bool) -> list[bytes]:
+        """One JSON event per line.
+
+        With `objects` a line which is a JSON object becomes the record as it is (JSON log format,
+        schema 2022-12-13 and later); everything else is a string.
+        """
+        lines = self.text.split("\n")
+        unfinished = lines.pop()
+        prefix = f'{{"time":"{self.time}","type":"{self.kind}","record":'.encode()
+        end = b'\\n"}' if keep_newline else b'"}'
+        if objects:
+            events = [_record(prefix, line, end) for line in lines]
+        else:
+            events = [prefix + _encode(line)[:-1] + end for line in lines]
+        if unfinished:
+            events.append(
+                _record(prefix, unfinished, b'"}')
+                if objects
+                else prefix + _encode(unfinished) + b"}"
+            )
+        return events
+
+
+def _record(prefix: bytes, line: str, end: bytes) -> bytes:
+    if line.startswith("{"):
+        try:
+            _decode_object(line)
+        except msgspec.DecodeError:
+            pass  # not an object after all: delivered as the text that it is
+        else:
+            return prefix + line.encode() + b"}"
+    return prefix + _encode(line)[:-1] + end
+
+
+def platform_event(event_type: str, record: dict[str, Any]) -> PlatformEvent:
+    """A platform event of this moment; members of `record` that are None are left out."""
+    kept = {key: value for key, value in record.items() if value is not None}
+    return PlatformEvent(iso_now(), event_type, kept)
+
+
+@dataclass(slots=True)
+class LineCounts:
+    """How many lines the processes printed: what a test compares with what arrived."""
+
+    _counts: Counter[tuple[Kind, str, str, str | None]] = field(default_factory=Counter)
+
+    def add(self, kind: Kind, name: str, stream: str, request_id: str | None, count: int) -> None:
+        """Count `count` lines of one process's stream, printed during `request_id`."""
+        self._counts[kind, name, stream, request_id] += count
+
+    def total(
+        self, kind: Kind | None = None, *, name: str | None = None, stream: str | None = None
+    ) -> int:
+        """Lines printed, of all processes or of those named."""
+        return sum(
+            count
+            for (its_kind, its_name, its_stream, _), count in self._counts.items()
+            if kind in (None, its_kind)
+            and name in (None, its_name)
+            and stream in (None, its_stream)
+        )
+
+    def of_request(self, request_id: str | None, kind: Kind = "function") -> int:
+        """Lines read while `request_id` was running; None: outside of any invocation."""
+        return sum(
+            count
+            for (its_kind, _, _, its_request), count in self._counts.items()
+            if its_kind == kind and its_request == request_id
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExit:
+    """How a process of the environment ended."""
+
+    role: Literal["extension", "runtime"]
+    name: str
+    generation: int
+    returncode: int
+    """The exit status, or minus the signal's number."""
+    at_deadline: bool
+    """Killed because it had not ended by itself in time."""

@@ -1,0 +1,145 @@
+"""Where telemetry comes together: from the environment and its processes, to the subscribers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from telemetryd.local.clock import iso_now
+from telemetryd.local.delivery import Subscription, SubscriptionStats
+from telemetryd.local.events import FIRST_SCHEMA, LogLines, PlatformEvent
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from telemetryd.local.config import LocalConfig
+    from telemetryd.local.delivery import Buffering, Sender
+    from telemetryd.local.events import Kind
+
+
+class TelemetryHub:
+    """All telemetry of one generation of processes.
+
+    Until the subscription window closes, everything is remembered and replayed to each new
+    subscriber, from `platform.initStart` on.
+    """
+
+    def __init__(
+        self,
+        config: LocalConfig,
+        *,
+        generation: int,
+        on_event: Callable[[PlatformEvent], None],
+        on_pressure: Callable[[], None],
+    ) -> None:
+        self.stats: list[SubscriptionStats] = []
+        self.subscriptions: dict[str, Subscription] = {}
+        self.silent_connections: list[socket.socket] = []
+        """Dialled for a subscription that was then refused: they carry nothing, as observed."""
+        self._config = config
+        self._generation = generation
+        self._on_event = on_event
+        self._on_pressure = on_pressure
+        self._history: list[PlatformEvent | LogLines] | None = []
+
+    @property
+    def open(self) -> bool:
+        """Whether subscriptions are still accepted."""
+        return self._history is not None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the function's output is to wait for a consumer."""
+        return any(
+            subscription.blocked and "function" in subscription.types
+            for subscription in self.subscriptions.values()
+        )
+
+    def platform(self, event: PlatformEvent) -> None:
+        """Publish a platform event."""
+        self._on_event(event)
+        self.replayed(event)
+
+    def replayed(self, event: PlatformEvent) -> None:
+        """Publish a platform event of an earlier generation: it is recorded already."""
+        if self._history is not None:
+            self._history.append(event)
+        for subscription in self.subscriptions.values():
+            if "platform" in subscription.types:
+                subscription.offer([event.encode(subscription.schema)])
+
+    def lines(self, kind: Kind, block: bytes) -> None:
+        """Publish whole lines, as read from a process."""
+        if self._history is None and not self.subscriptions:
+            return
+        lines = LogLines(iso_now(), kind, block.decode("utf-8", "replace"))
+        if self._history is not None:
+            self._history.append(lines)
+        encoded: dict[bool, list[bytes]] = {}
+        for subscription in self.subscriptions.values():
+            if kind in subscription.types:
+                objects = self._objects(subscription)
+                if objects not in encoded:
+                    encoded[objects] = self._encode(lines, objects=objects)
+                subscription.offer(encoded[objects])
+
+    def subscribe(
+        self, name: str, *, sender: Sender, types: list[str], schema: str, buffering: Buffering
+    ) -> None:
+        """Add a subscriber, and send it what has happened so far."""
+        stats = SubscriptionStats(name, self._generation)
+        self.stats.append(stats)
+        subscription = Subscription(
+            sender=sender,
+            types=types,
+            schema=schema,
+            buffering=buffering,
+            stall_timeout=self._config.stall_timeout,
+            stats=stats,
+            on_pressure=self._on_pressure,
+            on_dropped=self._on_event,
+        )
+        self.subscriptions[name] = subscription
+        for item in self._history or ():
+            if isinstance(item, LogLines):
+                if item.kind in subscription.types:
+                    subscription.offer(self._encode(item, objects=self._objects(subscription)))
+            elif "platform" in subscription.types:
+                subscription.offer([item.encode(schema)])
+
+    def close_window(self) -> None:
+        """Accept no more subscriptions, and forget what was kept for them."""
+        self._history = None
+
+    def freeze(self) -> None:
+        """Stop delivery and its timers."""
+        for subscription in self.subscriptions.values():
+            subscription.freeze()
+
+    def thaw(self) -> None:
+        """Let delivery go on."""
+        for subscription in self.subscriptions.values():
+            subscription.thaw()
+
+    async def flush(self, limit: float) -> None:
+        """Send what is buffered, for at most `limit` seconds each."""
+        for subscription in self.subscriptions.values():
+            await subscription.flush(limit)
+
+    async def close(self) -> None:
+        """End delivery, close every connection."""
+        self._history = None
+        subscriptions, self.subscriptions = self.subscriptions, {}
+        try:
+            for subscription in subscriptions.values():
+                await subscription.close()
+        finally:
+            for connection in self.silent_connections:
+                connection.close()
+            self.silent_connections.clear()
+
+    def _objects(self, subscription: Subscription) -> bool:
+        return self._config.log_format == "json" and subscription.schema != FIRST_SCHEMA
+
+    def _encode(self, lines: LogLines, *, objects: bool) -> list[bytes]:
+        return lines.encode(objects=objects, keep_newline=self._config.keep_newline)

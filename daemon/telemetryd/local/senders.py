@@ -1,0 +1,150 @@
+"""The two ways telemetry reaches a subscriber: one TCP connection, or HTTP POSTs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from telemetryd.local.delivery import SendError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from telemetryd.local.delivery import Pace
+
+_DIAL_TIMEOUT = 1.0
+_HTTP_TRIES = 3
+_HTTP_BACKOFF = 0.1
+_HTTP_ANSWER_TIMEOUT = 300.0
+
+
+async def dial(port: int, send_buffer: int | None) -> socket.socket:
+    """Connect to a subscriber's listener on loopback.
+
+    `send_buffer` is SO_SNDBUF in bytes. Raises `OSError` (`TimeoutError` after one second).
+    """
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        if send_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        async with asyncio.timeout(_DIAL_TIMEOUT):
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(connection, ("127.0.0.1", port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class TcpSender:
+    """NDJSON over the one connection made during the subscription; never reconnects.
+
+    After an error every later batch fails too: so does AWS's emulator, and nobody has published
+    what the service does.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._failure: OSError | None = None
+        self._accepted = 0
+
+    async def send(self, events: Sequence[bytes], pace: Pace) -> int:
+        """Write one batch; progress is every byte the kernel takes."""
+        payload = memoryview(b"\n".join(events) + b"\n")
+        self._accepted = 0
+        while self._accepted < len(payload):
+            await pace.awake.wait()
+            if self._failure is not None:
+                raise SendError(f"could not write events: {self._failure}")
+            try:
+                taken = self._connection.send(payload[self._accepted :])
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                self._failure = error
+            else:
+                self._accepted += taken
+                pace.progress()
+        return len(payload)
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(self._connection, _wake, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_writer(self._connection)
+
+    def unsent(self, events: Sequence[bytes]) -> int:
+        """Events of the interrupted batch not wholly in the kernel's hands."""
+        left = self._accepted
+        for index, event in enumerate(events):
+            left -= len(event) + 1
+            if left < 0:
+                return len(events) - index
+        return 0
+
+    def release(self) -> socket.socket:
+        """Give the connection away: it is nobody's stream."""
+        return self._connection
+
+    async def close(self) -> None:
+        """Close the connection: the subscriber sees the end of the stream."""
+        self._connection.close()
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+class HttpSender:
+    """One POST of a JSON array per batch; retried, since HTTP delivery is acknowledged.
+
+    A status of 400 or more and a connection error are tried three times, then the batch is given
+    up ("Accessing real-time telemetry data for extensions": Lambda retries with backoff).
+    """
+
+    def __init__(self, url: str, method: str) -> None:
+        self._url = url
+        self._method = method
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=_HTTP_ANSWER_TIMEOUT)
+        )
+
+    async def send(self, events: Sequence[bytes], pace: Pace) -> int:
+        """Post one batch; progress is the answer."""
+        body = b"[" + b",".join(events) + b"]"
+        reason = ""
+        for attempt in range(_HTTP_TRIES):
+            if attempt:
+                await asyncio.sleep(_HTTP_BACKOFF * 2**attempt)
+            await pace.awake.wait()
+            try:
+                async with self._session.request(
+                    self._method,
+                    self._url,
+                    data=body,
+                    headers={"Content-Type": "application/json"},
+                ) as answer:
+                    await answer.read()
+                    if answer.ok:
+                        pace.progress()
+                        return len(body)
+                    reason = f"http request failed with status {answer.status} {answer.reason}"
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                reason = f"http request failed: {error!r}"
+        raise SendError(reason)
+
+    def unsent(self, events: Sequence[bytes]) -> int:
+        """Without an answer, all of the batch."""
+        return len(events)
+
+    async def close(self) -> None:
+        """Close the HTTP connections."""
+        await self._session.close()

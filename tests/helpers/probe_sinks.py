@@ -1,0 +1,69 @@
+"""Sinks that misbehave, as a third-party package registers them; copied next to its metadata.
+
+See `helpers.lifecycle.third_party`. Each appends what it delivers to `path`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from telemetryd.sinks.base import DELIVERED, Batch, Sink, SinkConfig, SinkContext, WriteResult
+
+
+class ProbeConfig(SinkConfig, frozen=True, kw_only=True):
+    """Where to, and the file that opens the gate."""
+
+    path: str
+    gate: str = ""
+
+
+class Gate(Sink):
+    """Delivers only while the file `gate` exists; waits for it inside a write."""
+
+    Config = ProbeConfig
+
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self.path = Path(config.path)
+        self.gate = Path(config.gate)
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        while not self.gate.exists():
+            await asyncio.sleep(0.005)
+        with self.path.open("ab") as file:
+            file.writelines(item.payload for item in batch.items)
+        return DELIVERED
+
+
+class Stubborn(Gate):
+    """Can't be interrupted: a write that waits goes on waiting, whatever is asked of it."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        while True:
+            try:
+                return await super().write(batch, attempt=attempt, deadline=deadline)
+            except asyncio.CancelledError:
+                continue
+
+    async def close(self) -> None:
+        while not self.gate.exists():
+            try:
+                await asyncio.sleep(0.005)
+            except asyncio.CancelledError:
+                continue
+
+
+class BrokenPack(Gate):
+    """Has a bug before any write."""
+
+    def pack(self, blocks: Any) -> Any:
+        raise KeyError("no such column")
+
+
+class BrokenMaker(Gate):
+    """Has a bug in its constructor."""
+
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        raise AttributeError("half finished")

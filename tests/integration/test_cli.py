@@ -1,0 +1,172 @@
+"""The command line as its users meet it: help, errors that help, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import telemetryd
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("listen", "check", "schema", "version")
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `telemetryd` to its end, with nothing but `environment`."""
+    return subprocess.run(
+        [sys.executable, "-m", "telemetryd", *arguments],
+        env={f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def records(stderr: str) -> list[dict[str, object]]:
+    """The log of a run."""
+    return [json.loads(line) for line in stderr.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_names_every_command_and_exit_status(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in COMMANDS:
+        assert re.search(rf"^ +{command} ", done.stdout, re.MULTILINE), command
+    for status in ("0", "64", "69", "70", "73", "78"):
+        assert re.search(rf"\b{status} ", done.stdout.split("exit status:")[1]), status
+    assert "TELEMETRYD_CONFIG" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"telemetryd {command}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("lisen",), ("listen", "--port=1"), ("check", "more"), ("schema", "nonsense")]
+)
+def test_wrong_arguments_end_with_64_and_say_what_is_right(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 64
+    assert done.stdout == ""
+    assert arguments[-1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_command_lists_those_there_are() -> None:
+    done = run("lisen")
+    for command in COMMANDS:
+        assert command in done.stderr
+
+
+def test_version_tells_what_it_runs_on() -> None:
+    done = run("version")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"telemetryd {telemetryd.__version__} (CPython 3.")
+    assert "msgspec" in done.stdout
+
+
+def test_schema_prints_one_json_document() -> None:
+    done = run("schema")
+    assert done.returncode == 0
+    assert done.stdout == (ROOT / "proto/schema/event.schema.json").read_text()
+    assert json.loads(done.stdout)["title"]
+
+
+def test_schema_prints_the_documents_it_lists() -> None:
+    names = run("schema", "list").stdout.split()
+    assert "subscription-request" in names
+    assert len(names) == len(list((ROOT / "proto/schema").glob("*.json")))
+    for name in names[:2]:
+        committed = ROOT / "proto/schema" / f"{name}.schema.json"
+        assert run("schema", name).stdout == committed.read_text()
+
+
+def test_schema_writes_all(tmp_path: Path) -> None:
+    done = run("schema", "--write", str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {p.name: p.read_text() for p in (ROOT / "proto/schema").glob("*.json")}
+
+
+def test_schema_says_where_it_can_not_write(tmp_path: Path) -> None:
+    done = run("schema", "--write", str(tmp_path / "missing"))
+    assert done.returncode == 73
+    assert str(tmp_path / "missing") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_shows_what_is_in_effect_and_from_where(tmp_path: Path) -> None:
+    config = tmp_path / "telemetryd.toml"
+    config.write_text('[sinks.archive]\ntype = "file"\npath = "/tmp/x.ndjson"\n')
+    done = run("check", CONFIG=config, TELEMETRY__PORT=5000)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(
+        r"^port = 5000 +# environment TELEMETRYD_TELEMETRY__PORT$", done.stdout, re.MULTILINE
+    )
+    assert re.search(rf'^path = "/tmp/x.ndjson" +# {config}$', done.stdout, re.MULTILINE)
+
+
+def test_check_ends_with_78_and_names_every_problem() -> None:
+    done = run("check", TELEMETRY__PORT="many", TELEMETRY__PROT=1)
+    assert done.returncode == 78
+    assert "TELEMETRYD_TELEMETRY__PORT" in done.stderr
+    assert "TELEMETRYD_TELEMETRY__PROT" in done.stderr
+    assert "2 problems" in done.stderr
+
+
+def test_listen_ends_with_78_and_logs_every_problem() -> None:
+    done = run("listen", TELEMETRY__PORT="many", TELEMETRY__PROT=1)
+    assert (done.returncode, done.stdout) == (78, "")
+    (record,) = records(done.stderr)
+    assert (record["event"], record["level"]) == ("not_started", "error")
+    problems = record["problems"]
+    assert isinstance(problems, list)
+    assert len(problems) == 2
+    assert any("TELEMETRYD_TELEMETRY__PORT" in problem for problem in problems)
+
+
+def test_listen_ends_with_69_where_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("listen", TELEMETRY__PORT=port, SINKS__A__TYPE="null")
+    assert done.returncode == 69
+    (record,) = records(done.stderr)
+    assert record["event"] == "not_started"
+    (problem,) = record["problems"]  # type: ignore[misc]  # an object until it is looked at
+    assert f"127.0.0.1:{port}" in problem
+    assert "in use" in problem
+    assert "telemetry.port" in problem
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "::2"])
+def test_listen_ends_with_69_where_the_address_is_not_ours(host: str) -> None:
+    done = run("listen", TELEMETRY__HOST=host, SINKS__A__TYPE="null")
+    assert done.returncode == 69
+    (record,) = records(done.stderr)
+    assert host in str(record["problems"])
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As in `telemetryd schema | head -1`."""
+    command = [sys.executable, "-m", "telemetryd", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 141, "as the shell says for SIGPIPE"

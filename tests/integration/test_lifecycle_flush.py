@@ -1,0 +1,164 @@
+"""`[flush] strategy`: what is in the file when the environment freezes, and that nobody overstays."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from helpers.lifecycle import Stage, play, settings, statuses, third_party
+from telemetryd.local import LocalLambda
+
+
+def lines_at_each_freeze(stage, config, path, events, *, pause=0.0):
+    """Function lines in `path` whenever the environment has come to rest."""
+
+    async def scenario():
+        seen = []
+        async with LocalLambda(config) as env:
+            for event in events:
+                result = await env.invoke(event)
+                assert result.status == "success"
+                assert env.frozen
+                seen.append(len(stage.arrived("function", path)))
+                await asyncio.sleep(pause)
+        return seen, env
+
+    return asyncio.run(scenario())
+
+
+def test_invocation_delivers_before_the_freeze(tmp_path):
+    """Every line of an invocation is in the file, however close the invocations are."""
+    stage = Stage(tmp_path)
+    config = stage.config(settings(FLUSH__STRATEGY="invocation"))
+    seen, env = lines_at_each_freeze(stage, config, stage.file, [{"print": 100}] * 6)
+    assert seen == [101, 201, 301, 401, 501, 601]
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
+
+
+def test_auto_delivers_before_the_freeze_while_invocations_are_rare(tmp_path):
+    """A pause before each: never busy, so nothing is left behind."""
+    stage = Stage(tmp_path)
+    config = stage.config(settings(FLUSH__STRATEGY="auto"))
+    seen, env = lines_at_each_freeze(stage, config, stage.file, [{"print": 10}] * 4, pause=1.05)
+    assert seen == [11, 21, 31, 41]
+    stage.assert_nothing_lost(env)
+
+
+@pytest.mark.parametrize("strategy", ["continuous", "auto"])
+def test_when_busy_nobody_waits_for_a_flush(tmp_path, strategy):
+    """A sink that never delivers, and a bound no test would survive: `next` comes all the same."""
+    stage = Stage(tmp_path)
+    variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
+    variables |= settings(
+        FLUSH__STRATEGY=strategy,
+        FLUSH__MAX_ADDED_MS=800_000 if strategy == "continuous" else 200,
+        FLUSH__MAX_AGE_MS=900_000,
+        FLUSH__MARGIN_MS=0,
+    )
+    config = stage.config(variables, timeout=3)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            results = [await env.invoke({"print": 10}) for _ in range(8)]
+            (tmp_path / "open").touch()
+        return results, env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success"] * 8
+    busy = results if strategy == "continuous" else results[3:]
+    batch_ms = 25
+    assert min(result.added_ms for result in busy) < batch_ms, "each one waited"
+    stage.assert_nothing_lost(env)
+    assert stage.told("sinks.probe.delivered") == len(stage.lines())
+
+
+def test_the_maximum_age_holds_when_busy(tmp_path):
+    """With an age every line exceeds, `auto` flushes each invocation, busy or not."""
+    stage = Stage(tmp_path)
+    config = stage.config(settings(FLUSH__MAX_AGE_MS=100))
+    events = [{"print": 10, "sleep": 0.12}] * 6
+    seen, env = lines_at_each_freeze(stage, config, stage.file, events)
+    assert seen == [11, 21, 31, 41, 51, 61]
+    stage.assert_nothing_lost(env)
+
+
+@pytest.mark.parametrize("interval_ms", [100, 900_000])
+def test_interval_flushes_when_it_is_due(tmp_path, interval_ms):
+    """Due at each invocation, or at none; everything arrives in the end."""
+    stage = Stage(tmp_path)
+    variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
+    (tmp_path / "open").touch()
+    variables |= settings(
+        FLUSH__STRATEGY="interval",
+        FLUSH__INTERVAL_MS=interval_ms,
+        SINKS__PROBE__LINGER_MS=60_000,
+    )
+    config = stage.config(variables)
+    events = [{"print": 10, "sleep": 0.12}] * 3
+    seen, env = lines_at_each_freeze(stage, config, tmp_path / "out", events)
+    assert seen == ([11, 21, 31] if interval_ms == 100 else [0, 0, 0])
+    stage.assert_nothing_lost(env)
+    assert stage.told("sinks.probe.delivered") == len(stage.lines())
+
+
+def test_a_flush_that_fails_is_bounded(tmp_path):
+    """A sink that never delivers: the caller of each invocation is served, none times out."""
+    stage = Stage(tmp_path)
+    variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
+    variables |= settings(FLUSH__STRATEGY="invocation", FLUSH__MARGIN_MS=0)
+    config = stage.config(variables, timeout=4)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            results = [await env.invoke({"print": 10}) for _ in range(3)]
+            (tmp_path / "open").touch()
+        return results, env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success"] * 3
+    stage.assert_nothing_lost(env)
+    assert stage.told("sinks.probe.delivered") == len(stage.lines())
+    stage.assert_clean_exits(env)
+
+
+def test_the_functions_deadline_comes_before_any_flush(tmp_path):
+    """A function that leaves no time: `next` is asked for before the timeout, less the margin."""
+    stage = Stage(tmp_path)
+    variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
+    variables |= settings(
+        FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=900_000, FLUSH__MARGIN_MS=500
+    )
+    config = stage.config(variables, timeout=1.5)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            results = [await env.invoke({"print": 10, "sleep": 0.5}) for _ in range(2)]
+            (tmp_path / "open").touch()
+        return results, env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success", "success"]
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
+
+
+HOPELESS = {
+    "no platform events": settings(TELEMETRY__TYPES="function"),
+    "events come too late": settings(TELEMETRY__BUFFERING__TIMEOUT_MS=30_000),
+    "nothing may be added": settings(FLUSH__MAX_ADDED_MS=0),
+}
+
+
+@pytest.mark.parametrize("case", HOPELESS)
+def test_an_end_that_is_not_told_in_time_is_not_waited_for(tmp_path, case):
+    """Nothing is billed to the timeout: telemetry goes alongside, and the log says so once."""
+    stage = Stage(tmp_path)
+    variables = settings(FLUSH__STRATEGY="invocation", FLUSH__MARGIN_MS=0) | HOPELESS[case]
+    results, env = play(stage.config(variables, timeout=3), *({"print": 10} for _ in range(3)))
+    assert statuses(results) == ["success"] * 3
+    assert len(stage.log("end_not_awaited")) == 1
+    stage.assert_sent_is_delivered(env)
+    assert len(stage.arrived("function")) == env.lines.total("function")
+    stage.assert_clean_exits(env)

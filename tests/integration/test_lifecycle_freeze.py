@@ -1,0 +1,149 @@
+"""Frozen in mid-delivery, killed, ended by a signal: what becomes of the lines."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from helpers.lifecycle import Stage, settings, statuses, third_party, until
+from telemetryd.local import LocalLambda
+
+NAME = "telemetryd"
+
+
+def gated(tmp_path, sink="Gate", **keys):
+    """Variables of a sink that waits inside a write until the file `open` exists."""
+    return third_party(
+        tmp_path / "packages", sink, PATH=tmp_path / "gated", GATE=tmp_path / "open", **keys
+    )
+
+
+@pytest.mark.parametrize("strategy", ["continuous", "invocation", "auto", "interval"])
+def test_nothing_is_lost_by_a_freeze_in_mid_delivery(tmp_path, strategy):
+    """A sink slower than the invocation: frozen with its queue full, done after the thaw."""
+    stage = Stage(tmp_path)
+    config = stage.config(gated(tmp_path) | settings(FLUSH__STRATEGY=strategy), timeout=5)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            results = [await env.invoke({"print": 500})]
+            assert env.frozen
+            assert stage.lines(tmp_path / "gated") == []
+            (tmp_path / "open").touch()
+            results.append(await env.invoke({"print": 500}))
+            return results, env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success", "success"]
+    stage.assert_nothing_lost(env)
+    assert stage.lines(tmp_path / "gated") == stage.lines()
+    assert stage.told("sinks.probe.delivered") == len(stage.lines())
+    stage.assert_clean_exits(env)
+
+
+@pytest.mark.parametrize("sink", ["Gate", "Stubborn"])
+def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path, sink):
+    """Out before SIGKILL, status 0, what it did not take dropped with a reason or still pending.
+
+    The invocation is not delayed beyond `max_added_ms` either, though every flush fails: a
+    timeout would show it.
+    """
+    stage = Stage(tmp_path)
+    variables = gated(tmp_path, sink) | settings(FLUSH__STRATEGY="invocation")
+    config = stage.config(variables, timeout=5)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            return [await env.invoke({"print": 300}) for _ in range(2)], env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success", "success"]
+    stage.assert_clean_exits(env)
+    assert len(stage.lines()) == sum(account.sent for account in env.stats)
+    (ledger,) = stage.log("ledger")
+    assert ledger["balanced"] is True
+    page = ledger["sinks"]["probe"]
+    lost = page["dropped"].get("shutdown", {"lines": 0})["lines"] + page["pending"]["lines"]
+    assert lost == page["enqueued"]["lines"] == len(stage.lines())
+    assert sink == "Stubborn" or page["pending"]["lines"] == 0
+
+
+@pytest.mark.parametrize("budget", [2.0, 0.4])
+def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
+    """A destination that can't be opened, and little time: status 0, the loss has a reason."""
+    stage = Stage(tmp_path)
+    fifo = tmp_path / "fifo"
+    import os
+
+    os.mkfifo(fifo)
+    variables = settings(SINKS__PIPE__TYPE="file", SINKS__PIPE__PATH=fifo)
+    config = stage.config(variables, shutdown_budget=budget)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            return [await env.invoke({"print": 10})], env
+
+    results, env = asyncio.run(scenario())
+    assert statuses(results) == ["success"]
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
+    (ledger,) = stage.ledgers()
+    assert sum(c["lines"] for c in ledger["sinks"]["pipe"]["dropped"].values()) == len(
+        stage.lines()
+    )
+
+
+def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_path):
+    """SIGKILL: the next invocation fails as the platform defines it, telemetry resumes after it."""
+    stage = Stage(tmp_path)
+    config = stage.config(settings(FLUSH__STRATEGY="invocation"))
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            results = [await env.invoke({"print": 5})]
+            before = len(stage.arrived("function"))
+            env.kill_extension(NAME)
+            await asyncio.to_thread(until, lambda: env.exits)
+            results += [await env.invoke({"print": 7}) for _ in range(2)]
+            return results, before, env
+
+    results, before, env = asyncio.run(scenario())
+    assert [result.error_type for result in results] == [None, "Extension.Crash", None]
+    assert before == 6, "the lines of an invocation are in the file before its environment freezes"
+    (second,) = stage.ledgers()
+    assert second["received"]["lines"] == env.stats[-1].sent
+    numbers = [event["record"] for event in stage.arrived("function")]
+    assert sum("i=6" in text for text in numbers) == 1
+    ends = [(end.returncode, end.at_deadline) for end in env.exits if end.name == NAME]
+    assert ends == [(-signal.SIGKILL, False), (0, False)]
+
+
+def test_sigterm_ends_it_like_a_shutdown(tmp_path):
+    """All that was sent is delivered, the ledger balances, status 0."""
+    stage = Stage(tmp_path)
+    config = stage.config(freeze=False)
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            result = await env.invoke({"print": 50})
+            account = env.stats[0]
+            await asyncio.to_thread(until, lambda: False) if False else None
+            env.kill_extension(NAME, signal.SIGTERM)
+            await wait(lambda: env.exits)
+            first = (account.sent, len(stage.ledgers()), stage.told("sinks.file.delivered"))
+            return result, first, env
+
+    async def wait(condition):
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    result, (sent, ledgers, delivered), env = asyncio.run(scenario())
+    assert result.status == "success"
+    assert ledgers == 1
+    assert delivered == sent
+    ours = next(end for end in env.exits if end.name == NAME)
+    assert (ours.returncode, ours.at_deadline) == (0, False)
+    assert stage.log("stopping")[0]["signal"] == "SIGTERM"

@@ -1,0 +1,149 @@
+"""Connections: many, silent, half-closed, reset, too many; none touches another one."""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from pathlib import Path
+
+from helpers.daemon import (
+    NOTHING,
+    PATIENCE_SECONDS,
+    Daemon,
+    file_sink,
+    finish,
+    leaf,
+    leaf_of,
+    reset,
+)
+from helpers.lines import event, events, pieces
+
+
+def test_two_hundred_connections_at_once(tmp_path: Path) -> None:
+    """Each sends in pieces that cut its lines; the lines of each stay whole and in order."""
+    archive = tmp_path / "archive"
+    sent = {str(n): events(100, origin=str(n)) for n in range(200)}
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        sending = [(daemon.connect(), list(pieces(data, 3001))) for data in sent.values()]
+        for turn in range(max(len(cut) for _, cut in sending)):
+            for connection, cut in sending:
+                if turn < len(cut):
+                    connection.sendall(cut[turn])
+        for connection, _ in sending:
+            finish(connection)
+        outcome = daemon.stop()
+    arrived: dict[str, bytes] = defaultdict(bytes)
+    for line in archive.read_bytes().splitlines(keepends=True):
+        arrived[line.split()[1].decode()] += line
+    assert arrived == sent
+    assert outcome.sink()["delivered"] == leaf_of(b"".join(sent.values()))
+
+
+def test_connections_in_turn(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        for number in range(300):
+            daemon.send(event(number))
+        daemon.stop()
+    assert archive.read_bytes() == events(300)
+
+
+def test_silent_connections_hold_nothing_up(tmp_path: Path) -> None:
+    """They neither keep others from delivering nor the process from ending."""
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        silent = [daemon.connect() for _ in range(20)]
+        daemon.send(events(100))
+        outcome = daemon.stop()
+        assert len(silent) == outcome.events("stopping")[0]["connections"]
+    assert archive.read_bytes() == events(100)
+    assert outcome.ledger["rejected"]["truncated"] == NOTHING
+
+
+def test_a_half_closed_connection_is_read_to_its_end_and_closed(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        connection = daemon.connect()
+        connection.sendall(events(1000))
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+        outcome = daemon.stop()
+    assert archive.read_bytes() == events(1000)
+    assert outcome.events("stopping")[0]["connections"] == 0
+
+
+def test_a_reset_costs_the_unfinished_line_alone(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    cut = event(2)[:50]
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        other, broken = daemon.connect(), daemon.connect()
+        other.sendall(event(0)[:30])
+        broken.sendall(event(1) + cut)
+        daemon.barrier()
+        reset(broken)
+        daemon.barrier()
+        other.sendall(event(0)[30:])
+        finish(other)
+        daemon.send(event(3))
+        outcome = daemon.stop()
+    assert archive.read_bytes() == event(1) + event(0) + event(3)
+    assert outcome.ledger["rejected"]["truncated"] == leaf(1, len(cut))
+    assert [r["reason"] for r in outcome.events("line_rejected")] == ["truncated"]
+
+
+def test_a_storm_of_resets(tmp_path: Path) -> None:
+    """What the kernel throws away with a reset was never received; others lose nothing."""
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        good = daemon.connect()
+        for number in range(200):
+            broken = daemon.connect()
+            broken.sendall(b"x" * 50_000)
+            reset(broken)
+            good.sendall(event(number))
+        finish(good)
+        outcome = daemon.stop()
+    assert archive.read_bytes() == events(200)
+    assert outcome.ledger["framed"] == leaf_of(events(200))
+
+
+def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    """Those that are open go on, and a place that becomes free is given away again."""
+    archive = tmp_path / "archive"
+    limit = {"TELEMETRY__MAX_CONNECTIONS": 2, "LOG__LEVEL": "debug"}
+    with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
+        first, second = daemon.connect(), daemon.connect()
+        daemon.wait_for("connection_opened", source=2)
+        for _ in range(3):
+            assert daemon.connect().recv(1) == b"", "refused connections are closed at once"
+        first.sendall(event(0))
+        finish(first)
+        daemon.wait_for("connection_closed")
+        daemon.send(event(1))
+        second.sendall(event(2))
+        finish(second)
+        outcome = daemon.stop()
+    assert archive.read_bytes() == events(3)
+    (warning,) = outcome.events("connection_refused")
+    assert warning["open"] == 2
+    assert "telemetry.max_connections" in warning["fix"]
+
+
+def test_ipv6(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, TELEMETRY__HOST="::1", **file_sink(archive)) as daemon:
+        assert daemon.host == "::1"
+        with socket.create_connection(("::1", daemon.port), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(events(10))
+            finish(connection)
+        daemon.stop()
+    assert archive.read_bytes() == events(10)
+
+
+def test_a_host_name(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, TELEMETRY__HOST="localhost", **file_sink(archive)) as daemon:
+        assert daemon.host == "127.0.0.1"
+        daemon.send(events(10))
+        daemon.stop()
+    assert archive.read_bytes() == events(10)

@@ -1,0 +1,261 @@
+"""One subscription on a real socket: batches, back-pressure, drops, freeze, and its account."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from telemetryd.local.delivery import SLOW, Buffering, Subscription, SubscriptionStats
+from telemetryd.local.senders import TcpSender
+
+BIG = Buffering(max_items=10_000, max_bytes=1 << 20, timeout_ms=30_000)
+LIMIT = 10
+
+
+@contextlib.asynccontextmanager
+async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeout=0.05):
+    """A subscription, the reading end of its socket, and what it reported."""
+    reading, writing = socket.socketpair()
+    writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for end in (reading, writing):
+        end.setblocking(False)
+    reports = []
+    subscription = Subscription(
+        sender=TcpSender(writing),
+        types=types,
+        schema="2025-01-29",
+        buffering=buffering,
+        stall_timeout=stall_timeout,
+        stats=SubscriptionStats("test", 1),
+        on_pressure=lambda: None,
+        on_dropped=reports.append,
+    )
+    try:
+        yield subscription, reading, reports
+    finally:
+        await subscription.close()
+        reading.close()
+
+
+async def receive(reading, lines):
+    """Read until so many lines have come."""
+    data = b""
+    async with asyncio.timeout(LIMIT):
+        while data.count(b"\n") < lines:
+            data += await asyncio.get_running_loop().sock_recv(reading, 65_536)
+    return data.split(b"\n")[:-1]
+
+
+async def until(condition):
+    """Let the loop run until something is so."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():  # noqa: ASYNC110 - the subject has no event for it
+            await asyncio.sleep(0.001)
+
+
+def events(count, size=10):
+    """Distinguishable events."""
+    return [f'{{"n":{number},"pad":"{"x" * size}"}}'.encode() for number in range(count)]
+
+
+def test_max_items_cuts_one_offer_into_batches():
+    """2,500 events at 1,000 a batch: two go, 500 wait for the timer."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 30_000)) as (subscription, reading, _):
+            offered = events(2_500)
+            subscription.offer(offered)
+            assert await receive(reading, 2_000) == offered[:2_000]
+            await until(lambda: subscription.stats.batches == 2)
+        return subscription.stats
+
+    stats = asyncio.run(scenario())
+    assert (stats.offered, stats.sent, stats.undelivered) == (2_500, 2_000, 500)
+
+
+def test_the_timer_sends_what_is_there():
+    """A single event goes after `timeoutMs`, counted from the first of its batch."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
+            subscription.offer(events(1))
+            return await receive(reading, 1)
+
+    assert asyncio.run(scenario()) == events(1)
+
+
+def test_a_slow_consumer_blocks_before_it_drops():
+    """With a batch in flight and one waiting the source has to pause; reading releases it."""
+
+    async def scenario():
+        buffering = Buffering(1_000, 1 << 20, 30_000)
+        async with subscribed(buffering, stall_timeout=LIMIT) as (subscription, reading, _):
+            offered = events(3_000, size=200)
+            subscription.offer(offered[:1_000])
+            await asyncio.sleep(0)
+            subscription.offer(offered[1_000:])
+            await until(lambda: subscription.blocked)
+            assert await receive(reading, 3_000) == offered
+            await until(lambda: not subscription.blocked and subscription.stats.batches == 3)
+        return subscription.stats
+
+    stats = asyncio.run(scenario())
+    assert (stats.sent, stats.dropped, stats.stalls) == (3_000, 0, 0)
+    assert stats.blocked > 0
+
+
+def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads():
+    """Everything but the batch in flight; then `platform.logsDropped` with the sum comes first."""
+
+    async def scenario():
+        buffering = Buffering(1_000, 1 << 20, 25)
+        async with subscribed(buffering) as (subscription, reading, reports):
+            offered = events(1_000, size=200)
+            subscription.offer(offered)
+            subscription.offer(offered)
+            await until(lambda: subscription.stats.stalls == 1)
+            assert not subscription.blocked
+            subscription.offer(offered)
+            assert subscription.stats.dropped == 2_000
+            assert reports == []
+            first = await receive(reading, 1_000)
+            subscription.offer([b'{"after":1}'])
+            rest = await receive(reading, 2)
+        return subscription.stats, first == offered, rest, reports
+
+    stats, whole, rest, (told,) = asyncio.run(scenario())
+    assert whole
+    assert told.record == {
+        "droppedRecords": 2_000,
+        "droppedBytes": stats.dropped_bytes,
+        "reason": SLOW,
+    }
+    assert rest[0] == told.encode("2025-01-29")
+    assert rest[1] == b'{"after":1}'
+    assert stats.announced == stats.dropped == 2_000
+    assert stats.offered == stats.sent + stats.dropped + stats.undelivered
+
+
+def test_without_platform_events_the_loss_is_not_told():
+    """A subscription to `function` gets no logsDropped; the account knows."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 25), ("function",)) as (
+            subscription,
+            reading,
+            reports,
+        ):
+            offered = events(1_000, size=200)
+            subscription.offer(offered)
+            subscription.offer(offered)
+            await until(lambda: subscription.stats.stalls == 1)
+            await receive(reading, 1_000)
+            await until(lambda: reports)
+            subscription.offer([b'{"after":1}'])
+            return subscription.stats, await receive(reading, 1)
+
+    stats, rest = asyncio.run(scenario())
+    assert rest == [b'{"after":1}']
+    assert stats.announced == 1_000
+
+
+def test_frozen_means_no_byte_and_no_timer():
+    """Neither a waiting batch nor a running timer goes; after the thaw both do."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
+            subscription.offer(events(1))
+            subscription.freeze()
+            subscription.offer(events(1_000))
+            # Time has to pass for the timer to have had its chance.
+            await asyncio.sleep(0.1)
+            try:
+                early = reading.recv(1)
+            except BlockingIOError:
+                early = b""
+            sent = subscription.stats.sent
+            subscription.thaw()
+            return early, sent, await receive(reading, 1_001)
+
+    early, sent, received = asyncio.run(scenario())
+    assert (early, sent) == (b"", 0)
+    assert received == events(1) + events(1_000)
+
+
+def test_a_freeze_stops_the_buffer_timer_too():
+    """What comes after the freeze still joins the batch that was begun before it."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 50)) as (subscription, reading, _):
+            first, second = events(2)
+            subscription.offer([first])
+            subscription.freeze()
+            # Time has to pass for the timer to have had its chance.
+            await asyncio.sleep(0.15)
+            subscription.thaw()
+            subscription.offer([second])
+            assert await receive(reading, 2) == [first, second]
+            await until(lambda: subscription.stats.sent == 2)
+            return subscription.stats.batches
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_a_frozen_consumer_is_not_stalled():
+    """It cannot read: the time of a freeze does not count."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
+            subscription.offer(events(1_000, size=200))
+            await asyncio.sleep(0.01)
+            subscription.freeze()
+            await asyncio.sleep(0.1)
+            stalls = subscription.stats.stalls
+            subscription.thaw()
+            await receive(reading, 1_000)
+            return stalls
+
+    assert asyncio.run(scenario()) == 0
+
+
+def test_a_closed_connection_drops_every_later_batch():
+    """No reconnection: as AWS's emulator does. The function is not held up."""
+
+    async def scenario():
+        async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, reports):
+            reading.close()
+            for _ in range(3):
+                subscription.offer(events(1_000))
+                await until(lambda: not subscription.blocked)
+            await until(lambda: subscription.stats.dropped == 3_000)
+            return subscription.stats, reports
+
+    stats, reports = asyncio.run(scenario())
+    assert (stats.sent, stats.dropped, reports) == (0, 3_000, [])
+
+
+def test_what_is_left_at_the_end_is_accounted_for():
+    """Of an interrupted write, the events that left wholly count as sent."""
+
+    async def scenario():
+        async with subscribed(stall_timeout=LIMIT) as (subscription, reading, _):
+            subscription.offer(events(5_000, size=500))
+            await until(lambda: reading.recv(1, socket.MSG_PEEK) if _readable(reading) else False)
+            await subscription.close()
+            received = b""
+            while chunk := reading.recv(1 << 20):
+                received += chunk
+            return subscription.stats, received.count(b"\n")
+
+    stats, received = asyncio.run(scenario())
+    assert stats.sent == received
+    assert stats.undelivered == 5_000 - received
+    assert 0 < received < 5_000
+
+
+def _readable(reading):
+    try:
+        return bool(reading.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False

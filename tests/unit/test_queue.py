@@ -1,0 +1,152 @@
+"""The sink's queue: its bound, what overflow drops under each policy, and when reading is held."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from contract.delivery_rig import JumpingLoop, block, data_of, run
+from telemetryd.core.ledger import Count
+from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
+from telemetryd.sinks.base import Overflow
+from telemetryd_proto.framing import Block
+
+MAX = 4000
+
+
+def queue_of(overflow: Overflow) -> tuple[SinkQueue, list[bool]]:
+    holds: list[bool] = []
+    return SinkQueue(MAX, overflow, holds.append), holds
+
+
+def thousand(number: int) -> Block:
+    """A block that is charged exactly 1000 bytes: four fill the queue."""
+    return block(b"%03d" % number + b"x" * (1000 - BLOCK_OVERHEAD - 4))
+
+
+def fill(queue: SinkQueue, count: int) -> list[tuple[str, Block]]:
+    return [loser for number in range(count) for loser in queue.offer(thousand(number))]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "block"])
+def test_what_fits_is_kept_in_order(overflow: Overflow) -> None:
+    queue, holds = queue_of(overflow)
+    assert fill(queue, 4) == []
+    assert queue.charged_bytes == MAX
+    assert queue.waiting() == Count(4, 4 * (1000 - BLOCK_OVERHEAD))
+    assert queue.take(MAX) == [thousand(number) for number in range(4)]
+    assert holds == []
+
+
+def test_drop_oldest_drops_from_the_front() -> None:
+    queue, _ = queue_of("drop_oldest")
+    assert fill(queue, 7) == [("queue_full", thousand(number)) for number in range(3)]
+    assert queue.take(MAX) == [thousand(number) for number in range(3, 7)]
+
+
+def test_drop_oldest_can_not_recall_what_is_in_flight() -> None:
+    queue, _ = queue_of("drop_oldest")
+    fill(queue, 4)
+    in_flight = queue.take(MAX)
+    assert queue.offer(thousand(9)) == [("queue_full", thousand(9))]
+    queue.settle(in_flight)
+    assert queue.offer(thousand(9)) == []
+
+
+def test_drop_newest_drops_what_comes() -> None:
+    queue, _ = queue_of("drop_newest")
+    assert fill(queue, 6) == [("queue_full", thousand(4)), ("queue_full", thousand(5))]
+    assert queue.take(MAX) == [thousand(number) for number in range(4)]
+
+
+def test_block_drops_nothing_and_holds_reading_until_a_quarter_is_left() -> None:
+    queue, holds = queue_of("block")
+    assert fill(queue, 4) == []
+    assert holds == []
+    assert fill(queue, 2) == []
+    assert holds == [True]
+    for settled, expected in enumerate([[True]] * 4 + [[True, False]]):
+        queue.settle(queue.take(1))
+        assert queue.charged_bytes == 5000 - settled * 1000
+        assert holds == expected
+
+
+def test_block_accepts_one_that_is_larger_than_the_queue() -> None:
+    queue, holds = queue_of("block")
+    big = block(b"x" * 10_000)
+    assert queue.offer(big) == []
+    assert queue.take(1) == [big]
+    queue.settle([big])
+    assert holds == [True, False]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_line_larger_than_the_queue_is_too_large_and_costs_only_itself(
+    overflow: Overflow,
+) -> None:
+    queue, _ = queue_of(overflow)
+    fill(queue, 2)
+    big = block(b"x" * MAX)
+    assert queue.offer(big) == [("too_large", big)]
+    assert queue.waiting().lines == 2
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_block_larger_than_the_queue_is_cut_at_its_lines(overflow: Overflow) -> None:
+    queue, _ = queue_of(overflow)
+    lines = [b"%04d" % number for number in range(1000)]
+    lines[500] = b"y" * MAX
+    big = block(*lines, source=7, offset=50)
+    losers = queue.offer(big)
+    kept = queue.take(1 << 62)
+    pieces = sorted([*kept, *(loser for _, loser in losers)], key=lambda piece: piece.offset)
+    assert data_of(pieces) == big.data
+    assert sum(piece.lines for piece in pieces) == 1000
+    assert all(piece.lines == piece.data.count(b"\n") for piece in pieces)
+    assert [big.data[p.offset - 50 :].startswith(p.data) for p in pieces] == [True] * len(pieces)
+    assert {piece.source for piece in pieces} == {7}
+    assert [loser.data for reason, loser in losers if reason == "too_large"] == [lines[500] + b"\n"]
+    kept_data = data_of(kept)
+    assert kept_data
+    if overflow == "drop_oldest":
+        assert big.data.endswith(kept_data)
+    else:
+        assert big.data.startswith(kept_data)
+
+
+def test_tiny_blocks_can_not_slip_under_the_bound() -> None:
+    queue, _ = queue_of("drop_newest")
+    losers = [loser for _ in range(1000) for loser in queue.offer(block(b""))]
+    assert len(queue) == MAX // (BLOCK_OVERHEAD + 1)
+    assert len(losers) == 1000 - len(queue)
+
+
+def test_take_gives_at_least_one_block_and_no_more_than_asked() -> None:
+    queue, _ = queue_of("block")
+    fill(queue, 3)
+    assert queue.take(1) == [thousand(0)]
+    assert queue.take(2 * len(thousand(0).data)) == [thousand(1), thousand(2)]
+    assert queue.take(1) == []
+    assert queue.queued_bytes == 0
+
+
+def test_wait_ends_with_an_offer_a_wake_or_the_time() -> None:
+    queue, _ = queue_of("block")
+
+    async def scenario() -> None:
+        queue.wake()  # nobody waits: no effect
+        for end in (lambda: queue.offer(thousand(0)), queue.wake):
+            waiting = asyncio.create_task(queue.wait())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            end()
+            await waiting
+        await queue.wait(30.0)
+        cancelled = asyncio.create_task(queue.wait())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert queue.offer(thousand(1)) == []
+
+    run(JumpingLoop, scenario())
