@@ -1,8 +1,13 @@
 """Where the process starts: picks the command, then ends without interpreter teardown."""
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import NoReturn
+
+TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:

@@ -89,6 +89,11 @@ class Daemon:
             on_bug=on_bug,
         )
 
+    async def open(self, deadline: float) -> dict[str, str]:
+        """Open the sinks ahead of `start`; those that can't be by `deadline`, and why."""
+        found = await asyncio.gather(*(worker.open(deadline) for worker in self._workers))
+        return {w.name: why for w, why in zip(self._workers, found, strict=True) if why}
+
     async def start(self) -> None:
         """Begin to deliver, then to accept connections."""
         for worker in self._workers:

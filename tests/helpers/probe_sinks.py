@@ -30,7 +30,8 @@ class Gate(Sink):
         self.gate = Path(config.gate)
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
-        while not self.gate.exists():
+        """Wait, then append."""
+        while not self.gate.exists():  # noqa: ASYNC110 - opened by another process
             await asyncio.sleep(0.005)
         with self.path.open("ab") as file:
             file.writelines(item.payload for item in batch.items)
@@ -41,6 +42,7 @@ class Stubborn(Gate):
     """Can't be interrupted: a write that waits goes on waiting, whatever is asked of it."""
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Wait and append, cancelled or not."""
         while True:
             try:
                 return await super().write(batch, attempt=attempt, deadline=deadline)
@@ -48,6 +50,7 @@ class Stubborn(Gate):
                 continue
 
     async def close(self) -> None:
+        """Wait as well."""
         while not self.gate.exists():
             try:
                 await asyncio.sleep(0.005)
@@ -59,6 +62,7 @@ class BrokenPack(Gate):
     """Has a bug before any write."""
 
     def pack(self, blocks: Any) -> Any:
+        """Raise."""
         raise KeyError("no such column")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 
 import pytest
 
-from helpers.lifecycle import Stage, settings, statuses, third_party, until
+from extensions import local_kit
+from helpers.lifecycle import Stage, play, settings, statuses, third_party, until
 from telemetryd.local import LocalLambda
 
 NAME = "telemetryd"
@@ -75,8 +78,6 @@ def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
     """A destination that can't be opened, and little time: status 0, the loss has a reason."""
     stage = Stage(tmp_path)
     fifo = tmp_path / "fifo"
-    import os
-
     os.mkfifo(fifo)
     variables = settings(SINKS__PIPE__TYPE="file", SINKS__PIPE__PATH=fifo)
     config = stage.config(variables, shutdown_budget=budget)
@@ -128,22 +129,28 @@ def test_sigterm_ends_it_like_a_shutdown(tmp_path):
     async def scenario():
         async with LocalLambda(config) as env:
             result = await env.invoke({"print": 50})
-            account = env.stats[0]
-            await asyncio.to_thread(until, lambda: False) if False else None
             env.kill_extension(NAME, signal.SIGTERM)
-            await wait(lambda: env.exits)
-            first = (account.sent, len(stage.ledgers()), stage.told("sinks.file.delivered"))
-            return result, first, env
+            await asyncio.to_thread(until, lambda: env.exits)
+            return result, env.stats[0].sent, env.exits[0], len(stage.lines())
 
-    async def wait(condition):
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    result, (sent, ledgers, delivered), env = asyncio.run(scenario())
+    result, sent, ended, arrived = asyncio.run(scenario())
     assert result.status == "success"
-    assert ledgers == 1
-    assert delivered == sent
-    ours = next(end for end in env.exits if end.name == NAME)
-    assert (ours.returncode, ours.at_deadline) == (0, False)
+    assert (ended.name, ended.returncode, ended.at_deadline) == (NAME, 0, False)
+    assert arrived == sent
+    assert stage.ledgers()[0]["sinks"]["file"]["delivered"]["lines"] == sent
     assert stage.log("stopping")[0]["signal"] == "SIGTERM"
+
+
+def test_what_the_runtime_prints_when_it_is_told_to_end_arrives(tmp_path):
+    """Its last words come during the shutdown, and the stream has no end to wait for."""
+    stage = Stage(tmp_path)
+    config = stage.config(
+        bootstrap=[sys.executable, str(local_kit.HERE / "bootstrap.py")],
+        runtime_env={"BOOTSTRAP_IGNORE_TERM": "1"},
+        shutdown_budget=1.0,
+    )
+    results, env = play(config, {})
+    assert statuses(results) == ["success"]
+    assert "bootstrap: still here\n" in stage.records("function")
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
 from extensions import local_kit
-from helpers.lifecycle import Stage, install, play, settings, statuses
+from helpers.lifecycle import SCHEMA, Stage, install, play, settings, statuses, until
 from telemetryd.local import LocalLambda
 
 
@@ -40,15 +41,15 @@ def test_four_invocations_at_once(tmp_path, told):
 def test_without_invoke_the_timer_flushes(tmp_path):
     """A sink that lingers for a minute delivers at the interval, while the environment runs."""
     stage = Stage(tmp_path)
-    variables = settings(FLUSH__INTERVAL_MS=100, SINKS__FILE__LINGER_MS=60_000)
+    variables = settings(
+        FLUSH__INTERVAL_MS=100, FLUSH__MAX_AGE_MS=900_000, SINKS__FILE__LINGER_MS=60_000
+    )
     config = stage.config(variables, mode="managed-instances")
 
     async def scenario():
         async with LocalLambda(config) as env:
             result = await env.invoke({"print": 50})
-            async with asyncio.timeout(20):
-                while len(stage.arrived("function")) < 51:
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(until, lambda: len(stage.lines()) > 51)
         return result, env
 
     result, env = asyncio.run(scenario())
@@ -88,8 +89,6 @@ def test_two_of_us_find_two_ports(tmp_path):
 
 
 def free_port():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
 
@@ -114,8 +113,9 @@ def test_beside_an_extension_that_is_not_ours(tmp_path):
     assert stage.records("extension") == ["listener: invocation 1\n", "listener: invocation 2\n"]
     assert len(record.records("function")) == env.lines.total("function")
     assert len(stage.arrived("function")) == env.lines.total("function")
+    expected = [event.encode(SCHEMA) + b"\n" for event in env.events]
+    assert [line for line in stage.lines() if b'"type":"platform.' in line] == expected
     (ledger,) = stage.ledgers()
-    (sent,) = [account.sent for account in env.stats if account.name == "telemetryd"]
-    assert ledger["received"]["lines"] == sent
-    assert ledger["rejected"]["own_log"]["lines"] == sent - len(stage.lines()) > 0
+    assert ledger["framed"]["lines"] == len(stage.lines())
+    assert ledger["rejected"]["own_log"]["lines"] > 0
     assert [end.returncode for end in env.exits if end.role == "extension"] == [0, 0]

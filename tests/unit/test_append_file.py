@@ -1,5 +1,6 @@
-"""The append-only file: what it refuses to be, how it repairs a torn end, what a full disk leaves."""
+"""The append-only file: what it refuses to be, torn ends repaired, what a full disk leaves."""
 
+# ruff: noqa: D102 - the names say it
 from __future__ import annotations
 
 import errno

@@ -25,8 +25,10 @@ TEXTS = st.one_of(
     st.text(max_size=20),
     st.integers().map(str),
     st.sampled_from(
-        ["", "true", "platform,function", "file", "null", "stdout", "gzip", "zstd", "[", "{}", "[1",
-         "ready", "9" * 5000, "\xb2", "nan", "1e400", "\udcff", "/", "extension", '{"a": {"b": [1]}}']
+        ["", "true", "platform,function",
+         "file", "null", "stdout", "gzip", "zstd", "[", "{}", "[1",
+         "ready", "9" * 5000, "\xb2",
+         "nan", "1e400", "\udcff", "/", "extension", '{"a": {"b": [1]}}']
     ),
 )  # fmt: skip
 

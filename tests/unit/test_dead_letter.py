@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_the_loop_and_the_threads_of_sinks_write_at_once(tmp_path: Path) -> None
             b"%d %d %d\n" % (writer, number, part) for number in range(100) for part in range(20)
         )
     sources = [record["source"] for record in found]
-    changes = sum(a != b for a, b in zip(sources, sources[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(sources))
     assert changes < 400  # what one call keeps stays together
 
 

@@ -1,5 +1,6 @@
 """The file sink on real files: rotation, dates, damage, and whatever may happen to the path."""
 
+# ruff: noqa: D102 - the names say it
 from __future__ import annotations
 
 import asyncio
@@ -57,12 +58,8 @@ class Bench:
         self.clock = Clock()
         self.log = LogBook()
         self.salvaged: list[bytes] = []
-        self.config = msgspec.convert(
-            {"type": "file", "path": str(self.path), **keys}, FileConfig
-        )
-        self.sink = FileSink(
-            self.config, context(self.log, self.salvage), clock=self.clock
-        )
+        self.config = msgspec.convert({"type": "file", "path": str(self.path), **keys}, FileConfig)
+        self.sink = FileSink(self.config, context(self.log, self.salvage), clock=self.clock)
 
     def salvage(self, data: bytes, reason: str) -> bool:
         self.salvaged.append(data)
@@ -441,6 +438,29 @@ def test_a_forced_write_that_fails_is_the_batchs_failure(tmp_path: Path) -> None
         for fd in (read_end, write_end, ours):
             os.close(fd)
         await bench.sink.close()
+
+    run(asyncio.new_event_loop, scenario())
+
+
+@pytest.mark.parametrize(("policy", "forced"), [("never", False), ("flush", True)])
+def test_a_file_that_is_left_is_forced_to_the_disk_where_asked(
+    tmp_path: Path, policy: str, forced: bool
+) -> None:
+    """Its descriptor is a pipe's by then, which can't be forced: the attempt shows."""
+    bench = Bench(tmp_path, fsync=policy)
+
+    async def scenario() -> None:
+        await bench.sink.open()
+        assert bench.sink._file is not None
+        read_end, write_end = os.pipe()
+        os.dup2(write_end, bench.sink._file._fd)
+        if forced:
+            with pytest.raises(OSError):
+                await bench.sink.close()
+        else:
+            await bench.sink.close()
+        for fd in (read_end, write_end):
+            os.close(fd)
 
     run(asyncio.new_event_loop, scenario())
 

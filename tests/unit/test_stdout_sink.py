@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -66,56 +67,57 @@ def tell(process: subprocess.Popen[bytes]) -> None:
     process.stdin.flush()
 
 
-def read_all(fd: int) -> bytes:
-    return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+class Pipe:
+    """A pipe; its ends know whether they are closed."""
+
+    def __init__(self) -> None:
+        read_end, write_end = os.pipe()
+        self.reader = FileIO(read_end, "rb")
+        self.writer = FileIO(write_end, "wb")
 
 
 @pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb", closefd=False):
-        yield read_end, write_end
-    for fd in (read_end, write_end):
-        try:
-            os.close(fd)
-        except OSError as error:
-            assert error.errno == 9  # noqa: PT017 - closed by the test already
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.reader.close()
+    pipe.writer.close()
 
 
-def test_lines_pass_unchanged_and_in_order(pipe: tuple[int, int]) -> None:
+def test_lines_pass_unchanged_and_in_order(pipe: Pipe) -> None:
     code = r"""
         assert await write(b"one\n", b"\xff\0\r\n") == []
         assert await write(b"x" * 1_000_000 + b"\n", b"last\n") == []
         await sink.close()
         await sink.close()
     """
-    with sink_process(code, pipe[1]) as process:
-        os.close(pipe[1])
-        assert read_all(pipe[0]) == b"one\n\xff\0\r\n" + b"x" * 1_000_000 + b"\nlast\n"
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
+        assert pipe.reader.readall() == b"one\n\xff\0\r\n" + b"x" * 1_000_000 + b"\nlast\n"
         assert process.wait() == 0
 
 
-def test_a_reader_that_goes_away_is_permanent(pipe: tuple[int, int]) -> None:
+def test_a_reader_that_goes_away_is_permanent(pipe: Pipe) -> None:
     code = r"""
         assert await write(b"one\n") == []
         say("written")
         hear()
         say(str(await write(b"two\n")))
     """
-    with sink_process(code, pipe[1]) as process:
+    with sink_process(code, pipe.writer.fileno()) as process:
         assert said(process) == "written"
-        os.close(pipe[0])
+        pipe.reader.close()
         tell(process)
         assert said(process) == "('PermanentSinkError', 'stdout_closed')"
         assert process.wait() == 0
 
 
-def test_a_closed_standard_output_is_permanent(pipe: tuple[int, int]) -> None:
+def test_a_closed_standard_output_is_permanent(pipe: Pipe) -> None:
     code = r"""
         os.close(1)
         say(str(await write(b"one\n")))
     """
-    with sink_process(code, pipe[1]) as process:
+    with sink_process(code, pipe.writer.fileno()) as process:
         assert said(process) == "('PermanentSinkError', 'stdout_closed')"
 
 
@@ -126,23 +128,23 @@ def test_a_full_disk_behind_it_may_pass() -> None:
             assert said(process) == "('TransientSinkError', 'io_error')"
 
 
-def test_a_non_blocking_pipe_takes_everything_from_a_slow_reader(pipe: tuple[int, int]) -> None:
-    os.set_blocking(pipe[1], False)
+def test_a_non_blocking_pipe_takes_everything_from_a_slow_reader(pipe: Pipe) -> None:
+    os.set_blocking(pipe.writer.fileno(), False)
     code = r"""
         assert await write(*(b"%06d\n" % n for n in range(100_000))) == []
         await sink.close()
     """
-    with sink_process(code, pipe[1]) as process:
-        os.close(pipe[1])
-        assert read_all(pipe[0]) == b"".join(b"%06d\n" % n for n in range(100_000))
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
+        assert pipe.reader.readall() == b"".join(b"%06d\n" % n for n in range(100_000))
         assert process.wait() == 0
 
 
 def test_a_stalled_reader_refuses_the_rest_and_the_cut_line_is_completed_first(
-    pipe: tuple[int, int],
+    pipe: Pipe,
 ) -> None:
     """Half a line is out when the pipe is full: whatever comes next must not be glued to it."""
-    os.set_blocking(pipe[1], False)
+    os.set_blocking(pipe.writer.fileno(), False)
     code = r"""
         stdout._STALL_SECONDS = 0.01
         fits, cut, later = b"a" * 999 + b"\n", b"b" * 99_999 + b"\nB\n", b"c\n"
@@ -154,37 +156,37 @@ def test_a_stalled_reader_refuses_the_rest_and_the_cut_line_is_completed_first(
         await sink.close()
     """
     whole = b"b" * 99_999 + b"\n"
-    with sink_process(code, pipe[1]) as process:
-        os.close(pipe[1])
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
         assert said(process) == "[(1, 'stdout_stalled', True), (2, 'stdout_stalled', True)]"
         assert said(process) == "('TransientSinkError', 'stdout_stalled')"
         tell(process)
-        got = read_all(pipe[0])
+        got = pipe.reader.readall()
         assert said(process) == "[]"
         assert process.wait() == 0
     assert got == b"a" * 999 + b"\n" + whole + whole + b"B\nc\n"
 
 
-def test_a_stall_between_lines_owes_nothing(pipe: tuple[int, int]) -> None:
-    os.set_blocking(pipe[1], False)
+def test_a_stall_between_lines_owes_nothing(pipe: Pipe) -> None:
+    os.set_blocking(pipe.writer.fileno(), False)
     code = r"""
         stdout._STALL_SECONDS = 0.01
         fills = b"a" * 4095 + b"\n"
-        say(str(await write(*[fills] * 16, b"dropped\n")))
+        say(str(await write(fills * 16 + b"dropped\n")))
         hear()
         stdout._STALL_SECONDS = 60.0
         say(str(await write(b"next\n")))
         await sink.close()
     """
-    with sink_process(code, pipe[1]) as process:
-        os.close(pipe[1])
-        assert said(process) == "[(16, 'stdout_stalled', True)]"
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
+        assert said(process) == "('TransientSinkError', 'stdout_stalled')"
         tell(process)
-        assert read_all(pipe[0]) == (b"a" * 4095 + b"\n") * 16 + b"next\n"
+        assert pipe.reader.readall() == (b"a" * 4095 + b"\n") * 16 + b"next\n"
         assert said(process) == "[]"
 
 
-def test_a_write_that_hangs_holds_up_neither_the_loop_nor_the_end(pipe: tuple[int, int]) -> None:
+def test_a_write_that_hangs_holds_up_neither_the_loop_nor_the_end(pipe: Pipe) -> None:
     code = r"""
         writing = asyncio.create_task(write(b"x" * 1_000_000 + b"\n"))
         await asyncio.sleep(0)
@@ -194,6 +196,6 @@ def test_a_write_that_hangs_holds_up_neither_the_loop_nor_the_end(pipe: tuple[in
         say("closed")
         os._exit(3)
     """
-    with sink_process(code, pipe[1]) as process:
+    with sink_process(code, pipe.writer.fileno()) as process:
         assert said(process) == "closed"
         assert process.wait() == 3

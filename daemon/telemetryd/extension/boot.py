@@ -95,8 +95,9 @@ class Session:
 
     def connect(self) -> _socket.socket:
         """A new connection to the API. Raises OSError."""
+        # The host as bytes: for a string the interpreter would load its IDNA codec, and `re`.
         family, kind, protocol, _, address = _socket.getaddrinfo(
-            self.host, self.port, 0, _socket.SOCK_STREAM
+            self.host.encode(), self.port, 0, _socket.SOCK_STREAM
         )[0]
         sock = _socket.socket(family, kind, protocol)
         sock.settimeout(_API_SECONDS)

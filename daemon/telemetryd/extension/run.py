@@ -16,14 +16,14 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import uvloop
 
 from telemetryd.app import Daemon, Identity
 from telemetryd.config import Config, load
 from telemetryd.core.pacing import Elapsed, Pacer
-from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import Refused, Session
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.log import Log, LoggingBridge
@@ -32,6 +32,8 @@ from telemetryd_proto.errors import ProtocolError
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
 from telemetryd_proto.records import Report, RuntimeDone
+
+T = TypeVar("T")
 
 _MAX_REMEMBERED: Final = 64
 """Requests whose end is remembered: one at a time is normal, a few where events come late."""
@@ -44,6 +46,8 @@ _READ_SHARE: Final = 0.7
 _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
 """How much longer than asked for a sink's flush may take before it is left to itself."""
+_OPEN_SECONDS: Final = 3.0
+"""What sinks may take to open before the first `next`, of the 10 seconds an init may take."""
 _MAX_MALFORMED: Final = 8
 """Answers in a row that make no sense before the platform counts as gone."""
 
@@ -137,6 +141,8 @@ class _Extension:
         """Follow the life cycle to its end."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop)
+        if self._session.settings.next == "ready" and not await self._open():
+            return EXIT_UNAVAILABLE
         await self._daemon.start()
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
@@ -149,6 +155,20 @@ class _Extension:
             self._on_bug(bug)
             self._daemon.print_ledger()
         return EXIT_OK
+
+    async def _open(self) -> bool:
+        """Open the sinks before the first `next`; False when init has been failed for them."""
+        until = self._loop.time() + _OPEN_SECONDS
+        failed = await self._within(self._daemon.open(until), until)
+        if failed is None:
+            failed = {"": f"not open within {_OPEN_SECONDS} seconds"}
+        for sink, error in failed.items():
+            self._log("error", "sink_not_open", sink=sink, error=error)
+        if not (failed and self._session.settings.fail_closed):
+            return True
+        problem = "; ".join(f"sinks.{sink}: {error}" for sink, error in failed.items())
+        self._session.report_init_error("Extension.SinkUnavailable", problem)
+        return False
 
     def _log_started(self) -> None:
         session = self._session
@@ -246,7 +266,7 @@ class _Extension:
         # a freeze cuts off what is in flight
         await self._within(self._daemon.hold_writes(), self._loop.time())
 
-    async def _within(self, work: Coroutine[Any, Any, bool | None], until: float) -> bool | None:
+    async def _within(self, work: Coroutine[Any, Any, T], until: float) -> T | None:
         """The outcome of `work`; None when a sink that can't be interrupted holds it up."""
         task = asyncio.ensure_future(work)
         patience = max(until - self._loop.time(), 0.0) + _PATIENCE_SECONDS
@@ -285,7 +305,8 @@ class _Extension:
     async def _flush_by_timer(self) -> None:
         """Where nothing marks the end of an invocation, or none is waited for: by the clock."""
         flush = self._config.flush
-        seconds = (flush.max_age_ms if self._sees_ends else flush.interval_ms) / 1000
+        by_interval = flush.strategy == "interval" or not self._sees_ends
+        seconds = (flush.interval_ms if by_interval else flush.max_age_ms) / 1000
         while True:
             await asyncio.sleep(seconds)
             if await self._daemon.flush(self._loop.time() + seconds):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -64,7 +65,6 @@ class DeliveryWorker:
         self._flushing = 0
         self._nudge = asyncio.Event()
         self._stop_at: float | None = None
-        self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -116,6 +116,18 @@ class DeliveryWorker:
         return self._queue.oldest_received_at()
 
     # -- life --------------------------------------------------------------------------------
+
+    async def open(self, deadline: float) -> str:
+        """Open the sink before `start`; why it can't be, or "". The first write tries again."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sink.open()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks may be open
+            if _is_cancelled(error):
+                raise
+            return repr(error)[:_MAX_DETAIL]
+        self._is_open = True
+        return ""
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -186,7 +198,6 @@ class DeliveryWorker:
             _, running = await asyncio.wait({self._task}, timeout=grace)
             if running:
                 self._report_bug("write() goes on although it was cancelled")
-        self._stopped = True
         self._give_up()
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
@@ -215,10 +226,11 @@ class DeliveryWorker:
             await self._released.wait()
             blocks = self._queue.take(self._config.batch_max_bytes)
             if blocks:
+                began = time.monotonic()
                 try:
                     await self._deliver(blocks)
                 finally:
-                    self._queue.settle(blocks)
+                    self._queue.settle(blocks, time.monotonic() - began)
 
     async def _linger(self) -> None:
         """Wait for a batch to fill, at most `linger_ms`, and not when somebody waits for us."""
@@ -234,9 +246,7 @@ class DeliveryWorker:
             await self._queue.wait(left)
 
     def _out_of_time(self) -> bool:
-        return self._stopped or (
-            self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at
-        )
+        return self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at
 
     async def _deliver(self, blocks: list[Block]) -> None:
         loop = asyncio.get_running_loop()
@@ -254,17 +264,15 @@ class DeliveryWorker:
         give_up_at = loop.time() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
         while self._unsettled:
+            await self._released.wait()
             attempt += 1
             batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
             result, retry_after = await self._attempt(batch, attempt)
-            if self._stopped:  # too late: `stop` has settled these items
-                return
             if result is not None:
                 self._settle(result)
                 if not self._unsettled:
                     return
             elif not self._released.is_set():  # broken off by `hold`: not a failure
-                await self._released.wait()
                 continue
             again_at = schedule.next_attempt(
                 loop.time(), retry_after=retry_after, deadline=self._stop_at
@@ -335,7 +343,7 @@ class DeliveryWorker:
     def _settle(self, result: WriteResult) -> None:
         """Settle what was delivered or refused for good; the rest stays unsettled."""
         failures = {failure.index: failure for failure in result.failures}
-        left: list[tuple[Item, str]] = []
+        left: list[tuple[Item, str]] = []  # empty when `stop` was faster: all is settled then
         lost: list[tuple[Item, str]] = []
         delivered = self.account.delivered
         for index, (item, _) in enumerate(self._unsettled):

@@ -6,6 +6,11 @@ that is larger than the whole queue is cut into smaller ones, so that only a lin
 
 `block` never drops: it asks for reading to stop above `max_bytes` and to go on below a quarter of
 it. What was read before the stop is still accepted, so it may exceed the bound by one read.
+
+The drop policies do so too, above half of `max_bytes`, but only for a sink that is fast: a burst
+that outruns it for a moment waits in the kernel instead of being dropped. Such a pause is over in
+milliseconds, has a limit of its own, and a sink that is not fast never causes one, so it can't slow
+down another sink or the sender.
 """
 
 from __future__ import annotations
@@ -22,6 +27,11 @@ from telemetryd_proto.framing import Block
 BLOCK_OVERHEAD: Final = 256
 """Bytes of bookkeeping charged for each block."""
 RESUME_FRACTION: Final = 0.25
+BURST_FRACTION: Final = 0.5
+FAST_BYTES_PER_SECOND: Final = 50_000_000
+"""A sink that settles a batch at such a rate is fast: 170,000 lines of 290 bytes."""
+BURST_PAUSE_SECONDS: Final = 0.1
+"""After so long without an end, a pause for a fast sink ends anyhow: it is not fast any more."""
 _PIECES: Final = 4
 """How many pieces of a block that had to be cut fill the queue."""
 
@@ -36,6 +46,9 @@ class SinkQueue:
         self._overflow = overflow
         self._hold_reading = hold_reading
         self._holding = False
+        self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
+        self._is_fast = False
+        self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()
         self._charged = 0
         self._queued_bytes = 0
@@ -86,11 +99,28 @@ class SinkQueue:
         self._blocks.append(block)
         self._charged += charge
         self._queued_bytes += size
-        if self._charged > self._max and not self._holding:
-            self._holding = True
-            self._hold_reading(True)
+        if self._charged > self._hold_above and not self._holding:
+            self._hold()
         self.wake()
         return losers
+
+    def _hold(self) -> None:
+        if self._overflow != "block":
+            if not self._is_fast:
+                return
+            loop = asyncio.get_running_loop()
+            self._pause_limit = loop.call_later(BURST_PAUSE_SECONDS, self._resume, False)
+        self._holding = True
+        self._hold_reading(True)
+
+    def _resume(self, is_fast: bool) -> None:
+        self._is_fast = is_fast
+        if self._pause_limit is not None:
+            self._pause_limit.cancel()
+            self._pause_limit = None
+        if self._holding:
+            self._holding = False
+            self._hold_reading(False)
 
     async def wait(self, seconds: float | None = None) -> None:
         """Return when a block is offered, `wake` is called, or `seconds` have passed."""
@@ -122,12 +152,14 @@ class SinkQueue:
             taken.append(block)
         return taken
 
-    def settle(self, blocks: list[Block]) -> None:
-        """Blocks taken earlier have met their end: give their bytes back."""
-        self._charged -= sum(len(b.data) for b in blocks) + BLOCK_OVERHEAD * len(blocks)
-        if self._holding and self._charged <= self._max * RESUME_FRACTION:
-            self._holding = False
-            self._hold_reading(False)
+    def settle(self, blocks: list[Block], seconds: float = 1.0) -> None:
+        """Blocks taken `seconds` ago have met their end: give their bytes back."""
+        size = sum(len(b.data) for b in blocks)
+        self._charged -= size + BLOCK_OVERHEAD * len(blocks)
+        self._is_fast = size >= seconds * FAST_BYTES_PER_SECOND
+        slow = self._overflow != "block" and not self._is_fast
+        if self._holding and (slow or self._charged <= self._max * RESUME_FRACTION):
+            self._resume(self._is_fast)
 
 
 def _cut(block: Block, max_bytes: int) -> Iterator[Block]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,8 +46,6 @@ def write_all(fd: int, payloads: Sequence[bytes], progress: list[int]) -> None:
     while waiting:
         written = os.writev(fd, waiting[:_IOV_MAX])
         progress.append(written)
-        if not written and waiting[0]:
-            raise OSError(errno.EIO, "the file takes nothing")
         done = 0
         while done < len(waiting) and written >= len(waiting[done]):
             written -= len(waiting[done])

@@ -1,0 +1,59 @@
+"""Which lines a sink wants: `types`, `min_level`, `include` and `exclude` of its section.
+
+All are optional, and a sink that names none has no filter at all: its blocks stay whole and raw.
+Patterns look at the bytes of the whole line; types and levels need its envelope.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from telemetryd.core.log_level import rank_of, rank_of_line
+from telemetryd_proto.envelope import Envelope
+
+_LOGS: Final = frozenset({"function", "extension"})
+
+
+class LineFilter:
+    """The filter of one sink. Raises re.error for a pattern that does not compile."""
+
+    __slots__ = ("_exact", "_exclude", "_include", "_min_rank", "_prefixes", "needs_envelope")
+
+    def __init__(
+        self,
+        *,
+        types: Sequence[str] = (),
+        min_level: str = "",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> None:
+        self._exact = frozenset(types)
+        self._prefixes = tuple(f"{name}." for name in types)
+        self._min_rank = rank_of(min_level) if min_level else None
+        self._include = _any_of(include)
+        self._exclude = _any_of(exclude)
+        self.needs_envelope = bool(types) or self._min_rank is not None
+
+    def wants(self, line: bytes, envelope: Envelope | None) -> bool:
+        """Whether the sink gets `line`; `envelope` may be None unless `needs_envelope`."""
+        if self._include is not None and self._include.search(line) is None:
+            return False
+        if self._exclude is not None and self._exclude.search(line) is not None:
+            return False
+        if envelope is None:
+            return True
+        kind = envelope.type
+        if self._exact and kind not in self._exact and not kind.startswith(self._prefixes):
+            return False
+        if self._min_rank is not None and kind in _LOGS:
+            rank = rank_of_line(envelope)
+            return rank is None or rank >= self._min_rank
+        return True
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[bytes] | None:
+    if not patterns:
+        return None
+    return re.compile(b"|".join(b"(?:" + pattern.encode() + b")" for pattern in patterns))

@@ -1,0 +1,133 @@
+"""From blocks to Kinesis records, and back to lines."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from telemetryd.sinks._kinesis_chunks import Chunk, chunks, halves, single_lines
+from telemetryd.sinks._kinesis_config import KinesisConfig
+from telemetryd.sinks._kinesis_keys import RequestKeys
+from telemetryd.sinks.base import Item, SinkContext
+from telemetryd_proto.framing import Block
+from telemetryd_proto.kinesis import HEADER_BYTES, MAX_KEY_CHARS, Encoder, RecordId, unwrap
+
+_RANDOM_KEY_BYTES: Final = 54
+"""More than a record id as text."""
+
+
+class RecordItem(Item, frozen=True, gc=False):
+    """One Kinesis record: `payload` is its data."""
+
+    key: str = ""
+    """The partition key."""
+    oversized: bool = False
+    """No record can hold this line; `payload` is the line itself, not to be sent."""
+
+
+class Packer:
+    """Packs for one sink. `draw` gives random bytes, `clock` epoch seconds."""
+
+    def __init__(
+        self,
+        config: KinesisConfig,
+        context: SinkContext,
+        *,
+        draw: Callable[[int], bytes] = os.urandom,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._draw = draw
+        self._clock = clock
+        self._encoder = Encoder(config.packing, config.compression)
+        self._function = context.function[:MAX_KEY_CHARS]
+        self._requests = RequestKeys()
+        self.restart(context.instance)
+
+    def restart(self, instance: str) -> None:
+        """Take another identity: this process is now one of several copies of itself."""
+        self._instance = instance
+        self._process = self._draw(16)
+        self._sequence = 0
+
+    def pack(self, blocks: Sequence[Block]) -> list[RecordItem]:
+        """Records that stand for exactly the lines of `blocks`, in order."""
+        stamp = _iso(self._clock())
+        items: list[RecordItem] = []
+        for key, run in self._runs(blocks):
+            for chunk in self._chunks(run, key):
+                self._add(chunk, key, stamp, items)
+        return items
+
+    def unpack(self, item: Item) -> bytes:
+        """The lines of a record, as they were received."""
+        config = self._config
+        if config.packing != "kpl" and config.compression == "none":
+            return item.payload[len(item.payload) - item.size :]
+        if isinstance(item, RecordItem) and item.oversized:
+            return item.payload
+        return unwrap(item.payload, max_bytes=item.size)[1]
+
+    def _runs(self, blocks: Sequence[Block]) -> Iterable[tuple[str, Sequence[Block]]]:
+        config = self._config
+        if config.partition_key == "request_id":
+            return self._requests.runs(blocks, self._instance)
+        fixed = {"instance": self._instance, "function": self._function, "random": ""}
+        return [(fixed[config.partition_key], blocks)]
+
+    def _chunks(self, blocks: Sequence[Block], key: str) -> Iterator[Chunk]:
+        config = self._config
+        if config.packing == "single":
+            return single_lines(blocks)
+        target = config.record_target_bytes
+        room = config.max_record_bytes - (len(key) or _RANDOM_KEY_BYTES)
+        if config.packing == "kpl":  # leaves room for what surrounds each line
+            target = min(target, room - room // 8)
+        elif config.compression == "none":
+            target = min(target, room - HEADER_BYTES if config.record_id else room)
+        return chunks(blocks, target)
+
+    def _add(self, chunk: Chunk, run_key: str, stamp: str, items: list[RecordItem]) -> None:
+        """Append the record of `chunk`, or of its parts where it does not fit in one."""
+        record_id = RecordId(self._process, self._sequence)
+        key = run_key or str(record_id)
+        payload = self._encode(
+            chunk.data, key, stamp, record_id if self._config.record_id else None
+        )
+        fits = len(payload) + len(key) <= self._config.max_record_bytes
+        if not fits and chunk.lines > 1:
+            for half in halves(chunk):
+                self._add(half, run_key, stamp, items)
+            return
+        if not fits:  # the id may be what is too much
+            payload = self._encode(chunk.data, key, stamp, None)
+            fits = len(payload) + len(key) <= self._config.max_record_bytes
+        self._sequence += 1
+        items.append(
+            RecordItem(
+                payload=payload if fits else chunk.data,
+                lines=chunk.lines,
+                size=len(chunk.data),
+                source=chunk.source,
+                offset=chunk.offset,
+                received_at=chunk.received_at,
+                key=key,
+                oversized=not fits,
+            )
+        )
+
+    def _encode(self, lines: bytes, key: str, stamp: str, record_id: RecordId | None) -> bytes:
+        return self._encoder.encode(
+            lines,
+            record_id=record_id,
+            key=key,
+            hash_key=self._config.explicit_hash_key,
+            time=stamp,
+        )
+
+
+def _iso(seconds: float) -> str:
+    whole, millis = divmod(int(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{millis:03d}Z"

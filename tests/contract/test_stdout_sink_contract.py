@@ -1,0 +1,76 @@
+"""The stdout sink under the Sink contract, file descriptor 1 being a real pipe with a reader."""
+
+# ruff: noqa: D101, D102 - the base class says it
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from contract.sink_contract import Received, SinkContract
+from telemetryd.sinks.base import SinkConfig
+from telemetryd.sinks.stdout import StdoutSink
+
+
+class PipeReader:
+    """Reads a pipe in a thread until its end, or as long as `allowed`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._data = bytearray()
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while data := os.read(self._fd, 65536):
+            with self._changed:
+                self._data += data
+                self._changed.notify_all()
+
+    def received(self, at_least: int) -> bytes:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._data) >= at_least)
+            return bytes(self._data)
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+class TestStdoutSink(SinkContract):
+    sink_class = StdoutSink
+
+    def config(self, directory: Path, **keys: object) -> SinkConfig:
+        return msgspec.convert({"type": "stdout", **keys}, SinkConfig)
+
+    @contextmanager
+    def destination(self, directory: Path) -> Iterator[Received]:
+        ours = os.dup(1)
+        read_end, write_end = os.pipe()
+        os.dup2(write_end, 1)
+        os.close(write_end)
+        reader = PipeReader(read_end)
+        try:
+            yield reader.received
+        finally:
+            os.dup2(ours, 1)
+            os.close(ours)
+            reader.join()
+            os.close(read_end)
+
+    @contextmanager
+    def outage(self, directory: Path) -> Iterator[str]:
+        """A full disk behind standard output."""
+        pipe = os.dup(1)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, 1)
+        os.close(full)
+        try:
+            yield "io_error"
+        finally:
+            os.dup2(pipe, 1)
+            os.close(pipe)

@@ -1,0 +1,258 @@
+"""A platform that answers what a test tells it to: the Extensions API over a bare socket.
+
+For answers that no well-behaved platform gives. The test takes the extension's calls one by one,
+in the order they came, and answers each as it likes, down to the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from helpers.daemon import assert_balanced
+
+PATIENCE_SECONDS: Final = 20.0
+REGISTER: Final = "/2020-01-01/extension/register"
+NEXT: Final = "/2020-01-01/extension/event/next"
+INIT_ERROR: Final = "/2020-01-01/extension/init/error"
+TELEMETRY: Final = "/2022-07-01/telemetry"
+IDENTIFIER: Final = "11111111-2222-4333-8444-555555555555"
+_RUN = "import sys; sys.argv = ['telemetryd']; from telemetryd.__main__ import main; main()"
+
+
+class Call:
+    """One request of the extension, waiting for its answer."""
+
+    def __init__(
+        self, connection: socket.socket, head: str, headers: dict[str, str], body: bytes
+    ) -> None:
+        self.method, self.path, _ = head.split(" ")
+        self.headers = headers
+        self.body = body
+        self._connection = connection
+
+    def json(self) -> Any:
+        """The body, decoded."""
+        return json.loads(self.body)
+
+    def raw(self, data: bytes) -> None:
+        """Answer with these very bytes."""
+        self._connection.sendall(data)
+
+    def answer(
+        self, status: int = 200, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Answer properly."""
+        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        self.raw("\r\n".join((*lines, "", "")).encode() + body)
+
+    def event(self, **event: Any) -> None:
+        """Answer `next` with an event."""
+        self.answer(200, json.dumps(event).encode())
+
+    def invoke(self, request_id: str, seconds: float = 30.0, **more: Any) -> None:
+        """Answer `next` with an invocation that may take so many seconds."""
+        self.event(
+            eventType="INVOKE",
+            requestId=request_id,
+            deadlineMs=int((time.time() + seconds) * 1000),
+            invokedFunctionArn="arn:aws:lambda:us-east-1:123456789012:function:f",
+            **more,
+        )
+
+    def shutdown(self, seconds: float = 2.0, reason: str = "spindown") -> None:
+        """Answer `next` with SHUTDOWN, due in so many seconds."""
+        deadline = int((time.time() + seconds) * 1000)
+        self.event(eventType="SHUTDOWN", deadlineMs=deadline, shutdownReason=reason)
+
+    def drop(self) -> None:
+        """Close the connection without an answer."""
+        self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+class ScriptedPlatform:
+    """A context manager: the API, the extension's process and what it printed."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, str] | None = None,
+        *,
+        command: Sequence[str] = (sys.executable, "-c", _RUN),
+        pass_fds: Sequence[int] = (),
+        stdout: int = subprocess.DEVNULL,
+    ) -> None:
+        self.printed: list[str] = []
+        self._variables = dict(variables or {})
+        self._command = command
+        self._pass_fds = pass_fds
+        self._stdout = stdout
+        self._calls: queue.Queue[Call] = queue.Queue()
+        self._sockets: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self.process: subprocess.Popen[bytes]
+        self._reader: threading.Thread
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        self.process = subprocess.Popen(
+            self._command,
+            env={
+                "AWS_LAMBDA_RUNTIME_API": self.address,
+                "PATH": os.environ["PATH"],
+                "TELEMETRYD_TELEMETRY__PORT": "0",
+                **self._variables,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=self._stdout,
+            stderr=subprocess.PIPE,
+            pass_fds=self._pass_fds,
+        )
+        self._reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE_SECONDS)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        for item in (self._server, *self._sockets):
+            item.close()
+
+    # -- the API -----------------------------------------------------------------------------
+
+    def expect(self, path: str) -> Call:
+        """The extension's next call, which must be this one."""
+        try:
+            call = self._calls.get(timeout=PATIENCE_SECONDS)
+        except queue.Empty:
+            raise AssertionError(f"no call of {path}; printed: {self.printed}") from None
+        assert call.path == path, f"{call.method} {call.path} {call.body!r}, not {path}"
+        return call
+
+    def no_calls(self) -> bool:
+        """Whether no call waits to be taken."""
+        return self._calls.empty()
+
+    def register(self) -> Call:
+        """Let it register; the call."""
+        call = self.expect(REGISTER)
+        call.answer(
+            200,
+            b'{"functionName":"f","functionVersion":"$LATEST","handler":""}',
+            [("Lambda-Extension-Identifier", IDENTIFIER)],
+        )
+        return call
+
+    def subscribe(self) -> socket.socket:
+        """Let it subscribe; the connection that carries telemetry, made during the call."""
+        call = self.expect(TELEMETRY)
+        connection = self.dial(call)
+        call.answer(200, b'"OK"', [("Content-Type", "text/plain; charset=utf-8")])
+        return connection
+
+    def dial(self, call: Call) -> socket.socket:
+        """Connect to where a subscription wants its telemetry."""
+        destination = call.json()["destination"]
+        assert destination.keys() == {"protocol", "port"}
+        assert destination["protocol"] == "TCP"
+        connection = socket.create_connection(("127.0.0.1", destination["port"]))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sockets.append(connection)
+        return connection
+
+    def begin(self) -> tuple[socket.socket, Call]:
+        """Register and subscribe; the telemetry connection and the first `next`."""
+        self.register()
+        telemetry = self.subscribe()
+        return telemetry, self.expect(NEXT)
+
+    def leave(self) -> None:
+        """Accept no more connections: they are refused from now on."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return  # closed: the test is over
+            self._sockets.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection.makefile("rb") as stream:
+                while request := stream.readline():
+                    headers = {}
+                    while line := stream.readline().strip():
+                        name, _, value = line.decode().partition(":")
+                        headers[name.lower()] = value.strip()
+                    body = stream.read(int(headers.get("content-length", 0)))
+                    self._calls.put(Call(connection, request.decode().strip(), headers, body))
+        except (OSError, ValueError):
+            return  # dropped by the test, or the process has ended
+
+    # -- the process -------------------------------------------------------------------------
+
+    def _read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.printed.append(line.decode().rstrip("\n"))
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill the process then, should it still run: what the platform does at its deadline."""
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.daemon = True
+        timer.start()
+
+    def finish(self, status: int = 0) -> None:
+        """Wait for the process to end by itself."""
+        assert self.process.wait(PATIENCE_SECONDS) == status, self.printed
+        self._reader.join(PATIENCE_SECONDS)
+
+    def log(self, event: str) -> list[dict[str, Any]]:
+        """What it printed of one `event`; JSON objects all of it."""
+        return [record for record in map(json.loads, self.printed) if record["event"] == event]
+
+    def ledger(self) -> dict[str, Any]:
+        """The ledger, checked."""
+        (ledger,) = self.log("ledger")
+        assert_balanced(ledger)
+        return ledger
+
+
+def file_sink(path: Path) -> dict[str, str]:
+    """Environment of a file sink."""
+    return {"TELEMETRYD_SINKS__FILE__TYPE": "file", "TELEMETRYD_SINKS__FILE__PATH": str(path)}
+
+
+def line(number: int) -> bytes:
+    """A function's line."""
+    event = {"time": "2026-03-14T10:15:30.123Z", "type": "function", "record": f"line {number}\n"}
+    return json.dumps(event).encode() + b"\n"
+
+
+def runtime_done(request_id: str) -> bytes:
+    """The end of an invocation."""
+    record = {"requestId": request_id, "status": "success"}
+    event = {"time": "2026-03-14T10:15:31Z", "type": "platform.runtimeDone", "record": record}
+    return json.dumps(event).encode() + b"\n"
