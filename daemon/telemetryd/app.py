@@ -16,13 +16,14 @@ from functools import partial
 from telemetryd.config import Config, Mode, effective_overflow
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
-from telemetryd.log import Log
+from telemetryd.errors import PermanentSinkError
+from telemetryd.log import Log, describe
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
-from telemetryd.sinks.base import SinkConfig, SinkContext
+from telemetryd.sinks.base import Batch, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
 
@@ -165,8 +166,14 @@ class Daemon:
             effective_overflow(config, mode),
             partial(self._hold_reading, name),
         )
+        sink: Sink
+        try:
+            sink = sink_class(config.type)(config, context)
+        except Exception as error:  # noqa: BLE001 - it costs its own lines, not those of others
+            self._log("error", "sink_bug", sink=name, error=describe(error))
+            sink = _BrokenSink(config, context)
         return DeliveryWorker(
-            sink_class(config.type)(config, context),
+            sink,
             config,
             self.ledger.sinks[name],
             queue,
@@ -187,6 +194,13 @@ class Daemon:
         (self._held_by.add if held else self._held_by.discard)(sink)
         self.listener.hold_reading(bool(self._held_by))
         self._log("debug", "reading_paused" if held else "reading_resumed", sink=sink)
+
+
+class _BrokenSink(Sink):
+    """Stands in for a sink whose constructor failed: its lines are lost under that reason."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        raise PermanentSinkError("bug", "the sink could not be made; see sink_bug")
 
 
 def _dead_letter(config: Config, log: Log) -> DeadLetter | None:

@@ -3,6 +3,7 @@
 TelemetrydError
 ├── ConfigError              the configuration is wrong; exit 78 (EX_CONFIG)
 ├── ListenError              the telemetry port can't be bound; exit 69 (EX_UNAVAILABLE)
+├── SinkContractError        a sink does what the Sink contract forbids: its bug
 └── SinkError
     ├── SinkUnavailable      `open` failed; tried again later
     ├── TransientSinkError   this attempt failed, another may succeed
@@ -29,19 +30,28 @@ class TelemetrydError(Exception):
 
 
 class ConfigError(TelemetrydError):
-    """The configuration can't be used. `problems` holds one line for each fault found."""
+    """The configuration is wrong. `problems` holds one line for each fault found.
+
+    `usable` is what is left without the faults (a `telemetryd.config.Config`): the extension, which
+    must not fail the function, runs on that.
+    """
 
     exit_status = EXIT_CONFIG
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
+    def __init__(self, problems: tuple[str, ...], usable: object = None) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.usable = usable
 
 
 class ListenError(TelemetrydError):
     """The telemetry listener could not be opened."""
 
     exit_status = EXIT_UNAVAILABLE
+
+
+class SinkContractError(TelemetrydError):
+    """A sink broke the Sink contract; the text says how, and never quotes a line."""
 
 
 class SinkError(TelemetrydError):

@@ -14,7 +14,7 @@ import uvloop
 from telemetryd.app import Daemon, Identity
 from telemetryd.config import Config, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
-from telemetryd.log import Log, LoggingBridge
+from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.listener import bind
 
 _QUIET_SECONDS: Final = 0.1
@@ -42,7 +42,7 @@ def listen(environ: Mapping[str, str]) -> int:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
     except Exception as bug:  # noqa: BLE001 - ours: whoever reads the log must learn of it
-        log("error", "internal_error", error=repr(bug)[:500])
+        log("error", "internal_error", error=describe(bug))
         return EXIT_BUG
 
 
@@ -65,7 +65,7 @@ async def _listen(config: Config, identity: Identity, log: Log) -> int:
         log("info", "stopping", signal=await stopping, connections=listener.connections)
     except Exception as bug:  # noqa: BLE001 - ours: deliver what we have, then say so
         failed = True
-        log("error", "internal_error", error=repr(bug)[:500])
+        log("error", "internal_error", error=describe(bug))
     balanced = await _stop(daemon, config.flush.shutdown_ms / 1000, hurrying, log)
     return EXIT_OK if balanced and not failed else EXIT_BUG
 

@@ -1,8 +1,8 @@
 """telemetryd's own log: one JSON object a line on stderr, never a payload, never a secret.
 
 In Lambda these lines come back as `extension` events to whoever subscribed to that type, so each
-carries `"logger":"telemetryd"` and repeated warnings are limited to one per event and sink in ten
-seconds, the rest being counted in `suppressed`.
+carries `"logger":"telemetryd"` and repeated warnings are limited to one per event, sink and cause
+in ten seconds, the rest being counted in `suppressed`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from typing import Any, Final
 
 import msgspec
 
+from telemetryd.errors import TelemetrydError
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 LOGGER: Final = "telemetryd"
 QUIET_SECONDS: Final = 10.0
 _MAX_REMEMBERED: Final = 256
+_MAX_CAUSE: Final = 64
+_MAX_TEXT: Final = 500
 _PATIENCE_SECONDS: Final = 1.0
 """How long the ledger waits for a reader; other lines are skipped when there is no room."""
 
@@ -32,6 +36,25 @@ def utc_timestamp(now: float | None = None) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{millis:03d}Z"
 
 
+def describe(error: BaseException) -> str:
+    """An exception that should not have been: its type and where it came from.
+
+    Its text only if it is ours or the system's: other code's may quote what was being processed.
+    """
+    text = type(error).__name__
+    if isinstance(error, TelemetrydError):
+        text += f": {str(error)[:_MAX_TEXT]}"
+    elif isinstance(error, OSError) and error.strerror:
+        text += f": {error.strerror}"
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename.rpartition("/")[2]
+        text += f" in {traceback.tb_frame.f_code.co_name} ({file}:{traceback.tb_lineno})"
+    return text
+
+
 class Log:
     """Writes lines of at least `level` to the file descriptor `fd`."""
 
@@ -41,7 +64,7 @@ class Log:
         self._threshold = LEVELS.index(level)
         self._fd = fd
         self._monotonic = monotonic
-        self._recent: dict[tuple[str, str], tuple[float, int]] = {}
+        self._recent: dict[tuple[str, str, str], tuple[float, int]] = {}
         self._cut = False
 
     def __call__(self, level: str, event: str, **facts: Any) -> None:
@@ -50,7 +73,8 @@ class Log:
         if rank < self._threshold:
             return
         if rank >= LEVELS.index("warning"):
-            suppressed = self._admit(event, str(facts.get("sink", "")))
+            cause = str(facts.get("reason") or facts.get("code") or "")
+            suppressed = self._admit((event, str(facts.get("sink", "")), cause[:_MAX_CAUSE]))
             if suppressed is None:
                 return
             if suppressed:
@@ -63,16 +87,16 @@ class Log:
         """Write a line that no level hides: the ledger."""
         self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER}, wait=True)
 
-    def _admit(self, event: str, sink: str) -> int | None:
+    def _admit(self, kind: tuple[str, str, str]) -> int | None:
         """How many equal warnings were suppressed since the last one; None to suppress this."""
         now = self._monotonic()
-        at, suppressed = self._recent.get((event, sink), (None, 0))
+        at, suppressed = self._recent.get(kind, (None, 0))
         if at is not None and now - at < QUIET_SECONDS:
-            self._recent[event, sink] = (at, suppressed + 1)
+            self._recent[kind] = (at, suppressed + 1)
             return None
         if len(self._recent) >= _MAX_REMEMBERED:
             self._recent.clear()
-        self._recent[event, sink] = (now, 0)
+        self._recent[kind] = (now, 0)
         return suppressed
 
     def _write(self, record: dict[str, Any], *, wait: bool = False) -> None:

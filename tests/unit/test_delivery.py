@@ -170,13 +170,13 @@ def test_an_open_that_hangs_is_cut_by_the_write_deadline_and_tried_again() -> No
 
         async def open(self) -> None:
             self.tries += 1
-            if self.tries == 1:
+            if self.tries <= 2:  # ahead of the first line, and for the first write
                 await asyncio.Event().wait()
 
     rig = rig_of(sink=SlowToOpen)
     play(rig, numbered_blocks(2))
     assert rig.lines() == {"delivered": 6}
-    assert [facts["code"] for facts in rig.log.facts("write_failed")] == ["timeout"]
+    assert len(rig.log.facts("sink_not_ready")) == 1
 
 
 def test_the_destinations_wish_to_wait_is_honoured() -> None:
@@ -552,9 +552,7 @@ def test_stop_ends_at_its_deadline_although_the_retry_window_is_open() -> None:
 
     assert run(JumpingLoop, scenario()) < 3  # seconds of the jumping clock
     rig.check_end()
-    assert rig.lines()["dropped.disk_full"] >= 1
-    assert set(rig.lines()) <= {"dropped.disk_full", "dropped.shutdown"}
-    assert sum(rig.lines().values()) == 5
+    assert rig.lines() == {"dropped.disk_full": 5}
 
 
 def test_lines_the_destination_said_nothing_about_are_lost_as_shutdown() -> None:

@@ -40,8 +40,8 @@ def load(
     config = reader.config()
     reader.report_unknown()
     if reader.problems:
-        raise ConfigError(tuple(reader.problems))
-    warnings = tuple(_warnings(config, reader.sinks, mode))
+        raise ConfigError(tuple(reader.problems), usable=config)
+    warnings = (*_warnings(config, reader.sinks, mode), *_lambda_warnings(config, mode))
     return Loaded(config, reader.origins, warnings, sources.file)
 
 
@@ -58,4 +58,20 @@ def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[s
         yield (
             f'{keys}: "block" stops reading when the queue is full, and so holds up every other '
             f'sink; "drop_oldest" or "drop_newest" keeps them independent'
+        )
+
+
+def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
+    if mode != "lambda" or config.flush.strategy == "continuous":
+        return
+    if "platform" not in config.telemetry.types:
+        yield (
+            'telemetry.types: without "platform" the end of an invocation is not seen, so none is '
+            "flushed at its end; what is queued then waits for the next one"
+        )
+    if config.telemetry.buffering.timeout_ms > config.flush.max_added_ms:
+        yield (
+            f"telemetry.buffering.timeout_ms = {config.telemetry.buffering.timeout_ms} exceeds "
+            f"flush.max_added_ms = {config.flush.max_added_ms}: the last lines of an invocation "
+            "come too late to be waited for"
         )

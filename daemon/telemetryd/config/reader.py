@@ -153,7 +153,7 @@ class Reader:
         for key, text in found:
             if prefix + key not in earlier:
                 self._refuse((prefix + key).rstrip("."), text)
-        keys = {key for key, _ in found}
+        keys = {key.partition(".")[0] for key, _ in found}
         fields = [field for field in msgspec.structs.fields(cls) if field.encode_name in keys]
         if any(field.required for field in fields):
             return None

@@ -18,6 +18,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+import msgspec
 import uvloop
 
 from telemetryd.app import Daemon, Identity
@@ -25,8 +26,9 @@ from telemetryd.config import Config, load
 from telemetryd.core.pacing import Elapsed, Pacer
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import Refused, Session
+from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
-from telemetryd.log import Log, LoggingBridge
+from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import ProtocolError
 from telemetryd_proto.events import decode_record
@@ -79,13 +81,28 @@ def _config(session: Session, log: Log) -> Config | None:
         if session.settings.fail_closed and not session.next_sent:
             session.report_init_error("Extension.ConfigInvalid", "; ".join(error.problems))
             return None
-        log("error", "no_sinks", consequence="telemetry is counted as unrouted and discarded")
-        return Config()
+        usable = error.usable if isinstance(error.usable, Config) else Config()
+        usable = _as_subscribed(usable, session.settings)
+        consequence = "faulty keys have their defaults, faulty sinks are left out"
+        log("error", "configuration_repaired", sinks=list(usable.sinks), consequence=consequence)
+        return usable
     if early_problems:  # a file that could be read only now, for one
         log("error", "configuration_invalid", problems=early_problems)
     if loaded.warnings:
         log("warning", "configuration_warning", details=loaded.warnings)
     return loaded.config
+
+
+def _as_subscribed(config: Config, settings: Early) -> Config:
+    """`config` with the types that were subscribed to, and without a sink that would feed on them.
+
+    What the stdout sink prints would come back as `extension` events, without end.
+    """
+    sinks = config.sinks
+    if "extension" in settings.types:
+        sinks = {name: sink for name, sink in sinks.items() if sink.type != "stdout"}
+    telemetry = msgspec.structs.replace(config.telemetry, types=settings.types)
+    return msgspec.structs.replace(config, telemetry=telemetry, sinks=sinks)
 
 
 async def _serve(session: Session, config: Config, log: Log) -> int:
@@ -336,7 +353,7 @@ class _Extension:
         self._log(
             "error",
             "internal_error",
-            error=repr(bug)[:500],
+            error=describe(bug),
             consequence="telemetry is counted and discarded; the function is not affected",
             fix="please report this as a bug",
         )

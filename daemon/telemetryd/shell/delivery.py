@@ -5,9 +5,10 @@ retries what may be retried with full-jitter back-off, and settles every line ex
 delivered, dropped with a reason, or dead-lettered. Order is kept: one batch is in flight, and the
 next starts when it is settled.
 
-A lost line is counted under the last reason its destination gave; where time ran out before there
-was one, under `shutdown`. Nothing a sink does, short of blocking the loop, ends the worker: what
-it raises or returns against the contract is logged as `sink_bug` and costs its own batch.
+A lost line is counted under the last reason its destination gave, for it or, where time ran out
+before its turn, for the batch it waited behind; under `shutdown` if there was none. Nothing a sink
+does, short of blocking the loop, ends the worker: what it raises or returns against the contract is
+logged as `sink_bug` and costs its own batch.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any, Final
 
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.retry import RetrySchedule
-from telemetryd.errors import PermanentSinkError, SinkError
+from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
+from telemetryd.log import describe
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
@@ -61,8 +63,11 @@ class DeliveryWorker:
         self._is_open = False
         self._unsettled: list[tuple[Item, str]] = []
         """The items in flight, each with the reason it is lost for if nothing better comes."""
+        self._trouble = "shutdown"
+        """What lines are lost for that were still waiting at the end."""
         self._batch_number = 0
         self._flushing = 0
+        self._overdue = False
         self._nudge = asyncio.Event()
         self._stop_at: float | None = None
         self._idle = asyncio.Event()
@@ -125,7 +130,7 @@ class DeliveryWorker:
         except (Exception, asyncio.CancelledError) as error:  # the other sinks may be open
             if _is_cancelled(error):
                 raise
-            return repr(error)[:_MAX_DETAIL]
+            return describe(error)
         self._is_open = True
         return ""
 
@@ -180,8 +185,10 @@ class DeliveryWorker:
             await self._landed.wait()
 
     def release(self) -> None:
-        """Writes may begin again."""
+        """The process runs (again): writes may begin, and what lingers is overdue."""
         self._released.set()
+        self._overdue = True
+        self._queue.wake()
 
     async def stop(self, deadline: float, grace: float = CLOSE_SECONDS) -> None:
         """Deliver what can be delivered until `deadline` (loop time), then drop the rest.
@@ -197,11 +204,12 @@ class DeliveryWorker:
             self._task.cancel()
             _, running = await asyncio.wait({self._task}, timeout=grace)
             if running:
-                self._report_bug("write() goes on although it was cancelled")
+                late = SinkContractError("write() goes on although it was cancelled")
+                self._report_bug(late)
         self._give_up()
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
-                self._lose_block(block, "shutdown")
+                self._lose_block(block, self._trouble)
             self._queue.settle(blocks)
         await self._close(deadline, grace)
 
@@ -213,11 +221,15 @@ class DeliveryWorker:
         except (Exception, asyncio.CancelledError) as error:  # the other sinks must still be closed
             if _is_cancelled(error):
                 raise
-            self._log("warning", "close_failed", sink=self.name, error=repr(error)[:_MAX_DETAIL])
+            self._log("warning", "close_failed", sink=self.name, error=describe(error))
 
     # -- the loop ----------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        if not self._is_open:  # ahead of the first line: what is wrong should be known early
+            limit = asyncio.get_running_loop().time() + self._config.write_timeout_ms / 1000
+            if reason := await self.open(limit):
+                self._log("warning", "sink_not_ready", sink=self.name, error=reason)
         while not self._out_of_time():
             if not len(self._queue):
                 self._idle.set()
@@ -238,8 +250,9 @@ class DeliveryWorker:
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.linger_ms / 1000
+        self._overdue = False
         while (
-            not self._flushing
+            not (self._flushing or self._overdue)
             and self._queue.queued_bytes < self._config.batch_max_bytes
             and (left := until - loop.time()) > 0
         ):
@@ -290,7 +303,7 @@ class DeliveryWorker:
         packed = Count(sum(item.lines for item in items), sum(item.size for item in items))
         taken = Count(sum(b.lines for b in blocks), sum(len(b.data) for b in blocks))
         if packed != taken:
-            raise ValueError(f"pack() made items of {packed} from blocks of {taken}")
+            raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")
         return items
 
     async def _attempt(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
@@ -328,7 +341,7 @@ class DeliveryWorker:
                 return None
             code, detail = "timeout", f"no answer within {self._config.write_timeout_ms} ms"
         elif isinstance(error, OSError):  # not wrapped as it should be; still the world's fault
-            code, detail = "io_error", repr(error)
+            code, detail = "io_error", error.strerror or describe(error)
         elif isinstance(error, asyncio.CancelledError):
             code, detail = "cancelled", "by the sink itself; the outcome is unknown"
         else:
@@ -353,6 +366,7 @@ class DeliveryWorker:
             else:
                 (left if failure.retryable else lost).append((item, _bounded(failure.code)))
         self._unsettled = left
+        self._trouble = left[-1][1] if left else "shutdown"
         for item, reason in lost:
             self._lose_item(item, reason)
 
@@ -403,8 +417,8 @@ class DeliveryWorker:
             self.account.drop(reason, lines, size)
             self._log("error", "lines_dropped", sink=self.name, reason=reason, lines=lines)
 
-    def _report_bug(self, error: object) -> None:
-        self._log("error", "sink_bug", sink=self.name, error=repr(error)[:_MAX_DETAIL])
+    def _report_bug(self, error: BaseException) -> None:
+        self._log("error", "sink_bug", sink=self.name, error=describe(error))
 
 
 def _all_failed(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
@@ -416,7 +430,7 @@ def _checked(result: Any, items: int) -> WriteResult:
     failures = tuple(result.failures)
     for failure in failures:
         if not (isinstance(failure, Failure) and 0 <= failure.index < items):
-            raise ValueError(f"not a Failure of one of {items} items: {failure!r}")
+            raise SinkContractError(f"write() did not return failures of its {items} items")
     return WriteResult(failures) if failures else DELIVERED
 
 
