@@ -55,7 +55,7 @@ def test_with_a_broken_configuration_the_function_answers(tmp_path, case):
         assert stage.told("received") == sum(account.sent for account in env.stats) > 0
         assert stage.told("unrouted") == stage.told("received")
     elif case == "loop":  # what telemetryd itself prints comes back, and goes nowhere
-        assert stage.told("sinks.file.delivered") == stage.told("framed") > 0
+        assert stage.told("sinks.file.delivered") == stage.told("framed")
         assert stage.told("rejected.own_log") > 0
     else:
         stage.assert_nothing_lost(env)

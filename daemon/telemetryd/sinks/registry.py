@@ -19,7 +19,9 @@ from telemetryd.sinks.base import Sink
 GROUP: Final = "telemetryd.sinks"
 
 BUILT_IN: Final = {
+    "emf": ("telemetryd.sinks.emf", "EmfSink"),
     "file": ("telemetryd.sinks.file", "FileSink"),
+    "kinesis": ("telemetryd.sinks.kinesis", "KinesisSink"),
     "null": ("telemetryd.sinks.null", "NullSink"),
     "stdout": ("telemetryd.sinks.stdout", "StdoutSink"),
 }
