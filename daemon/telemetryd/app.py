@@ -12,20 +12,28 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Final
 
 from telemetryd.config import Config, Mode, effective_overflow
+from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.ledger import Count, Ledger
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.router import RouteRules
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd.errors import PermanentSinkError
 from telemetryd.log import Log, describe
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.shell.listener import TelemetryListener
+from telemetryd.shell.losses import Losses
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.sinks.base import Batch, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
+
+_FAILOVER_SHARE: Final = 0.4
+"""Of the time left at the end, what is kept for sinks that others fail over to."""
 
 
 class Identity:
@@ -35,6 +43,8 @@ class Identity:
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
         self.version = environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         self.instance = secrets.token_hex(16)
+        kind = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
+        self.one_at_a_time = kind != "lambda-managed-instances"
 
 
 class Daemon:
@@ -65,15 +75,20 @@ class Daemon:
             self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
         ]
         routes = [
-            Route(worker, sink.types)
+            Route(worker, _rules(sink, identity))
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
         ]
+        by_name = {worker.name: worker for worker in self._workers}
+        for name, sink in config.sinks.items():
+            if sink.failover:
+                by_name[name].fail_over_to(by_name[sink.failover])
         pipeline = Pipeline(
             self.ledger,
             routes,
             dead_letter=self._dead_letter,
             on_event=on_event or (lambda _: None),
             watch=EventWatch(LIFE_CYCLE if on_event else LOSSES),
+            tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
             drop_own_lines="extension" in config.telemetry.types,
             log=log,
         )
@@ -116,10 +131,21 @@ class Daemon:
         """
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
-        await asyncio.gather(*(worker.stop(deadline, grace) for worker in self._workers))
+        await self._stop_workers(deadline, grace)
         if self._dead_letter is not None:
             self._dead_letter.close()
         return self.print_ledger()
+
+    async def _stop_workers(self, deadline: float, grace: float) -> None:
+        """Stop each after those that fail over to it, which leave it a share of the time."""
+        loop = asyncio.get_running_loop()
+        left = list(self._workers)
+        while left:
+            targets = {id(worker.failover) for worker in left if worker.failover is not None}
+            first = [worker for worker in left if id(worker) not in targets]
+            left = [worker for worker in left if id(worker) in targets]
+            until = deadline - (deadline - loop.time()) * _FAILOVER_SHARE if left else deadline
+            await asyncio.gather(*(worker.stop(until, grace) for worker in first))
 
     def print_ledger(self) -> bool:
         """Print the ledger as it stands; whether it balances."""
@@ -177,7 +203,9 @@ class Daemon:
             config,
             self.ledger.sinks[name],
             queue,
-            dead_letter=self._dead_letter,
+            losses=Losses(
+                name, self.ledger.sinks[name], dead_letter=self._dead_letter, log=self._log
+            ),
             log=self._log,
             rng=random.Random(identity.instance),  # noqa: S311 - jitter, not cryptography
             on_bug=self._on_bug,
@@ -201,6 +229,26 @@ class _BrokenSink(Sink):
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         raise PermanentSinkError("bug", "the sink could not be made; see sink_bug")
+
+
+def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
+    """What the sink's section asks for; None for every line as it came."""
+    if not (sink.types or sink.min_level or sink.include or sink.exclude or sink.fields):
+        return None
+    values = {
+        "function": identity.function,
+        "version": identity.version,
+        "instance": identity.instance,
+    }
+    return RouteRules(
+        LineFilter(
+            types=sink.types,
+            min_level=sink.min_level,
+            include=sink.include,
+            exclude=sink.exclude,
+        ),
+        FieldAdder(sink.fields, values) if sink.fields else None,
+    )
 
 
 def _dead_letter(config: Config, log: Log) -> DeadLetter | None:

@@ -76,4 +76,12 @@ class TransientSinkError(SinkError):
 
 
 class PermanentSinkError(SinkError):
-    """The destination refused these lines for good; they go to the dead letter or are dropped."""
+    """The destination refused these lines for good; they go to the dead letter or are dropped.
+
+    `stops_sink`: it would refuse any lines, until somebody changes something there (no permission,
+    no such stream). The sink is then left alone for a while, and lines are lost without asking.
+    """
+
+    def __init__(self, code: str, detail: str = "", *, stops_sink: bool = False) -> None:
+        super().__init__(code, detail)
+        self.stops_sink = stops_sink

@@ -40,6 +40,13 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     """Position of the first byte in the stream of its connection."""
     received_at: float = 0.0
     """Monotonic seconds at which the last byte was read."""
+    added: int = 0
+    """Bytes of `data` that were not received: members added to the lines since."""
+
+    @property
+    def size(self) -> int:
+        """Bytes received for these lines, newlines included: what ledgers count."""
+        return len(self.data) - self.added
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

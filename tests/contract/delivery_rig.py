@@ -22,6 +22,7 @@ import uvloop
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.sinks.base import Batch, Item, Overflow, Sink, SinkConfig, SinkContext
 from telemetryd_proto.framing import Block
@@ -160,7 +161,7 @@ class Rig:
             config,
             self.account,
             self.queue,
-            dead_letter=dead_letter,
+            losses=Losses(sink.context.name, self.account, dead_letter=dead_letter, log=self.log),
             log=self.log,
             rng=random.Random(seed),
             on_bug=self.bugs.append,
@@ -183,6 +184,7 @@ class Rig:
             "filtered": account.filtered,
             "delivered": account.delivered,
             "dead_lettered": account.dead_lettered,
+            "failed_over": account.failed_over,
             **{f"dropped.{reason}": count for reason, count in account.dropped.items()},
         }
         return {name: count for name, count in leaves.items() if count != Count()}

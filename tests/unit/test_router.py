@@ -1,55 +1,99 @@
-"""Selecting lines by event type."""
+"""Parting a block among sinks that do not want all of it."""
 
-from telemetryd.core.router import DecodedBlock, TypeFilter
+from collections.abc import Sequence
+
+import pytest
+
+from telemetryd.core.fields import Field, FieldAdder, RequestTracker
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.router import OpenBlock, RouteRules, Selection
 from telemetryd_proto.framing import Block
 
-START = b'{"time":"t","type":"platform.start","record":{}}\n'
-REPORT = b'{"time":"t","type":"platform.report","record":{}}\n'
+START = b'{"time":"t","type":"platform.start","record":{"requestId":"r-1"}}\n'
+REPORT = b'{"time":"t","type":"platform.report","record":{"requestId":"r-0"}}\n'
 LOG = b'{"time":"t","type":"function","record":"platform.start"}\n'
 BAD = b'{"type":"platform.start"\n'
+VALUES = {"function": "shop", "version": "7", "instance": "ab" * 16}
 
 
-def select(types: tuple[str, ...], *lines: bytes) -> tuple[bytes, bytes, int, int]:
+def opened(*lines: bytes, tracker: RequestTracker | None = None) -> OpenBlock:
     block = Block(b"".join(lines), len(lines), 3, 100, 2.0)
-    chosen = DecodedBlock(block).select(TypeFilter(types).wants)
-    for part in (chosen.wanted, chosen.malformed):
+    return OpenBlock(block, tracker or RequestTracker(one_at_a_time=True))
+
+
+def rules(fields: Sequence[Field] = (), **wanted) -> RouteRules:
+    return RouteRules(LineFilter(**wanted), FieldAdder(fields, VALUES) if fields else None)
+
+
+def parts(selection: Selection) -> tuple[bytes, bytes, int, int]:
+    for part in (selection.wanted, selection.malformed):
         if part is not None:
             assert (part.source, part.received_at) == (3, 2.0)
             assert part.lines == part.data.count(b"\n")
     return (
-        chosen.wanted.data if chosen.wanted else b"",
-        chosen.malformed.data if chosen.malformed else b"",
-        chosen.filtered_lines,
-        chosen.filtered_bytes,
+        selection.wanted.data if selection.wanted else b"",
+        selection.malformed.data if selection.malformed else b"",
+        selection.filtered_lines,
+        selection.filtered_bytes,
     )
+
+
+def select(wanted: RouteRules, *lines: bytes) -> tuple[bytes, bytes, int, int]:
+    return parts(opened(*lines).select(wanted))
 
 
 def test_a_type_is_matched_exactly() -> None:
-    assert select(("function",), START, LOG, REPORT, LOG) == (
-        LOG + LOG,
-        b"",
-        2,
-        len(START + REPORT),
-    )
+    found = select(rules(types=["function"]), START, LOG, REPORT, LOG)
+    assert found == (LOG + LOG, b"", 2, len(START + REPORT))
 
 
 def test_platform_means_all_platform_events() -> None:
-    assert select(("platform",), START, LOG, REPORT) == (START + REPORT, b"", 1, len(LOG))
+    found = select(rules(types=["platform"]), START, LOG, REPORT)
+    assert found == (START + REPORT, b"", 1, len(LOG))
 
 
 def test_one_platform_event_can_be_named() -> None:
-    assert select(("platform.report", "extension"), START, REPORT) == (
-        REPORT,
-        b"",
-        1,
-        len(START),
-    )
+    found = select(rules(types=["platform.report", "extension"]), START, REPORT)
+    assert found == (REPORT, b"", 1, len(START))
 
 
 def test_lines_without_a_type_are_set_apart() -> None:
-    assert select(("function",), BAD, LOG, b"[]\n", LOG) == (LOG + LOG, BAD + b"[]\n", 0, 0)
+    found = select(rules(types=["function"]), BAD, LOG, b"[]\n", LOG)
+    assert found == (LOG + LOG, BAD + b"[]\n", 0, 0)
 
 
 def test_a_block_wanted_whole_is_not_copied() -> None:
-    block = Block(LOG + LOG, 2)
-    assert DecodedBlock(block).select(TypeFilter(("function",)).wants).wanted is block
+    block = opened(LOG, LOG)
+    assert block.select(rules(types=["function"])).wanted is block.block
+
+
+def test_patterns_need_no_json() -> None:
+    found = select(rules(include=["start"]), START, b"not json, start\n", b"neither\n")
+    assert found == (START + b"not json, start\n", b"", 1, len(b"neither\n"))
+
+
+def test_lines_nobody_wants_are_counted_and_refused_ones_are_not_among_them() -> None:
+    block = opened(START, LOG, REPORT, BAD)
+    both = [rules(types=["platform.report"]), rules(include=["nowhere"])]
+    assert block.count_unwanted(both) == (2, len(START + LOG))
+    assert block.count_unwanted(both[1:]) == (4, len(START + LOG + REPORT + BAD))
+
+
+def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
+    (part,) = [opened(LOG, LOG).select(rules(["function", "version"])).wanted]
+    assert part is not None
+    added = b'{"function":"shop","version":"7",'
+    assert part.data == (added + LOG[1:]) * 2
+    assert part.size == len(LOG + LOG)
+
+
+@pytest.mark.parametrize("one_at_a_time", [True, False])
+def test_lines_are_attributed_to_the_invocation_that_started_last(one_at_a_time: bool) -> None:
+    tracker = RequestTracker(one_at_a_time=one_at_a_time)
+    named = b'{"time":"t","type":"function","record":{"AWSRequestId":"r-9"}}\n'
+    opened(LOG, START, tracker=tracker).follow()
+    part = opened(LOG, REPORT, named, LOG, tracker=tracker).select(rules(["request_id"])).wanted
+    assert part is not None
+    ids = [line.split(b'"')[3] if b"request_id" in line else b"" for line in part.data.split(b"\n")]
+    unnamed = b"r-1" if one_at_a_time else b""
+    assert ids == [unnamed, b"r-0", b"r-9", unnamed, b""]

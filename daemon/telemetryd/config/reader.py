@@ -143,8 +143,8 @@ class Reader:
         prefix = "".join(f"{part}." for part in path)
         try:
             struct = cls(**given)
-            rules: Iterable[str] = getattr(struct, "problems", tuple)()
-            found = [self._rule(prefix, rule) for rule in rules]
+            sources = [getattr(struct, name, tuple) for name in ("shared_problems", "problems")]
+            found = [self._rule(prefix, rule) for rules in sources for rule in rules()]
         except Exception as error:  # noqa: BLE001 - the struct may be a third party's
             self._refuse(".".join(path), f"{type(error).__name__}: {error}")
             return None

@@ -318,6 +318,7 @@ class Config(Section, frozen=True, kw_only=True):
                 'fail_closed: needs lambda.next = "ready", because init/error can be reported '
                 "only before the first call of next (Lambda Extensions API)"
             )
+        yield from self._failover_problems()
         if "extension" in self.telemetry.types:
             for name, sink in self.sinks.items():
                 if sink.type == "stdout":
@@ -326,6 +327,18 @@ class Config(Section, frozen=True, kw_only=True):
                         f"sinks.{name}: what it prints would come back as extension events, "
                         f"without end; leave out one of them"
                     )
+
+    def _failover_problems(self) -> Iterator[str]:
+        for name, sink in self.sinks.items():
+            seen, at = [name], sink.failover
+            while at in self.sinks and at not in seen:
+                seen.append(at)
+                at = self.sinks[at].failover
+            if sink.failover and sink.failover not in self.sinks:
+                known = ", ".join(other for other in self.sinks if other != name) or "none other"
+                yield f"sinks: sinks.{name}.failover names no sink; sinks here: {known}"
+            elif at == name:
+                yield f"sinks: {' -> '.join((*seen, name))} is a circle of failovers"
 
 
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:

@@ -1,8 +1,8 @@
 """The circuit breaker of one sink: stops asking a destination that keeps failing.
 
-closed     every batch is tried
-open       none is, until a time; what arrives meanwhile waits in the queue, or fails over
-half-open  one batch is tried: delivered closes the circuit, failed opens it for longer
+closed     every attempt may be made
+open       none, until a time; what arrives meanwhile waits in the queue, or fails over
+half-open  one attempt: delivered closes the circuit, failed opens it for longer
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ from typing import Final, Literal, TypeAlias
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
 
+FAILURES: Final = 5
+"""Failed attempts in a row that open the circuit."""
 FIRST_SECONDS: Final = 1.0
 MAX_SECONDS: Final = 60.0
 
 
 class Breaker:
-    """Times are loop seconds. `failures` batches given up in a row open the circuit."""
+    """Times are loop seconds."""
 
-    __slots__ = ("_failures", "_in_a_row", "_open_until", "_seconds")
+    __slots__ = ("_in_a_row", "_open_until", "_seconds", "permanent")
 
-    def __init__(self, failures: int) -> None:
-        self._failures = failures
+    def __init__(self) -> None:
         self._in_a_row = 0
         self._open_until: float | None = None
         self._seconds = FIRST_SECONDS
+        self.permanent = False
+        """Whether the destination said that waiting will not help."""
 
     def state(self, now: float) -> State:
         """The state at `now`."""
@@ -34,7 +37,7 @@ class Breaker:
 
     @property
     def probe_at(self) -> float:
-        """When the next batch may be tried; in the past unless the circuit is open."""
+        """When the next attempt may be made; in the past unless the circuit is open."""
         return self._open_until or 0.0
 
     def succeeded(self) -> bool:
@@ -43,19 +46,19 @@ class Breaker:
         self._in_a_row = 0
         self._open_until = None
         self._seconds = FIRST_SECONDS
+        self.permanent = False
         return was_open
 
-    def gave_up(self, now: float, *, permanent: bool) -> bool:
-        """A batch was given up; True if that opened the circuit, now or again.
+    def failed(self, now: float, *, permanent: bool = False) -> bool:
+        """An attempt failed as a whole; True if that opened the circuit, or kept it open.
 
-        `permanent`: the destination said that nothing will change by itself, so that one batch is
-        enough and the circuit stays open for the longest time.
+        `permanent`: waiting will not help, so that one failure is enough, and the circuit stays
+        open for the longest time.
         """
         self._in_a_row += 1
-        if permanent:
-            self._seconds = MAX_SECONDS
-        if self._open_until is None and self._in_a_row < self._failures and not permanent:
+        self.permanent = permanent
+        if self._open_until is None and self._in_a_row < FAILURES and not permanent:
             return False
-        self._open_until = now + self._seconds
+        self._open_until = now + (MAX_SECONDS if permanent else self._seconds)
         self._seconds = min(MAX_SECONDS, self._seconds * 2)
         return True

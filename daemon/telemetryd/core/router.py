@@ -1,16 +1,18 @@
-"""Decides which lines of a block a sink gets.
+"""Decides which lines of a block a sink gets, and adds the fields it asks for.
 
-A sink that asks for nothing in particular gets every block as it is, undecoded. One that names
-`types` makes the block be decoded, once for all sinks that do.
+A sink that asks for nothing in particular gets every block as it is, undecoded. For the others the
+block is split, and decoded if any of them needs it, once for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from io import BytesIO
 
 import msgspec
 
+from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.line_filter import LineFilter
 from telemetryd_proto.envelope import Envelope, decode_lines
 from telemetryd_proto.framing import Block
 
@@ -26,29 +28,48 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     filtered_bytes: int
 
 
-class TypeFilter:
-    """Selects lines by event type; `platform` stands for all that start with `platform.`."""
+class RouteRules:
+    """What one sink wants: a filter, and members to add."""
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("fields", "filter")
 
-    def __init__(self, types: tuple[str, ...]) -> None:
-        self._exact = frozenset(types)
-        self._prefixes = tuple(f"{name}." for name in types)
+    def __init__(self, line_filter: LineFilter, fields: FieldAdder | None) -> None:
+        self.filter = line_filter
+        self.fields = fields
 
-    def wants(self, envelope: Envelope) -> bool:
-        """Whether the event's type was asked for."""
-        return envelope.type in self._exact or envelope.type.startswith(self._prefixes)
+    @property
+    def needs_envelopes(self) -> bool:
+        """Whether lines must be decoded for this sink."""
+        return self.filter.needs_envelope or self.fields is not None
+
+    @property
+    def wants_requests(self) -> bool:
+        """Whether lines must be attributed to invocations for this sink."""
+        return self.fields is not None and self.fields.wants_request
+
+    def takes(self, line: bytes, envelope: Envelope | None) -> bool:
+        """Whether the line is this sink's business, if only to refuse it as malformed."""
+        return (envelope is None and self.needs_envelopes) or self.filter.wants(line, envelope)
 
 
-class DecodedBlock:
-    """A block and, once somebody asks, its lines and envelopes; shared by all filters."""
+class OpenBlock:
+    """A block and, once somebody asks, its lines, envelopes and requests; shared by all sinks."""
 
-    __slots__ = ("_envelopes", "_lines", "block")
+    __slots__ = ("_envelopes", "_lines", "_requests", "_tracker", "block")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, tracker: RequestTracker) -> None:
         self.block = block
+        self._tracker = tracker
         self._lines: list[bytes] | None = None
         self._envelopes: list[Envelope | None] | None = None
+        self._requests: list[str] | None = None
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The block's lines, with their newlines."""
+        if self._lines is None:
+            self._lines = BytesIO(self.block.data).readlines()
+        return self._lines
 
     @property
     def envelopes(self) -> list[Envelope | None]:
@@ -58,33 +79,61 @@ class DecodedBlock:
         return self._envelopes
 
     @property
-    def lines(self) -> list[bytes]:
-        """The block's lines, with their newlines."""
-        if self._lines is None:
-            self._lines = BytesIO(self.block.data).readlines()
-        return self._lines
+    def requests(self) -> list[str]:
+        """The request id of each line, empty where it is unknown."""
+        if self._requests is None:
+            request_of = self._tracker.request_of
+            self._requests = [request_of(e) if e is not None else "" for e in self.envelopes]
+        return self._requests
 
-    def select(self, wants: Callable[[Envelope], bool]) -> Selection:
-        """Part the block's lines by `wants`."""
-        wanted: list[bytes] = []
-        malformed: list[bytes] = []
-        for line, envelope in zip(self.lines, self.envelopes, strict=True):
-            if envelope is None:
-                malformed.append(line)
-            elif wants(envelope):
-                wanted.append(line)
-        good, bad = self._block_of(wanted), self._block_of(malformed)
-        return Selection(
-            good,
-            bad,
-            self.block.lines - len(wanted) - len(malformed),
-            len(self.block.data) - sum(len(b.data) for b in (good, bad) if b),
-        )
+    def select(self, rules: RouteRules) -> Selection:
+        """What the sink with these rules gets."""
+        wants, lines = rules.filter.wants, self.lines
+        malformed: list[int] = []
+        if rules.needs_envelopes:
+            wanted = []
+            for index, envelope in enumerate(self.envelopes):
+                if envelope is None:
+                    malformed.append(index)
+                elif wants(lines[index], envelope):
+                    wanted.append(index)
+        else:
+            wanted = [index for index, line in enumerate(lines) if wants(line, None)]
+        good, bad = self._part(wanted), self._part(malformed)
+        size = self.block.size - sum(part.size for part in (good, bad) if part is not None)
+        if good is not None and rules.fields is not None:
+            good = self._with_fields(good, wanted, rules.fields)
+        return Selection(good, bad, self.block.lines - len(wanted) - len(malformed), size)
 
-    def _block_of(self, lines: list[bytes]) -> Block | None:
-        if not lines:
-            return None
-        if len(lines) == self.block.lines:
-            return self.block
+    def count_unwanted(self, rules: Sequence[RouteRules]) -> tuple[int, int]:
+        """How many lines, of how many bytes, are no business of any of these sinks."""
+        decoded = any(one.needs_envelopes for one in rules)
+        lines = size = 0
+        for index, line in enumerate(self.lines):
+            envelope = self.envelopes[index] if decoded else None
+            if not any(one.takes(line, envelope) for one in rules):
+                lines += 1
+                size += len(line)
+        return lines, size
+
+    def follow(self) -> None:
+        """Attribute the lines, even if no sink wants any: the next block's depend on it."""
+        _ = self.requests
+
+    def _part(self, indices: list[int]) -> Block | None:
         block = self.block
-        return Block(b"".join(lines), len(lines), block.source, block.offset, block.received_at)
+        if not indices:
+            return None
+        if len(indices) == block.lines:
+            return block
+        data = b"".join([self.lines[index] for index in indices])
+        return Block(data, len(indices), block.source, block.offset, block.received_at)
+
+    def _with_fields(self, part: Block, indices: list[int], fields: FieldAdder) -> Block:
+        requests = self.requests if fields.wants_request else None
+        lines = self.lines
+        data = b"".join(
+            [fields.add(lines[i], requests[i] if requests is not None else "") for i in indices]
+        )
+        added = len(data) - part.size
+        return Block(data, part.lines, part.source, part.offset, part.received_at, added)

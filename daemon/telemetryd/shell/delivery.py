@@ -20,11 +20,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from telemetryd.core.breaker import Breaker
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.retry import RetrySchedule
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import describe
-from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
@@ -46,7 +47,7 @@ class DeliveryWorker:
         account: SinkAccount,
         queue: SinkQueue,
         *,
-        dead_letter: DeadLetter | None,
+        losses: Losses,
         log: Callable[..., None],
         rng: random.Random,
         on_bug: Callable[[Exception], None],
@@ -56,7 +57,9 @@ class DeliveryWorker:
         self._sink = sink
         self._config = config
         self._queue = queue
-        self._dead_letter = dead_letter
+        self._losses = losses
+        self._failover: DeliveryWorker | None = None
+        self._breaker = Breaker()
         self._log = log
         self._rng = rng
         self._on_bug = on_bug
@@ -79,22 +82,28 @@ class DeliveryWorker:
         self._landed.set()
         self._attempt_limit: asyncio.Timeout | None = None
 
+    @property
+    def failover(self) -> DeliveryWorker | None:
+        """The worker that gets what this one can't deliver."""
+        return self._failover
+
+    def fail_over_to(self, other: DeliveryWorker) -> None:
+        """Send what can't be delivered to `other`. The composition root rules out circles."""
+        self._failover = other
+        self._losses.failover = other.offer
+
     # -- what the pipeline calls -------------------------------------------------------------
 
     def offer(self, block: Block) -> None:
         """Enqueue `block`; what the overflow policy drops for it is counted at once."""
-        lines, size = block.lines, len(block.data)
         account = self.account
-        account.offered.add(lines, size)
-        account.enqueued.add(lines, size)
+        account.offered.add(block.lines, block.size)
+        account.enqueued.add(block.lines, block.size)
         for reason, loser in self._queue.offer(block):
-            if reason == "too_large":
-                self._lose_block(loser, reason)
+            if reason == "queue_full":
+                self._losses.overflow(loser)
             else:
-                account.drop(reason, loser.lines, len(loser.data))
-                self._log(
-                    "warning", "lines_dropped", sink=self.name, reason=reason, lines=loser.lines
-                )
+                self._losses.undelivered(loser, reason)
         if len(self._queue):
             self._idle.clear()
 
@@ -103,11 +112,11 @@ class DeliveryWorker:
         self.account.offered.add(lines, size)
         self.account.filtered.add(lines, size)
 
-    def refuse(self, block: Block, reason: str) -> None:
-        """Lines meant for the sink that it can never get: to the dead letter, else dropped."""
-        self.account.offered.add(block.lines, len(block.data))
-        self.account.enqueued.add(block.lines, len(block.data))
-        self._lose_block(block, reason)
+    def refuse(self, block: Block) -> None:
+        """Lines that the sink's filter can't judge: it can never get them."""
+        self.account.offered.add(block.lines, block.size)
+        self.account.enqueued.add(block.lines, block.size)
+        self._losses.malformed(block)
 
     def pending(self) -> Count:
         """Lines waiting and in flight, counted anew from what the queue and the batch hold."""
@@ -149,6 +158,8 @@ class DeliveryWorker:
 
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
+        if self._stop_at is None and self._circuit_is_open():
+            return False  # nobody should wait for a destination that is known to be down
         self._flushing += 1
         self._nudge.set()
         self._queue.wake()
@@ -209,7 +220,7 @@ class DeliveryWorker:
         self._give_up()
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
-                self._lose_block(block, self._trouble)
+                self._losses.undelivered(block, self._trouble)
             self._queue.settle(blocks)
         await self._close(deadline, grace)
 
@@ -236,6 +247,7 @@ class DeliveryWorker:
                 await self._queue.wait()
             await self._linger()
             await self._released.wait()
+            await self._until_probe()
             blocks = self._queue.take(self._config.batch_max_bytes)
             if blocks:
                 began = time.monotonic()
@@ -270,14 +282,17 @@ class DeliveryWorker:
         except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
             self._report_bug(error)
             for block in blocks:
-                self._lose_block(block, "bug")
+                self._losses.undelivered(block, "bug")
             return
-        self._unsettled = [(item, "shutdown") for item in items]
+        self._unsettled = [(item, self._trouble) for item in items]
         attempt = 0
         give_up_at = loop.time() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
         while self._unsettled:
             await self._released.wait()
+            if self._is_futile():
+                self._give_up()
+                return
             attempt += 1
             batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
             result, retry_after = await self._attempt(batch, attempt)
@@ -295,13 +310,44 @@ class DeliveryWorker:
                 return
             code = self._unsettled[-1][1]
             self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
-            await self._back_off(again_at)
+            if not self._is_futile():
+                await self._back_off(again_at)
+                await self._until_probe()
+
+    # -- the circuit -------------------------------------------------------------------------
+
+    def _circuit_is_open(self) -> bool:
+        return self._breaker.state(asyncio.get_running_loop().time()) == "open"
+
+    def _is_futile(self) -> bool:
+        """Whether to give up without asking: the circuit is open, and waiting is no use."""
+        return self._circuit_is_open() and (
+            self._breaker.permanent or self._losses.failover is not None
+        )
+
+    async def _until_probe(self) -> None:
+        """While the circuit is open, and waiting is of use: wait. The end of the process asks."""
+        while self._stop_at is None and self._circuit_is_open() and not self._is_futile():
+            await self._back_off(self._breaker.probe_at)
+
+    def _note(self, error: BaseException, code: str) -> None:
+        """Tell the breaker that an attempt failed, if that speaks against the destination."""
+        now = asyncio.get_running_loop().time()
+        permanent = isinstance(error, PermanentSinkError)
+        if isinstance(error, PermanentSinkError) and not error.stops_sink:
+            return  # against these lines only
+        if self._breaker.failed(now, permanent=permanent):
+            seconds = round(self._breaker.probe_at - now, 1)
+            self._log(
+                "error", "circuit_opened", sink=self.name, code=code, permanent=permanent,
+                next_attempt_seconds=seconds,
+            )  # fmt: skip
 
     def _pack(self, blocks: list[Block]) -> list[Item]:
         """The sink's items, which must stand for exactly the lines of `blocks`."""
         items = list(self._sink.pack(blocks))
         packed = Count(sum(item.lines for item in items), sum(item.size for item in items))
-        taken = Count(sum(b.lines for b in blocks), sum(len(b.data) for b in blocks))
+        taken = Count(sum(b.lines for b in blocks), sum(b.size for b in blocks))
         if packed != taken:
             raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")
         return items
@@ -322,6 +368,8 @@ class DeliveryWorker:
                     self._is_open = True
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
+            if self._breaker.succeeded():
+                self._log("info", "circuit_closed", sink=self.name)
         except (Exception, asyncio.CancelledError) as error:
             if _is_cancelled(error):
                 raise
@@ -351,6 +399,7 @@ class DeliveryWorker:
             "warning", "write_failed", sink=self.name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
+        self._note(error, code)
         return _all_failed(batch, code, retryable=retryable)
 
     def _settle(self, result: WriteResult) -> None:
@@ -366,7 +415,7 @@ class DeliveryWorker:
             else:
                 (left if failure.retryable else lost).append((item, _bounded(failure.code)))
         self._unsettled = left
-        self._trouble = left[-1][1] if left else "shutdown"
+        self._trouble = (left or lost)[-1][1] if left or lost else "shutdown"
         for item, reason in lost:
             self._lose_item(item, reason)
 
@@ -387,35 +436,25 @@ class DeliveryWorker:
             self._lose_item(item, reason)
 
     def _lose_item(self, item: Item, reason: str) -> None:
-        data = None
-        if self._dead_letter is not None:
-            try:
-                data = bytes(self._sink.unpack(item))
-                if len(data) != item.size:
-                    raise ValueError(f"unpack() made {len(data)} bytes, not {item.size}")  # noqa: TRY301 - its handler is every bug's
-            except Exception as error:  # noqa: BLE001 - the lines are still counted
-                self._report_bug(error)
-                data = None
-        self._lose(data, item.lines, item.size, reason, item.source, item.offset)
+        data = self._unpacked(item) if self._losses.wants_data else None
+        if data is None:
+            self._losses.unreadable(item.lines, item.size, reason)
+            return
+        added = len(data) - item.size
+        block = Block(data, item.lines, item.source, item.offset, item.received_at, added)
+        self._losses.undelivered(block, reason)
 
-    def _lose_block(self, block: Block, reason: str) -> None:
-        self._lose(block.data, block.lines, len(block.data), reason, block.source, block.offset)
-
-    def _lose(
-        self, data: bytes | None, lines: int, size: int, reason: str, source: int, offset: int
-    ) -> None:
-        if (
-            self._dead_letter is not None
-            and data is not None
-            and self._dead_letter.keep(
-                data, reason=reason, sink=self.name, source=source, offset=offset
-            )
-        ):
-            self.account.dead_lettered.add(lines, size)
-            self._log("warning", "lines_dead_lettered", sink=self.name, reason=reason, lines=lines)
-        else:
-            self.account.drop(reason, lines, size)
-            self._log("error", "lines_dropped", sink=self.name, reason=reason, lines=lines)
+    def _unpacked(self, item: Item) -> bytes | None:
+        try:
+            data = self._sink.unpack(item)
+            if data is None:
+                return None
+            if bytes(data).count(b"\n") != item.lines:
+                raise SinkContractError("unpack() did not give back the item's lines")  # noqa: TRY301 - its handler is every bug's
+        except Exception as error:  # noqa: BLE001 - the lines are still counted
+            self._report_bug(error)
+            return None
+        return bytes(data)
 
     def _report_bug(self, error: BaseException) -> None:
         self._log("error", "sink_bug", sink=self.name, error=describe(error))

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, Ledger
 from telemetryd.core.own_lines import without_own_lines
-from telemetryd.core.router import DecodedBlock, TypeFilter
+from telemetryd.core.router import OpenBlock, RouteRules
 from telemetryd.core.watch import EventWatch
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
@@ -27,13 +28,13 @@ _IMPLAUSIBLE: Final = 1 << 48
 
 
 class Route:
-    """A sink's worker, and the filter before its queue (None: every line, undecoded)."""
+    """A sink's worker, and the rules before its queue (None: every line, as it came)."""
 
-    __slots__ = ("filter", "worker")
+    __slots__ = ("rules", "worker")
 
-    def __init__(self, worker: DeliveryWorker, types: tuple[str, ...]) -> None:
+    def __init__(self, worker: DeliveryWorker, rules: RouteRules | None) -> None:
         self.worker = worker
-        self.filter = TypeFilter(types) if types else None
+        self.rules = rules
 
 
 class Pipeline:
@@ -47,6 +48,7 @@ class Pipeline:
         dead_letter: DeadLetter | None,
         on_event: Callable[[Envelope], None],
         watch: EventWatch,
+        tracker: RequestTracker,
         drop_own_lines: bool,
         log: Callable[..., None],
     ) -> None:
@@ -54,10 +56,10 @@ class Pipeline:
         self._watch = watch
         self._drop_own_lines = drop_own_lines
         self._discarding = not routes
-        self._raw = [route.worker for route in routes if route.filter is None]
-        self._filtered = [
-            (route.worker, route.filter) for route in routes if route.filter is not None
-        ]
+        self._raw = [route.worker for route in routes if route.rules is None]
+        self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
+        self._tracker = tracker
+        self._tracks = any(rules.wants_requests for _, rules in self._ruled)
         self._dead_letter = dead_letter
         self._on_event = on_event
         self._log = log
@@ -95,7 +97,7 @@ class Pipeline:
             return
         for worker in self._raw:
             worker.offer(block)
-        if self._filtered:
+        if self._ruled:
             self._route(block)
 
     def _without_own_lines(self, block: Block) -> Block | None:
@@ -129,19 +131,18 @@ class Pipeline:
         self._on_event(envelope)
 
     def _route(self, block: Block) -> None:
-        """Part a block among the sinks that want some types only."""
-        decoded = DecodedBlock(block)
-        for worker, wanted_types in self._filtered:
-            selection = decoded.select(wanted_types.wants)
+        """Part a block among the sinks that do not want all of it as it came."""
+        opened = OpenBlock(block, self._tracker)
+        if self._tracks:
+            opened.follow()
+        for worker, rules in self._ruled:
+            selection = opened.select(rules)
             if selection.filtered_lines:
                 worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
             if selection.malformed is not None:
-                worker.refuse(selection.malformed, "malformed")
+                worker.refuse(selection.malformed)
             if selection.wanted is not None:
                 worker.offer(selection.wanted)
         if not self._raw:
-            unrouted = decoded.select(
-                lambda envelope: not any(f.wants(envelope) for _, f in self._filtered)
-            )
-            if unrouted.wanted is not None:
-                self._ledger.unrouted.add(unrouted.wanted.lines, len(unrouted.wanted.data))
+            lines, size = opened.count_unwanted([rules for _, rules in self._ruled])
+            self._ledger.unrouted.add(lines, size)

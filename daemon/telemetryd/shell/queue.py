@@ -73,7 +73,7 @@ class SinkQueue:
 
     def waiting(self) -> Count:
         """The lines that wait, counted anew."""
-        return Count(sum(b.lines for b in self._blocks), sum(len(b.data) for b in self._blocks))
+        return Count(sum(b.lines for b in self._blocks), sum(b.size for b in self._blocks))
 
     def offer(self, block: Block) -> list[tuple[str, Block]]:
         """Accept `block`; returns what had to be dropped for it, or itself, with the reason."""

@@ -18,64 +18,93 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     source: int
     offset: int
     received_at: float
+    added: int
+    """Bytes of `data` that were not received, as in `Block`."""
 
 
 def chunks(blocks: Sequence[Block], target: int) -> Iterator[Chunk]:
     """Chunks of at most `target` bytes, in order; a longer line is a chunk of its own."""
-    pieces: list[bytes] = []
-    size = lines = 0
-    first: tuple[int, int, float] = (0, 0, 0.0)
-
-    def full() -> Chunk:
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return Chunk(data, lines, *first)
-
+    pieces: list[Chunk] = []
+    size = 0
     for block in blocks:
-        data, end = block.data, len(block.data)
-        at, left = 0, block.lines
-        while at < end:
-            cut = _cut(data, at, end, target - size)
-            if cut == at:  # not even the next line finds room
-                if pieces:
-                    yield full()
-                    pieces, size, lines = [], 0, 0
-                    continue
-                cut = data.find(b"\n", at) + 1
-            if not pieces:
-                first = (block.source, block.offset + at, block.received_at)
-            count = left if cut == end else data.count(b"\n", at, cut)
-            pieces.append(data[at:cut])  # no copy of a whole block
-            size += cut - at
-            lines += count
-            left -= count
-            at = cut
+        rest: Chunk | None = _whole(block)
+        while rest is not None:
+            data = rest.data
+            cut = _cut(data, target - size)
+            if not cut and pieces:  # not even the next line finds room
+                yield _joined(pieces)
+                pieces, size = [], 0
+                continue
+            piece, rest = split(rest, cut or data.find(b"\n") + 1)
+            pieces.append(piece)
+            size += len(piece.data)
     if pieces:
-        yield full()
+        yield _joined(pieces)
 
 
 def halves(chunk: Chunk) -> tuple[Chunk, Chunk]:
     """Both halves of a chunk of several lines, cut at the newline nearest before the middle."""
-    data, middle = chunk.data, len(chunk.data) // 2
-    cut = data.rfind(b"\n", 0, middle) + 1 or data.find(b"\n") + 1
+    data = chunk.data
+    first, second = split(chunk, data.rfind(b"\n", 0, len(data) // 2) + 1 or data.find(b"\n") + 1)
+    if second is None:
+        raise ValueError("a single line has no halves")
+    return first, second
+
+
+def split(chunk: Chunk, cut: int) -> tuple[Chunk, Chunk | None]:
+    """The lines before byte `cut`, where one ends, and those behind it if there are any.
+
+    Which of the added bytes are in which part is not known: they are shared out by size, so that
+    the parts add up.
+    """
+    data = chunk.data
+    if cut == len(data):
+        return chunk, None
     count = data.count(b"\n", 0, cut)
+    added = chunk.added * cut // len(data)
     source, offset, received_at = chunk.source, chunk.offset, chunk.received_at
     return (
-        Chunk(data[:cut], count, source, offset, received_at),
-        Chunk(data[cut:], chunk.lines - count, source, offset + cut, received_at),
-    )
+        Chunk(data[:cut], count, source, offset, received_at, added),
+        Chunk(
+            data[cut:], chunk.lines - count, source, offset + cut - added, received_at,
+            chunk.added - added,
+        ),
+    )  # fmt: skip
 
 
 def single_lines(blocks: Sequence[Block]) -> Iterator[Chunk]:
     """Each line a chunk."""
     for block in blocks:
-        offset = block.offset
+        at = added = 0
         for line in BytesIO(block.data).readlines():
-            yield Chunk(line, 1, block.source, offset, block.received_at)
-            offset += len(line)
+            end = at + len(line)
+            share = block.added * end // len(block.data) - added
+            yield Chunk(line, 1, block.source, block.offset + at - added, block.received_at, share)
+            at, added = end, added + share
 
 
-def _cut(data: bytes, at: int, end: int, room: int) -> int:
-    """Where the lines from `at` that fit in `room` bytes end."""
-    if end - at <= room:
-        return end
-    return data.rfind(b"\n", at, at + room) + 1 or at if room > 0 else at
+def _whole(block: Block) -> Chunk:
+    return Chunk(
+        block.data, block.lines, block.source, block.offset, block.received_at, block.added
+    )
+
+
+def _joined(pieces: list[Chunk]) -> Chunk:
+    if len(pieces) == 1:
+        return pieces[0]
+    first = pieces[0]
+    return Chunk(
+        b"".join([piece.data for piece in pieces]),
+        sum(piece.lines for piece in pieces),
+        first.source,
+        first.offset,
+        first.received_at,
+        sum(piece.added for piece in pieces),
+    )
+
+
+def _cut(data: bytes, room: int) -> int:
+    """Where the first lines that fit in `room` bytes end."""
+    if len(data) <= room:
+        return len(data)
+    return data.rfind(b"\n", 0, room) + 1 if room > 0 else 0

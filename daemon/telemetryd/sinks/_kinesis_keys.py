@@ -83,8 +83,16 @@ def _started(line: bytes) -> str:
 
 
 def _slice(block: Block, start: int, end: int) -> Block:
-    if end - start == len(block.data):
+    size = len(block.data)
+    if end - start == size:
         return block
     data = block.data[start:end]
-    lines = data.count(b"\n")
-    return Block(data, lines, block.source, block.offset + start, block.received_at)
+    before = block.added * start // size  # shared out by size, as `_kinesis_chunks.split` does
+    return Block(
+        data,
+        data.count(b"\n"),
+        block.source,
+        block.offset + start - before,
+        block.received_at,
+        block.added * end // size - before,
+    )

@@ -23,6 +23,8 @@ class RecordItem(Item, frozen=True, gc=False):
 
     key: str = ""
     """The partition key."""
+    length: int = 0
+    """Bytes of the lines it holds; differs from `size` where `fields` were added to them."""
     oversized: bool = False
     """No record can hold this line; `payload` is the line itself, not to be sent."""
 
@@ -61,14 +63,14 @@ class Packer:
                 self._add(chunk, key, stamp, items)
         return items
 
-    def unpack(self, item: Item) -> bytes:
-        """The lines of a record, as they were received."""
+    def unpack(self, item: RecordItem) -> bytes:
+        """The lines of a record, as they were packed."""
         config = self._config
         if config.packing != "kpl" and config.compression == "none":
-            return item.payload[len(item.payload) - item.size :]
-        if isinstance(item, RecordItem) and item.oversized:
+            return item.payload[len(item.payload) - item.length :]
+        if item.oversized:
             return item.payload
-        return unwrap(item.payload, max_bytes=item.size)[1]
+        return unwrap(item.payload, max_bytes=item.length)[1]
 
     def _runs(self, blocks: Sequence[Block]) -> Iterable[tuple[str, Sequence[Block]]]:
         config = self._config
@@ -109,11 +111,12 @@ class Packer:
             RecordItem(
                 payload=payload if fits else chunk.data,
                 lines=chunk.lines,
-                size=len(chunk.data),
+                size=len(chunk.data) - chunk.added,
                 source=chunk.source,
                 offset=chunk.offset,
                 received_at=chunk.received_at,
                 key=key,
+                length=len(chunk.data),
                 oversized=not fits,
             )
         )

@@ -18,12 +18,15 @@ Rules, proven for every sink by `tests/contract`:
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
+from telemetryd.core.fields import Field
+from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd_proto.framing import Block
 
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
@@ -38,6 +41,18 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     types: tuple[str, ...] = ()
     """Event types the sink gets, such as `function`, `platform.report`, or `platform` for all of
     them; empty: every line, undecoded."""
+    min_level: str = ""
+    """Least severe log lines the sink gets (trace, debug, info, warn, error, fatal), where a line's
+    level can be told; empty: all. Platform events are not concerned."""
+    include: tuple[str, ...] = ()
+    """Regular expressions; the sink gets lines in which at least one is found. Empty: all."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions; the sink gets no line in which one is found."""
+    fields: tuple[Field, ...] = ()
+    """Members added to each event: `function`, `version`, `instance` (of this process), and
+    `request_id`, the invocation a line belongs to, where that can be told."""
+    failover: str = ""
+    """Name of the sink that gets what this one can't deliver; its own filters do not apply."""
     overflow: Overflow | None = None
     """What happens when the queue is full; None: `block` in `listen`, `drop_oldest` in Lambda."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
@@ -50,6 +65,21 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long one attempt may take."""
     retry_max_elapsed_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
     """How long a batch is retried before it goes to the dead letter or is dropped."""
+
+    def shared_problems(self) -> Iterator[str]:
+        """What is wrong in the keys all sinks have, as `"key: text"`.
+
+        A sink's `Config` states rules of its own in a method `problems` of the same kind.
+        """
+        if self.min_level and rank_of(self.min_level) is None:
+            known = ", ".join(level.lower() for level in LEVELS)
+            yield f"min_level: must be one of {known}"
+        for key in ("include", "exclude"):
+            for pattern in getattr(self, key):
+                try:
+                    re.compile(pattern.encode())
+                except re.error as error:
+                    yield f"{key}: {pattern!r} is not a regular expression: {error}"
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -125,12 +155,10 @@ class Sink(abc.ABC):
 
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
         """Turn a batch of blocks into items, in order; by default each block is one item."""
-        return [
-            Item(b.data, b.lines, len(b.data), b.source, b.offset, b.received_at) for b in blocks
-        ]
+        return [Item(b.data, b.lines, b.size, b.source, b.offset, b.received_at) for b in blocks]
 
-    def unpack(self, item: Item) -> bytes:
-        """The lines an item carries, as they were received: what the dead letter keeps."""
+    def unpack(self, item: Item) -> bytes | None:
+        """The lines an item carries, for the failover or the dead letter; None if they are gone."""
         return item.payload
 
     @abc.abstractmethod

@@ -1,0 +1,61 @@
+"""What it costs to turn platform events into metrics, in µs of CPU per line of the stream.
+
+    python -m bench.emf [MEAN_BYTES]
+
+The router has already taken out the function's own lines when a block reaches the sink; its share
+is printed as well, because it is paid for the sink's sake.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bench.lines import block_of_lines
+from telemetryd.core.router import DecodedBlock, TypeFilter
+from telemetryd.sinks.base import SinkContext
+from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd_proto.framing import Block
+
+BLOCK_BYTES = 1024 * 1024
+ROUNDS = 9
+CALLS = 10
+
+
+def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[float, float]:
+    """The router's share and the sink's: the best of `ROUNDS` rounds, the rest is noise."""
+    config = EmfConfig(type="emf", forward_emf=reads_logs, count_log_errors=reads_logs)
+    context = SinkContext(
+        name="bench", function="bench", version="1", instance="0" * 32,
+        salvage=lambda *_: False, log=lambda *_, **__: None,
+    )  # fmt: skip
+    wants = TypeFilter(config.types).wants
+    lines = sum(block.lines for block in blocks)
+    routing = packing = float("inf")
+    for _ in range(ROUNDS):
+        spent_routing = spent_packing = 0.0
+        for _ in range(CALLS):
+            sink = EmfSink(config, context)  # a new one: requests it remembers would not count
+            start = time.process_time()
+            wanted = [DecodedBlock(block).select(wants).wanted for block in blocks]
+            routed = time.process_time()
+            sink.pack([block for block in wanted if block is not None])
+            spent_routing += routed - start
+            spent_packing += time.process_time() - routed
+        routing, packing = min(routing, spent_routing), min(packing, spent_packing)
+    return routing / CALLS / lines * 1e6, packing / CALLS / lines * 1e6
+
+
+def main(mean_bytes: int) -> None:
+    """Measure and print."""
+    data = block_of_lines(mean_bytes, BLOCK_BYTES)
+    blocks = [Block(data, data.count(b"\n"))]
+    print(f"{blocks[0].lines} lines of {mean_bytes} bytes, Python {sys.version.split()[0]}\n")
+    for name, reads_logs in (("platform events only", False), ("and function lines", True)):
+        routing, packing = microseconds_per_line(blocks, reads_logs=reads_logs)
+        total = routing + packing
+        print(f"  {name:<24}router {routing:.2f} + pack {packing:.2f} = {total:.2f} µs/line")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 290)

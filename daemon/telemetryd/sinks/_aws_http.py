@@ -1,0 +1,70 @@
+"""How aiobotocore talks: its sessions, its configuration, connections that outlive no freeze.
+
+Imports aiobotocore; only `_aws` may import this, and only when a sink is opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any, Final
+
+from aiobotocore import session as aio  # type: ignore[import-untyped]  # ships no types
+from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # the same
+from aiobotocore.httpsession import AIOHTTPSession  # type: ignore[import-untyped]  # the same
+from botocore import loaders  # type: ignore[import-untyped]  # the same
+
+IDLE_SECONDS: Final = 5.0
+"""After so long without a request its connection is not trusted any more: an environment may have
+been frozen meanwhile, and the server, or a NAT between, have hung up unheard."""
+
+
+class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is not typed
+    """Renews connections after a pause.
+
+    Judged by the wall clock: whether the monotonic one goes on in a freeze is not documented.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last_used = time.time()
+        self._in_flight = 0
+
+    async def send(self, request: Any) -> Any:
+        """Send `request`, over a new connection if the last request was long ago."""
+        idle = abs(time.time() - self._last_used)
+        if idle > IDLE_SECONDS and not self._in_flight:
+            await self.close()
+            await self.__aenter__()
+        self._in_flight += 1
+        try:
+            return await super().send(request)
+        finally:
+            self._in_flight -= 1
+            self._last_used = time.time()
+
+
+def session() -> Any:
+    """A session of its own credentials; service models are parsed once for all sessions."""
+    made = aio.get_session()
+    made.register_component("data_loader", _loader(made.get_config_variable("data_path")))
+    return made
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Any:
+    return loaders.create_loader(data_path)
+
+
+def config(*, connect_timeout: float, read_timeout: float, user_agent: str) -> AioConfig:
+    """Configuration of a client; time-outs in seconds."""
+    return AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        user_agent_extra=user_agent,
+        parameter_validation=False,  # our sinks keep to the limits themselves
+        connector_args={"keepalive_timeout": IDLE_SECONDS},
+        http_session_cls=RenewingSession,
+        warm_up_loader_caches=True,  # parses service models in a thread
+    )

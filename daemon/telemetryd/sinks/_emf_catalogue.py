@@ -1,0 +1,152 @@
+"""The metrics of the EMF sink: what each means, its unit, and how many invocations become one.
+
+`docs/metrics.md` is made from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from telemetryd_proto.emf import Unit
+
+Kind: TypeAlias = Literal["sum", "values", "level"]
+"""How observations of one document are put together.
+
+`sum`: added up to one number. `values`: kept one by one, so that percentiles are right. `level`:
+the distinct values, for what rarely changes.
+"""
+
+
+class MetricInfo(msgspec.Struct, frozen=True, gc=False):
+    """One metric that the sink may emit."""
+
+    name: str
+    unit: Unit
+    kind: Kind
+    meaning: str
+    source: str
+    """The telemetry it is taken from."""
+
+
+METRICS: Final = (
+    MetricInfo(
+        "invocations", "Count", "sum",
+        "Invocations begun, whatever became of them.",
+        "`platform.start`",
+    ),
+    MetricInfo(
+        "errors", "Count", "sum",
+        "Invocations that did not end in `success`, timeouts included. Exceptions of the handler "
+        "only with `count_log_errors` or on Managed Instances.",
+        "`platform.runtimeDone`, else `platform.report`",
+    ),
+    MetricInfo(
+        "timeouts", "Count", "sum",
+        "Invocations that ran into the function's time limit.",
+        "status `timeout`",
+    ),
+    MetricInfo(
+        "out_of_memory", "Count", "sum",
+        "Invocations that failed for lack of memory.",
+        "`errorType`, or a failed invocation whose `maxMemoryUsedMB` reached `memorySizeMB`",
+    ),
+    MetricInfo(
+        "cold_starts", "Count", "sum",
+        "Invocations that waited for a new environment or for a SnapStart restore. Not those "
+        "served by provisioned concurrency, by Managed Instances, or by an environment that had "
+        "been idle for over ten seconds since its initialisation.",
+        "first `platform.start` after `platform.initStart` or `platform.restoreStart`",
+    ),
+    MetricInfo(
+        "duration", "Milliseconds", "values",
+        "Time an invocation took, extensions included.",
+        "`platform.report`, `durationMs`",
+    ),
+    MetricInfo(
+        "runtime_duration", "Milliseconds", "values",
+        "Time the runtime took, without extensions. Known for crashed invocations too.",
+        "`platform.runtimeDone`, `durationMs`",
+    ),
+    MetricInfo(
+        "billed_duration", "Milliseconds", "values",
+        "Time billed.",
+        "`platform.report`, `billedDurationMs`",
+    ),
+    MetricInfo(
+        "init_duration", "Milliseconds", "values",
+        "Time an initialisation took, successful or not.",
+        "`platform.initReport`, else `initDurationMs` of `platform.report`",
+    ),
+    MetricInfo(
+        "restore_duration", "Milliseconds", "values",
+        "Time a SnapStart restore took, successful or not.",
+        "`platform.restoreReport`, else `restoreDurationMs` of `platform.report`",
+    ),
+    MetricInfo(
+        "memory_size", "Megabytes", "level",
+        "Memory the function is configured with, in MiB.",
+        "`platform.report`, `memorySizeMB`",
+    ),
+    MetricInfo(
+        "max_memory_used", "Megabytes", "values",
+        "Most memory the environment has used so far, extensions included, in MiB.",
+        "`platform.report`, `maxMemoryUsedMB`",
+    ),
+    MetricInfo(
+        "memory_used_percent", "Percent", "values",
+        "`max_memory_used` as a share of `memory_size`.",
+        "`platform.report`",
+    ),
+    MetricInfo(
+        "response_latency", "Milliseconds", "values",
+        "From the invocation's arrival at the runtime to the first byte of the response.",
+        "span `responseLatency`",
+    ),
+    MetricInfo(
+        "response_duration", "Milliseconds", "values",
+        "From the first byte of the response to the last.",
+        "span `responseDuration`",
+    ),
+    MetricInfo(
+        "runtime_overhead", "Milliseconds", "values",
+        "From the last byte of the response until the runtime asked for the next invocation.",
+        "span `runtimeOverhead`",
+    ),
+    MetricInfo(
+        "extension_overhead", "Milliseconds", "values",
+        "What extensions cost the function: from the end of the runtime's work until the last "
+        "extension was ready for the next event.",
+        "span `extensionOverhead`",
+    ),
+    MetricInfo(
+        "produced_bytes", "Bytes", "values",
+        "Size of the response.",
+        "`platform.runtimeDone`, `producedBytes`",
+    ),
+    MetricInfo(
+        "telemetry_lines_dropped", "Count", "sum",
+        "Telemetry lines that Lambda dropped before they reached telemetryd.",
+        "`platform.logsDropped`, `droppedRecords`",
+    ),
+    MetricInfo(
+        "estimated_cost", "None", "sum",
+        "US dollars: requests plus billed time times memory, on-demand prices. Not emitted for "
+        "provisioned concurrency and Managed Instances; charges for SnapStart are not in it.",
+        "`platform.report`",
+    ),
+)  # fmt: skip
+
+METRIC_NAMES: Final = frozenset(info.name for info in METRICS)
+
+DIMENSIONS: Final = ("function_name", "function_version")
+"""Members of every document that may be dimensions, besides the configured properties."""
+
+PROPERTIES: Final = {
+    "request_id": "The invocation, in a document that holds exactly one.",
+    "error_type": "Why invocations failed, such as `Runtime.ExitError`; a list if there are "
+    "several reasons.",
+    "logger": "`telemetryd`: the mark by which its own lines are recognised.",
+}
+"""Members of a document that are not metrics and can't be dimensions."""

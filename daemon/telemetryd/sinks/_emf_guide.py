@@ -1,0 +1,106 @@
+"""Writes docs/metrics.md from the table of metrics, so that it can't tell of any that do not exist.
+
+python -m telemetryd.sinks._emf_guide > docs/metrics.md
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRICS, PROPERTIES, Kind
+from telemetryd.sinks._emf_invocations import IDLE_MS
+
+_KINDS: Final[dict[Kind, str]] = {"sum": "sum", "values": "each value", "level": "distinct values"}
+
+_INTRODUCTION: Final = """\
+# Metrics
+
+The `emf` sink turns the platform events of a function into CloudWatch metrics, in embedded metric
+format: JSON lines out of which CloudWatch Logs extracts the numbers.
+
+```toml
+[sinks.metrics]
+type = "emf"
+```
+
+By default the lines are printed, and Lambda carries them to the function's log group: no call, no
+permission, only the price of the log lines and of the metrics. All settings are in
+[configuration.md](configuration.md).
+"""
+
+_TABLE: Final = """\
+## Names and units
+
+Namespace: `telemetryd`, or what `namespace` says. A metric appears once there is something to tell:
+a function that never fails has no `errors`. In alarms, treat missing data as good; in metric math,
+use `FILL(errors, 0)`.
+"""
+
+_REST: Final = f"""\
+"In a document" says how invocations that share a document are put together: as one sum (look at
+the statistic `Sum`), or as an array of values, so that averages and percentiles are exact.
+
+## Dimensions and properties
+
+Every document has the members {" and ".join(f"`{name}`" for name in DIMENSIONS)}, and the
+configured `properties`. `dimensions` chooses among them; the default is `[["function_name"]]`.
+CloudWatch bills each metric once for every combination of dimension values: adding a second set
+doubles the bill, `function_version` multiplies it by the number of versions in use. To pay for
+less, name the `metrics` you want. Other members can be searched with Logs Insights and cost
+nothing:
+
+{{properties}}
+## What is counted, and when
+
+- Invocations that end together become one document: at most 100 values for a metric, one minute
+  (with `resolution = 1`, one second), one combination of dimension values. `linger_ms` (1000 unless
+  set) is how long the sink waits for more; the end of an invocation may end the wait. A document
+  has the time of its first event, however late it arrives.
+- An invocation is counted when it begins, its failure with the first event that tells of it. Its
+  `platform.report` may come with the next invocation or never; when it comes it adds durations,
+  memory and cost, and nothing twice. After a crash Lambda may hand that report to a new process,
+  which knows of no such invocation: it adds the same figures, and no invocation.
+- If Lambda dropped the `platform.start` of an invocation, the next event of it counts it.
+- Managed Instances send `platform.start` and `platform.report` only, and the latter without memory
+  and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.
+- A handler that raises ends in `success` on on-demand functions, because its runtime caught the
+  exception. CloudWatch's own `AWS/Lambda` metric `Errors` has it. `count_log_errors = true` finds
+  it in the log: as text of the Python and Node.js runtimes, or with the JSON log format as a record
+  with `errorType` and `stackTrace` at level ERROR. Every log line is looked at for that.
+- `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
+  Lambda initialised them ahead of need, and nobody waited.
+- Megabytes are what Lambda calls so: MiB.
+- CloudWatch accepts time stamps from two weeks ago to two hours ahead. Replayed older events make
+  documents without effect; with `delivery = "logs"` they are refused as `too_old`.
+
+## Delivery
+
+`delivery = "logs"` calls PutLogEvents instead (`pip install 'telemetryd[aws]'`). The role needs
+`logs:CreateLogStream` and `logs:PutLogEvents` on `log_group`, and `logs:CreateLogGroup` unless the
+group exists. Delivery is at-least-once: a call whose answer got lost is repeated, and its values
+are counted again.
+
+`forward_emf = true` also delivers the EMF documents which the function prints, unchanged. It is for
+functions whose role denies them CloudWatch Logs and `delivery = "logs"` to a group it may write to;
+elsewhere CloudWatch has read them already and would count them twice.
+
+Printed documents carry `"logger":"telemetryd"`. With `extension` in `telemetry.types` they come
+back as events; that mark is how they are recognised and dropped.
+"""
+
+
+def render() -> str:
+    """The whole document, in Markdown."""
+    rows = [
+        f"| `{info.name}` | {info.unit} | {_KINDS[info.kind]} | {info.meaning} | {info.source} |"
+        for info in METRICS
+    ]
+    header = ["| Metric | Unit | In a document | Meaning | Taken from |", "|---|---|---|---|---|"]
+    properties = "".join(f"- `{name}`: {meaning}\n" for name, meaning in PROPERTIES.items())
+    table = "\n".join([*header, *rows]) + "\n"
+    return "\n".join([_INTRODUCTION, _TABLE, table, _REST.replace("{properties}", properties)])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

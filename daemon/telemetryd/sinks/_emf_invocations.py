@@ -1,0 +1,424 @@
+"""Measures invocations from their events: every one counted once, whatever of it arrives, and when.
+
+An invocation's `start`, `runtimeDone` and `report` may come in different batches, the last one
+minutes later or never (the environment is frozen, or the extension killed, before it is sent). So
+nothing waits for anything: each event is measured when it comes, and what is remembered of the
+invocation keeps its parts from being counted twice. State is bounded.
+
+After a reset, a new process may be sent the `report` of an invocation that its predecessor counted.
+Such events belong to an earlier life: they precede the first `start` this process sees, or are
+older than its initialisation. They add what only they can tell, and count no invocation again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeGuard
+
+from telemetryd.sinks._emf_documents import Measured
+from telemetryd.sinks._emf_exceptions import exception_in
+from telemetryd.sinks._emf_prices import Prices
+from telemetryd_proto.emf import clean_dimension_value
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.events import decode_record
+from telemetryd_proto.records import (
+    Fault,
+    InitReport,
+    InitStart,
+    LogRecord,
+    LogsDropped,
+    Report,
+    ReportMetrics,
+    RestoreReport,
+    RestoreStart,
+    RuntimeDone,
+    Span,
+    Start,
+)
+from telemetryd_proto.vocabulary import InitializationType, Phase, SpanName, Status
+
+LOCAL: Final = "local"
+"""`SinkContext.function` outside Lambda, where one process may hear of many functions."""
+MAX_OPEN: Final = 4096
+"""Invocations that may wait for their report: above what one instance runs at a time, and a
+timed-out one waits for ever."""
+MAX_CLOSED: Final = 1024
+"""Invocations remembered after their report, in case something is delivered twice."""
+MAX_ENVIRONMENTS: Final = 256
+MAX_REQUEST_ID: Final = 128
+"""Characters of a request id that count; a real one has 36."""
+IDLE_MS: Final = 10_000
+"""An environment that got no invocation for so long after its initialisation was initialised ahead
+of need: nobody waited for it."""
+
+_MOST: Final = 1e15
+"""Larger numbers, and negative ones, measure nothing: one would spoil every sum."""
+_MAX_ERROR_TYPE: Final = 256
+_OUT_OF_MEMORY: Final = frozenset(
+    {
+        "Runtime.OutOfMemory",
+        "MemoryError",
+        "NoMemoryError",
+        "OutOfMemoryException",
+        "System.OutOfMemoryException",
+        "java.lang.OutOfMemoryError",
+    }
+)
+_PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
+_SPANS: Final = {
+    SpanName.RESPONSE_LATENCY.value: "response_latency",
+    SpanName.RESPONSE_DURATION.value: "response_duration",
+    SpanName.RUNTIME_OVERHEAD.value: "runtime_overhead",
+    SpanName.EXTENSION_OVERHEAD.value: "extension_overhead",
+}
+_FAULT: Final = r"RequestId: ([0-9A-Za-z-]+)"
+_FAULT_TYPE: Final = r"ErrorType: ([\w.]+)|^([A-Z]\w*\.\w+)\s*$"
+
+
+class _Invocation:
+    """What has been measured of one invocation, and whose it is."""
+
+    __slots__ = ("errors", "function", "memory", "reported", "runtime_done", "started", "timeouts",
+                 "version")  # fmt: skip
+
+    def __init__(self, function: str, version: str) -> None:
+        self.function = function
+        self.version = version
+        self.started = self.runtime_done = self.reported = False
+        self.errors = self.timeouts = self.memory = False
+
+
+class _Environment:
+    """What is known of one execution environment."""
+
+    __slots__ = ("current", "function", "init_at", "init_measured", "initialization", "ready_at",
+                 "restore_measured", "saw_start", "version", "waited_for")  # fmt: skip
+
+    def __init__(self, function: str, version: str) -> None:
+        self.function = function
+        self.version = version
+        self.initialization: str | None = None
+        self.init_at: int | None = None
+        self.ready_at = 0
+        """When it last told of its initialisation, in ms."""
+        self.waited_for = False
+        """Initialised or restored, and the invocation that waited for it has not begun yet."""
+        self.init_measured = self.restore_measured = False
+        self.saw_start = False
+        self.current: str | None = None
+        """The invocation begun last."""
+
+
+class Invocations:
+    """Follows the events of a process's life.
+
+    Function and version are the process's own; outside Lambda, where many environments may send,
+    they are taken from the events.
+    """
+
+    def __init__(self, function: str, version: str, prices: Prices) -> None:
+        self._function = clean_dimension_value(function)
+        self._version = clean_dimension_value(version)
+        self._many = function == LOCAL
+        self._prices = prices
+        self._environments: dict[int, _Environment] = {}
+        self._open: dict[str, _Invocation] = {}
+        self._closed: dict[str, _Invocation] = {}
+        self._handlers: dict[str, Callable[[_Environment, Any, int], Measured | None]] = {
+            "platform.start": self._start,
+            "platform.runtimeDone": self._runtime_done,
+            "platform.report": self._report,
+            "platform.initStart": self._init_start,
+            "platform.initRuntimeDone": self._init_runtime_done,
+            "platform.initReport": self._init_report,
+            "platform.restoreStart": self._restore_start,
+            "platform.restoreReport": self._restore_report,
+            "platform.logsDropped": self._logs_dropped,
+            "platform.fault": self._fault,
+        }
+
+    def measure(self, event: Envelope, at: int, source: int) -> Measured | None:
+        """What an event of the platform, made at `at` (ms), adds; None if nothing.
+
+        `source` tells connections apart. Raises MalformedRecord.
+        """
+        handler = self._handlers.get(event.type)
+        if handler is None:
+            return None
+        return handler(self._environment(source), decode_record(event), at)
+
+    def exception(self, record: LogRecord, source: int) -> Measured | None:
+        """The failure that a log line tells of, if its invocation is not known to have failed."""
+        found = exception_in(record)
+        if found is None:
+            return None
+        environment = self._environment(source)
+        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else environment.current
+        invocation = self._find(request_id) if request_id else None
+        if invocation is None:
+            return None
+        measured = self._of(invocation, request_id)
+        self._fail(invocation, measured, Status.ERROR, found.error_type)
+        return measured if measured.values else None
+
+    # -- initialisation ----------------------------------------------------------------------
+
+    def _init_start(self, env: _Environment, record: InitStart, at: int) -> Measured | None:
+        self._name(env, record.function_name, record.function_version)
+        env.initialization = record.initialization_type
+        env.init_at = env.ready_at = at
+        env.init_measured = False
+        on_demand = record.initialization_type in (None, InitializationType.ON_DEMAND)
+        invocation = self._open.get(env.current) if env.current else None
+        if (
+            on_demand
+            and record.phase == Phase.INVOKE
+            and invocation is not None
+            and not invocation.runtime_done
+        ):  # repeated inside an invocation that has begun already
+            env.waited_for = False
+            measured = self._of(invocation, env.current)
+            measured.values.append(("cold_starts", 1))
+            return measured
+        env.waited_for = on_demand
+        return None
+
+    def _init_runtime_done(self, env: _Environment, record: object, at: int) -> None:
+        env.ready_at = max(env.ready_at, at)
+
+    def _init_report(self, env: _Environment, record: InitReport, at: int) -> Measured | None:
+        env.ready_at = max(env.ready_at, at)
+        duration = record.metrics.duration_ms if record.metrics else None
+        if env.init_measured or not _is_sound(duration):
+            return None
+        env.init_measured = True
+        return self._of(env, None, ("init_duration", duration))
+
+    def _restore_start(self, env: _Environment, record: RestoreStart, at: int) -> None:
+        self._name(env, record.function_name, record.function_version)
+        env.init_at = env.ready_at = at
+        env.waited_for = True
+        env.restore_measured = False
+
+    def _restore_report(self, env: _Environment, record: RestoreReport, at: int) -> Measured | None:
+        env.ready_at = max(env.ready_at, at)
+        duration = record.metrics.duration_ms if record.metrics else None
+        if env.restore_measured or not _is_sound(duration):
+            return None
+        env.restore_measured = True
+        return self._of(env, None, ("restore_duration", duration))
+
+    # -- invocations -------------------------------------------------------------------------
+
+    def _start(self, env: _Environment, record: Start, at: int) -> Measured | None:
+        function = _function_of(record.function_arn) if self._many else None
+        self._name(env, function, record.version)
+        env.saw_start = True
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        env.current = request_id
+        invocation = self._find(request_id) or self._open_new(request_id, env)
+        if invocation.started:
+            return None
+        invocation.started = True
+        measured = self._of(invocation, request_id, ("invocations", 1))
+        if env.waited_for:
+            env.waited_for = False
+            if at - env.ready_at <= IDLE_MS:
+                measured.values.append(("cold_starts", 1))
+        return measured
+
+    def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
+        invocation, measured, _ = self._resume(env, record.request_id, at)
+        if invocation.runtime_done:
+            return None
+        invocation.runtime_done = True
+        if record.metrics is not None:
+            _put(measured, "runtime_duration", record.metrics.duration_ms)
+            _put(measured, "produced_bytes", record.metrics.produced_bytes)
+        _put_spans(measured, record.spans)
+        self._fail(invocation, measured, record.status, record.error_type)
+        return measured if measured.values else None
+
+    def _report(self, env: _Environment, record: Report, at: int) -> Measured | None:
+        invocation, measured, earlier = self._resume(env, record.request_id, at)
+        if invocation.reported:
+            return None
+        invocation.reported = True
+        metrics = record.metrics
+        if invocation.runtime_done:
+            _put_spans(measured, record.spans, only=SpanName.EXTENSION_OVERHEAD)
+        else:
+            _put_spans(measured, record.spans)
+        managed = metrics is None or metrics.billed_duration_ms is None
+        if managed or not earlier:  # its predecessor has seen the `runtimeDone`, if there was one
+            self._fail(invocation, measured, record.status, record.error_type)
+        if metrics is not None:
+            _put(measured, "duration", metrics.duration_ms)
+            _put(measured, "billed_duration", metrics.billed_duration_ms)
+            self._put_first(env, measured, metrics.init_duration_ms, metrics.restore_duration_ms)
+            self._put_cost(env, measured, metrics)
+            if _put_memory(measured, metrics) and _is_error(record.status, invocation):
+                _count_memory(invocation, measured)
+        self._close(record.request_id[:MAX_REQUEST_ID])
+        return measured if measured.values else None
+
+    def _fault(self, env: _Environment, record: Fault, at: int) -> Measured | None:
+        text = record.body if isinstance(record.body, str) else ""
+        request = re.search(_FAULT, text)
+        invocation = self._find(request[1]) if request else None
+        if request is None or invocation is None:
+            return None
+        measured = self._of(invocation, request[1])
+        kind = re.search(_FAULT_TYPE, text, re.MULTILINE)
+        self._fail(invocation, measured, Status.ERROR, (kind[1] or kind[2]) if kind else None)
+        return measured if measured.values else None
+
+    def _logs_dropped(self, env: _Environment, record: LogsDropped, at: int) -> Measured | None:
+        if not record.dropped_records or not _is_sound(record.dropped_records):
+            return None
+        return self._of(env, None, ("telemetry_lines_dropped", record.dropped_records))
+
+    def _resume(
+        self, env: _Environment, request_id: str, at: int
+    ) -> tuple[_Invocation, Measured, bool]:
+        """The invocation an event goes on with; counted now if its `start` was lost.
+
+        And whether it is one of an earlier life, of which nothing was known until now.
+        """
+        request_id = request_id[:MAX_REQUEST_ID]
+        invocation = self._find(request_id)
+        if invocation is not None:
+            return invocation, self._of(invocation, request_id), False
+        earlier = not env.saw_start or (env.init_at is not None and at < env.init_at)
+        invocation = self._open_new(request_id, env)
+        invocation.started = True
+        measured = self._of(invocation, request_id)
+        if not earlier:
+            measured.values.append(("invocations", 1))
+        return invocation, measured, earlier
+
+    def _fail(
+        self, invocation: _Invocation, measured: Measured, status: str | None, kind: str | None
+    ) -> None:
+        """Count a failure, if `status` is one, and once for each invocation."""
+        if status is None or status == Status.SUCCESS:
+            return
+        if not invocation.errors:
+            invocation.errors = True
+            measured.values.append(("errors", 1))
+            measured.error_type = kind[:_MAX_ERROR_TYPE] if kind else None
+        if status == Status.TIMEOUT and not invocation.timeouts:
+            invocation.timeouts = True
+            measured.values.append(("timeouts", 1))
+        if kind in _OUT_OF_MEMORY:
+            _count_memory(invocation, measured)
+
+    def _put_first(
+        self, env: _Environment, measured: Measured, init: float | None, restore: float | None
+    ) -> None:
+        """Durations that only the first report has, if no event of their own told them."""
+        if _is_sound(init) and not env.init_measured:
+            env.init_measured = True
+            _put(measured, "init_duration", init)
+            if env.init_at is None:  # this process came too late to see the initialisation begin
+                measured.values.append(("cold_starts", 1))
+        if _is_sound(restore) and not env.restore_measured:
+            env.restore_measured = True
+            _put(measured, "restore_duration", restore)
+            if env.init_at is None:
+                measured.values.append(("cold_starts", 1))
+
+    def _put_cost(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> None:
+        billed, memory = metrics.billed_duration_ms, metrics.memory_size_mb
+        if env.initialization in _PRICED and _is_sound(billed) and _is_sound(memory):
+            _put(measured, "estimated_cost", self._prices.invocation(billed, memory))
+
+    # -- what is remembered ------------------------------------------------------------------
+
+    def _environment(self, source: int) -> _Environment:
+        """In Lambda there is one, and a new connection is only that."""
+        key = source if self._many else 0
+        environment = self._environments.get(key)
+        if environment is None:
+            if len(self._environments) >= MAX_ENVIRONMENTS:
+                del self._environments[next(iter(self._environments))]
+            environment = _Environment(self._function, self._version)
+            self._environments[key] = environment
+        return environment
+
+    def _name(self, env: _Environment, function: str | None, version: str | None) -> None:
+        if self._many:
+            env.function = clean_dimension_value(function) if function else env.function
+            env.version = clean_dimension_value(version) if version else env.version
+
+    def _find(self, request_id: str) -> _Invocation | None:
+        return self._open.get(request_id) or self._closed.get(request_id)
+
+    def _open_new(self, request_id: str, env: _Environment) -> _Invocation:
+        if len(self._open) >= MAX_OPEN:
+            del self._open[next(iter(self._open))]
+        self._open[request_id] = invocation = _Invocation(env.function, env.version)
+        return invocation
+
+    def _close(self, request_id: str) -> None:
+        invocation = self._open.pop(request_id, None)
+        if invocation is not None:
+            if len(self._closed) >= MAX_CLOSED:
+                del self._closed[next(iter(self._closed))]
+            self._closed[request_id] = invocation
+
+    def _of(
+        self,
+        owner: _Invocation | _Environment,
+        request_id: str | None,
+        *values: tuple[str, float],
+    ) -> Measured:
+        return Measured(owner.function, owner.version, list(values), request_id)
+
+
+def _put_memory(measured: Measured, metrics: ReportMetrics) -> bool:
+    """Put in the memory figures; whether all of it was used."""
+    size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
+    _put(measured, "memory_size", size)
+    _put(measured, "max_memory_used", used)
+    if not size or not _is_sound(size) or not _is_sound(used):
+        return False
+    _put(measured, "memory_used_percent", round(100 * used / size, 2))
+    return used >= size
+
+
+def _is_error(status: str | None, invocation: _Invocation) -> bool:
+    """Whether a report is that of a broken invocation; newer ones need not have a status."""
+    if status is None:
+        return invocation.errors and not invocation.timeouts
+    return status == Status.ERROR
+
+
+def _count_memory(invocation: _Invocation, measured: Measured) -> None:
+    if not invocation.memory:
+        invocation.memory = True
+        measured.values.append(("out_of_memory", 1))
+
+
+def _put_spans(
+    measured: Measured, spans: Iterable[Span] | None, only: SpanName | None = None
+) -> None:
+    for span in spans or ():
+        if span.name in _SPANS and (only is None or span.name == only):
+            _put(measured, _SPANS[span.name], span.duration_ms)
+
+
+def _put(measured: Measured, name: str, value: float | None) -> None:
+    if value is not None and 0 <= value <= _MOST:  # NaN is neither
+        measured.values.append((name, value))
+
+
+def _is_sound(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0 <= value <= _MOST
+
+
+def _function_of(arn: str | None) -> str | None:
+    """The function's name in its ARN, `arn:aws:lambda:<region>:<account>:function:<name>[:...]`."""
+    parts = arn.split(":") if arn else []
+    return parts[6] if len(parts) > 6 and parts[5] == "function" else None  # noqa: PLR2004

@@ -1,0 +1,356 @@
+"""`type = "emf"`: metrics of the function, from its platform events, in embedded metric format.
+
+One batch becomes as few documents as the format allows. See docs/metrics.md for what they hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from telemetryd.sinks import _emf_prices
+from telemetryd.sinks._aws import MISSING, is_available
+from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
+from telemetryd.sinks._emf_clock import EventTimes
+from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Place
+from telemetryd.sinks._emf_exceptions import HINTS
+from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
+from telemetryd.sinks._emf_invocations import Invocations
+from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery, group_problem, stream_problem
+from telemetryd.sinks.base import (
+    Batch,
+    Failure,
+    Item,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    WriteResult,
+)
+from telemetryd.sinks.stdout import StdoutSink
+from telemetryd_proto.emf import (
+    MAX_DIMENSIONS,
+    MAX_NAMESPACE,
+    dimension_name_problem,
+    dimension_value_problem,
+    namespace_problem,
+)
+from telemetryd_proto.envelope import Envelope, decode_lines
+from telemetryd_proto.errors import MalformedRecord
+from telemetryd_proto.events import LogRecord, decode_record
+from telemetryd_proto.framing import Block
+
+_FUNCTION: Final = "function"
+_MAX_PROPERTIES: Final = 30
+_PLACEHOLDER: Final = r"\{([^{}]*)\}"
+_PLACEHOLDERS: Final = ("function", "version", "instance")
+_ARM: Final = frozenset({"aarch64", "arm64"})
+_PRICE: Final = "AWS Lambda Pricing"
+
+
+class EmfConfig(SinkConfig, frozen=True, kw_only=True):
+    """`[sinks.<name>]` with `type = "emf"`."""
+
+    types: tuple[str, ...] = ("platform",)
+    """Event types the sink gets; `function` is added when `forward_emf` or `count_log_errors`
+    needs it."""
+    linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
+    """How long a batch that is not full waits for more lines. What comes together becomes one
+    document."""
+    namespace: Annotated[str, Meta(min_length=1, max_length=MAX_NAMESPACE)] = "telemetryd"
+    """CloudWatch namespace of the metrics."""
+    dimensions: Annotated[tuple[tuple[str, ...], ...], Meta(min_length=1, max_length=10)] = (
+        ("function_name",),
+    )
+    """Dimension sets, of `function_name`, `function_version` and the names of `properties`. Each
+    set makes every metric once more, and each is billed."""
+    properties: dict[str, str] | None = None
+    """Texts to add to every document, such as `{stage = "prod"}`; usable as dimensions."""
+    metrics: tuple[str, ...] = ()
+    """Metrics to emit, by their names in docs/metrics.md; empty: all."""
+    resolution: Literal[60, 1] = 60
+    """Seconds of the finest period CloudWatch keeps. 1 is high resolution, which costs more where
+    alarms use it."""
+    delivery: Literal["stdout", "logs"] = "stdout"
+    """`stdout`: printed, Lambda carries it to the function's log group; needs no permission.
+    `logs`: PutLogEvents."""
+    log_group: str = "/aws/lambda/{function}"
+    """Log group for `delivery = "logs"`; `{function}`, `{version}`, `{instance}` are filled in.
+    Made if it does not exist and the role permits it."""
+    log_stream: str = "telemetryd/{instance}"
+    """Log stream for `delivery = "logs"`, filled in likewise; made once."""
+    region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    """AWS region for `delivery = "logs"`; not set: the function's."""
+    endpoint_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    """URL of CloudWatch Logs for `delivery = "logs"`; not set: as any AWS tool would find it."""
+    forward_emf: bool = False
+    """Deliver EMF documents that the function itself prints. For functions whose role denies them
+    CloudWatch Logs: elsewhere CloudWatch has read them already, and would count them twice."""
+    count_log_errors: bool = False
+    """Count as errors the exceptions of handlers, which only the function's log tells of. Every
+    log line is then looked at."""
+    price_request: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = _emf_prices.REQUEST
+    """US dollars for one request."""
+    price_x86_64: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = (
+        _emf_prices.X86_64_GB_SECOND
+    )
+    """US dollars for one GB-second on x86_64."""
+    price_arm64: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = (
+        _emf_prices.ARM64_GB_SECOND
+    )
+    """US dollars for one GB-second on arm64."""
+
+    def __post_init__(self) -> None:
+        """Let the router pass on the lines that were asked for."""
+        reads_logs = self.forward_emf or self.count_log_errors
+        if reads_logs and self.types and _FUNCTION not in self.types:
+            msgspec.structs.force_setattr(self, "types", (*self.types, _FUNCTION))
+
+    def problems(self) -> Iterator[str]:
+        """Names CloudWatch would refuse, dimensions and metrics that don't exist."""
+        if problem := namespace_problem(self.namespace):
+            yield f"namespace: {problem}"
+        yield from self._property_problems()
+        yield from self._dimension_problems()
+        for name in self.metrics:
+            if name not in METRIC_NAMES:
+                yield f"metrics: unknown metric {name!a}; docs/metrics.md lists them"
+        if self.delivery == "logs":
+            if not is_available():
+                yield f"delivery: {MISSING}"
+            yield from _template_problems("log_group", self.log_group, group_problem)
+            yield from _template_problems("log_stream", self.log_stream, stream_problem)
+        if self.endpoint_url and not re.match(r"https?://[^/\s]", self.endpoint_url):
+            yield "endpoint_url: must begin with http:// or https:// and name a host"
+
+    def _property_problems(self) -> Iterator[str]:
+        properties = self.properties or {}
+        if len(properties) > _MAX_PROPERTIES:
+            yield f"properties: at most {_MAX_PROPERTIES}, not {len(properties)}"
+        taken = {"_aws", *PROPERTIES, *DIMENSIONS, *METRIC_NAMES}
+        for name, value in properties.items():
+            if name in taken:
+                yield f"properties: {name!a} is the name of something else in every document"
+            elif problem := dimension_name_problem(name):
+                yield f"properties: {problem}"
+            elif problem := dimension_value_problem(value):
+                yield f"properties: {name}: {problem}"
+
+    def _dimension_problems(self) -> Iterator[str]:
+        known = (*DIMENSIONS, *(self.properties or {}))
+        for names in self.dimensions:
+            if len(names) > MAX_DIMENSIONS:
+                yield f"dimensions: a set has at most {MAX_DIMENSIONS} names, not {len(names)}"
+            if len(set(names)) < len(names):
+                yield "dimensions: a set names each dimension once"
+            for name in names:
+                if name not in known:
+                    yield f"dimensions: unknown dimension {name!a}; known: {', '.join(known)}"
+
+
+class EmfItem(Item, frozen=True, gc=False):
+    """One document, or lines that yield none, with the lines as they came."""
+
+    timestamp: int = 0
+    """The document's time, milliseconds since the Unix epoch."""
+    origin: tuple[bytes, ...] = ()
+    """The lines, in whole pieces."""
+
+
+class EmfSink(Sink):
+    """Measures in `pack`, where each line is seen once, and delivers in `write`.
+
+    `clock` gives epoch seconds, for events without a time.
+    """
+
+    Config = EmfConfig
+
+    def __init__(
+        self,
+        config: EmfConfig,
+        context: SinkContext,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(config, context)
+        self._config = config
+        self._times = EventTimes(clock)
+        self._layout = Layout(
+            namespace=config.namespace,
+            dimensions=config.dimensions,
+            properties=config.properties or {},
+            resolution=config.resolution,
+            metrics=frozenset(config.metrics) or METRIC_NAMES,
+        )
+        arm = os.uname().machine in _ARM
+        gb_second = config.price_arm64 if arm else config.price_x86_64
+        prices = _emf_prices.Prices(config.price_request, gb_second)
+        self._invocations = Invocations(context.function, context.version, prices)
+        self._stdout = StdoutSink(config, context)
+        self._logs: LogsDelivery | None = None
+        if config.delivery == "logs":
+            self._logs = LogsDelivery(
+                _expand(config.log_group, context),
+                _expand(config.log_stream, context),
+                region=config.region,
+                endpoint_url=config.endpoint_url,
+            )
+        self._hints: tuple[bytes, ...] = (FORWARD_HINT,) if config.forward_emf else ()
+        if config.count_log_errors:
+            self._hints += HINTS
+        # printing is over in an instant, a conversation with CloudWatch Logs is not
+        self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
+
+    async def open(self) -> None:
+        """Make the log stream, for `delivery = "logs"`."""
+        if self._logs is not None:
+            await self._logs.open()
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        """The batch's documents, and an item for the lines of each block that yield none."""
+        documents = Documents(self._layout)
+        items: list[Item] = []
+        for block in blocks:
+            lines = BytesIO(block.data).readlines()
+            rest: list[bytes] = []
+            offset = block.offset
+            reads_logs = any(hint in block.data for hint in self._hints)
+            for line, event in zip(lines, decode_lines(lines), strict=True):
+                used = False
+                if event is None:
+                    pass
+                elif event.type != _FUNCTION:
+                    used = self._measure(event, line, block, offset, documents)
+                elif reads_logs and (item := self._forward(event, line, block, offset)):
+                    items.append(item)
+                    used = True
+                elif reads_logs:
+                    used = self._measure_log(event, line, block, offset, documents)
+                if not used:
+                    rest.append(line)
+                offset += len(line)
+            if rest:
+                items.append(_rest_item(rest, block))
+        items += map(_document_item, documents.finish())
+        return items
+
+    def unpack(self, item: Item) -> bytes:
+        """The lines an item stands for."""
+        return b"".join(item.origin) if isinstance(item, EmfItem) else item.payload
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Deliver the documents; lines without one are delivered by having been looked at."""
+        if self._logs is None:
+            return await self._stdout.write(batch, attempt=attempt, deadline=deadline)
+        indices = [index for index, item in enumerate(batch.items) if item.payload]
+        if not indices:
+            return WriteResult()
+        events = [_log_event(batch.items[index]) for index in indices]
+        result = await self._logs.write(events)
+        return WriteResult(
+            tuple(Failure(indices[f.index], f.code, f.retryable) for f in result.failures)
+        )
+
+    async def close(self) -> None:
+        """Close connections; standard output stays open."""
+        await self._stdout.close()
+        if self._logs is not None:
+            await self._logs.close()
+
+    # -- one line ------------------------------------------------------------------------------
+
+    def _measure(
+        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+    ) -> bool:
+        at = self._times.milliseconds(event.time)
+        try:
+            measured = self._invocations.measure(event, at, block.source)
+        except MalformedRecord as error:
+            self._log_malformed(event, error)
+            return False
+        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+
+    def _measure_log(
+        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+    ) -> bool:
+        if not (self._config.count_log_errors and any(hint in line for hint in HINTS)):
+            return False
+        try:
+            record = decode_record(event)
+        except MalformedRecord as error:
+            self._log_malformed(event, error)
+            return False
+        measured = None
+        if isinstance(record, LogRecord):
+            measured = self._invocations.exception(record, block.source)
+        at = self._times.milliseconds(event.time)
+        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+
+    def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
+        if not (self._config.forward_emf and FORWARD_HINT in line):
+            return None
+        found = forwarded(event, marked=self._logs is None)
+        if found is None:
+            return None
+        place = (block.source, offset, block.received_at)
+        return EmfItem(found.payload, 1, len(line), *place, found.timestamp, (line,))
+
+    def _log_malformed(self, event: Envelope, error: MalformedRecord) -> None:
+        self.context.log(
+            "warning", "event_malformed", sink=self.context.name, type=event.type, code=error.code
+        )
+
+
+def _place(block: Block, offset: int) -> Place:
+    return Place(block.source, offset, block.received_at)
+
+
+def _rest_item(lines: list[bytes], block: Block) -> EmfItem:
+    origin = (block.data,) if len(lines) == block.lines else tuple(lines)
+    size = sum(map(len, origin))
+    place = (block.source, block.offset, block.received_at)
+    return EmfItem(b"", len(lines), size, *place, origin=origin)
+
+
+def _document_item(document: Finished) -> EmfItem:
+    lines, place = document.lines, document.place
+    return EmfItem(
+        document.payload, len(lines), sum(map(len, lines)), place.source, place.offset,
+        place.received_at, document.timestamp, lines,
+    )  # fmt: skip
+
+
+def _log_event(item: Item) -> LogEvent:
+    timestamp = item.timestamp if isinstance(item, EmfItem) else 0
+    return LogEvent(timestamp, item.payload.removesuffix(b"\n"))
+
+
+def _template_problems(
+    key: str, template: str, judge: Callable[[str], str | None]
+) -> Iterator[str]:
+    unknown = [name for name in re.findall(_PLACEHOLDER, template) if name not in _PLACEHOLDERS]
+    for name in unknown:
+        known = ", ".join(f"{{{each}}}" for each in _PLACEHOLDERS)
+        yield f"{key}: unknown placeholder {{{name}}}; known: {known}"
+    if not unknown and (problem := judge(re.sub(_PLACEHOLDER, "x", template))):
+        yield f"{key}: {problem}"
+
+
+def _expand(template: str, context: SinkContext) -> str:
+    """The name; what a version such as `$LATEST` has and a group name may not becomes `_`."""
+    values = {
+        "function": context.function,
+        "version": context.version,
+        "instance": context.instance,
+    }
+    return re.sub(
+        _PLACEHOLDER,
+        lambda match: re.sub(r"[^.\-_/#A-Za-z0-9]", "_", values[match[1]]),
+        template,
+    )

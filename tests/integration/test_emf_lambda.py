@@ -1,0 +1,76 @@
+"""The EMF sink in a local Lambda: what its processes print adds up to what was invoked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.emf_streams import metrics
+from helpers.lifecycle import Stage, play, settings
+
+EMF = settings(SINKS__METRICS__TYPE="emf")
+
+
+def totals(stage: Stage) -> dict[str, float]:
+    """The sum of every metric over all documents that any process printed."""
+    found: dict[str, float] = {}
+    for _, line in stage.printed:
+        document: dict[str, Any] = json.loads(line)
+        assert document["logger"] == "telemetryd"
+        if "_aws" in document:
+            for name, values in metrics(document).items():
+                found[name] = found.get(name, 0) + sum(values)
+    return found
+
+
+def test_invocations_of_one_environment_add_up(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    results, _ = play(stage.config(EMF, sink=False), *[{"print": 3}] * 5)
+    found = totals(stage)
+    assert found["invocations"] == 5
+    assert found["cold_starts"] == 1
+    assert "errors" not in found
+    assert found["billed_duration"] == sum(result.billed_ms for result in results)
+    assert found["duration"] == pytest.approx(sum(result.duration_ms for result in results))
+
+
+@pytest.mark.parametrize("report", ["during", "next", "lost"])
+def test_a_timeout_and_a_crash_count_once_over_all_processes(tmp_path: Path, report: str) -> None:
+    stage = Stage(tmp_path)
+    config = stage.config(EMF, sink=False, timeout=1.0, report_after_reset=report)
+    results, _ = play(config, {"print": 1}, {"sleep": 30}, {"print": 1}, {"exit": 7}, {"print": 1})
+    found = totals(stage)
+    assert found["invocations"] == 5
+    assert found["errors"] == 2
+    assert found["timeouts"] == 1
+    assert found["cold_starts"] == 3
+    reported = [r for r in results if report != "lost" or r.status == "success"]
+    assert found["billed_duration"] == sum(result.billed_ms for result in reported)
+
+
+def test_the_exception_of_a_handler_counts_when_the_log_is_read(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = EMF | settings(SINKS__METRICS__COUNT_LOG_ERRORS="true")
+    play(stage.config(variables, sink=False), {"raise": "x"}, {"print": 1})
+    assert totals(stage)["errors"] == 1
+
+
+def test_managed_instances_are_measured_from_start_and_report(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    config = stage.config(EMF, sink=False, mode="managed-instances", concurrency=2)
+    play(config, {"print": 1}, {"raise": "x"}, {"print": 1})
+    found = totals(stage)
+    assert found["invocations"] == 3
+    assert found["errors"] == 1
+    assert not found.keys() & {"cold_starts", "billed_duration", "estimated_cost"}
+
+
+def test_printed_documents_do_not_come_back_as_telemetry(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = EMF | settings(TELEMETRY__TYPES="platform,function,extension")
+    play(stage.config(variables), *[{"print": 1}] * 4)
+    assert totals(stage)["invocations"] == 4
+    assert all(b"CloudWatchMetrics" not in line for line in stage.lines())

@@ -1,0 +1,153 @@
+"""A sink that is down: the circuit breaker, and the sink that stands in for it."""
+
+import asyncio
+
+from contract.delivery_rig import JumpingLoop, Rig, data_of, run
+from telemetryd.core.breaker import FAILURES
+from telemetryd.errors import PermanentSinkError, TransientSinkError
+from unit.test_delivery import MemorySink, accepted, batches, numbered_blocks, raising, rig_of
+
+DOWN = raising(TransientSinkError("unreachable"))
+DENIED = raising(PermanentSinkError("access_denied", stops_sink=True))
+
+
+def pair(broken: Rig) -> Rig:
+    """A healthy sink that the broken one fails over to."""
+    spare = rig_of()
+    broken.worker.fail_over_to(spare.worker)
+    return spare
+
+
+async def seen(rig: Rig, event: str) -> None:
+    """Return once the worker has logged `event`."""
+    logged = asyncio.Event()
+    rig.log.on_event[event] = logged.set
+    if not rig.log.facts(event):
+        await logged.wait()
+
+
+def test_what_a_dead_sink_cannot_deliver_goes_to_its_failover_in_order() -> None:
+    broken = rig_of(endless=DOWN)
+    spare = pair(broken)
+    blocks = numbered_blocks(20)
+
+    async def scenario() -> None:
+        broken.worker.start()
+        spare.worker.start()
+        broken.offer(blocks[:10])
+        await seen(broken, "lines_failed_over")
+        broken.offer(blocks[10:])
+        await broken.stop()
+        await spare.stop()
+
+    run(JumpingLoop, scenario())
+    assert accepted(spare) == data_of(blocks)
+    assert broken.lines() == {"failed_over": 60}
+    assert spare.lines() == {"delivered": 60}
+    assert len(batches(broken)) == FAILURES  # then nobody asks it any more
+    for rig in (broken, spare):
+        rig.check_end()
+
+
+def test_a_refusal_of_everything_opens_the_circuit_at_once_and_is_said_once() -> None:
+    rig = rig_of(endless=DENIED, batch_max_bytes=1024)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for number in range(50):
+            rig.offer(numbered_blocks(1, start=number))
+            await asyncio.sleep(0.1)
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.access_denied": 150}
+    assert len(batches(rig)) == 1
+    (opened,) = rig.log.facts("circuit_opened")
+    assert opened["permanent"] is True
+
+
+def test_a_refusal_of_some_lines_speaks_against_those_lines_only() -> None:
+    poison = raising(PermanentSinkError("invalid_request"))
+    rig = rig_of(*[poison] * 10, batch_max_bytes=1024)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for number in range(11):
+            rig.offer(numbered_blocks(1, start=number))
+            await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.invalid_request": 30, "delivered": 3}
+
+
+def test_a_sink_that_comes_back_is_found_by_a_probe_and_nothing_is_lost() -> None:
+    rig = rig_of(*[DOWN] * (FAILURES + 2), retry_max_elapsed_ms=600_000)
+    blocks = numbered_blocks(8)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(blocks)
+        await seen(rig, "circuit_closed")
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert accepted(rig) == data_of(blocks)
+    assert rig.log.facts("circuit_opened")
+
+
+def test_nobody_waits_for_a_flush_while_the_circuit_is_open() -> None:
+    rig = rig_of(endless=DOWN, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "circuit_opened")
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        assert await rig.flush(seconds=60) is False
+        assert loop.time() < before + 1  # on the rig's clock, which jumps over every wait
+        await rig.stop(seconds=5)
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.unreachable": 3}
+
+
+def test_the_end_of_the_process_asks_a_dead_sink_once_more() -> None:
+    rig = rig_of(*[DOWN] * FAILURES, retry_max_elapsed_ms=600_000)
+    blocks = numbered_blocks(4)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(blocks)
+        await seen(rig, "circuit_opened")
+        await rig.stop(seconds=5)
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert accepted(rig) == data_of(blocks)
+
+
+def test_lines_a_sink_has_aggregated_cannot_fail_over_and_are_counted() -> None:
+    class Aggregating(MemorySink):
+        def unpack(self, item: object) -> None:
+            return None
+
+    broken = rig_of(endless=DENIED, sink=Aggregating)
+    spare = pair(broken)
+
+    async def scenario() -> None:
+        broken.worker.start()
+        spare.worker.start()
+        broken.offer(numbered_blocks(2))
+        await broken.stop()
+        await spare.stop()
+
+    run(JumpingLoop, scenario())
+    assert broken.lines() == {"dropped.access_denied": 6}
+    assert spare.lines() == {}
+    broken.check_end()

@@ -1,0 +1,144 @@
+"""What a user may write in the section of an EMF sink, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from contract.delivery_rig import context
+from telemetryd.config import load
+from telemetryd.errors import ConfigError
+from telemetryd.sinks import _emf_guide
+from telemetryd.sinks._emf_catalogue import METRICS
+from telemetryd.sinks.emf import EmfConfig, EmfSink
+
+ROOT = Path(__file__).parents[2]
+
+
+def problems(**keys: object) -> list[str]:
+    return list(msgspec.convert({"type": "emf", **keys}, EmfConfig).problems())
+
+
+def test_the_defaults_need_no_permission_and_no_decision() -> None:
+    config = EmfConfig(type="emf")
+    assert problems() == []
+    assert config.delivery == "stdout"
+    assert config.types == ("platform",)
+    assert config.dimensions == (("function_name",),)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"namespace": "AWS/Lambda"}, "namespace: must not begin with AWS/"),
+        ({"namespace": ":mine"}, "namespace: may hold letters"),
+        ({"namespace": "größe"}, "namespace: may hold letters"),
+        ({"dimensions": [["request_id"]]}, "dimensions: unknown dimension 'request_id'; known: "),
+        ({"dimensions": [["function_name", "stage"]]}, "dimensions: unknown dimension 'stage'"),
+        ({"dimensions": [["function_name"] * 2]}, "dimensions: a set names each dimension once"),
+        (
+            {
+                "properties": {f"p{i}": "x" for i in range(30)},
+                "dimensions": [["function_name", *(f"p{i}" for i in range(30))]],
+            },
+            "dimensions: a set has at most 30 names, not 31",
+        ),
+        ({"properties": {f"p{i}": "x" for i in range(31)}}, "properties: at most 30, not 31"),
+        ({"properties": {"duration": "x"}}, "properties: 'duration' is the name of something"),
+        ({"properties": {"_aws": "x"}}, "properties: '_aws' is the name of something else"),
+        ({"properties": {"logger": "x"}}, "properties: 'logger' is the name of something else"),
+        ({"properties": {"": "x"}}, "properties: a name has 1 to 250 characters, not 0"),
+        ({"properties": {":x": "x"}}, "properties: ':x': a name does not begin with :"),
+        ({"properties": {"é": "x"}}, "properties: '\\xe9': a name is ASCII text"),
+        ({"properties": {"x": " "}}, "properties: x: ' ': a value is ASCII text and not blank"),
+        ({"properties": {"x": "y" * 1025}}, "properties: x: a value has 1 to 1024 characters"),
+        ({"metrics": ["errors", "invocation"]}, "metrics: unknown metric 'invocation'; docs/"),
+        ({"endpoint_url": "logs.eu-west-1"}, "endpoint_url: must begin with http"),
+        ({"delivery": "logs", "log_group": "a b"}, "log_group: must have 1 to 512 letters"),
+        ({"delivery": "logs", "log_group": "aws/x"}, "log_group: must not begin with aws/"),
+        ({"delivery": "logs", "log_group": "/{date}"}, "log_group: unknown placeholder {date}"),
+        ({"delivery": "logs", "log_stream": "a:b"}, "log_stream: must have 1 to 512 characters"),
+        ({"delivery": "logs", "log_stream": ""}, "log_stream: must have 1 to 512 characters"),
+    ],
+)
+def test_what_cloudwatch_would_refuse_is_refused_before(
+    keys: dict[str, object], words: str
+) -> None:
+    (problem,) = problems(**keys)
+    assert problem.startswith(words)
+
+
+def test_names_at_their_limits_are_accepted() -> None:
+    keys = {"namespace": "n" * 255, "properties": {"p" * 250: "v" * 1024},
+            "dimensions": [["p" * 250], []]}  # fmt: skip
+    assert problems(**keys) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (f'namespace = "{"n" * 256}"', "sinks.m.namespace = "),
+        ("resolution = 5", "sinks.m.resolution = 5: must be one of 60, 1"),
+        ('delivery = "agent"', 'sinks.m.delivery = "agent": must be one of "stdout", "logs"'),
+        ("price_request = -1", "sinks.m.price_request = -1: must be"),
+        ("dimensions = []", "sinks.m.dimensions = []: must be"),
+        ('dimensions = [["nonesuch"]]', "unknown dimension 'nonesuch'"),
+    ],
+)
+def test_the_loader_names_the_key(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / "telemetryd.toml"
+    path.write_text(f'[sinks.m]\ntype = "emf"\n{line}\n')
+    with pytest.raises(ConfigError) as caught:
+        load({"TELEMETRYD_CONFIG": str(path)})
+    (problem,) = caught.value.problems
+    assert words in problem
+
+
+def test_everything_can_be_set_by_variables() -> None:
+    given = {
+        "TYPE": "emf",
+        "NAMESPACE": "Shop",
+        "DIMENSIONS": '[["function_name","stage"],[]]',
+        "PROPERTIES": '{"stage":"prod"}',
+        "METRICS": "errors,duration",
+        "PRICE_ARM64": "0.00002",
+        "RESOLUTION": "1",
+    }
+    environ = {f"TELEMETRYD_SINKS__M__{key}": value for key, value in given.items()}
+    config = load(environ, default_paths=()).config.sinks["m"]
+    assert isinstance(config, EmfConfig)
+    assert config.dimensions == (("function_name", "stage"), ())
+    assert config.properties == {"stage": "prod"}
+    assert config.metrics == ("errors", "duration")
+    assert (config.price_arm64, config.resolution) == (0.00002, 1)
+
+
+@pytest.mark.parametrize("key", ["forward_emf", "count_log_errors"])
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (None, ("platform", "function")),
+        (("platform.report",), ("platform.report", "function")),
+        (("function", "platform"), ("function", "platform")),
+        ((), ()),
+    ],
+)
+def test_log_lines_are_routed_where_they_are_read(
+    key: str, types: tuple[str, ...] | None, expected: tuple[str, ...]
+) -> None:
+    keys = {} if types is None else {"types": types}
+    assert msgspec.convert({"type": "emf", key: True, **keys}, EmfConfig).types == expected
+
+
+def test_printing_survives_a_freeze_and_a_conversation_does_not() -> None:
+    for delivery, survives in (("stdout", True), ("logs", False)):
+        sink = EmfSink(msgspec.convert({"type": "emf", "delivery": delivery}, EmfConfig), context())
+        assert sink.survives_freeze is survives
+
+
+def test_the_document_of_metrics_is_current() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert text == _emf_guide.render(), "python -m telemetryd.sinks._emf_guide > docs/metrics.md"
+    assert all(f"| `{info.name}` | {info.unit} |" in text for info in METRICS)

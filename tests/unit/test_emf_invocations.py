@@ -1,0 +1,300 @@
+"""Every invocation counts once, whatever of its events arrives, late, twice or never."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from contract.delivery_rig import LogBook
+from helpers.emf_streams import block, documents, done, event, metrics, packed, report, sink, start
+from telemetryd.sinks import _emf_invocations as invocations
+from telemetryd.sinks.emf import EmfSink
+
+INIT = "2026-03-14T10:15:29.000Z"
+COUNTS = ("invocations", "errors", "timeouts", "out_of_memory", "cold_starts")
+
+
+def init_start(time: str = INIT, **more: object) -> bytes:
+    record = {"initializationType": "on-demand", "phase": "init", **more}
+    return event("platform.initStart", record, time)
+
+
+def counts(subject: EmfSink, *batches: list[bytes]) -> dict[str, float]:
+    """The sums of all counters."""
+    total: dict[str, float] = {}
+    for document in packed(subject, *batches):
+        for name, values in metrics(document).items():
+            if name in COUNTS:
+                total[name] = total.get(name, 0) + sum(values)
+    return total
+
+
+def lambda_sink() -> EmfSink:
+    return sink(function="orders")
+
+
+TIMED_OUT = {"status": "timeout"}
+CRASHED = {"status": "error", "errorType": "Runtime.ExitError"}
+
+
+def test_a_timeout_whose_report_never_comes_counts() -> None:
+    assert counts(lambda_sink(), [start("a")], [done("a", **TIMED_OUT)]) == {
+        "invocations": 1, "errors": 1, "timeouts": 1,
+    }  # fmt: skip
+
+
+def test_a_late_report_adds_only_what_was_not_sent() -> None:
+    subject = lambda_sink()
+    first = packed(subject, [start("a"), done("a", **TIMED_OUT)])
+    late = packed(subject, [start("b"), done("b")], [report("a", **TIMED_OUT)])
+    assert metrics(first[0]).keys() >= {"invocations", "errors", "timeouts", "runtime_duration"}
+    assert metrics(late[-1]).keys() == {
+        "duration", "billed_duration", "memory_size", "max_memory_used", "memory_used_percent",
+        "estimated_cost",
+    }  # fmt: skip
+    assert late[-1]["request_id"] == "a"
+
+
+def test_a_crash_without_runtime_done_counts_from_its_report() -> None:
+    found = packed(lambda_sink(), [start("a")], [report("a", **CRASHED)])
+    assert metrics(found[1])["errors"] == [1]
+    assert found[1]["error_type"] == "Runtime.ExitError"
+
+
+def test_a_lost_start_is_made_good_by_what_follows() -> None:
+    assert counts(lambda_sink(), [start("a"), done("b", **CRASHED), report("b", **CRASHED)]) == {
+        "invocations": 2, "errors": 1,
+    }  # fmt: skip
+    assert counts(lambda_sink(), [start("a"), report("b")]) == {"invocations": 2}
+
+
+def test_events_in_any_order_count_once() -> None:
+    events = [start("a"), done("a", **TIMED_OUT), report("a", **TIMED_OUT)]
+    for order in itertools.permutations(events):
+        found = counts(lambda_sink(), [start("before")], list(order))
+        assert found == {"invocations": 2, "errors": 1, "timeouts": 1}
+
+
+def test_events_delivered_twice_count_once() -> None:
+    events = [start("a"), done("a", **CRASHED), report("a", **CRASHED)]
+    subject = lambda_sink()
+    once = packed(subject, events)
+    assert packed(subject, events) == []
+    assert metrics(once[0])["duration"] == [12.5]
+
+
+def test_a_report_from_an_earlier_life_adds_figures_but_no_invocation() -> None:
+    subject = lambda_sink()
+    (found,) = packed(subject, [report("old", **TIMED_OUT)])
+    assert metrics(found)["duration"] == [12.5]
+    assert not metrics(found).keys() & set(COUNTS)
+    assert counts(subject, [start("new")]) == {"invocations": 1}
+
+
+def test_a_report_older_than_the_initialisation_is_of_an_earlier_life_too() -> None:
+    lines = [init_start(), start("new"), report("old", "2026-03-14T10:15:20.000Z", **CRASHED)]
+    assert counts(lambda_sink(), lines) == {"invocations": 1, "cold_starts": 1}
+
+
+def test_a_failure_that_the_earlier_life_did_not_see_counts_here() -> None:
+    lines = [done("old", **TIMED_OUT), report("old", **TIMED_OUT)]
+    assert counts(lambda_sink(), lines) == {"errors": 1, "timeouts": 1}
+
+
+def test_both_lives_together_count_a_timeout_once() -> None:
+    before = counts(lambda_sink(), [init_start(), start("a")], [done("a", **TIMED_OUT)])
+    after = counts(lambda_sink(), [report("a", **TIMED_OUT)], [init_start(), start("b")])
+    assert before == {"invocations": 1, "errors": 1, "timeouts": 1, "cold_starts": 1}
+    assert after == {"invocations": 1, "cold_starts": 1}
+
+
+def test_an_error_of_a_managed_instance_counts_from_its_report_in_any_life() -> None:
+    lone = report("a", metrics={"durationMs": 3.0}, status="error", errorType="Runtime.Unknown")
+    assert counts(lambda_sink(), [lone]) == {"errors": 1}
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ({"memorySizeMB": 128, "maxMemoryUsedMB": 128}, 1),
+        ({"memorySizeMB": 128, "maxMemoryUsedMB": 127}, 0),
+        ({"memorySizeMB": 0, "maxMemoryUsedMB": 0}, 0),
+    ],
+)
+def test_a_crash_that_used_all_memory_is_out_of_memory(
+    figures: dict[str, int], expected: int
+) -> None:
+    usage = {"durationMs": 1, "billedDurationMs": 1, **figures}
+    lines = [start("a"), done("a", **CRASHED), report("a", metrics=usage, **CRASHED)]
+    assert counts(lambda_sink(), lines).get("out_of_memory", 0) == expected
+
+
+def test_a_success_or_a_timeout_that_used_all_memory_is_not_out_of_memory() -> None:
+    usage = {"durationMs": 1, "billedDurationMs": 1, "memorySizeMB": 128, "maxMemoryUsedMB": 128}
+    for status in ("success", "timeout"):
+        lines = [start("a"), done("a", status=status), report("a", metrics=usage, status=status)]
+        assert "out_of_memory" not in counts(lambda_sink(), lines)
+
+
+def test_out_of_memory_counts_once() -> None:
+    usage = {"durationMs": 1, "billedDurationMs": 1, "memorySizeMB": 128, "maxMemoryUsedMB": 128}
+    oom = {"status": "error", "errorType": "Runtime.OutOfMemory"}
+    lines = [start("a"), done("a", **oom), report("a", metrics=usage, **oom)]
+    assert counts(lambda_sink(), lines) == {"invocations": 1, "errors": 1, "out_of_memory": 1}
+
+
+@pytest.mark.parametrize("kind", ["provisioned-concurrency", "lambda-managed-instances"])
+def test_only_who_waits_has_a_cold_start(kind: str) -> None:
+    lines = [init_start(initializationType=kind), start("a")]
+    assert counts(lambda_sink(), lines) == {"invocations": 1}
+
+
+def test_an_environment_initialised_long_before_it_was_needed_is_no_cold_start() -> None:
+    ready = event("platform.initReport", {"metrics": {"durationMs": 500}}, INIT)
+    late = start("a", "2026-03-14T10:15:39.001Z")
+    assert counts(lambda_sink(), [init_start(), ready, late]) == {"invocations": 1}
+    in_time = start("a", "2026-03-14T10:15:39.000Z")
+    found = counts(lambda_sink(), [init_start(), ready, in_time, start("b")])
+    assert found == {"invocations": 2, "cold_starts": 1}
+
+
+def test_an_initialisation_repeated_inside_an_invocation_is_its_cold_start() -> None:
+    repeated = init_start("2026-03-14T10:15:31.000Z", phase="invoke")
+    found = counts(lambda_sink(), [start("a"), repeated], [done("a"), start("b")])
+    assert found == {"invocations": 2, "cold_starts": 1}
+
+
+def test_a_process_that_missed_the_initialisation_learns_of_it_from_the_report() -> None:
+    usage = {"durationMs": 1, "billedDurationMs": 9, "initDurationMs": 8.5}
+    subject = lambda_sink()
+    (found,) = packed(subject, [start("a"), report("a", metrics=usage)])
+    assert metrics(found)["cold_starts"] == [1]
+    assert metrics(found)["init_duration"] == [8.5]
+
+
+def test_an_initialisation_is_measured_once() -> None:
+    usage = {"durationMs": 1, "billedDurationMs": 9, "initDurationMs": 8.5}
+    told = event("platform.initReport", {"metrics": {"durationMs": 8.5}}, INIT)
+    (found,) = packed(lambda_sink(), [init_start(), told, start("a"), report("a", metrics=usage)])
+    assert metrics(found)["init_duration"] == [8.5]
+
+
+def test_a_reconnect_does_not_forget_the_environment() -> None:
+    subject = lambda_sink()
+    subject.pack([block([init_start(), start("a")], source=1)])
+    (found,) = documents(subject.pack([block([done("b")], source=2)]))
+    assert metrics(found)["invocations"] == [1]
+
+
+def test_outside_lambda_each_connection_is_an_environment_of_its_own() -> None:
+    subject = sink()
+    for source, name in ((1, "one"), (2, "two")):
+        subject.pack([block([init_start(functionName=name, functionVersion="3")], source=source)])
+    found = [
+        documents(subject.pack([block([start(name)], source=source)]))[0]
+        for source, name in ((2, "b"), (1, "a"))
+    ]
+    assert [d["function_name"] for d in found] == ["two", "one"]
+    assert [metrics(d)["cold_starts"] for d in found] == [[1], [1]]
+
+
+def test_the_function_is_read_from_its_arn() -> None:
+    arn = "arn:aws:lambda:eu-west-1:123456789012:function:orders-api:9"
+    (found,) = packed(sink(), [start("a", functionArn=arn, version="9")])
+    assert (found["function_name"], found["function_version"]) == ("orders-api", "9")
+
+
+def test_the_fault_of_the_logs_api_counts_a_known_invocation_as_failed() -> None:
+    text = "RequestId: a-1 Error: Runtime exited with error: exit status 255\nRuntime.ExitError\n"
+    fault = event("platform.fault", text)
+    (found,) = packed(lambda_sink(), [start("a-1"), fault, fault])
+    assert metrics(found)["errors"] == [1]
+    assert found["error_type"] == "Runtime.ExitError"
+    assert packed(lambda_sink(), [fault, event("platform.fault", 5)]) == []
+
+
+def test_numbers_that_measure_nothing_are_left_out() -> None:
+    usage = {"durationMs": "nan", "billedDurationMs": -1, "memorySizeMB": None,
+             "maxMemoryUsedMB": 10**18}  # fmt: skip
+    (found,) = packed(lambda_sink(), [start("a"), report("a", metrics=usage)])
+    assert metrics(found) == {"invocations": [1]}
+    dropped = event("platform.logsDropped", {"droppedRecords": -5})
+    assert packed(lambda_sink(), [dropped]) == []
+
+
+def test_a_record_that_does_not_fit_its_type_is_logged_and_costs_itself_only() -> None:
+    log = LogBook()
+    subject = sink(function="orders", log=log)
+    bad = event("platform.report", {"requestId": 5})
+    (found,) = packed(subject, [start("a"), bad, done("a")])
+    assert metrics(found).keys() == {"invocations", "runtime_duration"}
+    assert log.facts("event_malformed") == [
+        {"sink": "subject", "type": "platform.report", "code": "mismatch"}
+    ]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    subject = sink(function="orders")
+    many = invocations.MAX_OPEN + invocations.MAX_CLOSED
+    packed(subject, [line for i in range(many) for line in (start(f"open-{i}"),)])
+    packed(subject, [line for i in range(many) for line in (start(f"c-{i}"), report(f"c-{i}"))])
+    state = subject._invocations
+    assert len(state._open) <= invocations.MAX_OPEN
+    assert len(state._closed) <= invocations.MAX_CLOSED
+    outside = sink()
+    for source in range(invocations.MAX_ENVIRONMENTS + 10):
+        outside.pack([block([start(f"{source}")], source=source)])
+    assert len(outside._invocations._environments) <= invocations.MAX_ENVIRONMENTS
+
+
+def test_an_endless_request_id_is_cut() -> None:
+    (found,) = packed(sink(function="orders"), [start("x" * 300_000), done("x" * 300_000)])
+    assert found["request_id"] == "x" * invocations.MAX_REQUEST_ID
+    assert metrics(found)["invocations"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ("[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n  File ...", "KeyError"),
+        ("[ERROR] app.Broken: two\nlines\rTraceback (most recent call last):\r", "app.Broken"),
+        (
+            '2026-03-14T10:15:30.000Z\ta\tERROR\tInvoke Error \t{"errorType":"RangeError","x":1}',
+            "RangeError",
+        ),
+        (
+            {"level": "ERROR", "requestId": "a", "errorType": "TypeError", "stackTrace": []},
+            "TypeError",
+        ),
+    ],
+)
+def test_exceptions_in_the_log_count_once_as_errors(record: object, kind: str) -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    line = event("function", record)
+    found = packed(subject, [start("a"), line, line, done("a")], [report("a")])
+    assert metrics(found[0])["errors"] == [1]
+    assert found[0]["error_type"] == kind
+    assert "errors" not in metrics(found[1])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "[ERROR]\t2026-03-14T10:15:30.000Z\ta\tTraceback (most recent call last): logged",
+        "[ERROR] KeyError: errorType, but nothing was traced",
+        {"level": "INFO", "errorType": "TypeError", "stackTrace": []},
+        {"level": "ERROR", "message": {"errorType": "TypeError", "stackTrace": []}},
+        {"level": "ERROR", "requestId": "unknown", "errorType": "TypeError", "stackTrace": []},
+        ["errorType"],
+    ],
+)
+def test_what_a_handler_logs_by_itself_is_no_failure(record: object) -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    assert counts(subject, [start("a"), event("function", record)]) == {"invocations": 1}
+
+
+def test_the_log_is_not_looked_at_unless_asked_for() -> None:
+    text = "[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n"
+    found = counts(sink(function="orders"), [start("a"), event("function", text)])
+    assert found == {"invocations": 1}

@@ -1,0 +1,76 @@
+"""Which lines a sink wants."""
+
+import re
+
+import pytest
+
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.log_level import LEVELS, rank_of
+from telemetryd_proto.envelope import decode_line
+
+
+def line(record: str, kind: str = "function") -> bytes:
+    return f'{{"time":"t","type":"{kind}","record":{record}}}\n'.encode()
+
+
+def wants(found: LineFilter, data: bytes) -> bool:
+    return found.wants(data, decode_line(data))
+
+
+LEVELLED = {
+    r'{"level":"%s","message":"m"}': "structured",
+    r'"[%s]\t2026-03-14T14:00:00.003Z\tr-1\tmessage\n"': "Python",
+    r'"2026-03-14T14:00:00.003Z\tr-1\t%s\tmessage\n"': "Node.js",
+}
+
+
+@pytest.mark.parametrize("layout", LEVELLED, ids=LEVELLED.values())
+@pytest.mark.parametrize("level", [*LEVELS, "WARNING", "CRITICAL"])
+def test_the_level_is_read_in_each_layout(layout: str, level: str) -> None:
+    rank = rank_of(level)
+    assert rank is not None
+    for index, least in enumerate(LEVELS):
+        assert wants(LineFilter(min_level=least), line(layout % level)) is (rank >= index)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"plain print"',
+        '""',
+        "null",
+        "[1]",
+        "7",
+        '{"message":"m"}',
+        '{"level":7}',
+        '{"level":"LOUD"}',
+    ],
+)
+def test_a_line_whose_level_cannot_be_told_passes(record: str) -> None:
+    assert wants(LineFilter(min_level="fatal"), line(record))
+
+
+def test_platform_events_have_no_level() -> None:
+    assert wants(LineFilter(min_level="fatal"), line('{"level":"DEBUG"}', "platform.start"))
+
+
+def test_include_needs_one_match_and_exclude_none() -> None:
+    found = LineFilter(include=["orders?", "refund"], exclude=["health"])
+    assert found.wants(b"an order", None)
+    assert found.wants(b"a refund", None)
+    assert not found.wants(b"something else", None)
+    assert not found.wants(b"order health", None)
+
+
+def test_a_pattern_that_does_not_compile_is_refused() -> None:
+    with pytest.raises(re.error):
+        LineFilter(include=["("])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needs"),
+    [({}, False), ({"include": ["x"]}, False), ({"types": ["function"]}, True),
+     ({"min_level": "info"}, True)],
+)  # fmt: skip
+def test_lines_are_decoded_only_where_it_matters(wanted, needs: bool) -> None:
+    assert LineFilter(**wanted).needs_envelope is needs
