@@ -109,7 +109,7 @@ class Stage:
                 record = json.loads(line)
                 assert record["logger"] == "telemetryd", line
                 records.append(record)
-        return [record for record in records if event in (None, record["event"])]
+        return [record for record in records if event in (None, record.get("event", "emf"))]
 
     def ledgers(self, name: str | None = None) -> list[dict[str, Any]]:
         """The ledgers of all processes, each checked."""

@@ -268,3 +268,10 @@ def test_what_an_unset_overflow_means() -> None:
     assert effective_overflow(unset, "listen") == "block"
     assert effective_overflow(unset, "lambda") == "drop_oldest"
     assert effective_overflow(SinkConfig(type="null", overflow="block"), "lambda") == "block"
+
+
+def test_in_lambda_no_configuration_means_metrics_on_standard_output() -> None:
+    loaded = load({}, default_paths=(), mode="lambda")
+    (sink,) = loaded.config.sinks.values()
+    assert (sink.type, getattr(sink, "delivery", "")) == ("emf", "stdout")
+    assert loaded.warnings == ()

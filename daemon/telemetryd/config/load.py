@@ -36,7 +36,7 @@ def load(
     defaults the warnings assume. Raises ConfigError with every problem found, and nothing else.
     """
     sources = read_sources(environ, default_paths)
-    reader = Reader(sources)
+    reader = Reader(sources, mode)
     config = reader.config()
     reader.report_unknown()
     if reader.problems:
@@ -46,7 +46,7 @@ def load(
 
 
 def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[str]:
-    if not list(declared):
+    if not list(declared) and mode == "listen":
         yield (
             "sinks: none is configured, so every line is counted and discarded (a null sink); add "
             'a section such as [sinks.archive] with type = "file"'

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec.structs import FieldInfo
 
-from telemetryd.config.schema import Config
+from telemetryd.config.schema import Config, Mode
 from telemetryd.config.sources import Path, Sources
 from telemetryd.sinks.base import SinkConfig
 
@@ -28,11 +28,14 @@ _UNSET: Final = object()
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
+_DEFAULT_SINKS: Final[dict[Mode, str]] = {"lambda": "emf", "listen": "null"}
+
 
 class Reader:
     """Reads one set of sources once; `problems` and `origins` fill as sections are read."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, mode: Mode) -> None:
+        self._mode: Mode = mode
         self.problems = list(sources.problems)
         self.origins: dict[str, str] = {}
         self.sinks: dict[str, type[SinkConfig]] = {}
@@ -175,11 +178,18 @@ class Reader:
             if sink is not None:
                 sinks[name] = sink
         if not self.sinks:
-            sinks["default"] = null = SinkConfig(type="null")
-            for key in _keys(SinkConfig, ()):
+            sinks["default"] = default = self._default_sink()
+            for key in _keys(type(default), ()):
                 self.origins[f"sinks.default.{key}"] = DEFAULT
-                self._values[f"sinks.default.{key}"] = getattr(null, key)
+                self._values[f"sinks.default.{key}"] = getattr(default, key)
         return sinks
+
+    def _default_sink(self) -> SinkConfig:
+        """What runs when no sink is configured: in Lambda, metrics for everybody."""
+        from telemetryd.sinks.registry import sink_class  # noqa: PLC0415 - not before `next`
+
+        kind = _DEFAULT_SINKS[self._mode]
+        return sink_class(kind).Config(type=kind)
 
     def _sink(self, name: str, given: object) -> SinkConfig | None:
         path = ("sinks", name)
