@@ -41,15 +41,18 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
 
-bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier
+bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of the EMF and Kinesis sinks
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.ingest
+	@$(BIN)/python -m bench.emf
+	@$(BIN)/python -m bench.kinesis
 
 schema: $(STAMP)  ## write proto/schema/ anew from the types
 	@$(BIN)/telemetryd schema --write proto/schema
 
-docs: $(STAMP)  ## write docs/configuration.md anew from the types
+docs: $(STAMP)  ## write docs/configuration.md and docs/metrics.md anew from the code
 	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
+	@$(BIN)/python -m telemetryd.sinks._emf_guide > docs/metrics.md
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

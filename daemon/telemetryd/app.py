@@ -163,6 +163,12 @@ class Daemon:
         for worker in self._workers:
             worker.release()
 
+    def restored(self) -> None:
+        """The process runs on from a snapshot (SnapStart): draw anew what must be unique."""
+        instance = secrets.token_hex(16)
+        for worker in self._workers:
+            worker.restored(instance)
+
     def oldest_seconds(self, now: float) -> float:
         """Age of the oldest line that waits in a queue, at the monotonic second `now`."""
         received = (worker.oldest_received_at() for worker in self._workers)

@@ -669,3 +669,27 @@ def test_a_block_larger_than_the_queue_is_cut_and_not_lost_whole() -> None:
     assert sum(rig.lines().values()) == 30_000
     assert rig.lines()["delivered"] > 5000
     assert big.data.endswith(accepted(rig))
+
+
+def test_after_a_snapshot_is_restored_batches_have_another_id() -> None:
+    told: list[str] = []
+
+    class Snapped(MemorySink):
+        def restored(self, instance: str) -> None:
+            told.append(instance)
+
+    rig = rig_of(sink=Snapped)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await rig.flush()
+        rig.worker.restored("f" * 32)
+        rig.offer(numbered_blocks(1))
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    first, second = [batch.batch_id for batch in batches(rig)]
+    assert first.startswith(rig.sink.context.instance)
+    assert second.startswith("f" * 32)
+    assert told == ["f" * 32]

@@ -12,8 +12,8 @@ from telemetryd_proto.envelope import Envelope, decode_line
 
 LOSSES: Final = frozenset({"platform.logsDropped"})
 """What every ledger needs."""
-LIFE_CYCLE: Final = LOSSES | {"platform.report", "platform.runtimeDone"}
-"""What the extension needs besides, to know when an invocation has ended."""
+LIFE_CYCLE: Final = LOSSES | {"platform.report", "platform.runtimeDone", "platform.restoreStart"}
+"""What the extension needs besides: when an invocation ends, and that a snapshot was restored."""
 
 
 class EventWatch:

@@ -33,7 +33,7 @@ from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import ProtocolError
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
-from telemetryd_proto.records import Report, RuntimeDone
+from telemetryd_proto.records import Report, RestoreStart, RuntimeDone
 
 T = TypeVar("T")
 
@@ -318,6 +318,9 @@ class _Extension:
             return
         if isinstance(record, (RuntimeDone, Report)) and record.request_id:
             _end(self._ended_future(record.request_id))
+        elif isinstance(record, RestoreStart):
+            self._log("info", "restored", consequence="ids are drawn anew")
+            self._daemon.restored()
 
     async def _flush_by_timer(self) -> None:
         """Where nothing marks the end of an invocation, or none is waited for: by the clock."""

@@ -69,6 +69,7 @@ class DeliveryWorker:
         self._trouble = "shutdown"
         """What lines are lost for that were still waiting at the end."""
         self._batch_number = 0
+        self._instance = sink.context.instance
         self._flushing = 0
         self._overdue = False
         self._nudge = asyncio.Event()
@@ -201,6 +202,14 @@ class DeliveryWorker:
         self._overdue = True
         self._queue.wake()
 
+    def restored(self, instance: str) -> None:
+        """The process runs on from a snapshot: `instance` is its new random id."""
+        self._instance = instance
+        try:
+            self._sink.restored(instance)
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self._report_bug(error)
+
     async def stop(self, deadline: float, grace: float = CLOSE_SECONDS) -> None:
         """Deliver what can be delivered until `deadline` (loop time), then drop the rest.
 
@@ -276,7 +285,7 @@ class DeliveryWorker:
     async def _deliver(self, blocks: list[Block]) -> None:
         loop = asyncio.get_running_loop()
         self._batch_number += 1
-        batch_id = f"{self._sink.context.instance}-{self.name}-{self._batch_number}"
+        batch_id = f"{self._instance}-{self.name}-{self._batch_number}"
         try:
             items = self._pack(blocks)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
