@@ -159,7 +159,7 @@ class Daemon:
         await asyncio.gather(*(worker.hold() for worker in self._workers))
 
     def release_writes(self) -> None:
-        """The environment runs (again): writes may begin, and what lingers is overdue."""
+        """The environment runs (again): writes may begin, overdue ones at once."""
         for worker in self._workers:
             worker.release()
 

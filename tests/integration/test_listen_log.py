@@ -95,4 +95,5 @@ def test_nonsense_about_losses_is_not_counted(tmp_path: Path) -> None:
         outcome = daemon.stop()
     assert archive.read_bytes() == lines + logs_dropped(2, 20) + event(0)
     assert outcome.ledger["upstream_dropped"] == leaf(2, 20)
-    assert len(outcome.events("event_malformed")) == 1
+    codes = [record["code"] for record in outcome.events("event_malformed")]
+    assert len(codes) == len(set(codes)) > 0

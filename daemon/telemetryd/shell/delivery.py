@@ -71,7 +71,6 @@ class DeliveryWorker:
         self._batch_number = 0
         self._instance = sink.context.instance
         self._flushing = 0
-        self._overdue = False
         self._nudge = asyncio.Event()
         self._stop_at: float | None = None
         self._idle = asyncio.Event()
@@ -197,9 +196,8 @@ class DeliveryWorker:
             await self._landed.wait()
 
     def release(self) -> None:
-        """The process runs (again): writes may begin, and what lingers is overdue."""
+        """The process runs (again): writes may begin, and what has lingered too long is written."""
         self._released.set()
-        self._overdue = True
         self._queue.wake()
 
     def restored(self, instance: str) -> None:
@@ -271,11 +269,13 @@ class DeliveryWorker:
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.linger_ms / 1000
-        self._overdue = False
+        wall_until = (
+            time.time() + self._config.linger_ms / 1000
+        )  # the other may stand still, frozen
         while (
-            not (self._flushing or self._overdue)
+            not self._flushing
             and self._queue.queued_bytes < self._config.batch_max_bytes
-            and (left := until - loop.time()) > 0
+            and (left := min(until - loop.time(), wall_until - time.time())) > 0
         ):
             await self._queue.wait(left)
 
