@@ -131,7 +131,10 @@ async def play(archive: Path) -> tuple[LocalLambda, list[dict[str, Any]]]:
 
     def listen(kind: str, _: str, line: bytes) -> None:
         if kind == "extension":
-            log.append(json.loads(line))
+            try:
+                log.append(json.loads(line))
+            except ValueError:
+                print(f"  telemetryd printed: {line.decode(errors='replace')}")
 
     config = LocalConfig(
         handler="app.handler",
@@ -162,9 +165,13 @@ def main() -> int:
     archive = (OUT / "telemetry.ndjson").resolve()
     print("A Lambda on your desk: a Python handler, and telemetryd as its extension.\n")
     environment, log = asyncio.run(play(archive))
+    if not archive.exists():
+        print(f"nothing arrived in {archive}; telemetryd says:")
+        print("\n".join(f"  {json.dumps(record)}" for record in log))
+        return 1
     events = [json.loads(line) for line in archive.read_bytes().split(b"\n")[:-1]]
     show(invocations(events))
-    ledgers = [record for record in log if record["event"] == "ledger"]
+    ledgers = [record for record in log if record.get("event") == "ledger"]
     print(f"\n  the ledger, summed over {len(ledgers)} processes\n")
     for label, leaf in summed(ledgers).items():
         print(f"  {label:<32}{leaf['lines']:>8} lines{leaf['bytes']:>12} bytes")
@@ -174,17 +181,19 @@ def main() -> int:
     arrived = Counter(event["type"] for event in events)
     emitted = Counter(event.type for event in environment.events)
     emitted["function"] = environment.lines.total("function")
-    missing = emitted - arrived
+    missing, surplus = emitted - arrived, arrived - emitted
     print(f"\n  {archive}\n")
     for event in events[:4]:
         line = json.dumps(event, separators=(",", ":"))
         print(f"  {line[:97]}{'...' if len(line) > 97 else ''}")  # noqa: PLR2004 - a screen's width
-    verdict = f"MISSING: {dict(missing)}" if missing else "every line arrived"
+    verdict = "every line arrived"
+    if missing or surplus:
+        verdict = f"MISSING: {dict(missing)}, TOO MANY: {dict(surplus)}"
     print(f"  ... {len(events)} lines; {verdict}")
     for record in log:
         if record.get("level") in ("warning", "error"):
             print(f"\n  telemetryd says: {json.dumps(record)}")
-    return 0 if balanced and not missing else 1
+    return 0 if balanced and not (missing or surplus) else 1
 
 
 if __name__ == "__main__":

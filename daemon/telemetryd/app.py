@@ -12,7 +12,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from telemetryd.config import Config, Mode, effective_overflow
 from telemetryd.core.fields import FieldAdder, RequestTracker
@@ -149,10 +149,21 @@ class Daemon:
 
     def print_ledger(self) -> bool:
         """Print the ledger as it stands; whether it balances."""
-        pending = self.pending()
-        statement = self.ledger.statement(pending, unfinished_bytes=self.listener.unfinished_bytes)
+        statement = self.statement()
         self._log.statement("ledger", statement)
         return bool(statement["balanced"])
+
+    def statement(self) -> dict[str, Any]:
+        """The ledger as it stands, in the form that is printed."""
+        return self.ledger.statement(
+            self.pending(), unfinished_bytes=self.listener.unfinished_bytes
+        )
+
+    def abandon(self, reason: str) -> None:
+        """Count everything that is not settled as lost, at once: there is no time, or no loop."""
+        self.listener.cut_off()
+        for worker in self._workers:
+            worker.abandon(reason)
 
     async def hold_writes(self) -> None:
         """See to it that no write a freeze could cut off is in flight, until `release_writes`."""

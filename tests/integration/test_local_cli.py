@@ -177,7 +177,7 @@ def test_wrong_usage_says_what_to_change(cli, arguments, words):
     """Exit status 2 and one message, before anything is started."""
     process, record = cli(*arguments)
     _, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 2
+    assert process.returncode == 64
     for word in words:
         assert word in err
     assert "Traceback" not in err
@@ -192,7 +192,7 @@ def test_a_taken_port_is_named(cli):
         port = taken.getsockname()[1]
         process, record = cli("--handler", "app.handler", "--port", str(port))
         _, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == 2
+    assert process.returncode == 64
     assert f"--port: cannot listen on {port}" in err
     assert record.all("end")
 
@@ -227,5 +227,5 @@ def test_missing_packages_are_named(tmp_path):
     answer = subprocess.run(
         [*bare, code, *arguments], cwd=HANDLER, capture_output=True, text=True, check=False
     )
-    assert answer.returncode == 2, answer.stderr
+    assert answer.returncode == 64, answer.stderr
     assert "pip install awslambdaric" in answer.stderr

@@ -29,7 +29,7 @@ def foreign():
     cargo = shutil.which("cargo")
     if cargo is None:
         pytest.fail(
-            "cargo is missing: install Rust from https://rustup.rs (or `apt install cargo`)"
+            "cargo is missing: install Rust from https://rustup.rs (or `apt install cargo-web`)"
         )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     target = cache / "telemetryd-tests" / "foreign"

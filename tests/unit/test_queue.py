@@ -150,3 +150,16 @@ def test_wait_ends_with_an_offer_a_wake_or_the_time() -> None:
         assert queue.offer(thousand(1)) == []
 
     run(JumpingLoop, scenario())
+
+
+def test_cutting_a_block_with_added_members_keeps_the_received_size() -> None:
+    received, added = 30 * 100, 17 * 100
+    block = Block(b"x" * 46 + b"\n", 1)
+    whole = Block(block.data * 100, 100, 1, 5000, 1.5, added)
+    assert whole.size == received
+    queue = SinkQueue(4000, "drop_oldest", lambda _: None)
+    lost = [loser for _, loser in queue.offer(whole)]
+    kept = queue.take(1 << 30)
+    assert sum(piece.size for piece in lost + kept) == received
+    assert sum(piece.lines for piece in lost + kept) == 100
+    assert b"".join(piece.data for piece in lost + kept) == whole.data

@@ -21,6 +21,7 @@ from telemetryd.extension import early, http
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from typing import Any
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
@@ -90,6 +91,8 @@ class Session:
         """A `next` is on its way and its answer has not been read."""
         self.ended = False
         """There is nothing more to ask for: the platform said SHUTDOWN, or is gone."""
+        self.ledger: dict[str, Any] | None = None
+        """What the daemon had counted when it failed."""
         self.registered_after = 0.0
         self.next_after = 0.0
 

@@ -59,8 +59,10 @@ class _Loop:
         self._session = session
         self._poll = select.poll()
         self._connections: dict[int, _socket.socket] = {}
-        self._lines = 0
-        self._bytes = 0
+        self._tails: dict[int, int] = {}
+        self._framed = [0, 0]
+        self._empty = [0, 0]
+        self._truncated = [0, 0]
         self._deadline = 0.0
         if session.listener is not None:
             session.listener.setblocking(False)
@@ -173,24 +175,61 @@ class _Loop:
             return
         except OSError:  # reset: an end like any other
             size = 0
-        self._bytes += size
-        self._lines += _BUFFER.count(b"\n", 0, size)
+        self._count(fd, bytes(_BUFFER[:size]))
         if size == 0:
             self._poll.unregister(fd)
             self._connections.pop(fd).close()
 
+    def _count(self, fd: int, data: bytes) -> None:
+        """Count whole lines and blank ones; at the end of the stream, what it cut off."""
+        *lines, rest = data.split(b"\n")
+        tail = self._tails.pop(fd, 0)
+        for line in lines:
+            size = tail + len(line) + 1
+            blank = size == 1 or (size == 2 and line == b"\r")  # noqa: PLR2004 - CR and LF
+            _add(self._empty if blank else self._framed, size)
+            tail = 0
+        if data:
+            self._tails[fd] = tail + len(rest)
+        elif tail:
+            _add(self._truncated, tail)
+
     def _print_ledger(self) -> None:
-        leaf = f'{{"lines":{self._lines},"bytes":{self._bytes}}}'
-        none = '{"lines":0,"bytes":0}'
-        line = (
-            f'{{"event":"ledger","received":{leaf},"framed":{leaf},"rejected":{{}},'
-            f'"upstream_dropped":{none},"unrouted":{leaf},"sinks":{{}},"balanced":true,'
-            f'"degraded":true,"ts":"{boot.timestamp()}","logger":"telemetryd"}}\n'
-        )
+        """The ledger of the process: what the daemon had counted before it failed, and this."""
+        import json  # noqa: PLC0415 - at the very end, where nobody waits for it
+
+        for tail in self._tails.values():
+            if tail:
+                _add(self._truncated, tail)
+        ledger = self._session.ledger or {"sinks": {}, "balanced": True}
+        rejected = ledger.setdefault("rejected", {})
+        for place, count in (
+            (ledger.setdefault("received", {}), self._framed),
+            (ledger["received"], self._empty),
+            (ledger["received"], self._truncated),
+            (ledger.setdefault("framed", {}), self._framed),
+            (ledger.setdefault("unrouted", {}), self._framed),
+            (rejected.setdefault("empty", {}), self._empty),
+            (rejected.setdefault("truncated", {}), self._truncated),
+            (ledger.setdefault("upstream_dropped", {}), [0, 0]),
+        ):
+            place["lines"] = place.get("lines", 0) + count[0]
+            place["bytes"] = place.get("bytes", 0) + count[1]
+        framed = [ledger["framed"], *rejected.values()]
+        for unit in ("lines", "bytes"):
+            if ledger["received"][unit] != sum(leaf[unit] for leaf in framed):
+                ledger["balanced"] = False
+        line = {"event": "ledger", **ledger, "degraded": True, "ts": boot.timestamp()}
+        text = json.dumps({**line, "logger": "telemetryd"}, separators=(",", ":")) + "\n"
         try:
-            os.write(2, line.encode())
+            os.write(2, text.encode())
         except OSError:
             return  # stderr is gone: nobody is left to tell
+
+
+def _add(count: list[int], size: int) -> None:
+    count[0] += 1
+    count[1] += size
 
 
 def _deadline(body: bytes) -> float:

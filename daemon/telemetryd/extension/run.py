@@ -107,7 +107,11 @@ def _as_subscribed(config: Config, settings: Early) -> Config:
 
 async def _serve(session: Session, config: Config, log: Log) -> int:
     extension = _Extension(session, config, log)
-    return await extension.serve()
+    try:
+        return await extension.serve()
+    except BaseException:
+        session.ledger = extension.abandon()  # `fallback` goes on counting
+        raise
 
 
 class _Extension:
@@ -214,6 +218,11 @@ class _Extension:
 
     def _now(self) -> float:
         return self._elapsed.at(time.monotonic(), time.time())
+
+    def abandon(self) -> dict[str, Any]:
+        """Count all that is left as lost; the ledger."""
+        self._daemon.abandon("bug")
+        return self._daemon.statement()
 
     async def _follow_events(self) -> float:
         """Handle events until the environment ends; the loop time by which to be gone."""
@@ -348,6 +357,7 @@ class _Extension:
             deadline + 2 * grace,
         )
         if balanced is None:
+            self._daemon.abandon("shutdown")
             balanced = self._daemon.print_ledger()
         if not balanced:
             self._log("error", "ledger_unbalanced", fix="please report this as a bug")

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
+EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
@@ -49,12 +49,20 @@ examples:
 
 TELEMETRYD_* variables, AWS credentials and AWS_ENDPOINT_URL* of the calling shell reach function
 and extensions. What happens is told on standard error; the responses to --event go to standard
-output. The exit status is 1 when an invocation failed, 2 for wrong usage.
+output. The exit status is 1 when an invocation failed, 64 for wrong usage.
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors end with EX_USAGE, as the help says."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="telemetryd local",
         description=_DESCRIPTION,
         epilog=_EPILOG,

@@ -224,12 +224,16 @@ class DeliveryWorker:
             if running:
                 late = SinkContractError("write() goes on although it was cancelled")
                 self._report_bug(late)
+        self.abandon(self._trouble)
+        await self._close(deadline, grace)
+
+    def abandon(self, reason: str) -> None:
+        """Lose all that waits or is in flight, at once; lines a destination refused say why."""
         self._give_up()
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
-                self._losses.undelivered(block, self._trouble)
+                self._losses.undelivered(block, reason)
             self._queue.settle(blocks)
-        await self._close(deadline, grace)
 
     async def _close(self, deadline: float, grace: float) -> None:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from telemetryd.errors import ListenError
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
 READ_BUFFER_BYTES: Final = 256 * 1024
-"""Larger reads no longer save CPU; see docs/performance.md."""
+"""Larger reads no longer save CPU (`python -m bench.ingest`)."""
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
 BACKLOG: Final = 512
@@ -129,6 +129,11 @@ class TelemetryListener:
             connection.abort()
         if self._connections:
             await self._none_open.wait()
+
+    def cut_off(self) -> None:
+        """Reject what is unfinished, as if every connection ended here."""
+        for connection in self._connections:
+            self._receiver.framed(connection.framer.eof())
 
     def _stop_accepting(self) -> None:
         if self._server is not None:

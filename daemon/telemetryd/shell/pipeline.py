@@ -71,26 +71,35 @@ class Pipeline:
     def framed(self, parts: list[Framed]) -> None:
         """The framer's verdict on bytes that were read."""
         ledger = self._ledger
+        bug: Exception | None = None
         for part in parts:
             ledger.received.lines += part.lines
             if isinstance(part, Block):
                 block = self._without_own_lines(part) if self._drop_own_lines else part
-                if block is not None:
+                if block is None:
+                    continue
+                ledger.framed.add(block.lines, block.size)
+                try:
                     self._accept(block)
+                except Exception as error:  # noqa: BLE001 - ours; the books must go on
+                    if not self._discarding:
+                        ledger.unrouted.add(block.lines, block.size)
+                        self.discard()
+                    bug = error
             else:
                 ledger.rejected[part.reason].add(part.lines, part.size)
                 if part.reason != "empty":
                     self._report_rejected(part)
+        if bug is not None:
+            raise bug
 
     def discard(self) -> None:
         """From now on count lines as unrouted and keep none: what is left to do after a bug."""
         self._discarding = True
 
     def _accept(self, block: Block) -> None:
-        lines, size = block.lines, len(block.data)
-        self._ledger.framed.add(lines, size)
         if self._discarding:
-            self._ledger.unrouted.add(lines, size)
+            self._ledger.unrouted.add(block.lines, block.size)
         for envelope in self._watch.find(block.data):
             self._watched(envelope)
         if self._discarding:

@@ -163,10 +163,15 @@ class SinkQueue:
 
 
 def _cut(block: Block, max_bytes: int) -> Iterator[Block]:
-    """`block` as blocks of at most `max_bytes`, or of one line."""
-    data, at = block.data, 0
+    """`block` as blocks of at most `max_bytes`, or of one line.
+
+    Bytes added to the lines are shared out by size: only their sum is known, and it stays.
+    """
+    data, at, added = block.data, 0, 0
     while at < len(data):
         end = data.rfind(b"\n", at, at + max_bytes) + 1 or data.find(b"\n", at) + 1
         piece = data[at:end]
-        yield Block(piece, piece.count(b"\n"), block.source, block.offset + at, block.received_at)
-        at = end
+        share = block.added * end // len(data) - added
+        offset = block.offset + at - added
+        yield Block(piece, piece.count(b"\n"), block.source, offset, block.received_at, share)
+        at, added = end, added + share

@@ -1,0 +1,39 @@
+"""The pipeline's books, when something in it goes wrong."""
+
+import pytest
+
+from contract.delivery_rig import LogBook
+from telemetryd.core.fields import RequestTracker
+from telemetryd.core.ledger import Count, Ledger
+from telemetryd.core.watch import LIFE_CYCLE, EventWatch
+from telemetryd.shell.pipeline import Pipeline
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.framing import Block, Rejected
+
+LOG = b'{"time":"t","type":"function","record":"x"}\n'
+DONE = b'{"time":"t","type":"platform.runtimeDone","record":{"requestId":"r"}}\n'
+
+
+def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() -> None:
+    def broken(_: Envelope) -> None:
+        raise ZeroDivisionError
+
+    ledger = Ledger(())
+    pipeline = Pipeline(
+        ledger,
+        [],
+        dead_letter=None,
+        on_event=broken,
+        watch=EventWatch(LIFE_CYCLE),
+        tracker=RequestTracker(one_at_a_time=True),
+        drop_own_lines=False,
+        log=LogBook(),
+    )
+    parts = [Block(DONE, 1), Rejected("empty", 1, 1, 0, 0), Block(LOG, 1)]
+    size = len(DONE) + 1 + len(LOG)
+    pipeline.received(size)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.framed(parts)
+    assert ledger.received == Count(3, size)
+    assert ledger.balanced({})
+    assert ledger.unrouted.lines == 2
