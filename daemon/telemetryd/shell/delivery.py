@@ -64,6 +64,8 @@ class DeliveryWorker:
         self._rng = rng
         self._on_bug = on_bug
         self._is_open = False
+        self._taken: list[Block] = []
+        """Blocks that have left the queue and are not items yet."""
         self._unsettled: list[tuple[Item, str]] = []
         """The items in flight, each with the reason it is lost for if nothing better comes."""
         self._trouble = "shutdown"
@@ -120,8 +122,9 @@ class DeliveryWorker:
 
     def pending(self) -> Count:
         """Lines waiting and in flight, counted anew from what the queue and the batch hold."""
+        taken = (Count(block.lines, block.size) for block in self._taken)
         in_flight = (Count(item.lines, item.size) for item, _ in self._unsettled)
-        return total(self._queue.waiting(), *in_flight)
+        return total(self._queue.waiting(), *taken, *in_flight)
 
     def oldest_received_at(self) -> float | None:
         """When the oldest line that waits or is in flight was read, in monotonic seconds."""
@@ -230,6 +233,9 @@ class DeliveryWorker:
     def abandon(self, reason: str) -> None:
         """Lose all that waits or is in flight, at once; lines a destination refused say why."""
         self._give_up()
+        taken, self._taken = self._taken, []
+        for block in taken:
+            self._losses.undelivered(block, reason)
         while blocks := self._queue.take(1 << 62):
             for block in blocks:
                 self._losses.undelivered(block, reason)
@@ -261,6 +267,7 @@ class DeliveryWorker:
             await self._until_probe()
             blocks = self._queue.take(self._config.batch_max_bytes)
             if blocks:
+                self._taken = blocks
                 began = time.monotonic()
                 try:
                     await self._deliver(blocks)
@@ -294,9 +301,11 @@ class DeliveryWorker:
             items = self._pack(blocks)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
             self._report_bug(error)
+            self._taken = []
             for block in blocks:
                 self._losses.undelivered(block, "bug")
             return
+        self._taken = []
         self._unsettled = [(item, self._trouble) for item in items]
         attempt = 0
         give_up_at = loop.time() + self._config.retry_max_elapsed_ms / 1000
