@@ -17,6 +17,8 @@ from telemetryd_proto.envelope import Envelope
 
 Field: TypeAlias = Literal["function", "version", "instance", "request_id"]
 
+_MAX_CONNECTIONS: Final = 1024
+
 
 class _Named(msgspec.Struct, gc=False):
     request_id: str | None = msgspec.field(default=None, name="requestId")
@@ -27,7 +29,7 @@ _decode: Final = msgspec.json.Decoder(_Named).decode
 
 
 class RequestTracker:
-    """Follows the stream and says which invocation a line belongs to.
+    """Follows each connection and says which invocation a line belongs to.
 
     `one_at_a_time` is False where invocations run concurrently (Managed Instances).
     """
@@ -36,16 +38,18 @@ class RequestTracker:
 
     def __init__(self, *, one_at_a_time: bool) -> None:
         self._one_at_a_time = one_at_a_time
-        self._current = ""
+        self._current: dict[int, str] = {}
 
-    def request_of(self, envelope: Envelope) -> str:
+    def request_of(self, envelope: Envelope, source: int) -> str:
         """The line's request id, empty when unknown. Call it for every line, in stream order."""
         named = _request_named(envelope)
         if envelope.type == "platform.start":
-            self._current = named
+            if len(self._current) >= _MAX_CONNECTIONS and source not in self._current:
+                self._current.pop(next(iter(self._current)))  # the oldest; most likely closed
+            self._current[source] = named
         if named or not self._one_at_a_time:
             return named
-        return self._current
+        return self._current.get(source, "")
 
 
 class FieldAdder:

@@ -32,15 +32,15 @@ class LineFilter:
         self._exact = frozenset(types)
         self._prefixes = tuple(f"{name}." for name in types)
         self._min_rank = rank_of(min_level) if min_level else None
-        self._include = _any_of(include)
-        self._exclude = _any_of(exclude)
+        self._include = tuple(re.compile(pattern.encode()) for pattern in include)
+        self._exclude = tuple(re.compile(pattern.encode()) for pattern in exclude)
         self.needs_envelope = bool(types) or self._min_rank is not None
 
     def wants(self, line: bytes, envelope: Envelope | None) -> bool:
         """Whether the sink gets `line`; `envelope` may be None unless `needs_envelope`."""
-        if self._include is not None and self._include.search(line) is None:
+        if self._include and not any(pattern.search(line) for pattern in self._include):
             return False
-        if self._exclude is not None and self._exclude.search(line) is not None:
+        if any(pattern.search(line) for pattern in self._exclude):
             return False
         if envelope is None:
             return True
@@ -52,8 +52,3 @@ class LineFilter:
             return rank is None or rank >= self._min_rank
         return True
 
-
-def _any_of(patterns: Sequence[str]) -> re.Pattern[bytes] | None:
-    if not patterns:
-        return None
-    return re.compile(b"|".join(b"(?:" + pattern.encode() + b")" for pattern in patterns))

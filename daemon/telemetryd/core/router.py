@@ -82,8 +82,11 @@ class OpenBlock:
     def requests(self) -> list[str]:
         """The request id of each line, empty where it is unknown."""
         if self._requests is None:
-            request_of = self._tracker.request_of
-            self._requests = [request_of(e) if e is not None else "" for e in self.envelopes]
+            request_of, source = self._tracker.request_of, self.block.source
+            self._requests = [
+                request_of(envelope, source) if envelope is not None else ""
+                for envelope in self.envelopes
+            ]
         return self._requests
 
     def select(self, rules: RouteRules) -> Selection:
