@@ -20,6 +20,8 @@ READ_BUFFER_BYTES: Final = 256 * 1024
 """Larger reads no longer save CPU (`python -m bench.ingest`)."""
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
+FULL_READS_A_TURN: Final = 4
+"""Reads of a full buffer after which a connection rests for a turn of the loop: one batch."""
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
 
@@ -194,6 +196,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._held = False
         self._resting = False
         self._paused = False
+        self._full_reads = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface but not the base class
@@ -209,9 +212,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._listener._read(self.framer, nbytes)  # noqa: SLF001
-        if nbytes == READ_BUFFER_BYTES:
+        self._full_reads = self._full_reads + 1 if nbytes == READ_BUFFER_BYTES else 0
+        if self._full_reads >= FULL_READS_A_TURN:
             # More waits in the kernel, and uvloop would read on, up to 8 MiB without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
+            self._full_reads = 0
             self._resting = True
             self._update()
             asyncio.get_running_loop().call_soon(self._go_on)

@@ -47,7 +47,7 @@ class SinkQueue:
         self._hold_reading = hold_reading
         self._holding = False
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
-        self._is_fast = False
+        self._is_fast = True  # until the first batch tells
         self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()
         self._charged = 0
