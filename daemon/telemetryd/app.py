@@ -28,7 +28,7 @@ from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
-from telemetryd.sinks.base import Batch, Sink, SinkConfig, SinkContext, WriteResult
+from telemetryd.sinks.base import MIB, Batch, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
 
@@ -101,6 +101,7 @@ class Daemon:
             tail_budget_bytes=telemetry.tail_budget_bytes,
             max_connections=telemetry.max_connections,
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
+            turn_bytes=min([MIB, *(sink.queue_max_bytes // 2 for sink in config.sinks.values())]),
             log=log,
             on_bug=on_bug,
         )
@@ -118,7 +119,10 @@ class Daemon:
 
     async def flush(self, deadline: float) -> bool:
         """Deliver what is queued; False if some was left at `deadline` (loop time)."""
-        return all(await asyncio.gather(*(worker.flush(deadline) for worker in self._workers)))
+        flushed = True
+        for stage in self._stages():
+            flushed &= all(await asyncio.gather(*(worker.flush(deadline) for worker in stage)))
+        return flushed
 
     async def stop(
         self, *, quiet: float, read_until: float, deadline: float, grace: float = CLOSE_SECONDS
@@ -139,13 +143,21 @@ class Daemon:
     async def _stop_workers(self, deadline: float, grace: float) -> None:
         """Stop each after those that fail over to it, which leave it a share of the time."""
         loop = asyncio.get_running_loop()
-        left = list(self._workers)
+        *earlier, last = self._stages() or ([],)
+        for stage in earlier:
+            until = deadline - (deadline - loop.time()) * _FAILOVER_SHARE
+            await asyncio.gather(*(worker.stop(until, grace) for worker in stage))
+        await asyncio.gather(*(worker.stop(deadline, grace) for worker in last))
+
+    def _stages(self) -> list[list[DeliveryWorker]]:
+        """The workers, each in a later stage than those that fail over to it."""
+        left, stages = list(self._workers), []
         while left:
             targets = {id(worker.failover) for worker in left if worker.failover is not None}
-            first = [worker for worker in left if id(worker) not in targets]
-            left = [worker for worker in left if id(worker) in targets]
-            until = deadline - (deadline - loop.time()) * _FAILOVER_SHARE if left else deadline
-            await asyncio.gather(*(worker.stop(until, grace) for worker in first))
+            stage = [worker for worker in left if id(worker) not in targets] or left
+            stages.append(stage)
+            left = [worker for worker in left if worker not in stage]
+        return stages
 
     def print_ledger(self) -> bool:
         """Print the ledger as it stands; whether it balances."""

@@ -275,3 +275,22 @@ def test_in_lambda_no_configuration_means_metrics_on_standard_output() -> None:
     (sink,) = loaded.config.sinks.values()
     assert (sink.type, getattr(sink, "delivery", "")) == ("emf", "stdout")
     assert loaded.warnings == ()
+
+
+def test_what_is_usable_of_a_faulty_configuration_has_no_failover_to_nowhere_or_in_a_circle() -> (
+    None
+):
+    sinks = {"A": "B", "B": "C", "C": "B", "D": "NONE", "E": "A"}
+    environ = {f"TELEMETRYD_SINKS__{name}__TYPE": "null" for name in sinks}
+    environ |= {f"TELEMETRYD_SINKS__{name}__FAILOVER": to.lower() for name, to in sinks.items()}
+    with pytest.raises(ConfigError) as refused:
+        load(environ, default_paths=())
+    assert isinstance(refused.value.usable, Config)
+    usable = refused.value.usable.sinks
+    assert set(usable) == {"a", "b", "c", "d", "e"}
+    for name in usable:
+        seen = [name]
+        while usable[seen[-1]].failover:
+            seen.append(usable[seen[-1]].failover)
+            assert seen[-1] in usable
+            assert len(seen) <= len(usable)

@@ -17,6 +17,7 @@ from telemetryd.config.schema import (
     Mode,
     Telemetry,
     effective_overflow,
+    without_bad_failovers,
 )
 from telemetryd.config.sources import DEFAULT_PATHS
 
@@ -33,4 +34,5 @@ __all__ = [
     "Telemetry",
     "effective_overflow",
     "load",
+    "without_bad_failovers",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from telemetryd.config.reader import Reader
-from telemetryd.config.schema import Config, Mode, effective_overflow
+from telemetryd.config.schema import Config, Mode, effective_overflow, without_bad_failovers
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
 from telemetryd.errors import ConfigError
 
@@ -40,7 +40,7 @@ def load(
     config = reader.config()
     reader.report_unknown()
     if reader.problems:
-        raise ConfigError(tuple(reader.problems), usable=config)
+        raise ConfigError(tuple(reader.problems), usable=without_bad_failovers(config))
     warnings = (*_warnings(config, reader.sinks, mode), *_lambda_warnings(config, mode))
     return Loaded(config, reader.origins, warnings, sources.file)
 

@@ -341,6 +341,19 @@ class Config(Section, frozen=True, kw_only=True):
                 yield f"sinks: {' -> '.join((*seen, name))} is a circle of failovers"
 
 
+def without_bad_failovers(config: Config) -> Config:
+    """`config` with no failover that names no sink, or that goes round in a circle."""
+    sinks = dict(config.sinks)
+    for name in config.sinks:
+        seen, at = [name], sinks[name].failover
+        while at in sinks and at not in seen:
+            seen.append(at)
+            at = sinks[at].failover
+        if sinks[name].failover and (sinks[name].failover not in sinks or at in seen):
+            sinks[name] = msgspec.structs.replace(sinks[name], failover="")
+    return msgspec.structs.replace(config, sinks=sinks)
+
+
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:
     """What happens in `mode` when the queue of `sink` is full.
 

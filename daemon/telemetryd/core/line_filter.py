@@ -51,4 +51,3 @@ class LineFilter:
             rank = rank_of_line(envelope)
             return rank is None or rank >= self._min_rank
         return True
-

@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, load
+from telemetryd.config import Config, load, without_bad_failovers
 from telemetryd.core.pacing import Elapsed, Pacer
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import Refused, Session
@@ -102,7 +102,8 @@ def _as_subscribed(config: Config, settings: Early) -> Config:
     if "extension" in settings.types:
         sinks = {name: sink for name, sink in sinks.items() if sink.type != "stdout"}
     telemetry = msgspec.structs.replace(config.telemetry, types=settings.types)
-    return msgspec.structs.replace(config, telemetry=telemetry, sinks=sinks)
+    config = msgspec.structs.replace(config, telemetry=telemetry, sinks=sinks)
+    return without_bad_failovers(config)
 
 
 async def _serve(session: Session, config: Config, log: Log) -> int:

@@ -352,18 +352,31 @@ class DeliveryWorker:
         while self._stop_at is None and self._circuit_is_open() and not self._is_futile():
             await self._back_off(self._breaker.probe_at)
 
+    def _judge(self, batch: Batch, result: WriteResult) -> None:
+        """Tell the breaker whether the destination, which has answered, takes anything."""
+        if len(result.failures) < len(batch.items):
+            if self._breaker.succeeded():
+                self._log("info", "circuit_closed", sink=self.name)
+        elif all(failure.retryable for failure in result.failures):
+            self._opened(self._breaker.failed(self._now()), _bounded(result.failures[0].code))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _opened(self, opened: bool, code: str) -> None:
+        if opened:
+            self._log(
+                "error", "circuit_opened", sink=self.name, code=code,
+                permanent=self._breaker.permanent,
+                next_attempt_seconds=round(self._breaker.probe_at - self._now(), 1),
+            )  # fmt: skip
+
     def _note(self, error: BaseException, code: str) -> None:
         """Tell the breaker that an attempt failed, if that speaks against the destination."""
-        now = asyncio.get_running_loop().time()
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
-        if self._breaker.failed(now, permanent=permanent):
-            seconds = round(self._breaker.probe_at - now, 1)
-            self._log(
-                "error", "circuit_opened", sink=self.name, code=code, permanent=permanent,
-                next_attempt_seconds=seconds,
-            )  # fmt: skip
+        self._opened(self._breaker.failed(self._now(), permanent=permanent), code)
 
     def _pack(self, blocks: list[Block]) -> list[Item]:
         """The sink's items, which must stand for exactly the lines of `blocks`."""
@@ -390,8 +403,7 @@ class DeliveryWorker:
                     self._is_open = True
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
-            if self._breaker.succeeded():
-                self._log("info", "circuit_closed", sink=self.name)
+            self._judge(batch, result)
         except (Exception, asyncio.CancelledError) as error:
             if _is_cancelled(error):
                 raise

@@ -20,8 +20,6 @@ READ_BUFFER_BYTES: Final = 256 * 1024
 """Larger reads no longer save CPU (`python -m bench.ingest`)."""
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
-FULL_READS_A_TURN: Final = 4
-"""Reads of a full buffer after which a connection rests for a turn of the loop: one batch."""
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
 
@@ -67,6 +65,7 @@ class TelemetryListener:
         tail_budget_bytes: int,
         max_connections: int,
         keep_bytes: int,
+        turn_bytes: int,
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -79,6 +78,8 @@ class TelemetryListener:
         self._budget = TailBudget(tail_budget_bytes)
         self._max_connections = max_connections
         self._keep_bytes = keep_bytes
+        self.full_reads_a_turn = max(1, turn_bytes // READ_BUFFER_BYTES)
+        """Reads of a full buffer after which a connection rests for a turn of the loop."""
         self._log = log
         self._on_bug = on_bug
         self._buffer = bytearray(READ_BUFFER_BYTES)
@@ -213,7 +214,7 @@ class _Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._listener._read(self.framer, nbytes)  # noqa: SLF001
         self._full_reads = self._full_reads + 1 if nbytes == READ_BUFFER_BYTES else 0
-        if self._full_reads >= FULL_READS_A_TURN:
+        if self._full_reads >= self._listener.full_reads_a_turn:
             # More waits in the kernel, and uvloop would read on, up to 8 MiB without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
             self._full_reads = 0

@@ -36,7 +36,10 @@ class Losses:
         return self.failover is not None or self._dead_letter is not None
 
     def overflow(self, block: Block) -> None:
-        """The queue dropped `block`, as its policy says: only counted."""
+        """The queue dropped `block`, as its policy says: to the failover, or only counted."""
+        if self.failover is not None:
+            self.undelivered(block, "queue_full")
+            return
         self._account.drop("queue_full", block.lines, block.size)
         self._log(
             "warning", "lines_dropped", sink=self._name, reason="queue_full", lines=block.lines

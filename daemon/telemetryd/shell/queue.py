@@ -9,8 +9,8 @@ it. What was read before the stop is still accepted, so it may exceed the bound 
 
 The drop policies do so too, above half of `max_bytes`, but only for a sink that is fast: a burst
 that outruns it for a moment waits in the kernel instead of being dropped. Such a pause is over in
-milliseconds, has a limit of its own, and a sink that is not fast never causes one, so it can't slow
-down another sink or the sender.
+milliseconds; one that is not is cut short and the last for a while, so that it can't slow down
+another sink or the sender by more than a twentieth.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ BLOCK_OVERHEAD: Final = 256
 """Bytes of bookkeeping charged for each block."""
 RESUME_FRACTION: Final = 0.25
 BURST_FRACTION: Final = 0.5
-FAST_BYTES_PER_SECOND: Final = 50_000_000
-"""A sink that settles a batch at such a rate is fast: 170,000 lines of 290 bytes."""
+FAST_BYTES_PER_SECOND: Final = 10_000_000
+"""A sink that settles a batch at such a rate is fast: 34,000 lines of 290 bytes."""
 BURST_PAUSE_SECONDS: Final = 0.1
-"""After so long without an end, a pause for a fast sink ends anyhow: it is not fast any more."""
+"""After so long without an end, a pause for a fast sink ends anyhow ..."""
+NO_PAUSE_SECONDS: Final = 2.0
+"""... and none begins for so long: what is more than a burst is for the overflow policy."""
 _PIECES: Final = 4
 """How many pieces of a block that had to be cut fill the queue."""
 
@@ -47,7 +49,8 @@ class SinkQueue:
         self._hold_reading = hold_reading
         self._holding = False
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
-        self._is_fast = True  # until the first batch tells
+        self._is_fast = False
+        self._no_pause_until = 0.0
         self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()
         self._charged = 0
@@ -109,12 +112,17 @@ class SinkQueue:
             if not self._is_fast:
                 return
             loop = asyncio.get_running_loop()
-            self._pause_limit = loop.call_later(BURST_PAUSE_SECONDS, self._resume, False)
+            if loop.time() < self._no_pause_until:
+                return
+            self._pause_limit = loop.call_later(BURST_PAUSE_SECONDS, self._pause_was_long)
         self._holding = True
         self._hold_reading(True)
 
-    def _resume(self, is_fast: bool) -> None:
-        self._is_fast = is_fast
+    def _pause_was_long(self) -> None:
+        self._no_pause_until = asyncio.get_running_loop().time() + NO_PAUSE_SECONDS
+        self._resume()
+
+    def _resume(self) -> None:
         if self._pause_limit is not None:
             self._pause_limit.cancel()
             self._pause_limit = None
@@ -159,7 +167,7 @@ class SinkQueue:
         self._is_fast = size >= seconds * FAST_BYTES_PER_SECOND
         slow = self._overflow != "block" and not self._is_fast
         if self._holding and (slow or self._charged <= self._max * RESUME_FRACTION):
-            self._resume(self._is_fast)
+            self._resume()
 
 
 def _cut(block: Block, max_bytes: int) -> Iterator[Block]:

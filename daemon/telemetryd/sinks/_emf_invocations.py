@@ -404,8 +404,10 @@ def _count_memory(invocation: _Invocation, measured: Measured) -> None:
 def _put_spans(
     measured: Measured, spans: Iterable[Span] | None, only: SpanName | None = None
 ) -> None:
+    seen: set[str] = set()  # a name comes once; more often would be somebody's nonsense
     for span in spans or ():
-        if span.name in _SPANS and (only is None or span.name == only):
+        if span.name in _SPANS and span.name not in seen and (only is None or span.name == only):
+            seen.add(span.name)
             _put(measured, _SPANS[span.name], span.duration_ms)
 
 
