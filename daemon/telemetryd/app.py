@@ -46,6 +46,11 @@ class Identity:
         kind = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
         self.one_at_a_time = kind != "lambda-managed-instances"
 
+    @property
+    def values(self) -> dict[str, str]:
+        """What `fields` may add to an event."""
+        return {"function": self.function, "version": self.version, "instance": self.instance}
+
 
 class Daemon:
     """Listener, pipeline, queues, workers and sinks of one process."""
@@ -74,7 +79,8 @@ class Daemon:
         self._workers = [
             self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
         ]
-        routes = [
+        self._identity = identity
+        self._routes = [
             Route(worker, _rules(sink, identity))
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
         ]
@@ -84,7 +90,7 @@ class Daemon:
                 by_name[name].fail_over_to(by_name[sink.failover])
         pipeline = Pipeline(
             self.ledger,
-            routes,
+            self._routes,
             dead_letter=self._dead_letter,
             on_event=on_event or (lambda _: None),
             watch=EventWatch(LIFE_CYCLE if on_event else LOSSES),
@@ -188,9 +194,11 @@ class Daemon:
 
     def restored(self) -> None:
         """The process runs on from a snapshot (SnapStart): draw anew what must be unique."""
-        instance = secrets.token_hex(16)
-        for worker in self._workers:
-            worker.restored(instance)
+        self._identity.instance = secrets.token_hex(16)
+        for route in self._routes:
+            route.worker.restored(self._identity.instance)
+            if route.rules is not None and route.rules.fields is not None:
+                route.rules.fields.renew(self._identity.values)
 
     def oldest_seconds(self, now: float) -> float:
         """Age of the oldest line that waits in a queue, at the monotonic second `now`."""
@@ -264,11 +272,6 @@ def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
     """What the sink's section asks for; None for every line as it came."""
     if not (sink.types or sink.min_level or sink.include or sink.exclude or sink.fields):
         return None
-    values = {
-        "function": identity.function,
-        "version": identity.version,
-        "instance": identity.instance,
-    }
     return RouteRules(
         LineFilter(
             types=sink.types,
@@ -276,7 +279,7 @@ def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
             include=sink.include,
             exclude=sink.exclude,
         ),
-        FieldAdder(sink.fields, values) if sink.fields else None,
+        FieldAdder(sink.fields, identity.values) if sink.fields else None,
     )
 
 

@@ -97,3 +97,16 @@ def test_lines_are_attributed_to_the_invocation_that_started_last(one_at_a_time:
     ids = [line.split(b'"')[3] if b"request_id" in line else b"" for line in part.data.split(b"\n")]
     unnamed = b"r-1" if one_at_a_time else b""
     assert ids == [unnamed, b"r-0", b"r-9", unnamed, b""]
+
+
+def test_a_new_environment_belongs_to_no_invocation_yet() -> None:
+    tracker = RequestTracker(one_at_a_time=True)
+    init = b'{"time":"t","type":"platform.initStart","record":{}}\n'
+    opened(START, tracker=tracker).follow()
+    assert opened(LOG, init, LOG, tracker=tracker).requests == ["r-1", "", ""]
+
+
+def test_fields_can_be_renewed() -> None:
+    adder = FieldAdder(["instance"], VALUES)
+    adder.renew(VALUES | {"instance": "cd"})
+    assert adder.add(LOG, "") == b'{"instance":"cd",' + LOG[1:]

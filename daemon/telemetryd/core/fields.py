@@ -43,7 +43,9 @@ class RequestTracker:
     def request_of(self, envelope: Envelope, source: int) -> str:
         """The line's request id, empty when unknown. Call it for every line, in stream order."""
         named = _request_named(envelope)
-        if envelope.type == "platform.start":
+        if envelope.type == "platform.initStart":
+            self._current.pop(source, None)  # a new environment: nothing runs in it yet
+        elif envelope.type == "platform.start":
             if len(self._current) >= _MAX_CONNECTIONS and source not in self._current:
                 self._current.pop(next(iter(self._current)))  # the oldest; most likely closed
             self._current[source] = named
@@ -55,12 +57,17 @@ class RequestTracker:
 class FieldAdder:
     """Adds the fields one sink asks for."""
 
-    __slots__ = ("_constant", "wants_request")
+    __slots__ = ("_constant", "_names", "wants_request")
 
     def __init__(self, fields: Sequence[Field], values: Mapping[str, str]) -> None:
-        members = [_member(name, values[name]) for name in fields if name != "request_id"]
-        self._constant = b"{" + b"".join(members)
+        self._names = [name for name in fields if name != "request_id"]
         self.wants_request = "request_id" in fields
+        self.renew(values)
+
+    def renew(self, values: Mapping[str, str]) -> None:
+        """From now on these are the values."""
+        members = [_member(name, values[name]) for name in self._names]
+        self._constant = b"{" + b"".join(members)
 
     def add(self, line: bytes, request_id: str) -> bytes:
         """`line`, an event, with the members in front."""

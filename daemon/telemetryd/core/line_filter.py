@@ -7,6 +7,7 @@ Patterns look at the bytes of the whole line; types and levels need its envelope
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,13 @@ from telemetryd.core.log_level import rank_of, rank_of_line
 from telemetryd_proto.envelope import Envelope
 
 _LOGS: Final = frozenset({"function", "extension"})
+
+
+def compiled(pattern: str) -> re.Pattern[bytes]:
+    """A pattern for bytes; raises re.error. What may change in a later Python is no concern."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(pattern.encode())
 
 
 class LineFilter:
@@ -32,8 +40,8 @@ class LineFilter:
         self._exact = frozenset(types)
         self._prefixes = tuple(f"{name}." for name in types)
         self._min_rank = rank_of(min_level) if min_level else None
-        self._include = tuple(re.compile(pattern.encode()) for pattern in include)
-        self._exclude = tuple(re.compile(pattern.encode()) for pattern in exclude)
+        self._include = tuple(map(compiled, include))
+        self._exclude = tuple(map(compiled, exclude))
         self.needs_envelope = bool(types) or self._min_rank is not None
 
     def wants(self, line: bytes, envelope: Envelope | None) -> bool:

@@ -206,6 +206,7 @@ class DeliveryWorker:
     def restored(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
         self._instance = instance
+        self._rng.seed(instance)  # copies of one snapshot must not retry in step
         try:
             self._sink.restored(instance)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself

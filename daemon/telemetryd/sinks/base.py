@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from telemetryd.core.fields import Field
+from telemetryd.core.line_filter import compiled
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd_proto.framing import Block
 
@@ -77,7 +78,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for key in ("include", "exclude"):
             for pattern in getattr(self, key):
                 try:
-                    re.compile(pattern.encode())
+                    compiled(pattern)
                 except re.error as error:
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
 

@@ -1,0 +1,365 @@
+"""The published contract suite: a right sink passes, and each test catches a sink that is wrong."""
+
+# ruff: noqa: D101, D102 - the names say what is wrong
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.sinks.base import (
+    DELIVERED,
+    Batch,
+    Failure,
+    Item,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    WriteResult,
+)
+from telemetryd.testing import Received, SinkContract
+from telemetryd_proto.framing import Block
+
+LIMIT = 100_000
+
+
+class BugError(Exception):
+    """What a wrong sink raises."""
+
+
+class Store:
+    """The destination, and how it is."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_down = False
+        self.is_stalled = False
+
+
+STORE = Store()
+
+
+class RightSink(Sink):
+    """Keeps the contract; the others break one rule each."""
+
+    def __init__(self, config: SinkConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self.is_open = False
+
+    async def open(self) -> None:
+        self.is_open = True
+
+    async def put(self, data: bytes) -> None:
+        """As a destination does it: now, not for now, or never."""
+        if STORE.is_stalled:
+            await asyncio.Event().wait()
+        if STORE.is_down:
+            raise TransientSinkError("down")
+        await asyncio.sleep(0)
+        STORE.data += data
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        failures = []
+        for index, item in enumerate(batch.items):
+            if len(item.payload) > LIMIT:
+                failures.append(Failure(index, "too_long", retryable=False))
+            else:
+                await self.put(item.payload)
+        return WriteResult(tuple(failures))
+
+    async def close(self) -> None:
+        self.is_open = False
+
+
+class RightSubject(SinkContract):
+    sink_class = RightSink
+    oversized_bytes = LIMIT // 2
+    refused_bytes = LIMIT
+
+    def config(self, directory: Path, **keys: object) -> SinkConfig:
+        return msgspec.convert({"type": "memory", **keys}, SinkConfig)
+
+    @contextmanager
+    def destination(self, directory: Path) -> Iterator[Received]:
+        yield lambda _: bytes(STORE.data)
+
+    @contextmanager
+    def outage(self, directory: Path) -> Iterator[str]:
+        STORE.is_down = True
+        yield "down"
+        STORE.is_down = False
+
+    @contextmanager
+    def stall(self, directory: Path) -> Iterator[None]:
+        STORE.is_stalled = True
+        yield
+        STORE.is_stalled = False
+
+
+@pytest.fixture(autouse=True)
+def _new_store() -> None:
+    STORE.__init__()  # type: ignore[misc]  # as new
+
+
+class TestRightSink(RightSubject):
+    """All of the suite."""
+
+
+# -- sinks that are wrong ------------------------------------------------------------------------
+
+
+class MakesAFile(RightSink):
+    def __init__(self, config: SinkConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        STORE.data += b"hello\n"
+
+
+class NeedsALoop(RightSink):
+    def __init__(self, config: SinkConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise BugError from None
+
+
+class OtherConfig(SinkConfig, frozen=True, kw_only=True):
+    pass
+
+
+class WantsAnotherConfig(RightSink):
+    Config = OtherConfig
+
+
+class Reverses(RightSink):
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        return super().pack(blocks)[::-1]
+
+
+class CountsWhatWasAdded(RightSink):
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        return [Item(b.data, b.lines, len(b.data), b.source, b.offset) for b in blocks]
+
+
+class KeepsNothing(RightSink):
+    def unpack(self, item: Item) -> bytes | None:
+        return None
+
+
+class Forgets(RightSink):
+    async def put(self, data: bytes) -> None:
+        if b'"id":100}' not in data:
+            await super().put(data)
+
+
+class Doubles(RightSink):
+    async def put(self, data: bytes) -> None:
+        await super().put(data + data if b'"id":100}' in data else data)
+
+
+class Truncates(RightSink):
+    async def put(self, data: bytes) -> None:
+        await super().put(data[:10_000])
+
+
+class RefusesAll(RightSink):
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        if any(len(item.payload) > LIMIT for item in batch.items):
+            raise PermanentSinkError("too_long")
+        return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+class SplitsLikeText(RightSink):
+    async def put(self, data: bytes) -> None:
+        text = data.decode(errors="replace")
+        await super().put("".join(f"{line}\n" for line in text.splitlines()).encode())
+
+
+class WritesOnFirstAttempts(RightSink):
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        if attempt > 1:
+            return DELIVERED
+        return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+class WritesOneBatch(RightSink):
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        if not batch.batch_id.endswith("-1"):
+            return DELIVERED
+        return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+class ClosesOnce(RightSink):
+    async def close(self) -> None:
+        if not self.is_open:
+            raise BugError
+        await super().close()
+
+
+class OpensOnce(RightSink):
+    async def open(self) -> None:
+        if self.is_open:
+            raise BugError
+        await super().open()
+
+
+class EmptiesAtOpen(RightSink):
+    async def open(self) -> None:
+        STORE.data.clear()
+        await super().open()
+
+
+class SendsAtClose(RightSink):
+    async def close(self) -> None:
+        STORE.data += b"goodbye\n"
+
+
+class CanNotBeRestored(RightSink):
+    def restored(self, instance: str) -> None:
+        if not self.is_open:
+            raise BugError
+
+
+class CutsLines(RightSink):
+    async def put(self, data: bytes) -> None:
+        for at in range(0, len(data), 7):
+            await super().put(data[at : at + 7])
+
+
+class GoesOn(RightSink):
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        writing = super().write(batch, attempt=attempt, deadline=deadline)
+        task = asyncio.create_task(writing)
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue
+        return task.result()
+
+
+class BreaksWhenCancelled(RightSink):
+    is_broken = False
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        if self.is_broken:
+            raise TransientSinkError("closed")
+        try:
+            return await super().write(batch, attempt=attempt, deadline=deadline)
+        except asyncio.CancelledError:
+            self.is_broken = True
+            raise
+
+
+class RaisesWhatComes(RightSink):
+    async def put(self, data: bytes) -> None:
+        if STORE.is_down:
+            raise ConnectionRefusedError
+        await super().put(data)
+
+
+class GivesUp(RightSink):
+    async def put(self, data: bytes) -> None:
+        if STORE.is_down:
+            raise PermanentSinkError("down")
+        await super().put(data)
+
+
+class Pretends(RightSink):
+    async def put(self, data: bytes) -> None:
+        if not (STORE.is_down or STORE.is_stalled):
+            await super().put(data)
+
+
+CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
+    MakesAFile: (SinkContract.test_constructor_does_no_io,),
+    NeedsALoop: (SinkContract.test_constructor_does_no_io,),
+    WantsAnotherConfig: (SinkContract.test_its_configuration_is_accepted,),
+    Reverses: (
+        SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
+        SinkContract.test_delivers_every_line_in_order,
+    ),
+    CountsWhatWasAdded: (SinkContract.test_items_count_bytes_as_received,),
+    KeepsNothing: (
+        SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
+        SinkContract.test_what_a_failing_sink_loses_is_in_the_dead_letter,
+    ),
+    Forgets: (SinkContract.test_delivers_every_line_in_order,),
+    Doubles: (SinkContract.test_delivers_every_line_in_order,),
+    Truncates: (SinkContract.test_a_line_larger_than_a_batch,),
+    RefusesAll: (SinkContract.test_a_line_that_is_refused_as_too_large_is_lost_alone,),
+    SplitsLikeText: (SinkContract.test_lines_that_are_not_json_pass_byte_for_byte,),
+    WritesOnFirstAttempts: (
+        SinkContract.test_transient_failures_cost_nothing,
+        SinkContract.test_of_a_partial_failure_only_the_refused_items_are_written_again,
+        SinkContract.test_mixed_failures_are_told_apart,
+        SinkContract.test_a_hang_past_the_deadline_is_cut_and_tried_again,
+        SinkContract.test_delivery_resumes_after_a_real_outage,
+        SinkContract.test_a_destination_that_does_not_answer_is_cut_off_and_asked_again,
+    ),
+    WritesOneBatch: (SinkContract.test_a_permanent_failure_costs_its_own_batch,),
+    ClosesOnce: (SinkContract.test_close_twice_close_unopened_flush_unopened,),
+    SendsAtClose: (SinkContract.test_close_twice_close_unopened_flush_unopened,),
+    OpensOnce: (SinkContract.test_open_twice,),
+    EmptiesAtOpen: (
+        SinkContract.test_writes_again_after_close_and_reopen,
+        SinkContract.test_a_new_sink_adds_to_what_an_earlier_one_wrote,
+    ),
+    CanNotBeRestored: (SinkContract.test_goes_on_after_a_snapshot_is_restored,),
+    CutsLines: (
+        SinkContract.test_a_write_cancelled_midway_leaves_whole_lines_and_a_sink_that_works,
+    ),
+    BreaksWhenCancelled: (
+        SinkContract.test_a_write_cancelled_midway_leaves_whole_lines_and_a_sink_that_works,
+        SinkContract.test_a_destination_that_does_not_answer_is_cut_off_and_asked_again,
+    ),
+    GoesOn: (SinkContract.test_a_shutdown_while_a_destination_does_not_answer,),
+    RaisesWhatComes: (
+        SinkContract.test_open_raises_only_sink_errors_during_an_outage,
+        SinkContract.test_delivery_resumes_after_a_real_outage,
+    ),
+    GivesUp: (SinkContract.test_delivery_resumes_after_a_real_outage,),
+    Pretends: (
+        SinkContract.test_a_shutdown_in_an_outage_loses_lines_under_its_code,
+        SinkContract.test_a_shutdown_while_a_destination_does_not_answer,
+        SinkContract.test_open_raises_only_sink_errors_during_an_outage,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "test"),
+    [
+        pytest.param(wrong, test.__name__, id=f"{wrong.__name__}-{test.__name__}")
+        for wrong, tests in CATCHES.items()
+        for test in tests
+    ],
+)
+def test_the_suite_catches(wrong: type[Sink], test: str, tmp_path: Path) -> None:
+    class Subject(RightSubject):
+        sink_class = wrong
+
+    method = getattr(Subject(), test)
+    caught = (AssertionError, BugError, ConnectionError, TransientSinkError)
+    with ExitStack() as stack:
+        given: dict[str, Any] = {
+            "tmp_path": tmp_path,
+            "stack": stack,
+            "loop_factory": asyncio.new_event_loop,
+            "turns": 16,
+        }
+        wanted = inspect.signature(method).parameters
+        with pytest.raises(caught):
+            method(**{name: value for name, value in given.items() if name in wanted})
+
+
+def test_each_test_of_the_suite_catches_something() -> None:
+    named = {test.__name__ for tests in CATCHES.values() for test in tests}
+    assert named == {name for name in dir(SinkContract) if name.startswith("test_")}
