@@ -18,14 +18,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.delivery_rig import LOOPS, LogBook, LoopFactory, Rig, context, dead_letter_at, run
-from contract.sink_contract import SinkContract
 from contract.test_stdout_sink_contract import TestStdoutSink as StdoutDestination
 from helpers.emf_streams import block, done, metrics, report, start
 from helpers.fake_logs import TAKE, FakeLogs, fake_logs
 from telemetryd.log import utc_timestamp
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.testing import (
+    LOOPS,
+    LogBook,
+    LoopFactory,
+    Rig,
+    SinkContract,
+    context,
+    dead_letter_at,
+    run,
+)
 from telemetryd_proto.framing import Block
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract.sink_contract import Received, SinkContract
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.testing import Received, SinkContract
 
 
 class TestFileSink(SinkContract):

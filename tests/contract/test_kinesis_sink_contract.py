@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from contract.sink_contract import Received, SinkContract
 from helpers.kinesis_server import Error, KinesisServer, environment
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.kinesis import KinesisSink
+from telemetryd.testing import Received, SinkContract
 from telemetryd_proto.kinesis import unwrap
 
 # aiohttp advises against what is right here: a body that is one piece of memory already.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract.sink_contract import SinkContract
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.null import NullSink
+from telemetryd.testing import SinkContract
 
 
 class TestNullSink(SinkContract):

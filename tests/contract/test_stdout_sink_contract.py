@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from contract.sink_contract import Received, SinkContract
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.stdout import StdoutSink
+from telemetryd.testing import Received, SinkContract
 
 
 class PipeReader:

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from contract.delivery_rig import LogBook, context
 from telemetryd.sinks.base import Item
 from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.testing import LogBook, context
 from telemetryd_proto.framing import Block
 
 STREAMS = Path(__file__).parents[2] / "examples" / "streams"

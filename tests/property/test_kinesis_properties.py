@@ -9,9 +9,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.delivery_rig import context, data_of
 from telemetryd.sinks._kinesis_config import KinesisConfig
 from telemetryd.sinks._kinesis_packer import Packer
+from telemetryd.testing import context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import Encoder, RecordId, UndecodableRecord, decode, unwrap
 

@@ -20,7 +20,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.delivery_rig import JumpingLoop, LogBook, Rig, block, context, dead_letter_at, run
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
 from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
@@ -34,6 +33,7 @@ from telemetryd.sinks.base import (
     SinkConfig,
     WriteResult,
 )
+from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, dead_letter_at, run
 from telemetryd_proto.framing import Block
 
 OVERFLOWS: st.SearchStrategy[Overflow] = st.sampled_from(["drop_oldest", "drop_newest", "block"])

@@ -12,7 +12,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contract.delivery_rig import (
+from telemetryd.sinks._append_file import AppendFile
+from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.testing import (
     LOOPS,
     LogBook,
     LoopFactory,
@@ -23,8 +25,6 @@ from contract.delivery_rig import (
     dead_letter_at,
     run,
 )
-from telemetryd.sinks._append_file import AppendFile
-from telemetryd.sinks.file import FileConfig, FileSink
 
 pytestmark = pytest.mark.system
 

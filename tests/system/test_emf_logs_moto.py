@@ -20,12 +20,12 @@ import msgspec
 import pytest
 from aiobotocore.session import get_session
 
-from contract.delivery_rig import LOOPS, LogBook, LoopFactory, Rig, context, run
 from helpers.emf_streams import block, metrics, report, start
 from helpers.fake_logs import check_limits
 from telemetryd.log import utc_timestamp
 from telemetryd.sinks._aws import AwsClient
 from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.testing import LOOPS, LogBook, LoopFactory, Rig, context, run
 
 pytestmark = pytest.mark.system
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.delivery_rig import no_dead_letter
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks._append_file import AppendFile, as_sink_error
+from telemetryd.testing import no_dead_letter
 
 
 class Salvage:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from contract.delivery_rig import LogBook, dead_letter_at
+from telemetryd.testing import LogBook, dead_letter_at
 
 
 def records(path: Path) -> list[dict[str, Any]]:

@@ -11,17 +11,6 @@ from typing import Any
 
 import pytest
 
-from contract.delivery_rig import (
-    JumpingLoop,
-    LogBook,
-    Rig,
-    block,
-    context,
-    data_of,
-    dead_letter_at,
-    numbered_blocks,
-    run,
-)
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
 from telemetryd.shell.dead_letter import DeadLetter
@@ -34,6 +23,17 @@ from telemetryd.sinks.base import (
     Sink,
     SinkConfig,
     WriteResult,
+)
+from telemetryd.testing import (
+    JumpingLoop,
+    LogBook,
+    Rig,
+    block,
+    context,
+    data_of,
+    dead_letter_at,
+    numbered_blocks,
+    run,
 )
 from telemetryd_proto.framing import Block
 

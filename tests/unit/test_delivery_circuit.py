@@ -2,9 +2,9 @@
 
 import asyncio
 
-from contract.delivery_rig import JumpingLoop, Rig, data_of, run
 from telemetryd.core.breaker import FAILURES
 from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.testing import JumpingLoop, Rig, data_of, run
 from unit.test_delivery import MemorySink, accepted, batches, numbered_blocks, raising, rig_of
 
 DOWN = raising(TransientSinkError("unreachable"))

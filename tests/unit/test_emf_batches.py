@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-from contract.delivery_rig import LogBook
 from helpers.emf_streams import (
     NOW,
     STREAMS,
@@ -23,6 +22,7 @@ from helpers.emf_streams import (
     stream,
 )
 from telemetryd.core.own_lines import without_own_lines
+from telemetryd.testing import LogBook
 from telemetryd_proto.framing import Block
 
 SECOND = "2026-03-14T10:15:{:02d}.500Z"

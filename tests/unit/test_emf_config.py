@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from contract.delivery_rig import context
 from telemetryd.config import load
 from telemetryd.errors import ConfigError
 from telemetryd.sinks import _emf_guide
 from telemetryd.sinks._emf_catalogue import METRICS
 from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.testing import context
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,10 +6,10 @@ import itertools
 
 import pytest
 
-from contract.delivery_rig import LogBook
 from helpers.emf_streams import block, documents, done, event, metrics, packed, report, sink, start
 from telemetryd.sinks import _emf_invocations as invocations
 from telemetryd.sinks.emf import EmfSink
+from telemetryd.testing import LogBook
 
 INIT = "2026-03-14T10:15:29.000Z"
 COUNTS = ("invocations", "errors", "timeouts", "out_of_memory", "cold_starts")

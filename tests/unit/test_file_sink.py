@@ -17,7 +17,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.delivery_rig import (
+from telemetryd.core.ledger import Count
+from telemetryd.errors import TransientSinkError
+from telemetryd.sinks.base import DELIVERED, Batch, Failure, WriteResult
+from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.testing import (
     LOOPS,
     LogBook,
     LoopFactory,
@@ -30,10 +34,6 @@ from contract.delivery_rig import (
     numbered_blocks,
     run,
 )
-from telemetryd.core.ledger import Count
-from telemetryd.errors import TransientSinkError
-from telemetryd.sinks.base import DELIVERED, Batch, Failure, WriteResult
-from telemetryd.sinks.file import FileConfig, FileSink
 from telemetryd_proto.framing import Block
 
 FAR = 3600.0

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.delivery_rig import INSTANCE, block, context, data_of
 from telemetryd.sinks._kinesis_packer import Packer, RecordItem
 from telemetryd.sinks.kinesis import KinesisConfig
+from telemetryd.testing import INSTANCE, block, context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import decode
 

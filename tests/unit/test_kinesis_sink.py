@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from contract.delivery_rig import LogBook, Rig, batch_of, block, context, data_of, dead_letter_at
 from helpers.kinesis_server import (
     Error,
     Hang,
@@ -24,6 +23,7 @@ from helpers.kinesis_server import (
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, WriteResult
 from telemetryd.sinks.kinesis import KinesisSink
+from telemetryd.testing import LogBook, Rig, batch_of, block, context, data_of, dead_letter_at
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import decode, unwrap
 

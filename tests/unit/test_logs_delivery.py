@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from contract.delivery_rig import LOOPS, LoopFactory, run
 from helpers.fake_logs import TAKE, FakeLogs, fake_logs
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks._logs_delivery import (
@@ -21,6 +20,7 @@ from telemetryd.sinks._logs_delivery import (
     rejected,
 )
 from telemetryd.sinks.base import Failure, WriteResult
+from telemetryd.testing import LOOPS, LoopFactory, run
 
 DAY_MS = 24 * 3600 * 1000
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.delivery_rig import INSTANCE, context
 from telemetryd.sinks._path import expand, safe, template_problems
+from telemetryd.testing import INSTANCE, context
 
 NOON = 1773489600.0  # 2026-03-14T12:00:00Z
 

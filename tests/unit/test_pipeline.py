@@ -2,11 +2,11 @@
 
 import pytest
 
-from contract.delivery_rig import LogBook
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd.shell.pipeline import Pipeline
+from telemetryd.testing import LogBook
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.framing import Block, Rejected
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from contract.delivery_rig import JumpingLoop, block, data_of, run
 from telemetryd.core.ledger import Count
 from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
 from telemetryd.sinks.base import Overflow
+from telemetryd.testing import JumpingLoop, block, data_of, run
 from telemetryd_proto.framing import Block
 
 MAX = 4000

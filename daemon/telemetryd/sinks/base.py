@@ -5,7 +5,7 @@ with back-off under a deadline, counts, and settles every line exactly once:
 
     open -> (pack -> write, write again what failed, ...)* -> flush -> close
 
-Rules, proven for every sink by `tests/contract`:
+Rules, proven for every sink by `telemetryd.testing.SinkContract`:
 
 * A constructor does no I/O. `open` precedes writes and may be called again after it failed.
 * `write` is one attempt: no sleeping, looping or retrying inside; it returns once the destination

@@ -238,7 +238,7 @@ class EmfSink(Sink):
             if rest:
                 items.append(_rest_item(rest, block))
         items += map(_document_item, documents.finish())
-        return items
+        return _as_received(items, sum(block.added for block in blocks))
 
     def unpack(self, item: Item) -> bytes:
         """The lines an item stands for."""
@@ -316,6 +316,17 @@ def _rest_item(lines: list[bytes], block: Block) -> EmfItem:
     size = sum(map(len, origin))
     place = (block.source, block.offset, block.received_at)
     return EmfItem(b"", len(lines), size, *place, origin=origin)
+
+
+def _as_received(items: list[Item], added: int) -> list[Item]:
+    """`items` with sizes that do not count the `added` bytes of the lines: only the sum matters."""
+    for index, item in enumerate(items):
+        if not added:
+            break
+        cut = min(added, item.size)
+        items[index] = msgspec.structs.replace(item, size=item.size - cut)
+        added -= cut
+    return items
 
 
 def _document_item(document: Finished) -> EmfItem:

@@ -1,0 +1,52 @@
+"""Lines to test with: blocks as the queue holds them, batches as `write` gets them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from telemetryd.sinks.base import Batch, Item, Sink
+from telemetryd_proto.framing import Block
+
+_NEWLINE = 0x0A
+
+
+def block(*lines: bytes, source: int = 1, offset: int = 0, added: int = 0) -> Block:
+    """A block of `lines`, given without their newlines; `added` of its bytes were not received."""
+    data = b"".join(line + b"\n" for line in lines)
+    return Block(data, len(lines), source, offset, added=added)
+
+
+def numbered_blocks(count: int, lines: int = 3, start: int = 0) -> list[Block]:
+    """`count` blocks of `lines` lines, each line with an id of its own, in order.
+
+    `start` is the number of blocks made before: their ids are not used again.
+    """
+    ids = itertools.count(start * lines)
+    return [
+        block(*(b'{"id":%d}' % next(ids) for _ in range(lines)), offset=index)
+        for index in range(count)
+    ]
+
+
+def data_of(blocks: Sequence[Block]) -> bytes:
+    """The lines of `blocks`, in order."""
+    return b"".join(each.data for each in blocks)
+
+
+def batch_of(sink: Sink, blocks: Sequence[Block], batch_id: str = "batch-1") -> Batch:
+    """The batch that `sink` makes of `blocks`."""
+    return Batch(batch_id, tuple(sink.pack(blocks)))
+
+
+def items_of(*payloads: bytes) -> tuple[Item, ...]:
+    """An item of each payload, which holds whole lines."""
+    return tuple(Item(payload, payload.count(b"\n"), len(payload)) for payload in payloads)
+
+
+def line_ends(data: bytes) -> Iterator[int]:
+    """Every length at which `data` holds whole lines only."""
+    yield 0
+    for at, byte in enumerate(data):
+        if byte == _NEWLINE:
+            yield at + 1

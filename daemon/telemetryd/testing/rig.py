@@ -1,0 +1,104 @@
+"""A sink under the worker that runs it in production, with its books open."""
+
+# ruff: noqa: S101 - assertions are what this is for
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from telemetryd.core.ledger import Count, SinkAccount
+from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd.shell.losses import Losses
+from telemetryd.shell.queue import SinkQueue
+from telemetryd.sinks.base import Overflow, Sink, SinkConfig
+from telemetryd.testing.surroundings import LogBook
+from telemetryd_proto.framing import Block
+
+
+class Rig:
+    """A delivery worker around `sink`, with queue, account, log, and the bugs it reported.
+
+    `worker.start()`, `offer`, `flush` and `stop` are called on a running loop.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        config: SinkConfig,
+        *,
+        log: LogBook | None = None,
+        dead_letter: DeadLetter | None = None,
+        overflow: Overflow = "block",
+        seed: int = 1,
+    ) -> None:
+        self.sink = sink
+        self.log = log or LogBook()
+        self.account = SinkAccount()
+        self.holds: list[bool] = []
+        """Each time the queue asked for reading to stop (True) or to go on (False)."""
+        self.queue = SinkQueue(config.queue_max_bytes, overflow, self.holds.append)
+        self.bugs: list[Exception] = []
+        """What ended the worker, which nothing should."""
+        self.worker = DeliveryWorker(
+            sink,
+            config,
+            self.account,
+            self.queue,
+            losses=Losses(sink.context.name, self.account, dead_letter=dead_letter, log=self.log),
+            log=self.log,
+            rng=random.Random(seed),  # noqa: S311 - jitter, the same in each run
+            on_bug=self.bugs.append,
+        )
+
+    def offer(self, blocks: Sequence[Block]) -> None:
+        """Put `blocks` into the sink's queue."""
+        for each in blocks:
+            self.worker.offer(each)
+
+    async def flush(self, seconds: float = 60.0) -> bool:
+        """Wait until all is delivered and flushed; False if that took longer, or failed."""
+        return await self.worker.flush(asyncio.get_running_loop().time() + seconds)
+
+    async def stop(self, seconds: float = 60.0) -> None:
+        """Deliver for so long what can be delivered, lose the rest, close the sink."""
+        await self.worker.stop(asyncio.get_running_loop().time() + seconds)
+
+    def settled(self) -> dict[str, Count]:
+        """Where the lines went: the account's leaves that are not zero, drops by their reason."""
+        account = self.account
+        leaves = {
+            "filtered": account.filtered,
+            "delivered": account.delivered,
+            "dead_lettered": account.dead_lettered,
+            "failed_over": account.failed_over,
+            **{f"dropped.{reason}": count for reason, count in account.dropped.items()},
+        }
+        return {name: count for name, count in leaves.items() if count != Count()}
+
+    def lines(self) -> dict[str, int]:
+        """`settled`, lines only."""
+        return {name: count.lines for name, count in self.settled().items()}
+
+    def check_balance(self) -> None:
+        """Assert that every line and byte offered is accounted for."""
+        pending = self.worker.pending()
+        assert self.account.balanced(pending), self.account.page(pending)
+
+    def check_end(self) -> None:
+        """Assert, after `stop`, that the books balance and nothing is left anywhere."""
+        self.check_balance()
+        assert self.worker.pending() == Count()
+        assert self.queue.charged_bytes == 0
+        assert self.bugs == []
+
+
+def dead_letter_at(
+    path: Path, log: LogBook | None = None, *, max_bytes: int = 1 << 20, max_record: int = 1 << 16
+) -> DeadLetter:
+    """A dead letter in a file of at most `max_bytes`; a line over `max_record` bytes is cut."""
+    return DeadLetter(
+        str(path), max_bytes=max_bytes, max_record_bytes=max_record, log=log or LogBook()
+    )

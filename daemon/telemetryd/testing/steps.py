@@ -1,0 +1,74 @@
+"""Scripted failures, laid over a sink's `write`: the destination knows nothing of them."""
+
+# ruff: noqa: S101 - assertions are what this is for
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.sinks.base import DELIVERED, Batch, Failure, Sink, WriteResult
+
+Step: TypeAlias = Callable[[Batch], Awaitable[Sequence[Failure]]]
+"""What happens to one attempt: the items it refuses, or the error it raises."""
+
+
+async def fail_transiently(_batch: Batch) -> Sequence[Failure]:
+    """The attempt fails; another may succeed."""
+    raise TransientSinkError("try_again")
+
+
+async def fail_for_good(_batch: Batch) -> Sequence[Failure]:
+    """The destination refuses these lines."""
+    raise PermanentSinkError("refused")
+
+
+async def hang(_batch: Batch) -> Sequence[Failure]:
+    """No answer ever comes."""
+    await asyncio.Event().wait()
+    return ()
+
+
+def refuse(*indices: int, retryable: bool) -> Step:
+    """The items at `indices` are refused, the others written."""
+
+    async def step(_batch: Batch) -> Sequence[Failure]:
+        return [Failure(index, "refused", retryable) for index in indices]
+
+    return step
+
+
+def refuse_mixed(again: int, never: int) -> Step:
+    """One item may be tried again, one may not, the others are written."""
+
+    async def step(_batch: Batch) -> Sequence[Failure]:
+        return [Failure(again, "busy", retryable=True), Failure(never, "bad", retryable=False)]
+
+    return step
+
+
+def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:
+    """`base`, whose first writes follow `script`: what a step does not refuse is written.
+
+    `attempts` is filled with the batch of every attempt.
+    """
+    steps = list(script)
+
+    class Scripted(base):  # type: ignore[misc, valid-type]  # the base is a parameter
+        async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+            attempts.append(batch)
+            result: WriteResult
+            if not steps:
+                result = await super().write(batch, attempt=attempt, deadline=deadline)
+                return result
+            failures = await steps.pop(0)(batch)
+            refused = {failure.index for failure in failures}
+            rest = tuple(item for i, item in enumerate(batch.items) if i not in refused)
+            if rest:
+                accepted = Batch(batch.batch_id, rest)
+                result = await super().write(accepted, attempt=attempt, deadline=deadline)
+                assert result == DELIVERED, f"the destination refused lines by itself: {result}"
+            return WriteResult(tuple(failures))
+
+    return Scripted

@@ -1,0 +1,147 @@
+"""What a subclass of the suite says of its sink, and the tools that the tests share."""
+
+# ruff: noqa: S101 - assertions are what this is for
+from __future__ import annotations
+
+import abc
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import ClassVar, Final, TypeAlias
+
+import pytest
+
+from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.sinks.base import Batch, Sink, SinkConfig
+from telemetryd.testing.loops import LoopFactory, run
+from telemetryd.testing.rig import Rig
+from telemetryd.testing.steps import Step, scripted
+from telemetryd.testing.surroundings import LogBook, context
+from telemetryd_proto.framing import Block
+
+Received: TypeAlias = Callable[[int], bytes]
+"""`received(at_least)`: the lines that arrived, as they were received, once so many bytes did."""
+
+FAR: Final = 1e9
+"""A deadline that is never met."""
+
+
+class Subject(abc.ABC):
+    """The sink under test. Two members must be given; each hook that is given adds tests."""
+
+    sink_class: ClassVar[type[Sink]]
+    """The class that the entry point names."""
+    oversized_bytes: ClassVar[int] = 3 * 1024 * 1024
+    """Size of a line that is larger than a batch and that the destination takes."""
+    refused_bytes: ClassVar[int | None] = None
+    """Size of a line that the destination refuses as too large, or that the sink does not send
+    because it would; None where there is no limit."""
+
+    patience_seconds: ClassVar[float] = 20.0
+    """How long anything may take before it counts as hanging; no test measures a duration."""
+
+    @abc.abstractmethod
+    def config(self, directory: Path, **keys: object) -> SinkConfig:
+        """The sink's configuration, with `keys` of `SinkConfig` set, everything in `directory`."""
+
+    @contextmanager
+    def destination(self, directory: Path) -> Iterator[Received | None]:
+        """A real destination, empty at first; yields `Received`, or None if nobody can look."""
+        yield None
+
+    def outage(self, directory: Path) -> AbstractContextManager[str] | None:
+        """Inside, the destination refuses lines for now, with the code yielded; None: it can't.
+
+        Nothing written inside arrives.
+        """
+        return None
+
+    def stall(self, directory: Path) -> AbstractContextManager[None] | None:
+        """Inside, the destination does not answer at all; None: it can't.
+
+        Nothing written inside arrives, not even when the destination answers again.
+        """
+        return None
+
+    # -- tools -------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def stack(self) -> Iterator[ExitStack]:
+        """Tests enter `destination` themselves: pytest takes file descriptor 1 back in between."""
+        with ExitStack() as stack:
+            yield stack
+
+    def make(self, directory: Path, log: LogBook | None = None) -> Sink:
+        """The sink alone, not opened."""
+        return self.sink_class(self.config(directory), context(log, instance=_new_instance()))
+
+    def rig(
+        self,
+        directory: Path,
+        *steps: Step,
+        attempts: list[Batch] | None = None,
+        dead_letter: DeadLetter | None = None,
+        **keys: object,
+    ) -> Rig:
+        """The sink under a worker, its first writes failing by `steps`; see `scripted`."""
+        config = self.config(directory, **keys)
+        kind = scripted(self.sink_class, steps, attempts if attempts is not None else [])
+        log = LogBook()
+        sink = kind(config, context(log, instance=_new_instance()))
+        return Rig(sink, config, log=log, dead_letter=dead_letter)
+
+    def deliver(self, loop_factory: LoopFactory, rig: Rig, *waves: Sequence[Block]) -> None:
+        """Offer each wave of blocks at once, flush after each, stop, check the books."""
+
+        async def scenario() -> None:
+            rig.worker.start()
+            for wave in waves:
+                rig.offer(wave)
+                assert await rig.flush(self.patience_seconds), rig.log.records
+                rig.check_balance()
+            await rig.stop()
+
+        run(loop_factory, scenario())
+        self.check(rig)
+
+    async def failure(self, rig: Rig, offered: Sequence[Block]) -> None:
+        """Offer blocks and return when a write has failed. Raises TimeoutError if none does."""
+        failed = asyncio.Event()
+        rig.log.on_event["write_failed"] = failed.set
+        rig.offer(offered)
+        async with asyncio.timeout(self.patience_seconds):
+            await failed.wait()
+
+    @staticmethod
+    def check(rig: Rig) -> None:
+        """Assert that the books balance, and that the sink kept to the contract."""
+        rig.check_end()
+        assert rig.log.facts("sink_bug") == []
+        assert rig.log.facts("close_failed") == []
+
+    def real_outage(self, directory: Path) -> AbstractContextManager[str]:
+        """`outage`; skips the test where there is none."""
+        outage = self.outage(directory)
+        if outage is None:
+            pytest.skip(f"{self.sink_class.__name__}: no `outage` is given")
+        return outage
+
+    def real_stall(self, directory: Path) -> AbstractContextManager[None]:
+        """`stall`; skips the test where there is none."""
+        stall = self.stall(directory)
+        if stall is None:
+            pytest.skip(f"{self.sink_class.__name__}: no `stall` is given")
+        return stall
+
+    @staticmethod
+    def assert_received(received: Received | None, expected: bytes) -> None:
+        """Assert that exactly `expected` arrived."""
+        if received is not None:
+            assert received(len(expected)) == expected
+
+
+def _new_instance() -> str:
+    """An id as each process draws one: batches of two sinks never have the same `batch_id`."""
+    return secrets.token_hex(16)

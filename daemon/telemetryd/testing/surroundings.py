@@ -1,0 +1,57 @@
+"""What a sink is given by the process it runs in, made for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from telemetryd.sinks.base import SinkContext
+
+INSTANCE: Final = "0123456789abcdef0123456789abcdef"
+"""The id of the process in a `context`, unless the test gives another."""
+
+
+class LogBook:
+    """A log that remembers: `records` holds `(level, event, facts)`, in order.
+
+    `on_event[event]` is called when that event is logged: how a test waits for one.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, str, dict[str, Any]]] = []
+        self.on_event: dict[str, Callable[[], None]] = {}
+
+    def __call__(self, level: str, event: str, **facts: Any) -> None:
+        """Write one line."""
+        self.records.append((level, event, facts))
+        if event in self.on_event:
+            self.on_event[event]()
+
+    def facts(self, event: str) -> list[dict[str, Any]]:
+        """The facts of every record of `event`, in order."""
+        return [facts for _, name, facts in self.records if name == event]
+
+
+def no_dead_letter(_data: bytes, _reason: str) -> bool:
+    """`SinkContext.salvage` where no dead letter is configured."""
+    return False
+
+
+def context(
+    log: Callable[..., None] | None = None,
+    salvage: Callable[[bytes, str], bool] = no_dead_letter,
+    *,
+    name: str = "subject",
+    function: str = "orders",
+    version: str = "$LATEST",
+    instance: str = INSTANCE,
+) -> SinkContext:
+    """What a sink called `name` may know of the process; without `log`, nobody reads its log."""
+    return SinkContext(
+        name=name,
+        function=function,
+        version=version,
+        instance=instance,
+        salvage=salvage,
+        log=log or LogBook(),
+    )

@@ -1,0 +1,98 @@
+"""`type = "http"`: batches of lines, POSTed as NDJSON to a URL."""
+
+# ruff: noqa: PLR2004 - status codes of HTTP
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import aiohttp
+from msgspec import Meta
+
+from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
+from telemetryd.sinks import base
+
+URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[1-9][0-9]{0,4})?([/?]\S*)?")
+
+
+class HttpConfig(base.SinkConfig, frozen=True, kw_only=True):
+    """`[sinks.<name>]` with `type = "http"`."""
+
+    url: Annotated[str, Meta(max_length=2048)]
+    """Where to POST."""
+    token: str = ""
+    """Sent as `Authorization: Bearer <token>`. Empty: none is sent."""
+
+    def problems(self) -> Iterator[str]:
+        """What types and limits can't say, as `"key: text"`."""
+        if not URL.fullmatch(self.url):
+            yield "url: must look like https://host/path or http://host:port/path"
+        if not (self.token.isascii() and self.token.isprintable()):
+            yield "token: must be printable ASCII, in one line"
+
+
+class HttpSink(base.Sink):
+    """One POST per batch; a batch the server calls too large is sent item by item."""
+
+    Config = HttpConfig
+    _session: aiohttp.ClientSession
+
+    def __init__(self, config: HttpConfig, context: base.SinkContext) -> None:
+        super().__init__(config, context)
+        self._config = config
+        self._resources = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Make the client. It connects when there is something to send."""
+        await self.close()
+        headers = {"Content-Type": "application/x-ndjson"}
+        if self._config.token:
+            headers["Authorization"] = f"Bearer {self._config.token}"
+        no_limit = aiohttp.ClientTimeout()  # the worker cancels at the deadline
+        client = aiohttp.ClientSession(headers=headers, timeout=no_limit, trust_env=True)
+        self._session = await self._resources.enter_async_context(client)
+
+    async def write(self, batch: base.Batch, *, attempt: int, deadline: float) -> base.WriteResult:
+        """Deliver the batch, or what the server takes of it."""
+        error = await self._post(batch.batch_id, batch.items)
+        if error is None:
+            return base.DELIVERED
+        if error.code != "too_large" or len(batch.items) == 1:
+            raise error
+        errors = [await self._post(batch.batch_id, [item]) for item in batch.items]
+        return base.WriteResult(
+            tuple(
+                base.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
+                for index, error in enumerate(errors)
+                if error is not None
+            )
+        )
+
+    async def _post(self, batch_id: str, items: Sequence[base.Item]) -> SinkError | None:
+        """Send one request; None when the server has accepted it."""
+        lines = b"".join(item.payload for item in items)
+        key = {"Idempotency-Key": f"{batch_id}-{zlib.crc32(lines):08x}"}  # the same in a retry
+        url, body = self._config.url, io.BytesIO(lines)
+        try:
+            post = self._session.post(url, data=body, headers=key, allow_redirects=False)
+            async with post as answer:
+                status, wait = answer.status, answer.headers.get("Retry-After", "")
+        except (aiohttp.ClientError, OSError) as error:
+            return TransientSinkError("unreachable", f"{type(error).__name__}: {error}")
+        if status < 300:
+            return None
+        if status in (408, 425, 429) or status >= 500:
+            seconds = float(wait) if wait.isdecimal() else 0.0
+            return TransientSinkError(f"http_{status}", retry_after=seconds)
+        if status == 413:
+            return PermanentSinkError("too_large", f"{len(lines)} bytes in one request")
+        about_these_lines = status in (400, 422)  # other answers would be the same for any
+        return PermanentSinkError(f"http_{status}", stops_sink=not about_these_lines)
+
+    async def close(self) -> None:
+        """Close the client and its connections."""
+        await self._resources.aclose()
