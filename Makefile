@@ -32,7 +32,7 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -m 'not system'
+	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
