@@ -346,9 +346,16 @@ def test_a_server_that_hangs_resets_and_answers_garbage() -> None:
             Refuse({0: THROTTLED}), Refuse({0: "InternalFailure"}, count=9), Error(400, THROTTLED),
             Error(400, "ExpiredTokenException"), Error(503, "ServiceUnavailable", accept=True),
         ]  # fmt: skip
-        keys = {"compression": "zstd", "read_timeout_ms": 500, "record_target_bytes": 100_000}
+        keys = {
+            "compression": "zstd",
+            "read_timeout_ms": 500,
+            "record_target_bytes": 100_000,
+            "retry_max_elapsed_ms": 300_000,  # the circuit opens, and waits between its probes
+        }
         with Listen(server.url, **keys) as daemon:
             daemon.send(0, count)
+            with server.seen:
+                assert server.seen.wait_for(lambda: not server.script, timeout=200)
             assert_delivered(daemon.stop(), count)
             codes = {record["code"] for record in daemon.events("write_failed")}
         assert not server.script
