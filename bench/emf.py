@@ -12,7 +12,9 @@ import sys
 import time
 
 from bench.lines import block_of_lines
-from telemetryd.core.router import DecodedBlock, TypeFilter
+from telemetryd.core.fields import RequestTracker
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.router import OpenBlock, RouteRules
 from telemetryd.sinks.base import SinkContext
 from telemetryd.sinks.emf import EmfConfig, EmfSink
 from telemetryd_proto.framing import Block
@@ -29,7 +31,8 @@ def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[flo
         name="bench", function="bench", version="1", instance="0" * 32,
         salvage=lambda *_: False, log=lambda *_, **__: None,
     )  # fmt: skip
-    wants = TypeFilter(config.types).wants
+    rules = RouteRules(LineFilter(types=config.types), None)
+    tracker = RequestTracker(one_at_a_time=True)
     lines = sum(block.lines for block in blocks)
     routing = packing = float("inf")
     for _ in range(ROUNDS):
@@ -37,7 +40,7 @@ def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[flo
         for _ in range(CALLS):
             sink = EmfSink(config, context)  # a new one: requests it remembers would not count
             start = time.process_time()
-            wanted = [DecodedBlock(block).select(wants).wanted for block in blocks]
+            wanted = [OpenBlock(block, tracker).select(rules).wanted for block in blocks]
             routed = time.process_time()
             sink.pack([block for block in wanted if block is not None])
             spent_routing += routed - start

@@ -14,6 +14,7 @@ from typing import Final
 from telemetryd.core.log_level import rank_of, rank_of_line
 from telemetryd_proto.envelope import Envelope
 
+_MAX_TYPES: Final = 256
 _LOGS: Final = frozenset({"function", "extension"})
 
 
@@ -24,10 +25,25 @@ def compiled(pattern: str) -> re.Pattern[bytes]:
         return re.compile(pattern.encode())
 
 
+class _TypeVerdicts(dict[str, bool]):
+    """Whether a type is wanted, judged once: a stream has a dozen types and endless lines."""
+
+    def __init__(self, types: Sequence[str]) -> None:
+        self._exact = frozenset(types)
+        self._prefixes = tuple(f"{name}." for name in types)
+
+    def __missing__(self, kind: str) -> bool:
+        if len(self) >= _MAX_TYPES:
+            self.clear()
+        wanted = not self._exact or kind in self._exact or kind.startswith(self._prefixes)
+        self[kind] = wanted
+        return wanted
+
+
 class LineFilter:
     """The filter of one sink. Raises re.error for a pattern that does not compile."""
 
-    __slots__ = ("_exact", "_exclude", "_include", "_min_rank", "_prefixes", "needs_envelope")
+    __slots__ = ("_exclude", "_include", "_min_rank", "by_type", "needs_envelope", "only_by_type")
 
     def __init__(
         self,
@@ -37,12 +53,14 @@ class LineFilter:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
     ) -> None:
-        self._exact = frozenset(types)
-        self._prefixes = tuple(f"{name}." for name in types)
+        self.by_type = _TypeVerdicts(types)
+        """Whether a type is wanted, as far as types decide."""
         self._min_rank = rank_of(min_level) if min_level else None
         self._include = tuple(map(compiled, include))
         self._exclude = tuple(map(compiled, exclude))
         self.needs_envelope = bool(types) or self._min_rank is not None
+        self.only_by_type = not (self._include or self._exclude or self._min_rank is not None)
+        """Whether `by_type` decides alone."""
 
     def wants(self, line: bytes, envelope: Envelope | None) -> bool:
         """Whether the sink gets `line`; `envelope` may be None unless `needs_envelope`."""
@@ -52,10 +70,9 @@ class LineFilter:
             return False
         if envelope is None:
             return True
-        kind = envelope.type
-        if self._exact and kind not in self._exact and not kind.startswith(self._prefixes):
+        if not self.by_type[envelope.type]:
             return False
-        if self._min_rank is not None and kind in _LOGS:
+        if self._min_rank is not None and envelope.type in _LOGS:
             rank = rank_of_line(envelope)
             return rank is None or rank >= self._min_rank
         return True

@@ -95,10 +95,13 @@ class OpenBlock:
         malformed: list[int] = []
         if rules.needs_envelopes:
             wanted = []
+            by_type = rules.filter.by_type if rules.filter.only_by_type else None
             for index, envelope in enumerate(self.envelopes):
                 if envelope is None:
                     malformed.append(index)
-                elif wants(lines[index], envelope):
+                elif (
+                    by_type[envelope.type] if by_type is not None else wants(lines[index], envelope)
+                ):
                     wanted.append(index)
         else:
             wanted = [index for index, line in enumerate(lines) if wants(line, None)]

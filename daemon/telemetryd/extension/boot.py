@@ -83,7 +83,6 @@ class Session:
         self.settings = early.Early()
         self.identifier = ""
         self.registered_events: tuple[str, ...] = ()
-        self.register_answer = b""
         self.listener: _socket.socket | None = None
         self.subscribed = False
         self.next_socket: _socket.socket | None = None
@@ -188,7 +187,6 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
             continue
         raise Refused("register", answer.status, answer.body)
     session.identifier = answer.headers.get(http.IDENTIFIER, "")
-    session.register_answer = answer.body
     session.registered_events = events
     session.registered_after = time.monotonic() - session.started
 

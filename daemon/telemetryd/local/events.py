@@ -16,7 +16,7 @@ import msgspec
 from telemetryd.local.clock import iso_now
 
 SCHEMAS: Final = ("2022-07-01", "2022-12-13", "2025-01-29")
-FIRST_SCHEMA, SECOND_SCHEMA, CURRENT_SCHEMA = SCHEMAS
+FIRST_SCHEMA, _, CURRENT_SCHEMA = SCHEMAS
 
 Kind = Literal["function", "extension"]
 Status = Literal["success", "error", "failure", "timeout"]

@@ -280,10 +280,9 @@ class DeliveryWorker:
         if not self._config.linger_ms:
             return
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._config.linger_ms / 1000
-        wall_until = (
-            time.time() + self._config.linger_ms / 1000
-        )  # the other may stand still, frozen
+        seconds = self._config.linger_ms / 1000
+        # by the clock that moves: the loop's may stand still while the process is frozen
+        until, wall_until = loop.time() + seconds, time.time() + seconds
         while (
             not self._flushing
             and self._queue.queued_bytes < self._config.batch_max_bytes
@@ -292,7 +291,7 @@ class DeliveryWorker:
             await self._queue.wait(left)
 
     def _out_of_time(self) -> bool:
-        return self._stop_at is not None and asyncio.get_running_loop().time() >= self._stop_at
+        return self._stop_at is not None and self._now() >= self._stop_at
 
     async def _deliver(self, blocks: list[Block]) -> None:
         loop = asyncio.get_running_loop()
@@ -340,7 +339,7 @@ class DeliveryWorker:
     # -- the circuit -------------------------------------------------------------------------
 
     def _circuit_is_open(self) -> bool:
-        return self._breaker.state(asyncio.get_running_loop().time()) == "open"
+        return self._breaker.state(self._now()) == "open"
 
     def _is_futile(self) -> bool:
         """Whether to give up without asking: the circuit is open, and waiting is no use."""
@@ -374,9 +373,11 @@ class DeliveryWorker:
 
     def _note(self, error: BaseException, code: str) -> None:
         """Tell the breaker that an attempt failed, if that speaks against the destination."""
-        permanent = isinstance(error, PermanentSinkError)
-        if isinstance(error, PermanentSinkError) and not error.stops_sink:
-            return  # against these lines only
+        permanent = False
+        if isinstance(error, PermanentSinkError):
+            if not error.stops_sink:
+                return  # against these lines only
+            permanent = True
         self._opened(self._breaker.failed(self._now(), permanent=permanent), code)
 
     def _pack(self, blocks: list[Block]) -> list[Item]:
@@ -393,7 +394,7 @@ class DeliveryWorker:
 
         None when `stop` or `hold` cut the attempt: the destination did not say anything.
         """
-        deadline = asyncio.get_running_loop().time() + self._config.write_timeout_ms / 1000
+        deadline = self._now() + self._config.write_timeout_ms / 1000
         if self._stop_at is not None:
             deadline = min(deadline, self._stop_at)
         try:
