@@ -493,8 +493,7 @@ def test_flush_does_not_wait_for_a_worker_that_died() -> None:
 
     async def scenario() -> None:
         rig.worker.start()
-        rig.worker._log = None  # type: ignore[assignment]  # a bug of ours
-        rig.worker._sink.pack = None  # type: ignore[assignment,method-assign]  # ... to come upon
+        rig.worker._attempts.pack = None  # type: ignore[assignment,method-assign]  # a bug of ours
         rig.offer(numbered_blocks(1))
         assert not await asyncio.wait_for(rig.flush(1e9), 1e6)
 

@@ -1,0 +1,238 @@
+"""One attempt at a time: a sink's `open`, `write` and `close`, whatever they do, as plain values.
+
+Each gets a deadline. What a sink raises, or returns against the contract, becomes a result that
+names every item's fate; a bug is logged as `sink_bug` and costs its own batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from telemetryd.core.ledger import Count
+from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
+from telemetryd.log import describe
+from telemetryd.shell.circuit import Circuit
+from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
+from telemetryd_proto.framing import Block
+
+_MAX_CODE: Final = 64
+_MAX_DETAIL: Final = 500
+_UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
+
+
+class Attempts:
+    """Calls one sink. `stop_at` is the loop time at which everything ends, once that is known."""
+
+    def __init__(self, sink: Sink, config: SinkConfig, log: Callable[..., None]) -> None:
+        self.stop_at: float | None = None
+        self.circuit = Circuit(sink.context.name, log)
+        self._sink = sink
+        self._name = sink.context.name
+        self._seconds = config.write_timeout_ms / 1000
+        self._log = log
+        self._is_open = False
+        self._released = asyncio.Event()
+        self._released.set()
+        self._landed = asyncio.Event()
+        self._landed.set()
+        self._limit: asyncio.Timeout | None = None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the end has come."""
+        return self.stop_at is not None and _now() >= self.stop_at
+
+    # -- holding back ------------------------------------------------------------------------
+
+    @property
+    def held(self) -> bool:
+        """Whether no attempt may begin."""
+        return not self._released.is_set()
+
+    async def hold(self) -> None:
+        """Begin no attempt until `release`, and break off the one that is on its way."""
+        self._released.clear()
+        if self._limit is not None:
+            if not self._limit.expired():
+                self._limit.reschedule(_now())
+            await self._landed.wait()
+
+    def release(self) -> None:
+        """Attempts may be made (again)."""
+        self._released.set()
+
+    async def until_released(self) -> None:
+        """Wait for `release`."""
+        await self._released.wait()
+
+    # -- calls -------------------------------------------------------------------------------
+
+    async def open(self, deadline: float) -> str:
+        """Open the sink; why it can't be, or "". A write tries again."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sink.open()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks may be open
+            if is_cancelled(error):
+                raise
+            return describe(error)
+        self._is_open = True
+        return ""
+
+    async def open_early(self) -> None:
+        """Open the sink ahead of the first line: what is wrong should be known early."""
+        if not self._is_open and (reason := await self.open(_now() + self._seconds)):
+            self._log("warning", "sink_not_ready", sink=self._name, error=reason)
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
+        """The sink's items, which must stand for exactly the lines of `blocks`; None: a bug."""
+        try:
+            items = list(self._sink.pack(blocks))
+            packed = Count(sum(item.lines for item in items), sum(item.size for item in items))
+            taken = Count(sum(b.lines for b in blocks), sum(b.size for b in blocks))
+            if packed != taken:
+                raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")  # noqa: TRY301 - its handler is every bug's
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
+            self.report_bug(error)
+            return None
+        return items
+
+    def unpack(self, item: Item) -> bytes | None:
+        """The lines of `item`; None if the sink can't give them back."""
+        try:
+            data = self._sink.unpack(item)
+            if data is None:
+                return None
+            if bytes(data).count(b"\n") != item.lines:
+                raise SinkContractError("unpack() did not give back the item's lines")  # noqa: TRY301 - its handler is every bug's
+        except Exception as error:  # noqa: BLE001 - the lines are still counted
+            self.report_bug(error)
+            return None
+        return bytes(data)
+
+    async def write(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
+        """One write, every failure turned into a result; and the destination's wish to wait.
+
+        None when `stop_at` or `hold` cut the attempt: the destination did not say anything.
+        """
+        deadline = _now() + self._seconds
+        if self.stop_at is not None:
+            deadline = min(deadline, self.stop_at)
+        try:
+            self._landed.clear()
+            async with asyncio.timeout_at(deadline) as self._limit:
+                if not self._is_open:
+                    await self._sink.open()
+                    self._is_open = True
+                result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
+            result = _checked(result, len(batch.items))
+            self.circuit.answered(batch, result)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            return self._failed(batch, error), _seconds(getattr(error, "retry_after", 0.0))
+        finally:
+            self._limit = None
+            self._landed.set()
+        return result, 0.0
+
+    async def flush(self, deadline: float) -> bool:
+        """Have the sink make durable what it accepted; whether it did. TimeoutError passes."""
+        try:
+            await self._sink.flush(deadline=deadline)
+        except SinkError as error:
+            self._log("warning", "flush_failed", sink=self._name, code=bounded(error.code))
+            return False
+        except TimeoutError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still flush
+            if is_cancelled(error):
+                raise
+            self.report_bug(error)
+            return False
+        return True
+
+    async def close(self, deadline: float) -> None:
+        """Close the sink by `deadline`."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sink.close()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still be closed
+            if is_cancelled(error):
+                raise
+            self._log("warning", "close_failed", sink=self._name, error=describe(error))
+
+    def restored(self, instance: str) -> None:
+        """The process runs on from a snapshot: `instance` is its new random id."""
+        try:
+            self._sink.restored(instance)
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self.report_bug(error)
+
+    def report_bug(self, error: BaseException) -> None:
+        """The sink did what no sink may do."""
+        self._log("error", "sink_bug", sink=self._name, error=describe(error))
+
+    def _failed(self, batch: Batch, error: BaseException) -> WriteResult | None:
+        retryable = True
+        if isinstance(error, SinkError):
+            code, detail = bounded(error.code), str(error.detail)
+            retryable = not isinstance(error, PermanentSinkError)
+        elif isinstance(error, TimeoutError):
+            if self.out_of_time or self.held:
+                return None
+            code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
+        elif isinstance(error, OSError):  # not wrapped as it should be; still the world's fault
+            code, detail = "io_error", error.strerror or describe(error)
+        elif isinstance(error, asyncio.CancelledError):
+            code, detail = "cancelled", "by the sink itself; the outcome is unknown"
+        else:
+            self.report_bug(error)
+            return _all_failed(batch, "bug", retryable=False)
+        self._log(
+            "warning", "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
+            retryable=retryable, lines=sum(item.lines for item in batch.items),
+        )  # fmt: skip
+        self.circuit.failed(error, code)
+        return _all_failed(batch, code, retryable=retryable)
+
+
+def bounded(code: object) -> str:
+    """A sink's error code as what may be a label: lower-case letters, digits, `_`, not endless."""
+    return _UNSAFE_IN_CODE.sub("_", str(code).lower())[:_MAX_CODE] or "unnamed"
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether our task is being cancelled, as opposed to a sink letting such an error out."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _all_failed(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
+    return WriteResult(tuple(Failure(index, code, retryable) for index in range(len(batch.items))))
+
+
+def _checked(result: Any, items: int) -> WriteResult:
+    """`result`, made sure of: typing does not stop a sink from returning anything at all."""
+    failures = tuple(
+        Failure(failure.index, bounded(failure.code), failure.retryable)
+        if isinstance(failure, Failure) and 0 <= failure.index < items
+        else _contract_broken(items)
+        for failure in result.failures
+    )
+    return WriteResult(failures) if failures else DELIVERED
+
+
+def _contract_broken(items: int) -> Failure:
+    raise SinkContractError(f"write() did not return failures of its {items} items")
+
+
+def _seconds(wish: object) -> float:
+    return float(wish) if isinstance(wish, int | float) else 0.0

@@ -1,0 +1,61 @@
+"""The circuit of one sink: what its attempts tell the breaker, and what the log says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from telemetryd.core.breaker import Breaker
+from telemetryd.errors import PermanentSinkError
+from telemetryd.sinks.base import Batch, WriteResult
+
+
+class Circuit:
+    """Closed while the destination takes something; open for a time when it takes nothing."""
+
+    def __init__(self, sink: str, log: Callable[..., None]) -> None:
+        self._sink = sink
+        self._log = log
+        self._breaker = Breaker()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no attempt should be made now."""
+        return self._breaker.state(_now()) == "open"
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether the destination said that waiting will not help."""
+        return self._breaker.permanent
+
+    @property
+    def probe_at(self) -> float:
+        """Loop time of the next attempt that may be made."""
+        return self._breaker.probe_at
+
+    def answered(self, batch: Batch, result: WriteResult) -> None:
+        """The destination has answered, which shows whether it takes anything."""
+        if len(result.failures) < len(batch.items):
+            if self._breaker.succeeded():
+                self._log("info", "circuit_closed", sink=self._sink)
+        elif all(failure.retryable for failure in result.failures):
+            self._note(self._breaker.failed(_now()), result.failures[0].code)
+
+    def failed(self, error: BaseException, code: str) -> None:
+        """An attempt failed as a whole, which may speak against the destination."""
+        permanent = isinstance(error, PermanentSinkError)
+        if isinstance(error, PermanentSinkError) and not error.stops_sink:
+            return  # against these lines only
+        self._note(self._breaker.failed(_now(), permanent=permanent), code)
+
+    def _note(self, opened: bool, code: str) -> None:
+        if opened:
+            self._log(
+                "error", "circuit_opened", sink=self._sink, code=code,
+                permanent=self._breaker.permanent,
+                next_attempt_seconds=round(self._breaker.probe_at - _now(), 1),
+            )  # fmt: skip
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
