@@ -131,29 +131,36 @@ class Daemon:
         return flushed
 
     async def stop(
-        self, *, quiet: float, read_until: float, deadline: float, grace: float = CLOSE_SECONDS
+        self,
+        *,
+        quiet: float,
+        read_until: float,
+        deadline: float,
+        grace: float = CLOSE_SECONDS,
+        keep: bool = False,
     ) -> bool:
         """Read what still comes, deliver, close, and print the ledger; whether it balances.
 
         Reading ends after `quiet` seconds of silence or at `read_until`, delivery at `deadline`
         (both loop time); what is left then is dropped as `shutdown`. Past the deadline a sink may
-        take `grace` seconds to end its write, and as many to close.
+        take `grace` seconds to end its write, and as many to close. `keep`: the disk outlives this
+        process, so that a spool is of use.
         """
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
-        await self._stop_workers(deadline, grace)
+        await self._stop_workers(deadline, grace, keep=keep)
         if self._dead_letter is not None:
             self._dead_letter.close()
         return self.print_ledger()
 
-    async def _stop_workers(self, deadline: float, grace: float) -> None:
+    async def _stop_workers(self, deadline: float, grace: float, *, keep: bool) -> None:
         """Stop each after those that fail over to it, which leave it a share of the time."""
         loop = asyncio.get_running_loop()
         *earlier, last = self._stages() or ([],)
         for stage in earlier:
             until = deadline - (deadline - loop.time()) * _FAILOVER_SHARE
-            await asyncio.gather(*(worker.stop(until, grace) for worker in stage))
-        await asyncio.gather(*(worker.stop(deadline, grace) for worker in last))
+            await asyncio.gather(*(worker.stop(until, grace, keep=keep) for worker in stage))
+        await asyncio.gather(*(worker.stop(deadline, grace, keep=keep) for worker in last))
 
     def _stages(self) -> list[list[DeliveryWorker]]:
         """The workers, each in a later stage than those that fail over to it."""
@@ -177,11 +184,15 @@ class Daemon:
             self.pending(), unfinished_bytes=self.listener.unfinished_bytes
         )
 
-    def abandon(self, reason: str) -> None:
-        """Count everything that is not settled as lost, at once: there is no time, or no loop."""
+    def abandon(self, reason: str, *, keep: bool = False) -> None:
+        """Count everything that is not settled as lost, at once: there is no time, or no loop.
+
+        `keep`: what a spool can take is not lost.
+        """
         self.listener.cut_off()
-        for worker in self._workers:
-            worker.abandon(reason)
+        for stage in self._stages():
+            for worker in stage:
+                worker.abandon(reason, keep=keep)
 
     async def hold_writes(self) -> None:
         """See to it that no write a freeze could cut off is in flight, until `release_writes`."""

@@ -86,7 +86,7 @@ async def _stop(daemon: Daemon, seconds: float, hurrying: asyncio.Future[str], l
 async def _drain(daemon: Daemon, seconds: float) -> bool:
     now = asyncio.get_running_loop().time()
     return await daemon.stop(
-        quiet=_QUIET_SECONDS, read_until=now + seconds / 2, deadline=now + seconds
+        quiet=_QUIET_SECONDS, read_until=now + seconds / 2, deadline=now + seconds, keep=True
     )
 
 

@@ -33,7 +33,7 @@ Ledger = dict[str, Any]
 
 _SINK_KEYS: Final = {
     "offered", "filtered", "enqueued", "delivered", "dropped", "dead_lettered", "failed_over",
-    "spooled", "pending",
+    "recovered", "spooled", "damaged_bytes", "pending",
 }  # fmt: skip
 
 
@@ -297,7 +297,8 @@ def assert_balanced(ledger: Ledger) -> None:
         assert page.keys() == _SINK_KEYS, name
         assert page["offered"] == _sum([page["filtered"], page["enqueued"]]), name
         ends = [page[end] for end in ("delivered", "dead_lettered", "failed_over", "spooled")]
-        assert page["enqueued"] == _sum([*ends, *page["dropped"].values()]), name
+        came = _sum([page["enqueued"], page["recovered"]])
+        assert came == _sum([*ends, *page["dropped"].values()]), name
         assert page["pending"] == NOTHING, name
         assert page["offered"] == ledger["framed"], f"{name} was not offered every line"
 

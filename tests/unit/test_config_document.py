@@ -33,13 +33,14 @@ def test_the_module_prints_the_document() -> None:
         {},
         {"TELEMETRYD_SINKS__X__TYPE": "file", "TELEMETRYD_SINKS__X__PATH": "/data/x"},
         {"TELEMETRYD_SINKS__X__TYPE": "stdout"},
+        {"TELEMETRYD_SINKS__X__TYPE": "null", "TELEMETRYD_SINKS__X__SPOOL__MAX_AGE_MS": "5000"},
     ],
 )
 def test_every_key_is_documented_with_a_meaning(environ: dict[str, str]) -> None:
     text = render()
     for key in load(environ, default_paths=()).origins:
         section, _, name = key.rpartition(".")
-        section = "sinks.<name>" if section.startswith("sinks.") else section
+        section = re.sub(r"^sinks\.[^.]+", "sinks.<name>", section)
         heading = f"## `[{section}]`\n" if section else "## Top level\n"
         part = text.partition(heading)[2].partition("\n## ")[0]
         row = re.search(rf"^\| `{name}` \| (.+) \| (.+) \| (.+) \|$", part, re.MULTILINE)

@@ -87,7 +87,9 @@ def test_the_statement_has_every_leaf_as_lines_and_bytes() -> None:
                 "dropped": {"shutdown": five},
                 "dead_lettered": none,
                 "failed_over": none,
+                "recovered": none,
                 "spooled": none,
+                "damaged_bytes": 0,
                 "pending": none,
             }
         },

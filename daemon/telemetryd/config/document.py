@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from telemetryd.config.explain import allowed, note, toml_value, unwrap
+from telemetryd.config.reader import section_type
 from telemetryd.config.schema import Config
 from telemetryd.config.sources import CONFIG_VARIABLE, DEFAULT_PATHS
 from telemetryd.config.suggest import variable
@@ -81,8 +82,9 @@ def render() -> str:
     for field in msgspec.structs.fields(Config):
         if field.encode_name == "sinks":
             parts += [_SINKS, _table(SinkConfig), *_sink_types()]
-        elif _is_section(field):
-            parts += _section(field.type, field.encode_name)
+            parts += _sections(SinkConfig, "sinks.<name>")
+        elif (section := section_type(field)) is not None:
+            parts += _section(section, field.encode_name)
     return "\n".join(parts)
 
 
@@ -92,9 +94,13 @@ def _section(cls: type[msgspec.Struct], path: str) -> Iterable[str]:
     purpose = title.partition(": ")[2].replace("\n", " ")
     yield "\n\n".join([purpose[:1].upper() + purpose[1:], *rest]) + "\n"
     yield _table(cls)
+    yield from _sections(cls, path)
+
+
+def _sections(cls: type[msgspec.Struct], path: str) -> Iterable[str]:
     for field in msgspec.structs.fields(cls):
-        if _is_section(field):
-            yield from _section(field.type, f"{path}.{field.encode_name}")
+        if (section := section_type(field)) is not None:
+            yield from _section(section, f"{path}.{field.encode_name}")
 
 
 def _sink_types() -> Iterable[str]:
@@ -115,7 +121,9 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
         f"| `{field.encode_name}` | {_limits(field)} | {_default(field)} "
         f"| {_cell(_meaning(field, docstrings))} |"
         for field in msgspec.structs.fields(cls)
-        if not _is_section(field) and field.name not in inherited and field.name != "sinks"
+        if (section_type(field) is None or field.default is None)
+        and field.name not in inherited
+        and field.name != "sinks"
     ]
     if not rows:
         return ""
@@ -126,6 +134,8 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
 def _limits(field: FieldInfo) -> str:
     if field.encode_name == "type":
         return ", ".join(toml_value(name) for name in BUILT_IN) + ", or one of another package"
+    if section_type(field) is not None:
+        return "a section"
     text = allowed(field.type)
     for meta in unwrap(field.type)[1]:
         if field.encode_name.endswith("_bytes") and meta.ge is not None and meta.le is not None:
@@ -181,10 +191,6 @@ def _docstrings(cls: type) -> dict[str, str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ the key, the value (secrets blacked out) and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -104,14 +104,25 @@ class Reader:
         """Put the field's value into `given`, if there is one. False where one is indispensable."""
         here = (*path, field.encode_name)
         value: object
-        if _is_section(field):
-            value = self._section(field.type, here, table.get(field.encode_name, {}))
+        section = section_type(field)
+        if section is not None:
+            value = self._subsection(field, section, here, table)
             value = _UNSET if value is None else value
         else:
             value = self._leaf(field, here, table.get(field.encode_name, _UNSET))
         if value is not _UNSET:
             given[field.name] = value
         return value is not _UNSET or not field.required
+
+    def _subsection(
+        self, field: FieldInfo, cls: type[msgspec.Struct], path: Path, table: Mapping[str, object]
+    ) -> msgspec.Struct | None:
+        """A section within a section; one that is off unless given is read only if it is."""
+        given = any(variable[: len(path)] == path for variable in self._environment)
+        if field.default is None and not given and field.encode_name not in table:
+            self.origins[".".join(path)] = DEFAULT
+            return None
+        return self._section(cls, path, table.get(field.encode_name, {}))
 
     def _leaf(self, field: FieldInfo, path: Path, value: object) -> object:
         key = ".".join(path)
@@ -179,7 +190,7 @@ class Reader:
                 sinks[name] = sink
         if not self.sinks:
             sinks["default"] = default = self._default_sink()
-            for key in _keys(type(default), ()):
+            for key in _names(msgspec.structs.fields(default)):
                 self.origins[f"sinks.default.{key}"] = DEFAULT
                 self._values[f"sinks.default.{key}"] = getattr(default, key)
         return sinks
@@ -281,14 +292,19 @@ def _names(fields: Iterable[FieldInfo]) -> list[str]:
 def _keys(cls: type[msgspec.Struct], path: Path) -> Iterable[str]:
     for field in msgspec.structs.fields(cls):
         here = (*path, field.encode_name)
-        if _is_section(field):
-            yield from _keys(field.type, here)
+        section = section_type(field)
+        if section is not None:
+            yield from _keys(section, here)
         elif here != ("sinks",):
             yield ".".join(here)
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+def section_type(field: FieldInfo) -> type[msgspec.Struct] | None:
+    """The struct of a field that is a section of its own, be it optional."""
+    for kind in (field.type, *get_args(field.type)):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return kind
+    return None
 
 
 def _default(field: FieldInfo) -> object:

@@ -40,6 +40,11 @@ class Breaker:
         """When the next attempt may be made; in the past unless the circuit is open."""
         return self._open_until or 0.0
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed as a whole."""
+        return self._in_a_row > 0
+
     def succeeded(self) -> bool:
         """Something was delivered; True if that closed the circuit."""
         was_open = self._open_until is not None

@@ -2,7 +2,8 @@
 
     received = framed + rejected{reason}
     offered  = filtered + enqueued                                                    per sink
-    enqueued = delivered + dropped{reason} + dead_lettered + failed_over + spooled + pending
+    enqueued + recovered
+             = delivered + dropped{reason} + dead_lettered + failed_over + spooled + pending
 
 Each side is counted where it happens (the socket, the framer, the queue, the settlement), never
 derived from the other, so that a lost or doubled line shows as an imbalance.
@@ -57,6 +58,7 @@ class SinkAccount:
     """One sink's page of the ledger."""
 
     __slots__ = (
+        "damaged_bytes",
         "dead_lettered",
         "delivered",
         "dropped",
@@ -64,6 +66,7 @@ class SinkAccount:
         "failed_over",
         "filtered",
         "offered",
+        "recovered",
         "spooled",
     )
 
@@ -75,7 +78,12 @@ class SinkAccount:
         self.dropped: dict[str, Count] = {}
         self.dead_lettered = Count()
         self.failed_over = Count()
+        self.recovered = Count()
+        """What an earlier process of this environment had spooled and not delivered."""
         self.spooled = Count()
+        """What is on disk: for later, or for the next process of this environment."""
+        self.damaged_bytes = 0
+        """Bytes found in the spool that belong to no intact record: of lines nobody can count."""
 
     def drop(self, reason: str, lines: int, size: int) -> None:
         """Count a loss. `reason` is a snake_case constant; beyond `MAX_REASONS` it is `other`."""
@@ -85,7 +93,9 @@ class SinkAccount:
 
     def balanced(self, pending: Count) -> bool:
         """Whether every line offered is accounted for, `pending` being what the queue holds."""
-        return self.offered == total(self.filtered, self.enqueued) and self.enqueued == total(
+        return self.offered == total(self.filtered, self.enqueued) and total(
+            self.enqueued, self.recovered
+        ) == total(
             self.delivered,
             *self.dropped.values(),
             self.dead_lettered,
@@ -104,7 +114,9 @@ class SinkAccount:
             "dropped": {reason: count.leaf() for reason, count in sorted(self.dropped.items())},
             "dead_lettered": self.dead_lettered.leaf(),
             "failed_over": self.failed_over.leaf(),
+            "recovered": self.recovered.leaf(),
             "spooled": self.spooled.leaf(),
+            "damaged_bytes": self.damaged_bytes,
             "pending": pending.leaf(),
         }
 

@@ -50,6 +50,9 @@ _PATIENCE_SECONDS: Final = 0.02
 """How much longer than asked for a sink's flush may take before it is left to itself."""
 _OPEN_SECONDS: Final = 3.0
 """What sinks may take to open before the first `next`, of the 10 seconds an init may take."""
+_FOR_GOOD: Final = "spindown"
+"""The `shutdownReason` after which the environment is gone, `/tmp` and all (Extensions API,
+Shutdown)."""
 _MAX_MALFORMED: Final = 8
 """Answers in a row that make no sense before the platform counts as gone."""
 
@@ -168,11 +171,11 @@ class _Extension:
         await self._daemon.start()
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
-        deadline = await self._follow_events()
+        deadline, keep = await self._follow_events()
         self._session.ended = True
         timer.cancel()
         try:
-            await self._shut_down(deadline)
+            await self._shut_down(deadline, keep=keep)
         except Exception as bug:  # noqa: BLE001 - the end has come in any case
             self._on_bug(bug)
             self._daemon.print_ledger()
@@ -222,32 +225,35 @@ class _Extension:
 
     def abandon(self) -> dict[str, Any]:
         """Count all that is left as lost; the ledger."""
-        self._daemon.abandon("bug")
+        self._daemon.abandon("bug", keep=True)
         return self._daemon.statement()
 
-    async def _follow_events(self) -> float:
-        """Handle events until the environment ends; the loop time by which to be gone."""
+    async def _follow_events(self) -> tuple[float, bool]:
+        """Handle events to the end: by which loop time to be gone, and whether `/tmp` stays.
+
+        It goes with the environment, which a time-out or a failure only resets.
+        """
         malformed = 0
         while True:
             try:
                 event = await self._next_event()
             except (OSError, Refused) as error:
                 self._log("error", "platform_gone", error=repr(error)[:500])
-                return self._deadline(None)
+                return self._deadline(None), True
             except (ProtocolError, ValueError) as error:
                 # To leave would fail the function; the next answer may well make sense.
                 malformed += 1
                 self._log("error", "answer_malformed", error=repr(error)[:500])
                 if malformed >= _MAX_MALFORMED:
-                    return self._deadline(None)
+                    return self._deadline(None), True
                 continue
             malformed = 0
             if event is None:
                 self._log("info", "stopping", signal="SIGTERM")
-                return self._deadline(None)
+                return self._deadline(None), True
             if event.event_type == "SHUTDOWN":
                 self._log("info", "stopping", reason=event.shutdown_reason)
-                return self._deadline(event.deadline_ms)
+                return self._deadline(event.deadline_ms), event.shutdown_reason != _FOR_GOOD
             if event.event_type == "INVOKE":
                 try:
                     await self._invocation(event)
@@ -347,18 +353,20 @@ class _Extension:
     def _stop(self) -> None:
         _end(self._stopping)
 
-    async def _shut_down(self, deadline: float) -> None:
+    async def _shut_down(self, deadline: float, *, keep: bool) -> None:
         now = self._loop.time()
         quiet = self._batch_seconds + _QUIET_MARGIN_SECONDS if self._session.subscribed else 0.0
         read_until = now + (deadline - now) * _READ_SHARE
         # What a sink takes beyond the deadline is taken from the margin.
         grace = max(self._margin / 4, _LEAST_SECONDS)
         balanced = await self._within(
-            self._daemon.stop(quiet=quiet, read_until=read_until, deadline=deadline, grace=grace),
+            self._daemon.stop(
+                quiet=quiet, read_until=read_until, deadline=deadline, grace=grace, keep=keep
+            ),
             deadline + 2 * grace,
         )
         if balanced is None:
-            self._daemon.abandon("shutdown")
+            self._daemon.abandon("shutdown", keep=keep)
             balanced = self._daemon.print_ledger()
         if not balanced:
             self._log("error", "ledger_unbalanced", fix="please report this as a bug")

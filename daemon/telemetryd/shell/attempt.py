@@ -24,15 +24,22 @@ _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
 
 
 class Attempts:
-    """Calls one sink. `stop_at` is the loop time at which everything ends, once that is known."""
+    """Calls one sink. `stop_at` is the loop time at which everything ends, once that is known.
 
-    def __init__(self, sink: Sink, config: SinkConfig, log: Callable[..., None]) -> None:
+    `can_wait`: lines can outlast even a destination that refuses everything until somebody changes
+    something there.
+    """
+
+    def __init__(
+        self, sink: Sink, config: SinkConfig, log: Callable[..., None], *, can_wait: bool = False
+    ) -> None:
         self.stop_at: float | None = None
         self.circuit = Circuit(sink.context.name, log)
         self._sink = sink
         self._name = sink.context.name
         self._seconds = config.write_timeout_ms / 1000
         self._log = log
+        self._can_wait = can_wait
         self._is_open = False
         self._released = asyncio.Event()
         self._released.set()
@@ -180,7 +187,8 @@ class Attempts:
         retryable = True
         if isinstance(error, SinkError):
             code, detail = bounded(error.code), str(error.detail)
-            retryable = not isinstance(error, PermanentSinkError)
+            if isinstance(error, PermanentSinkError):
+                retryable = error.stops_sink and self._can_wait
         elif isinstance(error, TimeoutError):
             if self.out_of_time or self.held:
                 return None

@@ -24,6 +24,11 @@ class Circuit:
         return self._breaker.state(_now()) == "open"
 
     @property
+    def is_failing(self) -> bool:
+        """Whether the destination took nothing of the last attempt."""
+        return self._breaker.is_failing
+
+    @property
     def is_permanent(self) -> bool:
         """Whether the destination said that waiting will not help."""
         return self._breaker.permanent

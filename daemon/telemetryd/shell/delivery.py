@@ -1,4 +1,4 @@
-"""One delivery worker per sink: queue -> batch -> write -> settle.
+"""One delivery worker per sink: queue -> batch -> [spool] -> write -> settle.
 
 The worker owns everything a sink must not know: it forms batches, retries what may be retried with
 full-jitter back-off, and settles every line exactly once, as delivered, dropped with a reason, or
@@ -7,6 +7,9 @@ dead-lettered. Order is kept: one batch is in flight, and the next starts when i
 A lost line is counted under the last reason its destination gave, for it or, where time ran out
 before its turn, for the batch it waited behind; under `shutdown` if there was none. Nothing a sink
 does, short of blocking the loop, ends the worker (see `shell.attempt`).
+
+With a spool, what can't be delivered now is packed and put on disk: the queue's lines behind what
+is there already, the batch in flight before it. What is spooled goes first, so order is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from telemetryd.errors import SinkContractError
 from telemetryd.shell.attempt import Attempts
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
+from telemetryd.shell.spool import SinkSpool
 from telemetryd.sinks.base import Batch, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
@@ -50,9 +54,13 @@ class DeliveryWorker:
         self._survives_freeze = sink.survives_freeze
         self._config = config
         self._queue = queue
+        self._diverting = False
+        self._keeps = False
+        """Whether, at the end, what is on disk is left to the next process."""
         self._losses = losses
         self._failover: DeliveryWorker | None = None
-        self._attempts = Attempts(sink, config, log)
+        self._attempts = Attempts(sink, config, log, can_wait=config.spool is not None)
+        self._spool = self._spool_of(sink, config, log)
         self._log = log
         self._rng = rng
         self._on_bug = on_bug
@@ -69,6 +77,22 @@ class DeliveryWorker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+
+    def _spool_of(
+        self, sink: Sink, config: SinkConfig, log: Callable[..., None]
+    ) -> SinkSpool | None:
+        if config.spool is None:
+            return None
+        return SinkSpool(
+            self.name,
+            config.spool,
+            sink.item_type,
+            self.account,
+            lose=self._lose_item,
+            lose_unread=self._losses.unreadable,
+            log=log,
+            sink_type=config.type,
+        )
 
     @property
     def failover(self) -> DeliveryWorker | None:
@@ -94,6 +118,9 @@ class DeliveryWorker:
                 self._losses.undelivered(loser, reason)
         if len(self._queue):
             self._idle.clear()
+            if self._spool is not None and not self._diverting and self._should_divert():
+                self._diverting = True
+                asyncio.get_running_loop().call_soon(self._divert)
 
     def filter_out(self, lines: int, size: int) -> None:
         """Count lines offered to the sink and not wanted by it."""
@@ -125,7 +152,9 @@ class DeliveryWorker:
         return await self._attempts.open(deadline)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver, first what an earlier process has spooled."""
+        if self._spool is not None:
+            self._spool.recover()
         self._task = asyncio.create_task(self._run(), name=f"deliver-{self.name}")
         self._task.add_done_callback(self._ended)
 
@@ -175,13 +204,19 @@ class DeliveryWorker:
         self._rng.seed(instance)  # copies of one snapshot must not retry in step
         self._attempts.restored(instance)
 
-    async def stop(self, deadline: float, grace: float = CLOSE_SECONDS) -> None:
+    async def stop(
+        self, deadline: float, grace: float = CLOSE_SECONDS, *, keep: bool = False
+    ) -> None:
         """Deliver what can be delivered until `deadline` (loop time), then drop the rest.
 
         Afterwards nothing is pending and the sink is closed. Past the deadline, its write may take
-        `grace` seconds to end, and its `close` as many.
+        `grace` seconds to end, and its `close` as many. With `keep`, the disk outlives the process:
+        the rest is spooled, where there is a spool, instead of dropped.
         """
         self._attempts.stop_at = deadline
+        self._keeps = keep
+        if self._has_spooled():
+            self._idle.clear()
         self.release()
         if self._task is not None:
             if not self._task.done():
@@ -191,19 +226,39 @@ class DeliveryWorker:
             if running:
                 late = SinkContractError("write() goes on although it was cancelled")
                 self._attempts.report_bug(late)
-        self.abandon(self._trouble)
+        self.abandon(self._trouble, keep=keep)
         await self._attempts.close(max(deadline, _now() + grace))
 
-    def abandon(self, reason: str) -> None:
-        """Lose all that waits or is in flight, at once; lines a destination refused say why."""
+    def abandon(self, reason: str, *, keep: bool = False) -> None:
+        """Lose all that waits or is in flight, at once; lines a destination refused say why.
+
+        With `keep` nothing is lost that a spool can take.
+        """
+        spool = self._spool
+        if keep:
+            self._put_back()
         self._give_up()
         taken, self._taken = self._taken, []
-        for block in taken:
-            self._losses.undelivered(block, reason)
-        while blocks := self._queue.take(1 << 62):
-            for block in blocks:
-                self._losses.undelivered(block, reason)
+        self._leave(taken, reason, keep=keep)
+        if spool is not None:
+            spool.settle()
+            if not keep:
+                spool.lose_all(reason)
+        while blocks := self._queue.take(self._config.batch_max_bytes):
+            self._leave(blocks, reason, keep=keep)
             self._queue.settle(blocks)
+        if spool is not None:
+            spool.close()
+
+    def _leave(self, blocks: list[Block], reason: str, *, keep: bool) -> None:
+        """At the end: spool `blocks` if that is of use, else lose them."""
+        if self._spool is not None and keep:
+            items = self._attempts.pack(blocks) if blocks else []
+            if items is not None:
+                self._spool.put(items)
+                return
+        for block in blocks:
+            self._losses.undelivered(block, reason)
 
     # -- the loop ----------------------------------------------------------------------------
 
@@ -211,13 +266,17 @@ class DeliveryWorker:
         await self._attempts.open_early()
         while not self._attempts.out_of_time:
             if not len(self._queue):
-                self._idle.set()
-                await self._queue.wait()
+                if not self._has_spooled() or self._attempts.stop_at is None:
+                    self._idle.set()
+                if not self._has_spooled():
+                    await self._queue.wait()
             await self._linger()
             await self._attempts.until_released()
             await self._until_probe()
-            blocks = self._queue.take(self._config.batch_max_bytes)
-            if blocks:
+            if self._spool is not None and self._has_spooled():
+                if not await self._deliver_spooled(self._spool):
+                    return
+            elif blocks := self._queue.take(self._config.batch_max_bytes):
                 self._taken = blocks
                 began = time.monotonic()
                 try:
@@ -248,6 +307,18 @@ class DeliveryWorker:
             for block in blocks:
                 self._losses.undelivered(block, "bug")
             return
+        await self._deliver_items(items, batch_id)
+
+    async def _deliver_spooled(self, spool: SinkSpool) -> bool:
+        """Deliver a batch of what is spooled; False where it is left to the next process."""
+        batch_id, items = spool.take(self._config.batch_max_bytes)
+        await self._deliver_items(items, batch_id)
+        spool.settle()
+        await asyncio.sleep(0)  # there may have been nothing to wait for
+        return not (self._keeps and self._attempts.circuit.is_failing)
+
+    async def _deliver_items(self, items: list[Item], batch_id: str) -> None:
+        """Write `items` until each is delivered, lost, or back in the spool."""
         self._unsettled = [(item, self._trouble) for item in items]
         attempt = 0
         give_up_at = _now() + self._config.retry_max_elapsed_ms / 1000
@@ -256,6 +327,9 @@ class DeliveryWorker:
             await self._attempts.until_released()
             if self._is_futile():
                 self._give_up()
+                return
+            if self._makes_way():
+                self._put_back()
                 return
             attempt += 1
             batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
@@ -270,18 +344,72 @@ class DeliveryWorker:
                 _now(), retry_after=retry_after, deadline=self._attempts.stop_at
             )
             if again_at is None:
+                if self._attempts.circuit.is_failing and (
+                    self._keeps or self._attempts.stop_at is None
+                ):
+                    self._put_back()  # the destination's fault, not that of these lines
                 self._give_up()
                 return
             code = self._unsettled[-1][1]
             self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
-            if not self._is_futile():
+            if not (self._is_futile() or self._makes_way()):
                 await self._back_off(again_at)
                 await self._until_probe()
+
+    # -- the spool -----------------------------------------------------------------------------
+
+    def _has_spooled(self) -> bool:
+        return self._spool is not None and not self._spool.is_empty
+
+    def _makes_way(self) -> bool:
+        """Whether the batch in flight should wait on disk: the circuit is open."""
+        return (
+            self._spool is not None
+            and self._attempts.stop_at is None
+            and self._attempts.circuit.is_open
+        )
+
+    def _should_divert(self) -> bool:
+        """Whether what waits in memory should wait on disk."""
+        return self._attempts.stop_at is None and (
+            self._queue.is_nearly_full or (self._attempts.circuit.is_open and not self._is_futile())
+        )
+
+    def _divert(self) -> None:
+        """Move lines from the queue to the spool, a batch in each turn of the loop."""
+        self._diverting = False
+        if self._spool is None or not self._should_divert():
+            return
+        began = time.monotonic()
+        blocks = self._queue.take(self._config.batch_max_bytes)
+        if not blocks:
+            return
+        items = self._attempts.pack(blocks)
+        if items is None:
+            for block in blocks:
+                self._losses.undelivered(block, "bug")
+        else:
+            self._spool.put(items)
+        self._queue.settle(blocks, time.monotonic() - began)
+        self._queue.wake()
+        if len(self._queue) and self._should_divert():
+            self._diverting = True
+            asyncio.get_running_loop().call_soon(self._divert)
+
+    def _put_back(self) -> None:
+        """Spool the batch in flight, before all that is there."""
+        if self._spool is not None:
+            unsettled, self._unsettled = self._unsettled, []
+            self._spool.put_back([item for item, _ in unsettled])
 
     def _is_futile(self) -> bool:
         """Whether to give up without asking: the circuit is open, and waiting is no use."""
         circuit = self._attempts.circuit
-        return circuit.is_open and (circuit.is_permanent or self._losses.failover is not None)
+        if not circuit.is_open:
+            return False
+        if self._losses.failover is not None:
+            return circuit.is_permanent or self._spool is None
+        return circuit.is_permanent and self._spool is None
 
     async def _until_probe(self) -> None:
         """While the circuit is open, and waiting is of use: wait. The end of the process asks."""

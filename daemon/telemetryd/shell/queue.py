@@ -27,6 +27,8 @@ from telemetryd_proto.framing import Block
 BLOCK_OVERHEAD: Final = 256
 """Bytes of bookkeeping charged for each block."""
 RESUME_FRACTION: Final = 0.25
+HIGH_WATER: Final = 0.75
+"""Above this part of the queue, a sink with a spool begins to use it."""
 BURST_FRACTION: Final = 0.5
 FAST_BYTES_PER_SECOND: Final = 10_000_000
 """A sink that settles a batch at such a rate is fast: 34,000 lines of 290 bytes."""
@@ -64,6 +66,11 @@ class SinkQueue:
     def charged_bytes(self) -> int:
         """Bytes queued and in flight, with their overhead."""
         return self._charged
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether it holds more than `HIGH_WATER` of what it may."""
+        return self._charged > self._max * HIGH_WATER
 
     @property
     def queued_bytes(self) -> int:

@@ -35,6 +35,30 @@ Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
 MIB: Final = 1024 * 1024
 
 
+class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[sinks.<name>.spool]`: what can't be delivered now waits on disk. Off without the section.
+
+    Used while the circuit is open or the queue is nearly full, and at an end of the process that
+    the environment outlives (a function's time-out or failure); delivered in order when the sink is
+    back, by this process or the next.
+    """
+
+    path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
+    """Directory for the spools of all sinks; made if need be, readable by nobody else. Lambda keeps
+    `/tmp` as long as the environment."""
+    max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 64 * MIB
+    """Bytes on disk. Beyond them, and where the disk is full, the oldest give way."""
+    max_age_ms: Annotated[int, Meta(ge=1000, le=30 * 86_400_000)] = 6 * 3_600_000
+    """How long a line may wait before it is lost all the same."""
+
+    def problems(self) -> Iterator[str]:
+        """A usable path."""
+        if "\0" in self.path:
+            yield "path: must not contain a NUL character"
+        elif not self.path.startswith("/"):
+            yield "path: must begin with /: the next process may have another working directory"
+
+
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
 
@@ -66,6 +90,9 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long one attempt may take."""
     retry_max_elapsed_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
     """How long a batch is retried before it goes to the dead letter or is dropped."""
+
+    spool: SpoolConfig | None = None
+    """Keeps on disk what can't be delivered now; see `[sinks.<name>.spool]`."""
 
     def shared_problems(self) -> Iterator[str]:
         """What is wrong in the keys all sinks have, as `"key: text"`.
@@ -144,6 +171,9 @@ class Sink(abc.ABC):
     """Base class of every destination. Override `write`; the rest has working defaults."""
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
+    item_type: ClassVar[type[Item]] = Item
+    """The type of all items `pack` makes: what a spool must be able to store, and a later process
+    to load. A subclass of Item with fields that MessagePack knows, each with a default."""
     survives_freeze: ClassVar[bool] = False
     """Whether a write may be in flight while Lambda freezes the process: true of local files,
     not of a conversation with a server that will have hung up by the thaw."""

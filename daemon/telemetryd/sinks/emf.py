@@ -170,6 +170,7 @@ class EmfSink(Sink):
     """
 
     Config = EmfConfig
+    item_type = EmfItem
 
     def __init__(
         self,

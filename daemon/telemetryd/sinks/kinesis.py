@@ -44,6 +44,7 @@ class KinesisSink(Sink):
     """Writes with PutRecords: usually one call a batch; only refused records are written again."""
 
     Config = KinesisConfig
+    item_type = RecordItem
 
     def __init__(self, config: KinesisConfig, context: SinkContext) -> None:
         super().__init__(config, context)

@@ -62,9 +62,9 @@ class Rig:
         """Wait until all is delivered and flushed; False if that took longer, or failed."""
         return await self.worker.flush(asyncio.get_running_loop().time() + seconds)
 
-    async def stop(self, seconds: float = 60.0) -> None:
-        """Deliver for so long what can be delivered, lose the rest, close the sink."""
-        await self.worker.stop(asyncio.get_running_loop().time() + seconds)
+    async def stop(self, seconds: float = 60.0, *, keep: bool = False) -> None:
+        """Deliver for so long what can be delivered, lose (or `keep`, spool) the rest, close."""
+        await self.worker.stop(asyncio.get_running_loop().time() + seconds, keep=keep)
 
     def settled(self) -> dict[str, Count]:
         """Where the lines went: the account's leaves that are not zero, drops by their reason."""
@@ -74,6 +74,7 @@ class Rig:
             "delivered": account.delivered,
             "dead_lettered": account.dead_lettered,
             "failed_over": account.failed_over,
+            "spooled": account.spooled,
             **{f"dropped.{reason}": count for reason, count in account.dropped.items()},
         }
         return {name: count for name, count in leaves.items() if count != Count()}

@@ -1,0 +1,99 @@
+"""The bytes of a spool segment: a header, then records, each with checksums of its own.
+
+    segment   magic, bytes already settled, random id of the segment
+    record    magic, lengths and counts, checksum of the payload, checksum of these; the payload
+
+The counts can be read without the payload, and damage costs the records it hits: from a header that
+is not one, reading goes on at the next that is. All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+SEGMENT_MAGIC: Final = b"tldspool"
+RECORD_MAGIC: Final = b"\xf5\x1etr"
+"""No UTF-8 text holds these bytes, and the checksum of the header behind them decides."""
+_SEGMENT: Final = struct.Struct("<8sQ16s")
+_RECORD: Final = struct.Struct("<4sIIQQI")
+_CHECKSUM: Final = struct.Struct("<I")
+SEGMENT_BYTES: Final = _SEGMENT.size
+SETTLED_AT: Final = 8
+"""Where in a segment's header the settled bytes stand."""
+HEADER_BYTES: Final = _RECORD.size + _CHECKSUM.size
+
+
+class Record(NamedTuple):
+    """A payload and the input lines it stands for."""
+
+    payload: bytes | None
+    """None where it could not be read intact."""
+    lines: int
+    size: int
+    """Bytes of the input lines."""
+    at_ms: int
+    """When the first line was read, milliseconds since the Unix epoch."""
+
+
+class RecordHeader(NamedTuple):
+    """What is known of a record without its payload."""
+
+    length: int
+    """Bytes of the payload."""
+    lines: int
+    size: int
+    at_ms: int
+    checksum: int
+
+
+def encode_segment(identity: bytes, settled: int = SEGMENT_BYTES) -> bytes:
+    """A segment's header; `settled` is the offset up to which all records are settled."""
+    return _SEGMENT.pack(SEGMENT_MAGIC, settled, identity)
+
+
+def decode_segment(data: bytes) -> tuple[int, bytes] | None:
+    """The settled offset and the identity; None if this is no segment's header."""
+    if len(data) < SEGMENT_BYTES:
+        return None
+    magic, settled, identity = _SEGMENT.unpack_from(data)
+    return (max(settled, SEGMENT_BYTES), identity) if magic == SEGMENT_MAGIC else None
+
+
+def encode_settled(settled: int) -> bytes:
+    """The settled offset as it stands at `SETTLED_AT`."""
+    return settled.to_bytes(8, "little")
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as it lies in a segment, header and payload."""
+    payload = record.payload or b""
+    head = _RECORD.pack(
+        RECORD_MAGIC, len(payload), record.lines, record.size, record.at_ms, zlib.crc32(payload)
+    )
+    return head + _CHECKSUM.pack(zlib.crc32(head)) + payload
+
+
+def decode_header(data: bytes, at: int = 0) -> RecordHeader | None:
+    """The record's header at `data[at:]`; None if there is no intact one."""
+    if len(data) - at < HEADER_BYTES or data[at : at + 4] != RECORD_MAGIC:
+        return None
+    (checksum,) = _CHECKSUM.unpack_from(data, at + _RECORD.size)
+    if zlib.crc32(data[at : at + _RECORD.size]) != checksum:
+        return None
+    return RecordHeader(*_RECORD.unpack_from(data, at)[1:])
+
+
+def next_header(data: bytes, at: int) -> int:
+    """Where the next intact header begins at or after `at`; -1 if nowhere in `data`."""
+    while (at := data.find(RECORD_MAGIC, at)) >= 0:
+        if decode_header(data, at) is not None:
+            return at
+        at += 1
+    return -1
+
+
+def is_intact(header: RecordHeader, payload: bytes) -> bool:
+    """Whether `payload` is what the header was written for."""
+    return len(payload) == header.length and zlib.crc32(payload) == header.checksum

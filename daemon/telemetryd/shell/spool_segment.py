@@ -1,0 +1,185 @@
+"""One file of a spool: written once from front to end, then read and settled from the front.
+
+Offsets count from the start of the file. Nothing here waits for the disk: what the kernel has
+taken survives the process, however that dies, and the machine's end is the end of `/tmp` as well.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from telemetryd.core.ledger import Count
+from telemetryd.core.spool_format import (
+    HEADER_BYTES,
+    SEGMENT_BYTES,
+    SETTLED_AT,
+    Record,
+    RecordHeader,
+    decode_header,
+    decode_segment,
+    encode_record,
+    encode_segment,
+    encode_settled,
+    is_intact,
+    next_header,
+)
+
+SUFFIX: Final = ".spool"
+_FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SEARCH_BYTES: Final = 1 << 20
+
+
+class Entry(NamedTuple):
+    """Where a record lies, and what its header says."""
+
+    at: int
+    header: RecordHeader
+
+    @property
+    def length(self) -> int:
+        """Bytes of the payload."""
+        return self.header.length
+
+    @property
+    def end(self) -> int:
+        """The offset behind the record."""
+        return self.at + HEADER_BYTES + self.header.length
+
+
+class Segment:
+    """An open segment. `count` and `records` are of what is not settled."""
+
+    def __init__(self, path: str, fd: int, settled: int, end: int, identity: bytes) -> None:
+        self.path = path
+        self.settled = settled
+        self.end = end
+        self.identity = identity
+        self.count = Count()
+        self.records = 0
+        self.newest_ms = 0
+        self.damaged_bytes = 0
+        """Bytes found to belong to no intact record."""
+        self._fd = fd
+
+    @classmethod
+    def create(cls, path: str) -> Segment:
+        """A new, empty one. Raises OSError."""
+        fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        identity = secrets.token_bytes(16)
+        segment = cls(path, fd, SEGMENT_BYTES, SEGMENT_BYTES, identity)
+        try:
+            segment._write(encode_segment(identity), 0)
+        except OSError:
+            segment.remove()
+            raise
+        return segment
+
+    @classmethod
+    def recover(cls, path: str) -> Segment | None:
+        """What another process left; None if it is no segment. Raises OSError."""
+        fd = os.open(path, _FLAGS)
+        try:
+            end = os.fstat(fd).st_size
+            head = decode_segment(os.pread(fd, SEGMENT_BYTES, 0))
+        except OSError:
+            os.close(fd)
+            raise
+        if head is None:
+            os.close(fd)
+            return None
+        segment = cls(path, fd, head[0], end, head[1])
+        for entry in segment.entries():
+            segment._counts(entry.header)
+            end -= entry.end - entry.at
+        segment.damaged_bytes = end - segment.settled
+        return segment
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write `records` at the end, all of them or none. Raises OSError."""
+        end = self.end
+        try:
+            for record in records:
+                data = encode_record(record)
+                self._write(data, end)
+                end += len(data)
+        except OSError:
+            os.ftruncate(self._fd, self.end)
+            raise
+        self.end = end
+        for record in records:
+            self._counts(record)
+
+    def entries(self) -> Iterator[Entry]:
+        """The records that are not settled; damage between them is stepped over."""
+        at = self.settled
+        while at < self.end:
+            header = decode_header(os.pread(self._fd, HEADER_BYTES, at))
+            if header is not None and at + HEADER_BYTES + header.length <= self.end:
+                entry = Entry(at, header)
+                yield entry
+                at = entry.end
+                continue
+            at = self._search(at + 1)
+
+    def read(self, entry: Entry) -> Record:
+        """A record; without its payload where that is damaged or can't be read."""
+        header = entry.header
+        try:
+            data = os.pread(self._fd, entry.length, entry.at + HEADER_BYTES)
+        except OSError:
+            return Record(None, header.lines, header.size, header.at_ms)
+        payload = data if is_intact(header, data) else None
+        return Record(payload, header.lines, header.size, header.at_ms)
+
+    def settle(self, entries: list[Entry]) -> None:
+        """These records, the first that were not settled, have met their end. Raises OSError."""
+        for entry in entries:
+            self.count.add(-entry.header.lines, -entry.header.size)
+        self.records -= len(entries)
+        if entries:
+            self.settled = entries[-1].end
+            self._write(encode_settled(self.settled), SETTLED_AT)
+
+    def remove(self) -> None:
+        """Close and delete the file. Raises OSError, except where it is gone already."""
+        self.close()
+        try:
+            os.unlink(self.path)  # noqa: PTH108 - pathlib costs an import in every process
+        except FileNotFoundError:
+            return
+
+    def close(self) -> None:
+        """Close the file; it stays for the next process."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _counts(self, record: Record | RecordHeader) -> None:
+        self.count.add(record.lines, record.size)
+        self.records += 1
+        self.newest_ms = max(self.newest_ms, record.at_ms)
+
+    def _write(self, data: bytes, at: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, at)
+            if not written:
+                raise OSError(0, "the file takes no more bytes")
+            at += written
+            view = view[written:]
+
+    def _search(self, at: int) -> int:
+        """Where the next intact header is, or the end of the segment."""
+        while at < self.end:
+            window = os.pread(self._fd, _SEARCH_BYTES, at)
+            if not window:
+                break
+            found = next_header(window, 0)
+            if found >= 0:
+                return at + found
+            # a header may lie across the edge of two windows
+            at += max(len(window) - HEADER_BYTES + 1, 1)
+        return self.end

@@ -1,0 +1,174 @@
+"""Spooling workers, one process after the other: outages, kills, clock jumps, small disks.
+
+Each process balances its own books; what one leaves `spooled` at an orderly end the next has
+`recovered`; what was spooled when a process was killed is delivered all the same, at least once;
+nothing arrives that was not offered; and where nothing was evicted, lines arrive in order.
+"""
+
+# ruff: noqa: D102 - the names say it
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetryd.core.ledger import Count
+from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.shell.spool_log import SpoolLog
+from telemetryd.sinks.base import (
+    DELIVERED,
+    Batch,
+    Failure,
+    Item,
+    Sink,
+    SinkConfig,
+    SpoolConfig,
+    WriteResult,
+)
+from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, run
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.integers(1, 5), st.integers(1, 12_000)),
+        st.tuples(st.just("sleep"), st.floats(0, 20), st.just(0)),
+        st.tuples(st.just("flush"), st.floats(0, 20), st.just(0)),
+        st.tuples(st.just("yield"), st.integers(1, 5), st.just(0)),
+    ),
+    max_size=15,
+)
+BEHAVIOURS = st.sampled_from(["accept", "slow", "down", "down", "down", "partial", "hang", "stops"])
+ENDS = st.sampled_from(["keep", "kill", "for_good"])
+PROCESSES = st.lists(st.tuples(STEPS, st.lists(BEHAVIOURS, max_size=12), ENDS), max_size=4)
+
+
+class Destination(Sink):
+    """Does what the script says, and accepts everything after it."""
+
+    def __init__(self, config: SinkConfig, log: LogBook, script: Iterator[str]) -> None:
+        super().__init__(config, context(log))
+        self.script = script
+        self.accepted: list[bytes] = []
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        failures: tuple[Failure, ...] = ()
+        match next(self.script, "accept"):
+            case "slow":
+                await asyncio.sleep(0.5)
+            case "down":
+                raise TransientSinkError("down")
+            case "stops":
+                raise PermanentSinkError("stops", stops_sink=True)
+            case "hang":
+                await asyncio.Event().wait()
+            case "partial":
+                failures = tuple(
+                    Failure(index, "busy", retryable=True) for index in range(1, len(batch.items))
+                )
+        refused = {failure.index for failure in failures}
+        self.accepted += [item.payload for i, item in enumerate(batch.items) if i not in refused]
+        return WriteResult(failures) if failures else DELIVERED
+
+
+def lines_of(payloads: list[bytes]) -> list[bytes]:
+    return b"".join(payloads).splitlines(keepends=True)
+
+
+def in_order(lines: list[bytes]) -> bool:
+    """Whether they are, those that came again left out."""
+    firsts = list(dict.fromkeys(lines))
+    return firsts == sorted(firsts)
+
+
+def on_disk(directory: Path, max_bytes: int) -> list[bytes]:
+    """The lines of a spool whose process is gone, read from a copy."""
+    found: list[bytes] = []
+    if not directory.exists():
+        return found
+    with TemporaryDirectory() as copies:
+        log = SpoolLog(str(shutil.copytree(directory, Path(copies, "copy"))), max_bytes=max_bytes)
+        log.open()
+        while records := log.take(1 << 20).records:
+            items = [msgspec.msgpack.decode(r.payload or b"", type=Item) for r in records]
+            found += lines_of([item.payload for item in items])
+            log.settle()
+        log.close()
+    return found
+
+
+async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: list[bytes]) -> None:
+    rig.worker.start()
+    for step, amount, size in steps:
+        if step == "offer":
+            lines = [b"%06d" % (len(came) + n) + b"x" * size for n in range(int(amount))]
+            each = block(*lines, offset=len(came))
+            came.extend(lines_of([each.data]))
+            rig.worker.offer(each)
+        elif step == "sleep":
+            await asyncio.sleep(amount)
+        elif step == "flush":
+            await rig.flush(amount)
+        else:
+            for _ in range(int(amount)):
+                await asyncio.sleep(0)
+        rig.check_balance()
+    if end == "kill":
+        assert rig.worker._spool is not None
+        rig.worker._spool.close()  # as the kernel would, and nobody does anything more
+    else:
+        await rig.stop(2.0, keep=end == "keep")
+        rig.check_end()
+
+
+@settings(max_examples=200, deadline=None)
+@given(processes=PROCESSES, seed=st.integers(0, 1000), roomy=st.booleans())
+def test_what_is_spooled_survives(
+    *, processes: list[tuple[list[tuple[str, float, int]], list[str], str]], seed: int, roomy: bool
+) -> None:
+    offered: list[bytes] = []
+    arrived: list[bytes] = []
+    spooled_at_kill: set[bytes] = set()
+    dropped = 0
+    killed = False
+    left = Count()
+    with TemporaryDirectory() as directory:
+        spool = SpoolConfig(path=directory, max_bytes=(64 if roomy else 1) << 20)
+        config = SinkConfig(
+            type="d", queue_max_bytes=65_536, batch_max_bytes=16_384, write_timeout_ms=1000,
+            retry_max_elapsed_ms=2000, spool=spool,
+        )  # fmt: skip
+        for steps, script, end in [*processes, ([], [], "keep")]:
+            log = LogBook()
+            sink = Destination(config, log, iter(script))
+            rig = Rig(sink, config, log=log, overflow="drop_oldest", seed=seed)
+            run(JumpingLoop, live(rig, steps, end, offered))
+            account = rig.account
+            accepted = lines_of(sink.accepted)
+            arrived += accepted
+            if killed:  # a write the kill cut short may come again
+                assert account.recovered.lines >= left.lines
+            else:
+                assert account.recovered == left
+            left = Count(account.spooled.lines, account.spooled.bytes)
+            dropped += sum(count.lines for count in account.dropped.values())
+            here = on_disk(Path(directory, f"{sink.context.name}.d"), spool.max_bytes)
+            if killed := end == "kill":
+                spooled_at_kill.update(here)
+            else:
+                assert len(here) == left.lines
+                assert account.delivered.lines == len(accepted)
+
+    assert left == Count()
+    assert set(arrived) <= set(offered)
+    if not dropped:
+        assert spooled_at_kill <= set(arrived)
+        if all(end != "kill" for _, _, end in processes):
+            assert arrived == offered or any("partial" in script for _, script, _ in processes)
+            assert set(arrived) == set(offered)
+        if all("partial" not in script for _, script, _ in processes):
+            assert in_order(arrived)
