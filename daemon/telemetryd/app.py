@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from telemetryd.config import Config, Mode, effective_overflow
+from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.line_filter import LineFilter
@@ -32,6 +35,8 @@ from telemetryd.sinks.base import MIB, Batch, Sink, SinkConfig, SinkContext, Wri
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
 
+_BATCH_PART: Final = 4
+"""A batch is at most this part of its queue."""
 _FAILOVER_SHARE: Final = 0.4
 """Of the time left at the end, what is kept for sinks that others fail over to."""
 
@@ -61,6 +66,7 @@ class Daemon:
         sock: socket.socket,
         *,
         mode: Mode,
+        memory_bytes: int,
         identity: Identity,
         log: Log,
         on_bug: Callable[[Exception], None],
@@ -68,6 +74,7 @@ class Daemon:
     ) -> None:
         """Assemble; nothing starts yet.
 
+        `memory_bytes` is what all queues may hold together (`config.effective_memory`).
         `on_bug` learns of an exception that should be impossible, `on_event` of the events the
         life cycle follows (`core.watch.LIFE_CYCLE`).
         """
@@ -76,6 +83,8 @@ class Daemon:
         self.ledger = Ledger(tuple(config.sinks))
         self._dead_letter = _dead_letter(config, log)
         self._held_by: set[str] = set()
+        self.budget = MemoryBudget(memory_bytes, len(config.sinks))
+        self._queues: list[SinkQueue] = []
         self._workers = [
             self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
         ]
@@ -107,7 +116,7 @@ class Daemon:
             tail_budget_bytes=telemetry.tail_budget_bytes,
             max_connections=telemetry.max_connections,
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
-            turn_bytes=min([MIB, *(sink.queue_max_bytes // 2 for sink in config.sinks.values())]),
+            turn_bytes=min([MIB, *(queue.capacity_bytes // 2 for queue in self._queues)]),
             log=log,
             on_bug=on_bug,
         )
@@ -239,7 +248,12 @@ class Daemon:
             config.queue_max_bytes,
             effective_overflow(config, mode),
             partial(self._hold_reading, name),
+            self.budget,
         )
+        self._queues.append(queue)
+        largest = max(queue.capacity_bytes // _BATCH_PART, 1)
+        if config.batch_max_bytes > largest:  # packing and sending take several times a batch
+            config = msgspec.structs.replace(config, batch_max_bytes=largest)
         sink: Sink
         try:
             sink = sink_class(config.type)(config, context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from telemetryd.config import DEFAULT_PATHS, Mode, effective_overflow, load
+from telemetryd.config import DEFAULT_PATHS, Mode, effective_memory, effective_overflow, load
 from telemetryd.config.explain import printable, render
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
@@ -32,14 +32,17 @@ def check(
         err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
         return EXIT_CONFIG
     sinks = loaded.config.sinks.items()
-    overflow = {f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks}
+    effective: dict[str, object] = {
+        f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
+    }
+    effective["memory.max_bytes"] = effective_memory(loaded.config, mode, environ)
     origins = {
-        key: f"default of `{mode}`" if key in overflow and origin == "default" else origin
+        key: f"default of `{mode}`" if key in effective and origin == "default" else origin
         for key, origin in loaded.origins.items()
     }
     files = printable(loaded.file) or f"none; looked for {', '.join(default_paths)}"
     out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
-    out.write(render(loaded.config, origins, overflow))
+    out.write(render(loaded.config, origins, effective))
     out.write("\n")
     out.writelines(f"# warning: {warning}\n" for warning in loaded.warnings)
     out.write("# configuration is valid\n")

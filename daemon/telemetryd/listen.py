@@ -12,7 +12,7 @@ from typing import Final
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, load
+from telemetryd.config import Config, effective_memory, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.listener import bind
@@ -37,7 +37,8 @@ def listen(environ: Mapping[str, str]) -> int:
         # Never closed: closing the loop gives the signals their default action back, and one that
         # comes before the process has ended would then change its exit status.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        return runner.run(_listen(loaded.config, Identity(environ), log))
+        memory = effective_memory(loaded.config, "listen", environ)
+        return runner.run(_listen(loaded.config, memory, Identity(environ), log))
     except TelemetrydError as error:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
@@ -46,7 +47,7 @@ def listen(environ: Mapping[str, str]) -> int:
         return EXIT_BUG
 
 
-async def _listen(config: Config, identity: Identity, log: Log) -> int:
+async def _listen(config: Config, memory: int, identity: Identity, log: Log) -> int:
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[str] = loop.create_future()
     hurrying: asyncio.Future[str] = loop.create_future()
@@ -55,7 +56,13 @@ async def _listen(config: Config, identity: Identity, log: Log) -> int:
         loop.add_signal_handler(number, _signalled, name, stopping, hurrying)
     sock = bind(config.telemetry.host, config.telemetry.port)
     daemon = Daemon(
-        config, sock, mode="listen", identity=identity, log=log, on_bug=partial(_fail, stopping)
+        config,
+        sock,
+        mode="listen",
+        memory_bytes=memory,
+        identity=identity,
+        log=log,
+        on_bug=partial(_fail, stopping),
     )
     await daemon.start()
     listener = daemon.listener

@@ -6,6 +6,8 @@ import io
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from telemetryd.check import check
 from telemetryd.config import load
 
@@ -52,6 +54,8 @@ def test_the_output_is_a_configuration_that_means_the_same(tmp_path: Path) -> No
         "TELEMETRYD_SINKS__A__TYPE": "file",
         "TELEMETRYD_SINKS__A__PATH": '/data/a "quoted" \\ é \t name',
         "TELEMETRYD_SINKS__A__OVERFLOW": "drop_newest",
+        "TELEMETRYD_SINKS__A__SPOOL__MAX_AGE_MS": "60000",
+        "TELEMETRYD_MEMORY__MAX_BYTES": "33554432",
     }
     _, out, _ = run(environ)
     file = tmp_path / "again.toml"
@@ -60,6 +64,16 @@ def test_the_output_is_a_configuration_that_means_the_same(tmp_path: Path) -> No
     again = load({}, default_paths=(str(file),))
 
     assert again.config == load(environ, default_paths=()).config
+
+
+@pytest.mark.parametrize(
+    ("size", "budget"),
+    [("128", 16 << 20), ("1769", (1769 << 20) // 8), ("10240", 256 << 20), ("", 8 << 20)],
+)
+def test_the_memory_of_the_function_decides_the_budget(size: str, budget: int) -> None:
+    environ = {"TELEMETRYD_SINKS__A__TYPE": "null", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": size}
+    _, out, _ = run(environ, mode="lambda")
+    assert f"max_bytes = {budget}  # default of `lambda`" in out
 
 
 def test_defaults_that_depend_on_the_mode_are_shown_for_it() -> None:

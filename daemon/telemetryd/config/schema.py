@@ -7,7 +7,7 @@ range does not say it all. Rules between keys are in `problems`, which yields `"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -19,6 +19,8 @@ Mode: TypeAlias = Literal["listen", "lambda"]
 EventType: TypeAlias = Literal["platform", "function", "extension"]
 
 KIB: Final = 1024
+LEAST_MEMORY: Final = 8 * MIB
+MOST_MEMORY: Final = 256 * MIB
 LONGEST_INVOCATION_MS: Final = 900_000
 
 _FIRST_PORT: Final = 1025
@@ -228,6 +230,19 @@ class Flush(Section, frozen=True, kw_only=True):
     ] = 8000
 
 
+class Memory(Section, frozen=True, kw_only=True):
+    """`[memory]`: what the queues of all sinks may hold together.
+
+    Half is dealt out evenly, so that a slow sink can't take everything; the other half is for
+    whoever needs it. Lines of up to 16 MiB in the making (`telemetry.tail_budget_bytes`) and what
+    is being packed and sent (`batch_max_bytes` of each sink) come on top.
+    """
+
+    max_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] | None = None
+    """Bytes of lines, waiting or in flight, in all queues. Not set: an eighth of the function's
+    memory in Lambda, but 8 to 256 MiB; 256 MiB in `listen`."""
+
+
 class Lambda(Section, frozen=True, kw_only=True):
     """`[lambda]`: how the extension takes part in the life cycle of the environment."""
 
@@ -306,6 +321,7 @@ class Config(Section, frozen=True, kw_only=True):
     ] = False
     telemetry: Telemetry = Telemetry()
     flush: Flush = Flush()
+    memory: Memory = Memory()
     lambda_: Lambda = field(default=Lambda(), name="lambda")
     sinks: dict[str, SinkConfig] = field(default_factory=dict)
     dead_letter: DeadLetter = DeadLetter()
@@ -352,6 +368,21 @@ def without_bad_failovers(config: Config) -> Config:
         if sinks[name].failover and (sinks[name].failover not in sinks or at in seen):
             sinks[name] = msgspec.structs.replace(sinks[name], failover="")
     return msgspec.structs.replace(config, sinks=sinks)
+
+
+def effective_memory(config: Config, mode: Mode, environ: Mapping[str, str]) -> int:
+    """The bytes all queues may hold together in `mode`.
+
+    In Lambda `AWS_LAMBDA_FUNCTION_MEMORY_SIZE` tells the function's memory in MB (AWS Lambda
+    Developer Guide, "Defined runtime environment variables").
+    """
+    if config.memory.max_bytes is not None:
+        return config.memory.max_bytes
+    if mode == "listen":
+        return MOST_MEMORY
+    text = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    function = int(text) * MIB if text.isascii() and text.isdigit() and len(text) < 8 else 0  # noqa: PLR2004 - no such number of MB
+    return min(max(function // 8, LEAST_MEMORY), MOST_MEMORY)
 
 
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:

@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, load, without_bad_failovers
+from telemetryd.config import Config, effective_memory, load, without_bad_failovers
 from telemetryd.core.pacing import Elapsed, Pacer
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import Refused, Session
@@ -155,6 +155,7 @@ class _Extension:
             config,
             copy,
             mode="lambda",
+            memory_bytes=effective_memory(config, "lambda", os.environ),
             identity=Identity(os.environ),
             log=log,
             on_bug=self._on_bug,

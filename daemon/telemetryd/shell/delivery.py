@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from telemetryd.core.ledger import Count, SinkAccount, total
+from telemetryd.core.linger import Linger
 from telemetryd.core.retry import RetrySchedule
 from telemetryd.errors import SinkContractError
 from telemetryd.shell.attempt import Attempts
@@ -70,6 +71,7 @@ class DeliveryWorker:
         """The items in flight, each with the reason it is lost for if nothing better comes."""
         self._trouble = "shutdown"
         """What lines are lost for that were still waiting at the end."""
+        self._lingering = Linger(config.linger_ms / 1000)
         self._batch_number = 0
         self._instance = sink.context.instance
         self._flushing = 0
@@ -277,6 +279,9 @@ class DeliveryWorker:
                 if not await self._deliver_spooled(self._spool):
                     return
             elif blocks := self._queue.take(self._config.batch_max_bytes):
+                self._lingering.batched(
+                    len(blocks), sum(len(b.data) for b in blocks) / self._config.batch_max_bytes
+                )
                 self._taken = blocks
                 began = time.monotonic()
                 try:
@@ -286,9 +291,9 @@ class DeliveryWorker:
 
     async def _linger(self) -> None:
         """Wait for a batch to fill, at most `linger_ms`, and not when somebody waits for us."""
-        if not self._config.linger_ms:
+        seconds = self._lingering.seconds
+        if not seconds:
             return
-        seconds = self._config.linger_ms / 1000
         # by the clock that moves: the loop's may stand still while the process is frozen
         until, wall_until = _now() + seconds, time.time() + seconds
         while (

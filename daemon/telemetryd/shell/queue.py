@@ -1,5 +1,7 @@
 """The queue of one sink: blocks in order, bounded in bytes, with an overflow policy.
 
+Its bound is the sink's own, and what the memory budget, which all queues share, has left.
+
 Bytes stay charged until they are *settled*, so lines in flight count as much as lines waiting, and
 each block is charged a little more than its lines: tiny blocks can't slip under the bound. A block
 that is larger than the whole queue is cut into smaller ones, so that only a line can be too large.
@@ -20,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.ledger import Count
 from telemetryd.sinks.base import Overflow
 from telemetryd_proto.framing import Block
@@ -44,9 +47,15 @@ class SinkQueue:
     """A queue with one consumer. `hold_reading(True/False)` is called when `block` needs it."""
 
     def __init__(
-        self, max_bytes: int, overflow: Overflow, hold_reading: Callable[[bool], None]
+        self,
+        max_bytes: int,
+        overflow: Overflow,
+        hold_reading: Callable[[bool], None],
+        budget: MemoryBudget | None = None,
     ) -> None:
-        self._max = max_bytes
+        self._budget = budget or MemoryBudget(max_bytes, 1)
+        max_bytes = self._max = min(max_bytes, self._budget.largest_bytes)
+        self._resume_below = min(int(max_bytes * RESUME_FRACTION), self._budget.own_bytes)
         self._overflow = overflow
         self._hold_reading = hold_reading
         self._holding = False
@@ -68,9 +77,14 @@ class SinkQueue:
         return self._charged
 
     @property
+    def capacity_bytes(self) -> int:
+        """What it may hold at most."""
+        return self._max
+
+    @property
     def is_nearly_full(self) -> bool:
         """Whether it holds more than `HIGH_WATER` of what it may."""
-        return self._charged > self._max * HIGH_WATER
+        return self._charged > self._max * HIGH_WATER or self._budget.is_tight(self._charged)
 
     @property
     def queued_bytes(self) -> int:
@@ -90,7 +104,7 @@ class SinkQueue:
         size = len(block.data)
         charge = size + BLOCK_OVERHEAD
         losers: list[tuple[str, Block]] = []
-        if self._charged + charge > self._max and self._overflow != "block":
+        if self._overflow != "block" and not self._fits(charge):
             if charge > self._max:
                 if block.lines == 1:
                     return [("too_large", block)]
@@ -98,21 +112,30 @@ class SinkQueue:
                 return [loser for piece in pieces for loser in self.offer(piece)]
             if self._overflow == "drop_newest":
                 return [("queue_full", block)]
-            while self._blocks and self._charged + charge > self._max:
+            while self._blocks and not self._fits(charge):
                 oldest = self._blocks.popleft()
                 self._queued_bytes -= len(oldest.data)
-                self._charged -= len(oldest.data) + BLOCK_OVERHEAD
+                self._charge(-len(oldest.data) - BLOCK_OVERHEAD)
                 losers.append(("queue_full", oldest))
-            if self._charged + charge > self._max:  # the rest is in flight and can't be recalled
+            if not self._fits(charge):  # the rest is in flight and can't be recalled
                 losers.append(("queue_full", block))
                 return losers
         self._blocks.append(block)
-        self._charged += charge
+        self._charge(charge)
         self._queued_bytes += size
-        if self._charged > self._hold_above and not self._holding:
+        if not self._holding and (
+            self._charged > self._hold_above or self._budget.is_used_up(self._charged)
+        ):
             self._hold()
         self.wake()
         return losers
+
+    def _fits(self, more: int) -> bool:
+        return self._charged + more <= self._max and self._budget.fits(self._charged, more)
+
+    def _charge(self, more: int) -> None:
+        self._budget.changed(self._charged, self._charged + more)
+        self._charged += more
 
     def _hold(self) -> None:
         if self._overflow != "block":
@@ -170,10 +193,10 @@ class SinkQueue:
     def settle(self, blocks: list[Block], seconds: float = 1.0) -> None:
         """Blocks taken `seconds` ago have met their end: give their bytes back."""
         size = sum(len(b.data) for b in blocks)
-        self._charged -= size + BLOCK_OVERHEAD * len(blocks)
+        self._charge(-size - BLOCK_OVERHEAD * len(blocks))
         self._is_fast = size >= seconds * FAST_BYTES_PER_SECOND
         slow = self._overflow != "block" and not self._is_fast
-        if self._holding and (slow or self._charged <= self._max * RESUME_FRACTION):
+        if self._holding and (slow or self._charged <= self._resume_below):
             self._resume()
 
 

@@ -1,0 +1,52 @@
+"""The memory that all queues share: each has a part of its own, the rest is for whoever needs it.
+
+Half of the budget is dealt out, so that no sink, however slow, takes the last byte from another.
+The other half goes to those who come first. Together the queues never hold more than all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_OWN_SHARE: Final = 0.5
+_TIGHT: Final = 0.75
+
+
+class MemoryBudget:
+    """`max_bytes` for `queues` queues, which report what they hold."""
+
+    def __init__(self, max_bytes: int, queues: int) -> None:
+        self.max_bytes = max_bytes
+        self.own_bytes = int(max_bytes * _OWN_SHARE) // max(queues, 1)
+        """What each queue may hold, whatever the others do."""
+        self._shared = max_bytes - self.own_bytes * max(queues, 1)
+        self._used = 0
+
+    @property
+    def largest_bytes(self) -> int:
+        """What one queue may hold while the others hold no more than their own parts."""
+        return self.own_bytes + self._shared
+
+    @property
+    def shared_used_bytes(self) -> int:
+        """What the queues hold beyond their own parts."""
+        return self._used
+
+    def fits(self, held: int, more: int) -> bool:
+        """Whether a queue that holds `held` bytes may take `more`."""
+        return self._used + self._beyond(held + more) - self._beyond(held) <= self._shared
+
+    def is_tight(self, held: int) -> bool:
+        """Whether a queue that holds `held` bytes is about to come up against the others."""
+        return held > self.own_bytes and self._used > self._shared * _TIGHT
+
+    def is_used_up(self, held: int) -> bool:
+        """Whether a queue that holds `held` bytes should take no more."""
+        return held > self.own_bytes and self._used > self._shared
+
+    def changed(self, before: int, after: int) -> None:
+        """A queue that held `before` bytes holds `after`."""
+        self._used += self._beyond(after) - self._beyond(before)
+
+    def _beyond(self, held: int) -> int:
+        return held - self.own_bytes if held > self.own_bytes else 0

@@ -1,0 +1,35 @@
+"""How long a batch waits to fill.
+
+Short while little comes, so that a lone line is soon delivered; longer when there is something to
+wait for, so that there are fewer and larger batches.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SHORTEST_PART: Final = 8
+"""The shortest wait is this part of the longest."""
+_WORTH_IT: Final = 4
+"""Blocks that came together, or ..."""
+_HALF: Final = 0.5
+"""... the part of a full batch they make: then it was worth waiting."""
+
+
+class Linger:
+    """The wait of one sink, between `longest` seconds and an eighth of that."""
+
+    __slots__ = ("_longest", "_shortest", "seconds")
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._shortest = longest / SHORTEST_PART
+        self.seconds = self._shortest
+        """How long the next batch waits."""
+
+    def batched(self, blocks: int, filled: float) -> None:
+        """A batch of `blocks` was taken, which filled the part `filled` of what it may hold."""
+        if blocks >= _WORTH_IT or filled >= _HALF:
+            self.seconds = min(self._longest, self.seconds * 2)
+        elif blocks <= 1:
+            self.seconds = max(self._shortest, self.seconds / 2)
