@@ -55,6 +55,12 @@ class LogsDelivery:
         self._client: AwsClient | None = None
         self._exists = False
 
+    def redirect(self, group: str, stream: str) -> None:
+        """Write to another stream from now on; it is made by the next write."""
+        if (group, stream) != (self._group, self._stream):
+            self._group, self._stream = group, stream
+            self._exists = False
+
     async def open(self) -> None:
         """Make the client, and the stream if there is none. Raises SinkError."""
         await self._ready()
@@ -98,9 +104,10 @@ class LogsDelivery:
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
             )
-        if not self._exists:
+        while not self._exists:
+            wanted = self._group, self._stream
             await self._create(self._client)
-            self._exists = True
+            self._exists = wanted == (self._group, self._stream)
         return self._client
 
     async def _create(self, client: AwsClient) -> None:

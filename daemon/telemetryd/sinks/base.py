@@ -184,11 +184,12 @@ class Sink(abc.ABC):
     async def open(self) -> None:  # noqa: B027 - optional
         """Make the destination ready. Raises SinkError; the worker tries again later."""
 
-    def restored(self, instance: str) -> None:  # noqa: B027 - optional
+    def restored(self, instance: str) -> None:
         """The process runs on from a snapshot that others started from too (SnapStart).
 
         Whatever was drawn to be unique no longer is: `instance` replaces `context.instance`.
         """
+        self.context = msgspec.structs.replace(self.context, instance=instance)
 
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
         """Turn a batch of blocks into items, in order; by default each block is one item."""

@@ -197,16 +197,23 @@ class EmfSink(Sink):
         self._logs: LogsDelivery | None = None
         if config.delivery == "logs":
             self._logs = LogsDelivery(
-                _expand(config.log_group, context),
-                _expand(config.log_stream, context),
-                region=config.region,
-                endpoint_url=config.endpoint_url,
+                *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
             )
         self._hints: tuple[bytes, ...] = (FORWARD_HINT,) if config.forward_emf else ()
         if config.count_log_errors:
             self._hints += HINTS
         # printing is over in an instant, a conversation with CloudWatch Logs is not
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
+
+    def restored(self, instance: str) -> None:
+        """The process continues from a snapshot: from now on into a log stream of its own."""
+        super().restored(instance)
+        if self._logs is not None:
+            self._logs.redirect(*self._log_names())
+
+    def _log_names(self) -> tuple[str, str]:
+        config = self._config
+        return _expand(config.log_group, self.context), _expand(config.log_stream, self.context)
 
     async def open(self) -> None:
         """Make the log stream, for `delivery = "logs"`."""

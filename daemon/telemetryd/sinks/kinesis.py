@@ -65,6 +65,7 @@ class KinesisSink(Sink):
 
         `instance` is its new id. Records packed from now on have another random id.
         """
+        super().restored(instance)
         self._packer.restart(instance)
 
     async def open(self) -> None:
