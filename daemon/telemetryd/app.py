@@ -147,29 +147,34 @@ class Daemon:
         deadline: float,
         grace: float = CLOSE_SECONDS,
         keep: bool = False,
+        reason: str = "signal",
     ) -> bool:
         """Read what still comes, deliver, close, and print the ledger; whether it balances.
 
         Reading ends after `quiet` seconds of silence or at `read_until`, delivery at `deadline`
         (both loop time); what is left then is dropped as `shutdown`. Past the deadline a sink may
         take `grace` seconds to end its write, and as many to close. `keep`: the disk outlives this
-        process, so that a spool is of use.
+        process, so that a spool is of use. `reason`: why it ends, see `Sink.own_items`.
         """
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
-        await self._stop_workers(deadline, grace, keep=keep)
+        await self._stop_workers(deadline, grace, keep=keep, reason=reason)
         if self._dead_letter is not None:
             self._dead_letter.close()
         return self.print_ledger()
 
-    async def _stop_workers(self, deadline: float, grace: float, *, keep: bool) -> None:
+    async def _stop_workers(
+        self, deadline: float, grace: float, *, keep: bool, reason: str
+    ) -> None:
         """Stop each after those that fail over to it, which leave it a share of the time."""
         loop = asyncio.get_running_loop()
         *earlier, last = self._stages() or ([],)
         for stage in earlier:
             until = deadline - (deadline - loop.time()) * _FAILOVER_SHARE
-            await asyncio.gather(*(worker.stop(until, grace, keep=keep) for worker in stage))
-        await asyncio.gather(*(worker.stop(deadline, grace, keep=keep) for worker in last))
+            stopping = (worker.stop(until, grace, keep=keep, reason=reason) for worker in stage)
+            await asyncio.gather(*stopping)
+        stopping = (worker.stop(deadline, grace, keep=keep, reason=reason) for worker in last)
+        await asyncio.gather(*stopping)
 
     def _stages(self) -> list[list[DeliveryWorker]]:
         """The workers, each in a later stage than those that fail over to it."""

@@ -97,9 +97,10 @@ def test_a_report_older_than_the_initialisation_is_of_an_earlier_life_too() -> N
     assert counts(lambda_sink(), lines) == {"invocations": 1, "cold_starts": 1}
 
 
-def test_a_failure_that_the_earlier_life_did_not_see_counts_here() -> None:
+def test_a_failure_that_ended_the_earlier_life_was_counted_there() -> None:
+    """Its process was told at SHUTDOWN, at the latest; see `Sink.own_items`."""
     lines = [done("old", **TIMED_OUT), report("old", **TIMED_OUT)]
-    assert counts(lambda_sink(), lines) == {"errors": 1, "timeouts": 1}
+    assert counts(lambda_sink(), lines) == {}
 
 
 def test_both_lives_together_count_a_timeout_once() -> None:

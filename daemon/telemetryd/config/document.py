@@ -115,7 +115,7 @@ def _sink_types() -> Iterable[str]:
 
 
 def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = None) -> str:
-    inherited = set(without.__struct_fields__) if without else set()
+    inherited = _unchanged(cls, without) if without else set()
     docstrings = _docstrings(cls)
     rows = [
         f"| `{field.encode_name}` | {_limits(field)} | {_default(field)} "
@@ -129,6 +129,16 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
         return ""
     header = ["| Key | Allowed | Default | Meaning |", "|---|---|---|---|"]
     return "\n".join([*header, *rows]) + "\n"
+
+
+def _unchanged(cls: type[msgspec.Struct], base: type[msgspec.Struct]) -> set[str]:
+    """Names of the fields that `cls` has from `base` as they are, default and all."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(base)}
+    return {
+        field.name
+        for field in msgspec.structs.fields(cls)
+        if field.name in defaults and field.default == defaults[field.name]
+    }
 
 
 def _limits(field: FieldInfo) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from telemetryd.config.reader import Reader
 from telemetryd.config.schema import Config, Mode, effective_overflow, without_bad_failovers
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
+from telemetryd.config.types import type_faults
 from telemetryd.errors import ConfigError
 
 
@@ -39,9 +40,15 @@ def load(
     reader = Reader(sources, mode)
     config = reader.config()
     reader.report_unknown()
+    unusual = []
+    for key, text, impossible in type_faults(config, mode):
+        if impossible:
+            reader.refuse(key, text)
+        else:
+            unusual.append(f"{key}: {text}")
     if reader.problems:
         raise ConfigError(tuple(reader.problems), usable=without_bad_failovers(config))
-    warnings = (*_warnings(config, reader.sinks, mode), *_lambda_warnings(config, mode))
+    warnings = (*_warnings(config, reader.sinks, mode), *_lambda_warnings(config, mode), *unusual)
     return Loaded(config, reader.origins, warnings, sources.file)
 
 

@@ -59,6 +59,10 @@ class Reader:
         self._unknown += [(key,) for key in table if key not in _names(fields)]
         return self._ruled(Config, (), given) or Config()
 
+    def refuse(self, key: str, text: str) -> None:
+        """Add a problem with the value of `key`."""
+        self._refuse(key, text)
+
     def report_unknown(self) -> None:
         """Turn every key and variable that nothing has asked for into a problem."""
         if not (self._unknown or self._environment):
@@ -167,7 +171,7 @@ class Reader:
         for key, text in found:
             if prefix + key not in earlier:
                 self._refuse((prefix + key).rstrip("."), text)
-        keys = {key.partition(".")[0] for key, _ in found}
+        keys = {key.partition(".")[0] for key, _ in found} - {"sinks"}  # faulty ones go singly
         fields = [field for field in msgspec.structs.fields(cls) if field.encode_name in keys]
         if any(field.required for field in fields):
             return None

@@ -352,9 +352,10 @@ class Config(Section, frozen=True, kw_only=True):
                 at = self.sinks[at].failover
             if sink.failover and sink.failover not in self.sinks:
                 known = ", ".join(other for other in self.sinks if other != name) or "none other"
-                yield f"sinks: sinks.{name}.failover names no sink; sinks here: {known}"
+                yield f"sinks.{name}.failover: names no sink; sinks here: {known}"
             elif at == name:
-                yield f"sinks: {' -> '.join((*seen, name))} is a circle of failovers"
+                circle = " -> ".join((*seen, name))
+                yield f"sinks.{name}.failover: {circle} is a circle of failovers"
 
 
 def without_bad_failovers(config: Config) -> Config:

@@ -16,6 +16,8 @@ from telemetryd_proto.envelope import Envelope
 
 _MAX_TYPES: Final = 256
 _LOGS: Final = frozenset({"function", "extension"})
+CATEGORIES: Final = ("platform", *sorted(_LOGS))
+"""What comes before the first dot of an event's type, and stands for all such types."""
 
 
 def compiled(pattern: str) -> re.Pattern[bytes]:

@@ -51,8 +51,10 @@ _PATIENCE_SECONDS: Final = 0.02
 _OPEN_SECONDS: Final = 3.0
 """What sinks may take to open before the first `next`, of the 10 seconds an init may take."""
 _FOR_GOOD: Final = "spindown"
-"""The `shutdownReason` after which the environment is gone, `/tmp` and all (Extensions API,
-Shutdown)."""
+"""The `shutdownReason` after which the environment is gone, `/tmp` and all; a time-out or a failure
+only resets it (Extensions API, Shutdown)."""
+_SIGNAL: Final = "signal"
+"""Stands for a reason where the platform gave none."""
 _MAX_MALFORMED: Final = 8
 """Answers in a row that make no sense before the platform counts as gone."""
 
@@ -172,11 +174,11 @@ class _Extension:
         await self._daemon.start()
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
-        deadline, keep = await self._follow_events()
+        deadline, reason = await self._follow_events()
         self._session.ended = True
         timer.cancel()
         try:
-            await self._shut_down(deadline, keep=keep)
+            await self._shut_down(deadline, reason)
         except Exception as bug:  # noqa: BLE001 - the end has come in any case
             self._on_bug(bug)
             self._daemon.print_ledger()
@@ -229,32 +231,29 @@ class _Extension:
         self._daemon.abandon("bug", keep=True)
         return self._daemon.statement()
 
-    async def _follow_events(self) -> tuple[float, bool]:
-        """Handle events to the end: by which loop time to be gone, and whether `/tmp` stays.
-
-        It goes with the environment, which a time-out or a failure only resets.
-        """
+    async def _follow_events(self) -> tuple[float, str]:
+        """Handle events to the end: by which loop time to be gone, and why."""
         malformed = 0
         while True:
             try:
                 event = await self._next_event()
             except (OSError, Refused) as error:
                 self._log("error", "platform_gone", error=repr(error)[:500])
-                return self._deadline(None), True
+                return self._deadline(None), _SIGNAL
             except (ProtocolError, ValueError) as error:
                 # To leave would fail the function; the next answer may well make sense.
                 malformed += 1
                 self._log("error", "answer_malformed", error=repr(error)[:500])
                 if malformed >= _MAX_MALFORMED:
-                    return self._deadline(None), True
+                    return self._deadline(None), _SIGNAL
                 continue
             malformed = 0
             if event is None:
                 self._log("info", "stopping", signal="SIGTERM")
-                return self._deadline(None), True
+                return self._deadline(None), _SIGNAL
             if event.event_type == "SHUTDOWN":
                 self._log("info", "stopping", reason=event.shutdown_reason)
-                return self._deadline(event.deadline_ms), event.shutdown_reason != _FOR_GOOD
+                return self._deadline(event.deadline_ms), event.shutdown_reason or _SIGNAL
             if event.event_type == "INVOKE":
                 try:
                     await self._invocation(event)
@@ -354,7 +353,8 @@ class _Extension:
     def _stop(self) -> None:
         _end(self._stopping)
 
-    async def _shut_down(self, deadline: float, *, keep: bool) -> None:
+    async def _shut_down(self, deadline: float, reason: str) -> None:
+        keep = reason != _FOR_GOOD
         now = self._loop.time()
         quiet = self._batch_seconds + _QUIET_MARGIN_SECONDS if self._session.subscribed else 0.0
         read_until = now + (deadline - now) * _READ_SHARE
@@ -362,7 +362,12 @@ class _Extension:
         grace = max(self._margin / 4, _LEAST_SECONDS)
         balanced = await self._within(
             self._daemon.stop(
-                quiet=quiet, read_until=read_until, deadline=deadline, grace=grace, keep=keep
+                quiet=quiet,
+                read_until=read_until,
+                deadline=deadline,
+                grace=grace,
+                keep=keep,
+                reason=reason,
             ),
             deadline + 2 * grace,
         )

@@ -58,6 +58,8 @@ class DeliveryWorker:
         self._diverting = False
         self._keeps = False
         """Whether, at the end, what is on disk is left to the next process."""
+        self._end = ""
+        """Why the process ends, until the sink has been asked for its own items."""
         self._losses = losses
         self._failover: DeliveryWorker | None = None
         self._attempts = Attempts(sink, config, log, can_wait=config.spool is not None)
@@ -207,17 +209,24 @@ class DeliveryWorker:
         self._attempts.restored(instance)
 
     async def stop(
-        self, deadline: float, grace: float = CLOSE_SECONDS, *, keep: bool = False
+        self,
+        deadline: float,
+        grace: float = CLOSE_SECONDS,
+        *,
+        keep: bool = False,
+        reason: str = "signal",
     ) -> None:
         """Deliver what can be delivered until `deadline` (loop time), then drop the rest.
 
         Afterwards nothing is pending and the sink is closed. Past the deadline, its write may take
         `grace` seconds to end, and its `close` as many. With `keep`, the disk outlives the process:
-        the rest is spooled, where there is a spool, instead of dropped.
+        the rest is spooled, where there is a spool, instead of dropped. `reason`: see
+        `Sink.own_items`.
         """
         self._attempts.stop_at = deadline
         self._keeps = keep
-        if self._has_spooled():
+        self._end = reason
+        if self._task is not None:
             self._idle.clear()
         self.release()
         if self._task is not None:
@@ -268,10 +277,7 @@ class DeliveryWorker:
         await self._attempts.open_early()
         while not self._attempts.out_of_time:
             if not len(self._queue):
-                if not self._has_spooled() or self._attempts.stop_at is None:
-                    self._idle.set()
-                if not self._has_spooled():
-                    await self._queue.wait()
+                await self._run_dry()
             await self._linger()
             await self._attempts.until_released()
             await self._until_probe()
@@ -289,6 +295,18 @@ class DeliveryWorker:
                 finally:
                     self._queue.settle(blocks, time.monotonic() - began)
 
+    async def _run_dry(self) -> None:
+        """The queue is empty: wait for more, unless there is something on disk."""
+        if self._attempts.stop_at is None:
+            self._idle.set()
+        elif not self._has_spooled():
+            if self._end and (items := self._attempts.own_items(self._end)):
+                self._end = ""
+                await self._deliver_items(items, self._next_batch_id())
+            self._idle.set()
+        if not self._has_spooled():
+            await self._queue.wait()
+
     async def _linger(self) -> None:
         """Wait for a batch to fill, at most `linger_ms`, and not when somebody waits for us."""
         seconds = self._lingering.seconds
@@ -304,15 +322,17 @@ class DeliveryWorker:
             await self._queue.wait(left)
 
     async def _deliver(self, blocks: list[Block]) -> None:
-        self._batch_number += 1
-        batch_id = f"{self._instance}-{self.name}-{self._batch_number}"
         items = self._attempts.pack(blocks)
         self._taken = []
         if items is None:
             for block in blocks:
                 self._losses.undelivered(block, "bug")
             return
-        await self._deliver_items(items, batch_id)
+        await self._deliver_items(items, self._next_batch_id())
+
+    def _next_batch_id(self) -> str:
+        self._batch_number += 1
+        return f"{self._instance}-{self.name}-{self._batch_number}"
 
     async def _deliver_spooled(self, spool: SinkSpool) -> bool:
         """Deliver a batch of what is spooled; False where it is left to the next process."""
@@ -456,6 +476,8 @@ class DeliveryWorker:
             self._lose_item(item, reason)
 
     def _lose_item(self, item: Item, reason: str) -> None:
+        if not item.lines:
+            return  # the sink's own: nobody's line is lost
         data = self._attempts.unpack(item) if self._losses.wants_data else None
         if data is None:
             self._losses.unreadable(item.lines, item.size, reason)

@@ -73,7 +73,10 @@ class Documents:
         self._drafts: list[_Draft] = []
 
     def add(self, measured: Measured, timestamp: int, line: bytes, place: Place) -> bool:
-        """Put in what `line` said at `timestamp` (ms); False if it adds to no wanted metric."""
+        """Put in what `line` said at `timestamp` (ms); False if it adds to no wanted metric.
+
+        An empty `line` is what no line has said.
+        """
         wanted = self._layout.metrics
         values = [pair for pair in measured.values if pair[0] in wanted]
         if not values:
@@ -127,7 +130,8 @@ class _Draft:
         self._requests.add(measured.request_id)
         if measured.error_type and len(self._errors) < MAX_ERROR_TYPES:
             self._errors[measured.error_type] = None
-        self._lines.append(line)
+        if line:
+            self._lines.append(line)
 
     def finish(self, layout: Layout) -> Finished:
         members: dict[str, str | Sequence[str]] = {

@@ -66,6 +66,8 @@ _OUT_OF_MEMORY: Final = frozenset(
     }
 )
 _PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
+_FATAL: Final = {"timeout": Status.TIMEOUT, "failure": Status.FAILURE}
+"""How the invocation ended that had the environment reset, by the reason of the reset."""
 _SPANS: Final = {
     SpanName.RESPONSE_LATENCY.value: "response_latency",
     SpanName.RESPONSE_DURATION.value: "response_duration",
@@ -162,6 +164,22 @@ class Invocations:
         self._fail(invocation, measured, Status.ERROR, found.error_type)
         return measured if measured.values else None
 
+    def ended(self, reason: str) -> Measured | None:
+        """The environment is reset for `reason` (Extensions API, Shutdown): the last invocation.
+
+        What the platform has to say of it may never come to this process; should it come to the
+        next, it belongs to an earlier life there.
+        """
+        status = _FATAL.get(reason)
+        env = self._environments.get(0)
+        invocation = self._open.get(env.current) if env is not None and env.current else None
+        if status is None or env is None or invocation is None or invocation.runtime_done:
+            return None
+        invocation.runtime_done = True
+        measured = self._of(invocation, env.current)
+        self._fail(invocation, measured, status, None)
+        return measured if measured.values else None
+
     # -- initialisation ----------------------------------------------------------------------
 
     def _init_start(self, env: _Environment, record: InitStart, at: int) -> Measured | None:
@@ -229,7 +247,7 @@ class Invocations:
         return measured
 
     def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
-        invocation, measured, _ = self._resume(env, record.request_id, at)
+        invocation, measured, earlier = self._resume(env, record.request_id, at)
         if invocation.runtime_done:
             return None
         invocation.runtime_done = True
@@ -237,6 +255,8 @@ class Invocations:
             _put(measured, "runtime_duration", record.metrics.duration_ms)
             _put(measured, "produced_bytes", record.metrics.produced_bytes)
         _put_spans(measured, record.spans)
+        if earlier:  # what reset the environment, its predecessor was told at its end
+            invocation.errors = invocation.timeouts = True
         self._fail(invocation, measured, record.status, record.error_type)
         return measured if measured.values else None
 

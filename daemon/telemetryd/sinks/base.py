@@ -77,9 +77,12 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Members added to each event: `function`, `version`, `instance` (of this process), and
     `request_id`, the invocation a line belongs to, where that can be told."""
     failover: str = ""
-    """Name of the sink that gets what this one can't deliver; its own filters do not apply."""
+    """Name of the sink that gets what this one can't deliver, whatever that sink's own filters say.
+    It gets its own lines as well; one that should get nothing else has `exclude = ["^"]`."""
     overflow: Overflow | None = None
-    """What happens when the queue is full; None: `block` in `listen`, `drop_oldest` in Lambda."""
+    """What happens when the queue is full; not set: `block` in `listen`, `drop_oldest` in Lambda.
+    `block` holds up every sink; the others hold up nobody, except that a sink that keeps up with
+    10 MB/s may let a burst wait in the kernel, for at most 100 ms in any two seconds."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
     """Bytes of lines that may wait or be in flight, bookkeeping included."""
     batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
@@ -194,6 +197,14 @@ class Sink(abc.ABC):
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
         """Turn a batch of blocks into items, in order; by default each block is one item."""
         return [Item(b.data, b.lines, b.size, b.source, b.offset, b.received_at) for b in blocks]
+
+    def own_items(self, end: str) -> Sequence[Item]:
+        """Items that stand for no line (`lines` and `size` are 0): what the sink has to add itself.
+
+        Asked once, when everything else is delivered. `end` says why the process ends: `spindown`,
+        `timeout`, `failure` (Extensions API, Shutdown), or `signal`.
+        """
+        return ()
 
     def unpack(self, item: Item) -> bytes | None:
         """The lines an item carries, for the failover or the dead letter; None if they are gone."""

@@ -248,6 +248,16 @@ class EmfSink(Sink):
         items += map(_document_item, documents.finish())
         return _as_received(items, sum(block.added for block in blocks))
 
+    def own_items(self, end: str) -> list[Item]:
+        """The failure of an invocation that the platform tells of only by ending the process."""
+        measured = self._invocations.ended(end)
+        if measured is None:
+            return []
+        documents = Documents(self._layout)
+        now = time.monotonic()
+        documents.add(measured, self._times.milliseconds(""), b"", Place(0, 0, now))
+        return [_document_item(document) for document in documents.finish()]
+
     def unpack(self, item: Item) -> bytes:
         """The lines an item stands for."""
         return b"".join(item.origin) if isinstance(item, EmfItem) else item.payload

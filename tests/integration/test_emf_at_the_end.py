@@ -1,0 +1,66 @@
+"""An invocation that ends the environment is counted, once, whatever the platform still tells."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from helpers.lifecycle import settings
+from helpers.scripted_platform import NEXT, ScriptedPlatform
+
+AT = "2026-03-14T10:15:30.123Z"
+
+
+def event(kind: str, **record: object) -> bytes:
+    return json.dumps({"time": AT, "type": kind, "record": record}).encode() + b"\n"
+
+
+START = event("platform.start", requestId="r1", version="1")
+DONE = event("platform.runtimeDone", requestId="r1", status="timeout")
+SUCCESS = event("platform.runtimeDone", requestId="r1", status="success")
+
+
+def measured(events: bytes, reason: str) -> dict[str, float]:
+    """The sums of what was printed by a process that got `events` and then SHUTDOWN."""
+    variables = settings(SINKS__METRICS__TYPE="emf", FLUSH__STRATEGY="continuous")
+    variables["AWS_LAMBDA_FUNCTION_NAME"] = "f"
+    with ScriptedPlatform(variables, stdout=subprocess.PIPE) as platform:
+        telemetry, following = platform.begin()
+        following.invoke("r1")
+        telemetry.sendall(events)
+        platform.expect(NEXT).shutdown(reason=reason)
+        platform.finish()
+        assert platform.ledger()["sinks"]["metrics"]["delivered"]["lines"] == events.count(b"\n")
+        assert platform.process.stdout is not None
+        documents = [json.loads(line) for line in platform.process.stdout.read().splitlines()]
+    sums: dict[str, float] = {}
+    for document in documents:
+        for name in ("invocations", "errors", "timeouts"):
+            value = document.get(name, 0)
+            sums[name] = sums.get(name, 0) + (sum(value) if isinstance(value, list) else value)
+    return sums
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "errors", "timeouts"),
+    [
+        (START, "timeout", 1, 1),
+        (START, "failure", 1, 0),
+        (START + DONE, "timeout", 1, 1),
+        (START + SUCCESS, "timeout", 0, 0),
+        (START, "spindown", 0, 0),
+    ],
+    ids=["only the reason", "a crash", "both", "it had ended", "for good"],
+)
+def test_a_failure_known_only_from_the_shutdown_counts_once(events, reason, errors, timeouts):
+    """The reset of the environment may overtake `runtimeDone` and `report`."""
+    assert measured(events, reason) == {"invocations": 1, "errors": errors, "timeouts": timeouts}
+
+
+def test_what_the_next_process_is_told_of_it_is_not_counted_again():
+    """Events of an earlier life: this process has seen no `start`."""
+    metrics = {"durationMs": 3000.0, "billedDurationMs": 3000}
+    report = event("platform.report", requestId="r1", status="timeout", metrics=metrics)
+    assert measured(DONE + report, "spindown") == {"invocations": 0, "errors": 0, "timeouts": 0}
