@@ -27,6 +27,7 @@ from telemetryd.errors import PermanentSinkError
 from telemetryd.log import Log, describe
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
+from telemetryd.shell.heap import keep_heap
 from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.pipeline import Pipeline, Route
@@ -108,6 +109,7 @@ class Daemon:
             log=log,
         )
         self._pipeline = pipeline
+        keep_heap(memory_bytes)
         telemetry = config.telemetry
         self.listener = TelemetryListener(
             sock,
