@@ -118,7 +118,7 @@ class Daemon:
             tail_budget_bytes=telemetry.tail_budget_bytes,
             max_connections=telemetry.max_connections,
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
-            turn_bytes=min([MIB, *(queue.capacity_bytes // 2 for queue in self._queues)]),
+            read_bytes=min([MIB, *(queue.capacity_bytes // 2 for queue in self._queues)]),
             log=log,
             on_bug=on_bug,
         )

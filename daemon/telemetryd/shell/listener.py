@@ -16,8 +16,8 @@ from typing import Final, Protocol, cast
 from telemetryd.errors import ListenError
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
-READ_BUFFER_BYTES: Final = 256 * 1024
-"""Larger reads no longer save CPU (`python -m bench.ingest`)."""
+LEAST_READ_BYTES: Final = 256 * 1024
+"""Below this, what a read costs by itself begins to show (docs/performance.md)."""
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
 BACKLOG: Final = 512
@@ -54,7 +54,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class TelemetryListener:
-    """Accepts connections on a bound socket and feeds `receiver`."""
+    """Accepts connections on a bound socket and feeds `receiver`.
+
+    One read brings up to `read_bytes`; a connection that has more rests for a turn of the loop.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class TelemetryListener:
         tail_budget_bytes: int,
         max_connections: int,
         keep_bytes: int,
-        turn_bytes: int,
+        read_bytes: int,
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -78,11 +81,9 @@ class TelemetryListener:
         self._budget = TailBudget(tail_budget_bytes)
         self._max_connections = max_connections
         self._keep_bytes = keep_bytes
-        self.full_reads_a_turn = max(1, turn_bytes // READ_BUFFER_BYTES)
-        """Reads of a full buffer after which a connection rests for a turn of the loop."""
         self._log = log
         self._on_bug = on_bug
-        self._buffer = bytearray(READ_BUFFER_BYTES)
+        self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._none_open = asyncio.Event()
@@ -197,7 +198,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._held = False
         self._resting = False
         self._paused = False
-        self._full_reads = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface but not the base class
@@ -213,11 +213,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._listener._read(self.framer, nbytes)  # noqa: SLF001
-        self._full_reads = self._full_reads + 1 if nbytes == READ_BUFFER_BYTES else 0
-        if self._full_reads >= self._listener.full_reads_a_turn:
-            # More waits in the kernel, and uvloop would read on, up to 8 MiB without a pause: a
+        if nbytes == len(self._view):
+            # More waits in the kernel, and uvloop would read on, up to 32 times without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
-            self._full_reads = 0
             self._resting = True
             self._update()
             asyncio.get_running_loop().call_soon(self._go_on)
