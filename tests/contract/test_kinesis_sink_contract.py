@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.kinesis_server import Error, KinesisServer, environment
+from helpers.kinesis_server import Error, Hang, KinesisServer, environment
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.kinesis import KinesisSink
 from telemetryd.testing import Received, SinkContract
@@ -25,6 +25,7 @@ class TestKinesisSink(SinkContract):
 
     sink_class = KinesisSink
     oversized_bytes = 900_000
+    refused_bytes = 1_100_000
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     @pytest.fixture(autouse=True)
@@ -53,11 +54,21 @@ class TestKinesisSink(SinkContract):
         try:
             yield "server_error"
         finally:
+            with self.running.down():  # what is on its way belongs to the outage
+                self.running.otherwise = None
+
+    @contextmanager
+    def stall(self, directory: Path) -> Iterator[None]:
+        self.running.otherwise = Hang()
+        try:
+            yield
+        finally:
             self.running.otherwise = None
 
 
 class TestKinesisSinkWithZstdAndRandomKeys(TestKinesisSink):
     options = {"compression": "zstd", "partition_key": "random"}  # noqa: RUF012
+    refused_bytes = None  # compressed, such a line fits
 
 
 class TestKinesisSinkWithKpl(TestKinesisSink):

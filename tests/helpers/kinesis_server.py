@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -91,7 +92,13 @@ Answer: TypeAlias = tuple[int, dict[str, str], bytes]
 class KinesisServer:
     """In a thread of its own; a context manager. `script` is used up, then `otherwise` applies."""
 
-    def __init__(self, *, keep: bool = True, max_request: int = 5 * MIB) -> None:
+    def __init__(
+        self,
+        *,
+        keep: bool = True,
+        max_request: int = 5 * MIB,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.script: list[Step] = []
         self.otherwise: Step = None
         self.requests: list[Request] = []
@@ -103,6 +110,7 @@ class KinesisServer:
         self.port = 0
         self._keep = keep
         self._max_request = max_request
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._ready = threading.Event()
@@ -126,7 +134,7 @@ class KinesisServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def wait_for_requests(self, count: int, seconds: float = 20.0) -> None:
         """Return when so many requests have arrived."""
@@ -153,7 +161,7 @@ class KinesisServer:
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", self.port
+            lambda: _Connection(self), "127.0.0.1", self.port, ssl=self._tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
 

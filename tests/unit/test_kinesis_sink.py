@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Awaitable, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any, TypeVar
 
 import msgspec
@@ -432,6 +435,61 @@ def test_expired_credentials_are_looked_up_anew_once(
         False,
         True,
     ]
+
+
+def test_credentials_of_a_container_are_used_and_renewed_when_they_expire(
+    server: KinesisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ECS gives them, and Lambda with SnapStart, where the environment has none."""
+    handed_out = 0
+    tokens: list[str | None] = []
+
+    class Credentials(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal handed_out
+            handed_out += 1
+            tokens.append(self.headers["Authorization"])
+            body = json.dumps(
+                {
+                    "AccessKeyId": f"container{handed_out}",
+                    "SecretAccessKey": "secret",
+                    "Token": "token",
+                    "Expiration": "2099-01-01T00:00:00Z",
+                }
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    server.script = [None, Error(400, "ExpiredTokenException")]
+
+    async def scenario(subject: KinesisSink) -> None:
+        batch = batch_of(subject, LINES)
+        assert await subject.write(batch, attempt=1, deadline=0.0) == DELIVERED
+        with pytest.raises(TransientSinkError):
+            await subject.write(batch, attempt=1, deadline=0.0)
+        assert await subject.write(batch, attempt=2, deadline=0.0) == DELIVERED
+
+    with HTTPServer(("127.0.0.1", 0), Credentials) as source:
+        thread = Thread(target=source.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{source.server_port}/v1/credentials"
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of-the-container")
+        try:
+            use(sink(), scenario)
+        finally:
+            source.shutdown()
+            thread.join()
+    used = [request.headers["authorization"].split("/")[0] for request in server.requests]
+    assert [each.rpartition("=")[2] for each in used] == ["container1", "container1", "container2"]
+    assert tokens == ["of-the-container"] * 2
 
 
 def test_credentials_refused_twice_are_permanent(server: KinesisServer) -> None:
