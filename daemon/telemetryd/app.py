@@ -118,7 +118,8 @@ class Daemon:
             tail_budget_bytes=telemetry.tail_budget_bytes,
             max_connections=telemetry.max_connections,
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
-            read_bytes=min([MIB, *(queue.capacity_bytes // 2 for queue in self._queues)]),
+            # a small queue gets small blocks: what it drops or has in flight comes in blocks
+            read_bytes=min([MIB, *(queue.capacity_bytes // 8 for queue in self._queues)]),
             log=log,
             on_bug=on_bug,
         )
