@@ -141,6 +141,15 @@ class KinesisServer:
         with self.seen:
             assert self.seen.wait_for(lambda: len(self.requests) >= count, seconds), self.requests
 
+    def catch_up(self) -> None:
+        """Return when all that clients have sent has been read."""
+
+        async def turns() -> None:
+            for _ in range(3):  # each looks at every socket
+                await asyncio.sleep(0)
+
+        self._call(turns())
+
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
         """Nobody listens on the port meanwhile, and connections are cut."""
