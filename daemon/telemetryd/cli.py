@@ -28,6 +28,13 @@ configuration: defaults < TOML file < environment
 exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours, 70 a bug
 in telemetryd, 73 a file can't be written, 78 wrong configuration. All keys: docs/configuration.md
 """
+_REPLAY = """\
+It can be stopped with Ctrl-C at any time, and ends by itself where the destination takes nothing;
+the same command then goes on where it was. What a file holds stays in it (the place is kept in
+PATH.NAME.replayed); what a spool holds leaves it as it is delivered.
+
+exit status: 0 all of it is delivered, 66 PATH can't be read, 75 not all yet, 78 wrong configuration
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, summary in (
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
+        ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
         ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
         ("version", _version, "print the versions of telemetryd and what it runs on"),
     ):
@@ -83,6 +91,21 @@ def _parser() -> argparse.ArgumentParser:
                 const="lambda",
                 default="listen",
                 help="check for use as an extension, where other defaults apply",
+            )
+        elif name == "replay":
+            sub.epilog = _REPLAY
+            sub.formatter_class = argparse.RawDescriptionHelpFormatter
+            sub.add_argument("path", metavar="PATH", help="the file, or the spool's directory")
+            sub.add_argument(
+                "--sink",
+                metavar="NAME",
+                required=True,
+                help="which [sinks.NAME] of the configuration gets it; its filters do not apply",
+            )
+            sub.add_argument(
+                "--all-sinks",
+                action="store_true",
+                help="of a dead letter, what any sink could not deliver, not only this one",
             )
         elif name == "schema":
             sub.add_argument(
@@ -120,6 +143,12 @@ def _check(options: argparse.Namespace) -> int:
     from telemetryd.check import check  # noqa: PLC0415 - as above
 
     return check(os.environ, sys.stdout, sys.stderr, mode=options.mode)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from telemetryd.replay.command import replay  # noqa: PLC0415 - as above
+
+    return replay(options.path, options.sink, os.environ, sys.stderr, all_sinks=options.all_sinks)
 
 
 def _schema(options: argparse.Namespace) -> int:

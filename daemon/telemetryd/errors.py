@@ -3,6 +3,7 @@
 TelemetrydError
 ├── ConfigError              the configuration is wrong; exit 78 (EX_CONFIG)
 ├── ListenError              the telemetry port can't be bound; exit 69 (EX_UNAVAILABLE)
+├── ReplayError              what is to be replayed can't be; exit 66 (EX_NOINPUT)
 ├── SinkContractError        a sink does what the Sink contract forbids: its bug
 └── SinkError
     ├── SinkUnavailable      `open` failed; tried again later
@@ -17,9 +18,11 @@ from typing import Final
 
 EXIT_OK: Final = 0
 EXIT_USAGE: Final = 64
+EXIT_NOINPUT: Final = 66
 EXIT_UNAVAILABLE: Final = 69
 EXIT_BUG: Final = 70
 EXIT_CANTCREAT: Final = 73
+EXIT_TEMPFAIL: Final = 75
 EXIT_CONFIG: Final = 78
 
 
@@ -42,6 +45,12 @@ class ConfigError(TelemetrydError):
         super().__init__("\n".join(problems))
         self.problems = problems
         self.usable = usable
+
+
+class ReplayError(TelemetrydError):
+    """A replay can't begin, or not go on: the text says why, and what to do."""
+
+    exit_status = EXIT_NOINPUT
 
 
 class ListenError(TelemetrydError):

@@ -68,6 +68,16 @@ def test_what_is_put_back_comes_first(tmp_path: Path) -> None:
     assert drained(log) == [record(n) for n in (8, 9, 2, 3, 4)]
 
 
+def test_a_file_is_gone_when_all_of_it_is_settled_wherever_it_is(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(record(1))
+    log.take(1)
+    log.put_back([record(1)])
+    log.settle()
+    assert len(files(tmp_path)) == 1
+    assert drained(log) == [record(1)]
+
+
 def test_a_batch_takes_at_least_one_and_no_more_than_asked_for(tmp_path: Path) -> None:
     log = opened(tmp_path)
     for number in range(5):

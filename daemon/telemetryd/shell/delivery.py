@@ -103,6 +103,11 @@ class DeliveryWorker:
         """The worker that gets what this one can't deliver."""
         return self._failover
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its destination is left alone for now, because it takes nothing."""
+        return self._attempts.circuit.is_open
+
     def fail_over_to(self, other: DeliveryWorker) -> None:
         """Send what can't be delivered to `other`. The composition root rules out circles."""
         self._failover = other

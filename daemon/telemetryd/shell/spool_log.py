@@ -146,8 +146,10 @@ class SpoolLog:
         if taken is not None:
             segment, entries = taken
             segment.settle(entries)
-            if self._segments[0][1] is segment and not self._front:
-                self._remove_first()
+            if not segment.records:  # what was put back since may lie before it
+                self._segments = deque(each for each in self._segments if each[1] is not segment)
+                self._front = None
+                segment.remove()
 
     def evict(self) -> list[Record] | None:
         """Remove the oldest segment that nothing is taken from; its records. None: there is none.

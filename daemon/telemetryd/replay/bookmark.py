@@ -1,0 +1,46 @@
+"""How far a file has been replayed, kept beside it, so that the next call goes on from there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+SUFFIX: Final = ".replayed"
+
+
+class _Place(msgspec.Struct, frozen=True):
+    sink: str
+    inode: int
+    offset: int
+
+
+class Bookmark:
+    """The place in `file` for `sink`. A file that was replaced or cut begins anew."""
+
+    def __init__(self, file: Path, sink: str) -> None:
+        self.path = file.with_name(f"{file.name}.{sink}{SUFFIX}")
+        self._file = file
+        self._sink = sink
+
+    def read(self) -> int:
+        """The offset up to which everything is settled. Raises OSError."""
+        stat = self._file.stat()
+        try:
+            place = msgspec.json.decode(self.path.read_bytes(), type=_Place)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return 0
+        known = place.sink == self._sink and place.inode == stat.st_ino
+        return place.offset if known and 0 <= place.offset <= stat.st_size else 0
+
+    def write(self, offset: int) -> None:
+        """Everything before `offset` is settled. Raises OSError."""
+        place = _Place(self._sink, self._file.stat().st_ino, offset)
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.unlink(missing_ok=True)
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(place) + b"\n")
+        fresh.replace(self.path)

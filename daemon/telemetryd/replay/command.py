@@ -1,0 +1,230 @@
+"""The command: finds out what PATH is, delivers it, and says what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Generator, Mapping
+from pathlib import Path
+from typing import Final, TextIO
+
+import uvloop
+
+from telemetryd.config import Config, load
+from telemetryd.errors import EXIT_OK, EXIT_TEMPFAIL, ReplayError, SinkError
+from telemetryd.log import Log
+from telemetryd.replay.bookmark import Bookmark
+from telemetryd.replay.delivery import Replay, spooled_lines
+from telemetryd.replay.progress import Progress
+from telemetryd.replay.sources import Piece, dead_records, is_dead_letter, lines
+from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.shell.spool_log import SpoolLog
+from telemetryd.shell.spool_segment import SUFFIX
+from telemetryd.sinks.base import SinkConfig, SpoolConfig
+
+_MOST_BYTES: Final = 1024 * 1024 * 1024 * 1024
+_LONGEST_MS: Final = 30 * 86_400_000
+
+
+def replay(
+    path: str, sink: str, environ: Mapping[str, str], err: TextIO, *, all_sinks: bool = False
+) -> int:
+    """Deliver what is in `path` to the configured `sink`; the exit status.
+
+    0: all of it; EX_TEMPFAIL (75): call again to go on. Raises TelemetrydError: it can't begin.
+    """
+    config = load(environ).config
+    if sink not in config.sinks:
+        known = ", ".join(config.sinks)
+        raise ReplayError(f"--sink {sink}: no sink of this name is configured; there is: {known}")
+    run = _Run(Path(path), sink, config, err, all_sinks=all_sinks)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            finished = runner.run(run.run())
+    except BlockingIOError as error:
+        raise ReplayError(
+            f"{path}: a running telemetryd has this spool open; stop that first"
+        ) from error
+    except OSError as error:
+        raise ReplayError(f"{error.filename or path}: {error.strerror or error}") from error
+    except SinkError as error:
+        raise ReplayError(
+            f"sinks.{sink} can't be used now: {error.detail or error.code}"
+        ) from error
+    return EXIT_OK if finished else EXIT_TEMPFAIL
+
+
+class _Run:
+    """One call of the command."""
+
+    def __init__(
+        self, path: Path, sink: str, config: Config, err: TextIO, *, all_sinks: bool
+    ) -> None:
+        self._path = path
+        self._sink = sink
+        self._config = config
+        self._err = err
+        self._all_sinks = all_sinks
+        self._left_out = 0
+        self._lost = 0
+        self._log = Log("warning")
+
+    async def run(self) -> bool:
+        """Whether everything was delivered."""
+        if self._path.is_dir():
+            if not any(self._path.glob(f"*{SUFFIX}")):
+                raise ReplayError(f"{self._path}: holds no segments (*{SUFFIX}) of a spool")
+            return await self._spool()
+        return await self._file()
+
+    async def _file(self) -> bool:
+        path = self._path
+        end = path.stat().st_size
+        bookmark = Bookmark(path, self._sink)
+        start = bookmark.read()
+        if start == end:
+            self._say(
+                f"{path}: everything in it has been replayed to {self._sink}; to do so again, "
+                f"delete {bookmark.path}"
+            )
+            return True
+        if start:
+            self._say(f"{path}: going on at byte {start:,}, as {bookmark.path} says")
+        wanted = None if self._all_sinks else self._sink
+        source = (
+            dead_records(path, start, end, wanted)
+            if is_dead_letter(path)
+            else lines(path, start, end)
+        )
+        replay = self._replay()
+        progress = Progress(self._err, end)
+        done = start
+
+        def settled(piece: Piece) -> None:
+            nonlocal done
+            done = piece.end
+            self._left_out += piece.left_out
+            bookmark.write(done)
+            progress.show(done, replay.account.delivered.lines)
+
+        finished = await self._play(replay, replay.lines(source, settled))
+        progress.finish(done, replay.account.delivered.lines)
+        return self._summary(replay, finished=finished, rest=f"from byte {done:,}")
+
+    async def _spool(self) -> bool:
+        name, _, kind = self._path.name.rpartition(".")
+        config = self._config.sinks[self._sink]
+        if not name:
+            raise ReplayError(
+                f"{self._path}: a spool's directory is named <sink>.<type>, which tells how it was "
+                f"packed; give it that name again"
+            )
+        total = sum(file.stat().st_size for file in self._path.glob(f"*{SUFFIX}"))
+        progress = Progress(self._err, total)
+        if kind != config.type:
+            return await self._foreign_spool(name, kind, progress)
+        spool = SpoolConfig(
+            path=str(self._path.resolve().parent), max_bytes=_MOST_BYTES, max_age_ms=_LONGEST_MS
+        )
+        free = SpoolLog(str(self._path), max_bytes=_MOST_BYTES)
+        free.open()
+        free.close()
+        replay = self._replay(spool=spool, name=name)
+        finished = await self._play(replay, replay.spool(progress.show))
+        progress.finish(total if finished else 0, replay.account.delivered.lines)
+        rest = f"{replay.account.spooled.lines:,} lines"
+        return self._summary(replay, finished=finished, rest=rest)
+
+    async def _foreign_spool(self, name: str, kind: str, progress: Progress) -> bool:
+        """A spool that a sink of another type has packed: it gives the lines back."""
+        packer = self._config.sinks.get(name)
+        if packer is None or packer.type != kind:
+            raise ReplayError(
+                f"{self._path}: was packed by a sink {name} of type {kind}, which has to be "
+                f"configured as it was, to unpack it; sinks.{self._sink} is of another type"
+            )
+        unpacker = self._replay(name=name, config=packer).sink
+        replay = self._replay()
+        done = 0
+
+        def pieces() -> Generator[Piece]:
+            for blocks, unreadable in spooled_lines(self._path, unpacker):
+                yield Piece(blocks, sum(len(block.data) for block in blocks), unreadable)
+
+        def settled(piece: Piece) -> None:
+            nonlocal done
+            done += piece.end
+            self._left_out += piece.left_out
+            progress.show(done, replay.account.delivered.lines)
+
+        source = pieces()
+        try:
+            finished = await self._play(replay, replay.lines(source, settled))
+        finally:
+            source.close()
+        progress.finish(done, replay.account.delivered.lines)
+        return self._summary(replay, finished=finished, rest="what is left in the spool")
+
+    # -- one replay ----------------------------------------------------------------------------
+
+    def _replay(
+        self, *, spool: SpoolConfig | None = None, name: str = "", config: SinkConfig | None = None
+    ) -> Replay:
+        """To the sink asked for, unless `name` and `config` are of another.
+
+        What leaves a spool and is refused goes to the dead letter; what is in a file stays there.
+        """
+        letter = self._config.dead_letter
+        dead_letter = None
+        if spool is not None and letter.path:
+            dead_letter = DeadLetter(
+                letter.path,
+                max_bytes=letter.max_bytes,
+                max_record_bytes=letter.max_record_bytes,
+                log=self._log,
+            )
+        return Replay(
+            name or self._sink,
+            config or self._config.sinks[self._sink],
+            dead_letter=dead_letter,
+            log=self._log,
+            spool=spool,
+        )
+
+    async def _play(self, replay: Replay, delivery: Coroutine[None, None, bool]) -> bool:
+        """Run `delivery` until it ends, or Ctrl-C ends it in an orderly way."""
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            replay.stop_asked = True
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        try:
+            await replay.open()
+        except BaseException:
+            delivery.close()
+            raise
+        try:
+            finished = await delivery
+            self._lost = replay.lost_lines
+        finally:
+            await replay.close()
+        return finished
+
+    def _summary(self, replay: Replay, *, finished: bool, rest: str) -> bool:
+        text = f"{replay.account.delivered.lines:,} lines delivered to {self._sink}"
+        if self._lost:
+            reasons = ", ".join(replay.account.dropped) or "see the dead letter"
+            text += f", {self._lost:,} refused for good ({reasons})"
+        if self._left_out:
+            text += f", {self._left_out:,} left out: cut, malformed or too long"
+        self._say(text)
+        if not finished:
+            why = "stopped" if replay.stop_asked else f"{self._sink} takes nothing now"
+            self._say(f"{why}; the same command goes on with {rest}")
+        return finished
+
+    def _say(self, text: str) -> None:
+        self._err.write(f"telemetryd replay: {text}\n")
+        self._err.flush()

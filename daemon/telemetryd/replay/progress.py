@@ -1,0 +1,57 @@
+"""Shows on stderr how far a long work has come: a bar on a terminal, a line now and then else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TextIO
+
+_WIDTH: Final = 30
+_BAR_SECONDS: Final = 0.1
+_LINE_SECONDS: Final = 10.0
+_MIB: Final = 1 << 20
+
+
+class Progress:
+    """Of `total` bytes. Times are monotonic seconds."""
+
+    def __init__(
+        self, out: TextIO, total: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._out = out
+        self._total = total
+        self._clock = clock
+        self._is_terminal = out.isatty()
+        self._begun = self._shown_at = clock()
+        self._first: int | None = None
+
+    def show(self, done: int, lines: int) -> None:
+        """So many of the bytes are done with, and so many lines delivered."""
+        if self._first is None:
+            self._first = done
+        now = self._clock()
+        wait = _BAR_SECONDS if self._is_terminal else _LINE_SECONDS
+        if now - self._shown_at >= wait:
+            self._shown_at = now
+            self._print(done, lines, now)
+
+    def finish(self, done: int, lines: int) -> None:
+        """Show the last state, and leave the line."""
+        self._print(done, lines, self._clock())
+        if self._is_terminal:
+            self._out.write("\n")
+            self._out.flush()
+
+    def _print(self, done: int, lines: int, now: float) -> None:
+        share = min(done / self._total, 1.0) if self._total else 1.0
+        rate = (done - (self._first or 0)) / max(now - self._begun, 1e-9)
+        text = f"{share:4.0%}  {done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, {lines:,} lines"
+        if now - self._begun >= 1:
+            text += f", {rate / _MIB:.1f} MiB/s"
+        if self._is_terminal:
+            filled = round(share * _WIDTH)
+            bar = "#" * filled + "." * (_WIDTH - filled)
+            self._out.write(f"\r[{bar}] {text}\x1b[K")
+        else:
+            self._out.write(f"{text}\n")
+        self._out.flush()

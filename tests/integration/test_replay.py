@@ -1,0 +1,307 @@
+"""`telemetryd replay` as a user runs it: files, dead letters, spools; stopped and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.kinesis_server import Error, Hang, KinesisServer, environment
+from helpers.lifecycle import settings
+from telemetryd.errors import TransientSinkError
+from telemetryd.sinks.base import Batch, Sink, SinkConfig, SpoolConfig, WriteResult
+from telemetryd.testing import LogBook, Rig, block, context, dead_letter_at, run
+from telemetryd.testing.loops import JumpingLoop
+from telemetryd_proto.kinesis import unwrap
+
+EX_OK, EX_USAGE, EX_NOINPUT, EX_TEMPFAIL, EX_CONFIG = 0, 64, 66, 75, 78
+
+
+def start(path: Path, sink: str, variables: dict[str, str], *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "telemetryd", "replay", str(path), "--sink", sink, *more]
+    aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return subprocess.Popen(
+        command, env={"PATH": os.environ["PATH"], **aws, **variables}, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def replay(
+    path: Path, sink: str, variables: dict[str, str], *more: str, status: int = EX_OK
+) -> str:
+    """Run it to its end; what it printed."""
+    with start(path, sink, variables, *more) as process:
+        _, printed = process.communicate(timeout=50)
+    assert process.returncode == status, printed
+    return printed
+
+
+def file_sink(path: Path) -> dict[str, str]:
+    return settings(SINKS__A__TYPE="file", SINKS__A__PATH=path)
+
+
+def numbered(count: int, size: int = 200) -> bytes:
+    return b"".join(b'{"n":%d,"pad":"%s"}\n' % (n, b"x" * size) for n in range(count))
+
+
+# -- NDJSON files --------------------------------------------------------------------------------
+
+
+def test_a_file_is_delivered_once_whole_and_in_order(tmp_path):
+    """Larger than a piece, blank lines passed over, the last line without its newline."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(numbered(10_000) + b"\n\n" + b'{"last":true}')
+    printed = replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == numbered(10_000) + b'{"last":true}\n'
+    assert "10,001 lines delivered to a" in printed
+    assert "100%" in printed
+    again = replay(source, "a", file_sink(tmp_path / "out"))
+    assert "everything in it has been replayed" in again
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 10_001
+
+
+def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path):
+    """A file that grows, such as a dead letter, is taken up where it was left."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(b"1\n")
+    replay(source, "a", file_sink(tmp_path / "out"))
+    with source.open("ab") as file:
+        file.write(b"2\n")
+    assert "going on at byte 2" in replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"1\n2\n"
+
+
+def test_another_file_of_the_same_name_begins_anew(tmp_path):
+    """The place is that of the file itself, not of its name."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(b"1\n")
+    replay(source, "a", file_sink(tmp_path / "out"))
+    other = tmp_path / "other"
+    other.write_bytes(b"2\n3\n")
+    other.replace(source)
+    replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"1\n2\n3\n"
+
+
+def test_an_empty_file_is_no_error(tmp_path):
+    """There is nothing to do."""
+    (tmp_path / "empty").touch()
+    replay(tmp_path / "empty", "a", file_sink(tmp_path / "out"))
+
+
+# -- a real destination --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with KinesisServer() as server:
+        environment(monkeypatch, server)
+        yield server
+        assert server.violations == []
+
+
+def kinesis(**keys: object) -> dict[str, str]:
+    return settings(SINKS__A__TYPE="kinesis", SINKS__A__STREAM="s") | settings(
+        **{f"SINKS__A__{key}": value for key, value in keys.items()}
+    )
+
+
+def arrived(server: KinesisServer) -> bytes:
+    return b"".join(unwrap(put.data)[1] for put in server.accepted)
+
+
+def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
+    """The destination hangs in the midst of it; what was settled is not sent again."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(numbered(12_000))
+    server.script = [None, None, Hang()]
+    with start(source, "a", kinesis(READ_TIMEOUT_MS=30_000, WRITE_TIMEOUT_MS=60_000)) as process:
+        server.wait_for_requests(3)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=50)
+    assert process.returncode == EX_TEMPFAIL, printed
+    assert "stopped; the same command goes on with from byte" in printed
+    first = arrived(server)
+    assert 0 < len(first) < len(numbered(12_000))
+    replay(source, "a", kinesis())
+    assert arrived(server) == numbered(12_000)
+
+
+def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(tmp_path, server):
+    """No line is given up: the circuit opens, and the next call delivers all of it."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(numbered(100))
+    server.otherwise = Error(500, "InternalFailure")
+    printed = replay(source, "a", kinesis(), status=EX_TEMPFAIL)
+    assert "a takes nothing now; the same command goes on with from byte 0" in printed
+    assert "0 lines delivered" in printed
+    server.otherwise = None
+    replay(source, "a", kinesis())
+    assert arrived(server) == numbered(100)
+
+
+def test_a_line_that_is_refused_for_good_is_counted_and_costs_no_other(tmp_path, server):
+    """One that no record can hold."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(b"1\n" + b"x" * 1_500_000 + b"\n2\n")
+    printed = replay(source, "a", kinesis())
+    assert "2 lines delivered to a, 1 refused for good (record_too_large)" in printed
+    assert arrived(server) == b"1\n2\n"
+
+
+# -- dead letters --------------------------------------------------------------------------------
+
+
+def dead_letter(path: Path) -> None:
+    letter = dead_letter_at(path, max_record=1000)
+    letter.keep(b"a1\na2\n", reason="throttled", sink="a")
+    letter.keep(b"b1\n", reason="throttled", sink="b")
+    letter.keep(b"\xff\xfe\n", reason="rejected", sink="a")
+    letter.keep(b"y" * 5000 + b"\n", reason="too_large", sink="a")  # cut
+    letter.keep_head(b"half a line", 70_000, reason="too_long")
+    letter.keep(b"a3\n", reason="shutdown", sink="a")
+    letter.close()
+
+
+def test_of_a_dead_letter_a_sink_gets_what_it_could_not_deliver(tmp_path):
+    """Bytes as they came; what was cut is left out, and said."""
+    dead_letter(tmp_path / "dead")
+    printed = replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"a1\na2\n\xff\xfe\na3\n"
+    assert "4 lines delivered to a, 1 left out: cut, malformed or too long" in printed
+
+
+def test_or_everything_that_is_in_it(tmp_path):
+    """For a sink that replaces the others."""
+    dead_letter(tmp_path / "dead")
+    printed = replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"), "--all-sinks")
+    assert (tmp_path / "out").read_bytes() == b"a1\na2\nb1\n\xff\xfe\na3\n"
+    assert "2 left out" in printed
+
+
+def test_a_torn_record_costs_itself(tmp_path):
+    """A crash cut it short; its neighbours arrive."""
+    dead_letter(tmp_path / "dead")
+    records = (tmp_path / "dead").read_bytes().splitlines(keepends=True)
+    torn = records[1][:40] + b"\n"
+    (tmp_path / "dead").write_bytes(b"".join([records[0], torn, *records[2:]]))
+    replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"a1\na2\n\xff\xfe\na3\n"
+
+
+# -- spools --------------------------------------------------------------------------------------
+
+
+def spool_of(directory: Path, sink_class: type[Sink], config: SinkConfig, lines: int) -> None:
+    """What a process leaves whose destination was down."""
+
+    class Unlucky(sink_class):  # type: ignore[misc, valid-type]
+        open = Sink.open  # no client is needed to be refused
+
+        async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+            raise TransientSinkError("down")
+
+    log = LogBook()
+    rig = Rig(Unlucky(config, context(log, name="a")), config, log=log)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for n in range(lines):
+            rig.offer([block(b"%d" % n)])
+        await rig.stop(0.5, keep=True)
+
+    run(JumpingLoop, scenario())
+    assert rig.account.spooled.lines == lines
+    assert list(directory.glob("*/*.spool"))
+
+
+def kinesis_spool(directory: Path, lines: int = 50) -> Path:
+    import msgspec
+
+    from telemetryd.sinks.kinesis import KinesisSink
+
+    keys: dict[str, Any] = {"type": "kinesis", "stream": "s", "linger_ms": 0}
+    config = msgspec.convert(keys, KinesisSink.Config)
+    config = msgspec.structs.replace(config, spool=SpoolConfig(path=str(directory)))
+    spool_of(directory, KinesisSink, config, lines)
+    return directory / "a.kinesis"
+
+
+NUMBERS = b"".join(b"%d\n" % n for n in range(50))
+
+
+def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path, server):
+    """In order, with the ids it was packed with."""
+    spool = kinesis_spool(tmp_path)
+    assert "50 lines delivered to a" in replay(spool, "a", kinesis())
+    assert arrived(server) == NUMBERS
+    assert list(spool.glob("*.spool")) == []
+    assert "holds no segments" in replay(spool, "a", kinesis(), status=EX_NOINPUT)
+
+
+def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(tmp_path, server):
+    """Nothing is lost by trying."""
+    spool = kinesis_spool(tmp_path)
+    server.otherwise = Error(500, "InternalFailure")
+    printed = replay(spool, "a", kinesis(), status=EX_TEMPFAIL)
+    assert "goes on with 50 lines" in printed
+    server.otherwise = None
+    replay(spool, "a", kinesis())
+    assert arrived(server) == NUMBERS
+
+
+def test_another_type_of_sink_gets_the_lines(tmp_path, server):
+    """The sink that packed them, configured as it was, gives them back."""
+    spool = kinesis_spool(tmp_path)
+    out = settings(SINKS__OUT__TYPE="file", SINKS__OUT__PATH=tmp_path / "out")
+    printed = replay(spool, "out", out, status=EX_NOINPUT)
+    assert "was packed by a sink a of type kinesis" in printed
+    replay(spool, "out", out | kinesis())
+    assert (tmp_path / "out").read_bytes() == NUMBERS
+    assert server.requests == []
+
+
+# -- wrong input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "sink", "status", "told"),
+    [
+        ("none", "a", EX_NOINPUT, "none: No such file or directory"),
+        (".", "a", EX_NOINPUT, "holds no segments"),
+        ("lines", "b", EX_NOINPUT, "--sink b: no sink of this name is configured; there is: a"),
+    ],
+)
+def test_wrong_input_is_named(tmp_path, path, sink, status, told):
+    """What, where, and how to go on; no traceback."""
+    (tmp_path / "lines").write_bytes(b"1\n")
+    printed = replay(tmp_path / path, sink, file_sink(tmp_path / "out"), status=status)
+    assert told in printed
+    assert "Traceback" not in printed
+
+
+def test_a_sink_that_cannot_be_opened_is_said(tmp_path):
+    """Nothing is read, nothing is lost."""
+    (tmp_path / "lines").write_bytes(b"1\n")
+    (tmp_path / "occupied").touch()
+    variables = file_sink(tmp_path / "occupied" / "out")
+    printed = replay(tmp_path / "lines", "a", variables, status=EX_NOINPUT)
+    assert "sinks.a" in printed
+    assert list(tmp_path.glob("*.replayed")) == []
+
+
+def test_a_spool_in_use_is_left_alone(tmp_path, server):
+    """Two processes must not deliver the same."""
+    from telemetryd.shell.spool_log import SpoolLog
+
+    spool = kinesis_spool(tmp_path)
+    log = SpoolLog(str(spool), max_bytes=1 << 30)
+    log.open()
+    printed = replay(spool, "a", kinesis(), status=EX_NOINPUT)
+    assert "a running telemetryd has this spool open" in printed
+    log.close()
