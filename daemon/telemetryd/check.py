@@ -27,10 +27,7 @@ def check(
     try:
         loaded = load(environ, default_paths=default_paths, mode=mode)
     except ConfigError as error:
-        err.writelines(f"{problem}\n" for problem in error.problems)
-        count = len(error.problems)
-        err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
-        return EXIT_CONFIG
+        return report(error, err)
     sinks = loaded.config.sinks.items()
     effective: dict[str, object] = {
         f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
@@ -47,3 +44,11 @@ def check(
     out.writelines(f"# warning: {warning}\n" for warning in loaded.warnings)
     out.write("# configuration is valid\n")
     return EXIT_OK
+
+
+def report(error: ConfigError, err: TextIO) -> int:
+    """Print each problem to `err`; the exit status that goes with it."""
+    err.writelines(f"{problem}\n" for problem in error.problems)
+    count = len(error.problems)
+    err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
+    return EXIT_CONFIG

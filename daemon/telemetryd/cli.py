@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
         ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
+        ("iam", _iam, "print the IAM policy that the configured sinks need"),
         ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
         ("version", _version, "print the versions of telemetryd and what it runs on"),
     ):
@@ -107,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="of a dead letter, what any sink could not deliver, not only this one",
             )
+        elif name == "iam":
+            for what, default in (
+                ("region", "AWS_REGION"),
+                ("account", "a placeholder"),
+                ("function", "AWS_LAMBDA_FUNCTION_NAME"),
+            ):
+                sub.add_argument(f"--{what}", default="", help=f"to fill in; without it {default}")
         elif name == "schema":
             sub.add_argument(
                 "name",
@@ -149,6 +157,16 @@ def _replay(options: argparse.Namespace) -> int:
     from telemetryd.replay.command import replay  # noqa: PLC0415 - as above
 
     return replay(options.path, options.sink, os.environ, sys.stderr, all_sinks=options.all_sinks)
+
+
+def _iam(options: argparse.Namespace) -> int:
+    from telemetryd.iam import Place, iam, problem  # noqa: PLC0415 - as above
+
+    given = (options.region, options.account, options.function)
+    if fault := problem(*given):
+        print(f"telemetryd iam: {fault}", file=sys.stderr)
+        return EXIT_USAGE
+    return iam(os.environ, sys.stdout, sys.stderr, place=Place.of(os.environ, *given))
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import pytest
 import telemetryd
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("listen", "check", "schema", "version")
+COMMANDS = ("listen", "check", "iam", "schema", "version")
 
 
 def run(
@@ -57,7 +57,14 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("lisen",), ("listen", "--port=1"), ("check", "more"), ("schema", "nonsense")]
+    "arguments",
+    [
+        ("lisen",),
+        ("listen", "--port=1"),
+        ("check", "more"),
+        ("iam", "--account", "12"),
+        ("schema", "nonsense"),
+    ],
 )
 def test_wrong_arguments_end_with_64_and_say_what_is_right(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
@@ -78,6 +85,21 @@ def test_version_tells_what_it_runs_on() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith(f"telemetryd {telemetryd.__version__} (CPython 3.")
     assert "msgspec" in done.stdout
+
+
+def test_iam_prints_a_policy_and_nothing_else() -> None:
+    """So that standard output can be a file; the rest is for people."""
+    done = run(
+        "iam",
+        "--region",
+        "eu-west-1",
+        SINKS__S__TYPE="kinesis",
+        SINKS__S__STREAM="telemetry",
+    )
+    assert done.returncode == 0
+    resources = json.loads(done.stdout)["Statement"][0]["Resource"]
+    assert resources == ["arn:aws:kinesis:eu-west-1:ACCOUNT:stream/telemetry"]
+    assert all(line.startswith("# ") for line in done.stderr.splitlines())
 
 
 def test_schema_prints_one_json_document() -> None:

@@ -48,6 +48,11 @@ class TestGzipHttpSink(_HttpSubject):
     def config(self, directory, **keys):
         self.server.decode = _gzip.decompress
         return super().config(directory, **keys)
+
+
+def test_the_policy_names_the_queue():
+    (need,) = QueueConfig(type="queue", queue="orders").aws_needs()
+    assert need.resource.endswith(":orders")
 """
 
 
@@ -100,7 +105,7 @@ def test_the_sinks_of_the_example_and_of_the_page_keep_the_contract(
     shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
     shutil.copy(EXAMPLE / "pyproject.toml", tmp_path)
     own = [code for code in PYTHON if code != LAUNCHER and not is_shown_from_the_example(code)]
-    assert len(own) == 2
+    assert len(own) == 3
     (tmp_path / "tests" / "test_page.py").write_text(DOCUMENTED.format(code="\n\n".join(own)))
     where = "import telemetryd, telemetryd_sink_http as s; print(telemetryd.__file__, s.__file__)"
     run = program(imports=layer / "telemetryd")

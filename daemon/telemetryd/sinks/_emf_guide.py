@@ -78,8 +78,8 @@ nothing:
 
 `delivery = "logs"` calls PutLogEvents instead (`pip install 'telemetryd[aws]'`). The role needs
 `logs:CreateLogStream` and `logs:PutLogEvents` on `log_group`, and `logs:CreateLogGroup` unless the
-group exists. Delivery is at-least-once: a call whose answer got lost is repeated, and its values
-are counted again.
+group exists; `telemetryd iam` prints the policy. Delivery is at-least-once: a call whose answer got
+lost is repeated, and its values are counted again.
 
 `forward_emf = true` also delivers the EMF documents which the function prints, unchanged. It is for
 functions whose role denies them CloudWatch Logs and `delivery = "logs"` to a group it may write to;

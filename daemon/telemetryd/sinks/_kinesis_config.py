@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from msgspec import Meta
@@ -12,6 +12,9 @@ from msgspec import Meta
 from telemetryd.sinks import _aws
 from telemetryd.sinks.base import MIB, SinkConfig
 from telemetryd_proto import kinesis
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.aws_needs import AwsNeed
 
 PartitionKey: TypeAlias = Literal["instance", "request_id", "random", "function"]
 
@@ -86,6 +89,20 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
             and int(self.explicit_hash_key) < kinesis.HASH_KEYS
         ):
             yield f"explicit_hash_key: must be a decimal number from 0 to 2^128-1 ({_API})"
+
+    def aws_needs(self) -> Iterator[AwsNeed]:
+        """PutRecords on the stream."""
+        from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
+
+        by_arn = self.stream.startswith("arn:")
+        name = f"arn:{{partition}}:kinesis:{{region}}:{{account}}:stream/{self.stream}"
+        yield AwsNeed(
+            actions=("kinesis:PutRecords",),
+            resource=self.stream if by_arn else name,
+            region=self.region or self.arn_region,
+            vpc_endpoint="" if self.endpoint_url else "kinesis-streams",
+            remark="if the stream is encrypted with a key of your own: kms:GenerateDataKey on it",
+        )
 
     def _packing_problems(self) -> Iterator[str]:
         if self.packing == "kpl" and self.compression != "none":

@@ -20,7 +20,7 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,9 @@ from telemetryd.core.fields import Field
 from telemetryd.core.line_filter import compiled
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.aws_needs import AwsNeed
 
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
 
@@ -111,6 +114,13 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     compiled(pattern)
                 except re.error as error:
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
+
+    def aws_needs(self) -> Iterator[AwsNeed]:
+        """What the sink needs of the function's role and network, for `telemetryd iam`: nothing.
+
+        Never called where the sink runs, so imports belong inside.
+        """
+        return iter(())
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

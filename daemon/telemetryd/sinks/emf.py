@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -45,6 +45,9 @@ from telemetryd_proto.envelope import Envelope, decode_lines
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.events import LogRecord, decode_record
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.aws_needs import AwsNeed
 
 _FUNCTION: Final = "function"
 _MAX_PROPERTIES: Final = 30
@@ -128,6 +131,31 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             yield from _template_problems("log_stream", self.log_stream, stream_problem)
         if self.endpoint_url and not re.match(r"https?://[^/\s]", self.endpoint_url):
             yield "endpoint_url: must begin with http:// or https:// and name a host"
+
+    def aws_needs(self) -> Iterator[AwsNeed]:
+        """To make the log group and stream, and to write to it; nothing for what is printed."""
+        from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
+
+        if self.delivery == "stdout":
+            remark = "Lambda carries what is printed, if the function's own logs are permitted"
+            yield AwsNeed(remark=remark)
+            return
+        group = _matching(self.log_group)
+        arn = f"arn:{{partition}}:logs:{{region}}:{{account}}:log-group:{group}"
+        yield AwsNeed(
+            # CreateLogGroup is asked for on "<group>:log-stream:" (CloudWatch Logs User Guide,
+            # "CloudWatch Logs resources and operations": the ARN that ends in :*)
+            actions=("logs:CreateLogGroup", "logs:CreateLogStream"),
+            resource=f"{arn}:*",
+            region=self.region or "",
+            vpc_endpoint="" if self.endpoint_url else "logs",
+            remark="logs:CreateLogGroup can be left out if the log group exists",
+        )
+        yield AwsNeed(
+            actions=("logs:PutLogEvents",),
+            resource=f"{arn}:log-stream:{_matching(self.log_stream)}",
+            region=self.region or "",
+        )
 
     def _property_problems(self) -> Iterator[str]:
         properties = self.properties or {}
@@ -369,6 +397,13 @@ def _template_problems(
         yield f"{key}: unknown placeholder {{{name}}}; known: {known}"
     if not unknown and (problem := judge(re.sub(_PLACEHOLDER, "x", template))):
         yield f"{key}: {problem}"
+
+
+def _matching(template: str) -> str:
+    """All names that `template` can become, as a resource of a policy matches them."""
+    wildcards = {"function": "{function}", "version": "*", "instance": "*"}
+    # "$" would begin a policy variable; "?" matches any one character, so both of them as well
+    return re.sub(_PLACEHOLDER, lambda match: wildcards[match[1]], re.sub(r"[$?]", "?", template))
 
 
 def _expand(template: str, context: SinkContext) -> str:
