@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test test-system lint types unit bench schema docs format lock clean
+.PHONY: help run test test-system lint types unit layer layer-test bench schema docs format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system
+	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system --ignore tests/layer
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
@@ -40,6 +40,14 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 
 test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
+
+layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)
+	@$(PYTHON) daemon/layer/build.py $(if $(ARCH),--arch $(ARCH))
+
+layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in an older root
+	@$(PYTHON) daemon/layer/build.py --arch x86_64
+	@$(PYTHON) daemon/layer/build.py --arch arm64
+	@$(BIN)/python -m pytest -m layer tests/layer
 
 bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of the EMF and Kinesis sinks
 	@$(BIN)/python -m bench.framing
@@ -61,6 +69,8 @@ lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --extra zstd -q pyproject.toml -o requirements/dev.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q pyproject.toml -o requirements/runtime.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --extra aws --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
 
 clean:  ## forget the virtual environment and everything built
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

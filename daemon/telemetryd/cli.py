@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
         ("iam", _iam, "print the IAM policy that the configured sinks need"),
         ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
-        ("version", _version, "print the versions of telemetryd and what it runs on"),
+        ("version", _version, "print the versions of telemetryd and of everything it runs on"),
     ):
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
@@ -203,10 +203,9 @@ def _write_all(files: Mapping[str, str], directory: str) -> int:
 
 
 def _version(_: argparse.Namespace) -> int:
-    import platform  # noqa: PLC0415 - as above
-    from importlib.metadata import version  # noqa: PLC0415
+    from telemetryd import versions  # noqa: PLC0415 - as above
 
-    parts = [f"{platform.python_implementation()} {platform.python_version()}"]
-    parts += [f"{name} {version(name)}" for name in ("uvloop", "msgspec")]
-    print(f"telemetryd {__version__} ({', '.join(parts)})")
+    print(f"telemetryd {__version__} ({versions.interpreter()})")
+    for name, version in versions.libraries().items():
+        print(f"  {name} {version}")
     return EXIT_OK

@@ -1,0 +1,1 @@
+"""Builds the self-contained Lambda layer: run `build.py`. Nothing of this ships."""

@@ -1,0 +1,92 @@
+"""`python3 daemon/layer/build.py --arch x86_64`: makes dist/telemetryd-layer-x86_64.zip.
+
+Needs Python 3.11 with venv, make and perl, and the network once; compilers and all else it gets
+itself. The first build takes some six minutes on two cores, later ones seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # as a script it is not yet part of a package
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from layer import (
+    bundle,
+    cpython,
+    extensions,
+    fetch,
+    freeze,
+    lib,
+    licenses,
+    link,
+    native,
+    packages,
+    sbom,
+    toolchain,
+)
+from layer.cache import Cache, default_directory
+from layer.machines import MACHINES, Machine, this_machine
+from layer.problem import BuildError
+
+
+def main() -> int:
+    """Build; the exit status."""
+    options = _parser().parse_args()
+    try:
+        machine = MACHINES[options.arch] if options.arch else this_machine()
+        cache = Cache(options.cache)
+        with cache.locked():
+            zipped = build(cache, machine, options.out)
+    except BuildError as error:
+        print(f"layer: {error}", file=sys.stderr)
+        return 1
+    print(f"{zipped} ({zipped.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def build(cache: Cache, machine: Machine, out: Path) -> Path:
+    """Build every stage that is not cached; the zip, with its bill of materials beside it."""
+    tools = toolchain.install(cache)
+    sources = fetch.sources()
+    here = this_machine()
+    natives = {m.name: native.build(cache, tools, m, sources) for m in (here, machine)}
+    host = cpython.build(cache, tools, here, natives, sources["cpython"])
+    target = cpython.build(cache, tools, machine, natives, sources["cpython"])
+    found = packages.download(cache, tools, machine)
+    objects = extensions.build(cache, tools, machine, found, target)
+    frozen = freeze.build(cache, found, host)
+    executable = link.executable(
+        cache,
+        tools,
+        machine,
+        cpython=target,
+        native=natives[machine.name],
+        extensions=objects,
+        frozen=frozen,
+    )
+    launcher = link.launcher(cache, tools, machine)
+    library = lib.build(cache, machine, found, host, freeze.contents()["lib"])
+    texts = licenses.texts(found, target, natives[machine.name])
+    zipped = out / f"telemetryd-layer-{machine.name}.zip"
+    bundle.write(zipped, bundle.files(launcher, executable, library, texts))
+    document = sbom.document(zipped, sources, found)
+    zipped.with_suffix(".cdx.json").write_text(document)
+    return zipped
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Build telemetryd's self-contained Lambda layer.",
+        epilog="The cache is $TELEMETRYD_LAYER_CACHE, else telemetryd-layer in the user's caches.",
+    )
+    parser.add_argument("--arch", choices=sorted(MACHINES), help="default: this machine's")
+    parser.add_argument("--cache", type=Path, metavar="DIR", default=default_directory())
+    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("dist"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

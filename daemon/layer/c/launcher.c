@@ -1,0 +1,150 @@
+/* extensions/telemetryd: sends `register`, then becomes the interpreter beside it.
+ *
+ * The platform starts the function's runtime only after every extension has registered, and an
+ * interpreter takes its time. So this, static and a few kilobytes large, registers first and hands
+ * the connected socket over by execve: the process stays the same. If there is no such execve (no
+ * glibc, a missing file), it asks for `next` itself until SHUTDOWN, so that the function runs.
+ */
+#define _GNU_SOURCE
+#include "platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INTERPRETER "/../telemetryd/telemetryd" /* as seen from the directory of this file */
+#define EVENTS_VARIABLE "TELEMETRYD_LAMBDA__EVENTS="
+#define OLDEST_GLIBC "GLIBC_2.26"
+#define SCANNED_BYTES (1024 * 1024)
+
+extern char **environ;
+
+/* Whether the first bytes of the file at `path` hold `text`; -1 if it can't be read. */
+static int mentions(const char *path, const char *text)
+{
+    struct stat state;
+    int found = -1, fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &state) == 0 && S_ISREG(state.st_mode)) {
+        size_t size = state.st_size < SCANNED_BYTES ? (size_t)state.st_size : SCANNED_BYTES;
+        void *bytes = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+        found = 0;
+        if (bytes != MAP_FAILED) {
+            found = memmem(bytes, size, text, strlen(text)) != NULL;
+            munmap(bytes, size);
+        }
+    }
+    close(fd);
+    return found;
+}
+
+/* Whether `lambda.events` may be configured: then only the interpreter knows what to register. */
+static int events_are_configured(void)
+{
+    const char *named = getenv("TELEMETRYD_CONFIG");
+    for (char **variable = environ; *variable; variable++)
+        if (strncasecmp(*variable, EVENTS_VARIABLE, strlen(EVENTS_VARIABLE)) == 0)
+            return 1;
+    if (named && *named)
+        return mentions(named, "events") == 1;
+    return mentions("/var/task/telemetryd.toml", "events") == 1 ||
+           mentions("/opt/telemetryd.toml", "events") == 1;
+}
+
+/* What is wrong with this system's C library, or NULL. A loader that finds it too old would end the
+ * process, after which nobody is left to ask for `next`. */
+static const char *libc_fault(void)
+{
+    static const char *const loaders[] = {LOADERS};
+    static const char *const libraries[] = {LIBRARIES};
+    for (size_t i = 0; i < sizeof loaders / sizeof *loaders; i++) {
+        if (access(loaders[i], X_OK) != 0)
+            return "no glibc here (a musl system?); telemetryd needs glibc 2.26 or newer";
+    }
+    for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++) {
+        int found = mentions(libraries[i], OLDEST_GLIBC);
+        if (found == 1)
+            return NULL;
+        if (found == 0)
+            return "the C library here is older than glibc 2.26, which telemetryd needs";
+    }
+    return NULL; /* it lies somewhere unusual; the loader will know */
+}
+
+/* Drop what would make the loader or the C library do the function's will instead of ours. */
+static void clean_environment(void)
+{
+    static const char *const dropped[] = {"LD_", "GLIBC_TUNABLES=", "MALLOC_"};
+    char **to = environ;
+    for (char **from = environ; *from; from++) {
+        int keep = 1;
+        for (size_t i = 0; i < sizeof dropped / sizeof *dropped; i++)
+            keep = keep && strncmp(*from, dropped[i], strlen(dropped[i])) != 0;
+        if (keep)
+            *to++ = *from;
+    }
+    *to = NULL;
+}
+
+/* The path of the interpreter: beside the directory that this very file is in. */
+static void find_interpreter(char *path, size_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", path, size - sizeof INTERPRETER);
+    char *slash;
+    if (length <= 0) {
+        strcpy(path, "/opt/extensions");
+    } else {
+        path[length] = 0;
+        if ((slash = strrchr(path, '/')))
+            *slash = 0;
+    }
+    strcat(path, INTERPRETER);
+}
+
+static void hand_over(int fd)
+{
+    static char variable[sizeof REGISTER_FD + 12] = REGISTER_FD "=";
+    char *at = variable + sizeof variable - 1, digits[12];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + fd % 10);
+    while (fd /= 10);
+    at = variable + sizeof REGISTER_FD;
+    while (count)
+        *at++ = digits[--count];
+    *at = 0;
+    putenv(variable);
+}
+
+int main(int argc, char **argv)
+{
+    static char interpreter[PATH_MAX];
+    const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
+    const char *name = platform_base_name(argv[0]), *fault;
+    int as_extension = argc == 1 && api, fd = -1;
+    find_interpreter(interpreter, sizeof interpreter);
+    unsetenv(REGISTER_FD);
+    if (as_extension && !events_are_configured()) {
+        fd = platform_register(api, name);
+        if (fd >= 0)
+            hand_over(fd);
+    }
+    int file = open(interpreter, O_RDONLY | O_CLOEXEC);
+    if (file >= 0) /* a cold start reads it in one go instead of page by page */
+        posix_fadvise(file, 0, 0, POSIX_FADV_WILLNEED);
+    clean_environment();
+    fault = libc_fault();
+    if (!fault) {
+        execv(interpreter, argv);
+        fault = strerror(errno);
+    }
+    platform_say("interpreter_not_started", fault);
+    return as_extension ? platform_keep_polling(fd, api, name) : 126;
+}

@@ -1,0 +1,278 @@
+/* No stdio: it would double the launcher. Buffers are fixed; what does not fit is cut off. */
+#define _GNU_SOURCE
+#include "platform.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATH_REGISTER "/2020-01-01/extension/register"
+#define PATH_NEXT "/2020-01-01/extension/event/next"
+#define MAX_FAILURES 3 /* connections in a row that fail before the platform counts as gone */
+
+struct text {
+    size_t length;
+    char bytes[4096];
+};
+
+static void put(struct text *text, const char *part)
+{
+    while (*part && text->length < sizeof text->bytes - 1)
+        text->bytes[text->length++] = *part++;
+    text->bytes[text->length] = 0;
+}
+
+static void put_number(struct text *text, unsigned long number, int digits)
+{
+    char reversed[24], ordered[24];
+    int count = 0, at = 0;
+    do {
+        reversed[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while ((number || count < digits) && count < 20);
+    while (count)
+        ordered[at++] = reversed[--count];
+    ordered[at] = 0;
+    put(text, ordered);
+}
+
+static void put_json(struct text *text, const char *part)
+{
+    char one[3] = {0};
+    for (; *part; part++) {
+        int escaped = *part == '"' || *part == '\\';
+        one[0] = escaped ? '\\' : ((unsigned char)*part < ' ' ? ' ' : *part);
+        one[1] = escaped ? *part : 0;
+        put(text, one);
+    }
+}
+
+static void put_time(struct text *text)
+{
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    put_number(text, (unsigned long)utc.tm_year + 1900, 4);
+    put(text, "-");
+    put_number(text, (unsigned long)utc.tm_mon + 1, 2);
+    put(text, "-");
+    put_number(text, (unsigned long)utc.tm_mday, 2);
+    put(text, "T");
+    put_number(text, (unsigned long)utc.tm_hour, 2);
+    put(text, ":");
+    put_number(text, (unsigned long)utc.tm_min, 2);
+    put(text, ":");
+    put_number(text, (unsigned long)utc.tm_sec, 2);
+    put(text, ".");
+    put_number(text, (unsigned long)now.tv_nsec / 1000000, 3);
+    put(text, "Z");
+}
+
+static void say(const char *event, const char *error, const char *consequence)
+{
+    struct text line = {0};
+    put(&line, "{\"ts\":\"");
+    put_time(&line);
+    put(&line, "\",\"level\":\"error\",\"event\":\"");
+    put(&line, event);
+    put(&line, "\",\"logger\":\"telemetryd\",\"error\":\"");
+    put_json(&line, error);
+    put(&line, "\",\"consequence\":\"");
+    put(&line, consequence);
+    put(&line, "\"}\n");
+    ssize_t written = write(2, line.bytes, line.length);
+    (void)written; /* stderr is gone: nobody is left to tell */
+}
+
+void platform_say(const char *what, const char *why)
+{
+    say(what, why, "no telemetry is delivered; the function is not affected");
+}
+
+const char *platform_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* `127.0.0.1:9001` or `[::1]:9001`, numbers only: names are left to the interpreter. */
+static int connect_to(const char *api)
+{
+    struct sockaddr_storage address = {0};
+    struct sockaddr_in *four = (struct sockaddr_in *)&address;
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address;
+    const char *colon = strrchr(api, ':');
+    char host[64], *end;
+    long port = colon ? strtol(colon + 1, &end, 10) : 0;
+    if (!colon || *end || port < 1 || port > 65535 || (size_t)(colon - api) >= sizeof host)
+        return -1;
+    memcpy(host, api, (size_t)(colon - api));
+    host[colon - api] = 0;
+    socklen_t size = sizeof *four;
+    if (host[0] == '[' && host[strlen(host) - 1] == ']') {
+        host[strlen(host) - 1] = 0;
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((unsigned short)port);
+        size = sizeof *six;
+        if (inet_pton(AF_INET6, host + 1, &six->sin6_addr) != 1)
+            return -1;
+    } else {
+        four->sin_family = AF_INET;
+        four->sin_port = htons((unsigned short)port);
+        if (inet_pton(AF_INET, host, &four->sin_addr) != 1)
+            return -1;
+    }
+    int one = 1, fd = socket(address.ss_family, SOCK_STREAM, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, (struct sockaddr *)&address, size) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int send_all(int fd, const struct text *request)
+{
+    size_t sent = 0;
+    while (sent < request->length) {
+        ssize_t count = send(fd, request->bytes + sent, request->length - sent, MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return -1;
+        sent += (size_t)count;
+    }
+    return 0;
+}
+
+static int send_register(const char *api, const char *name, int without_invoke)
+{
+    const char *body =
+        without_invoke ? "{\"events\":[\"SHUTDOWN\"]}" : "{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}";
+    struct text request = {0};
+    put(&request, "POST " PATH_REGISTER " HTTP/1.1\r\nHost: ");
+    put(&request, api);
+    put(&request, "\r\nLambda-Extension-Name: ");
+    put(&request, name);
+    put(&request, "\r\nLambda-Extension-Accept-Feature: accountId"
+                  "\r\nContent-Type: application/json\r\nContent-Length: ");
+    put_number(&request, strlen(body), 1);
+    put(&request, "\r\n\r\n");
+    put(&request, body);
+    int fd = connect_to(api);
+    if (fd >= 0 && send_all(fd, &request) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* Managed Instances have no INVOKE for extensions. */
+static int managed(void)
+{
+    const char *type = getenv("AWS_LAMBDA_INITIALIZATION_TYPE");
+    return type && strcmp(type, "lambda-managed-instances") == 0;
+}
+
+int platform_register(const char *api, const char *name)
+{
+    return send_register(api, name, managed());
+}
+
+/* The value of a header in `answer`, which ends at the blank line; NULL if it is not there. */
+static const char *header(const char *answer, const char *name)
+{
+    const char *end = strstr(answer, "\r\n\r\n"), *at = answer;
+    size_t length = strlen(name);
+    while (end && (at = strstr(at, "\r\n")) && at < end) {
+        at += 2;
+        if (strncasecmp(at, name, length) == 0 && at[length] == ':')
+            return at + length + 1 + strspn(at + length + 1, " \t");
+    }
+    return NULL;
+}
+
+/* Read one answer and close the socket; its status, or -1 if the connection ended early. */
+static int read_answer(int fd, struct text *answer)
+{
+    int status = -1;
+    answer->length = 0;
+    answer->bytes[0] = 0;
+    for (;;) {
+        size_t room = sizeof answer->bytes - 1 - answer->length;
+        ssize_t count = room ? read(fd, answer->bytes + answer->length, room) : 0;
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            break;
+        answer->length += (size_t)count;
+        answer->bytes[answer->length] = 0;
+        const char *body = strstr(answer->bytes, "\r\n\r\n");
+        const char *length = header(answer->bytes, "content-length");
+        if (body && length && strlen(body + 4) >= strtoul(length, NULL, 10))
+            break;
+    }
+    close(fd);
+    if (strncmp(answer->bytes, "HTTP/1.", 7) == 0 && strstr(answer->bytes, "\r\n\r\n"))
+        status = (int)strtol(answer->bytes + 8, NULL, 10);
+    return status;
+}
+
+static int ask(const char *api, const char *identifier, struct text *answer)
+{
+    struct text request = {0};
+    put(&request, "GET " PATH_NEXT " HTTP/1.1\r\nHost: ");
+    put(&request, api);
+    put(&request, "\r\nConnection: close\r\nLambda-Extension-Identifier: ");
+    put(&request, identifier);
+    put(&request, "\r\n\r\n");
+    int fd = connect_to(api);
+    if (fd < 0)
+        return -1;
+    if (send_all(fd, &request) != 0) {
+        close(fd);
+        return -1;
+    }
+    return read_answer(fd, answer);
+}
+
+static int leave(const char *event, const struct text *answer)
+{
+    say(event, answer->length ? answer->bytes : "no answer", "the extension ends");
+    return 1;
+}
+
+int platform_keep_polling(int socket, const char *api, const char *name)
+{
+    static struct text answer;
+    char identifier[128] = {0};
+    int fd = socket >= 0 ? socket : platform_register(api, name);
+    int status = fd >= 0 ? read_answer(fd, &answer) : -1;
+    if (status != 200 && strstr(answer.bytes, "InvalidEventType")) {
+        fd = send_register(api, name, 1);
+        status = fd >= 0 ? read_answer(fd, &answer) : -1;
+    }
+    const char *value = header(answer.bytes, "lambda-extension-identifier");
+    if (status != 200 || !value)
+        return leave("register_failed", &answer);
+    size_t length = strcspn(value, "\r\n");
+    memcpy(identifier, value, length < sizeof identifier ? length : sizeof identifier - 1);
+    for (int failures = 0; failures < MAX_FAILURES;) {
+        status = ask(api, identifier, &answer);
+        if (status == 200 && strstr(answer.bytes, "\"SHUTDOWN\""))
+            return 0;
+        if (status > 0 && status != 200)
+            break; /* refused: this environment is over */
+        failures = status == 200 ? 0 : failures + 1;
+    }
+    return leave("platform_gone", &answer);
+}

@@ -1,0 +1,116 @@
+"""CPython as a static library for a machine, and as a program for the one that builds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from layer import fetch, shell
+from layer.cache import Cache
+from layer.fetch import Source
+from layer.machines import Machine, this_machine
+from layer.toolchain import Toolchain
+
+STANDARD_LIBRARY = "lib/python3.13"
+"""Where an interpreter in `bin/` looks for it."""
+# `-fno-pie`: the executable is linked at a fixed address, which spares some 10,000 relocations.
+_CFLAGS = "-O3 -fno-pie -fno-semantic-interposition -fwrapv"
+# Modules with no use here, or none without a library that is not linked.
+_ABSENT = (
+    "_ctypes", "_curses", "_curses_panel", "_dbm", "_gdbm", "_lsprof", "_lzma", "_bz2", "_sqlite3",
+    "_tkinter", "_uuid", "nis", "readline", "syslog", "xxlimited", "xxlimited_35", "xxsubtype",
+    "_ctypes_test", "_testbuffer", "_testcapi", "_testclinic", "_testclinic_limited",
+    "_testexternalinspection", "_testimportmultiple", "_testinternalcapi", "_testlimitedcapi",
+    "_testmultiphase", "_testsinglephase", "_xxtestfuzz", "_codecs_cn", "_codecs_hk",
+    "_codecs_iso2022", "_codecs_jp", "_codecs_kr", "_codecs_tw", "_multibytecodec", "_interpreters",
+    "_interpchannels", "_interpqueues", "_multiprocessing", "_posixshmem", "_zoneinfo",
+)  # fmt: skip
+# What configure would find out by running a program it has compiled: true of every Lambda machine.
+_CROSS = (
+    "ac_cv_file__dev_ptmx=yes",
+    "ac_cv_file__dev_ptc=no",
+    "ac_cv_buggy_getaddrinfo=no",
+)
+
+
+def build(
+    cache: Cache, tools: Toolchain, machine: Machine, native: dict[str, Path], source: Source
+) -> Path:
+    """A directory with `lib/*.a`, `include/`, the standard library, and where it runs `bin/python`.
+
+    `native` holds the prefix of `layer.native` for each machine that is built.
+    """
+    here = this_machine()
+    builder = build(cache, tools, here, native, source) if machine != here else None
+
+    def make(work: Path) -> None:
+        tree = fetch.unpack(fetch.archive(source, cache), work / "tree")
+        log = work / "log"
+        prefix = native[machine.name]
+        env = tools.environment(
+            work,
+            CC=tools.cc(machine),
+            AR="ar",
+            RANLIB="ranlib",
+            READELF="true",
+            CFLAGS=_CFLAGS,
+            CPPFLAGS=f"-I{prefix}/include",
+            LDFLAGS=f"-L{prefix}/lib -no-pie",
+            LINKFORSHARED=" ",
+            MODULE_BUILDTYPE="static",
+        )
+        shell.run(["sh", "./configure", *_options(machine, prefix, builder)], tree, env, log)
+        targets = ["libpython3.13.a"] if builder else ["libpython3.13.a", "python"]
+        shell.run(["make", shell.jobs(), *targets], tree, env, log)
+        _collect(tree, work, runs_here=builder is None)
+        shutil.rmtree(work / "tree")
+        shutil.rmtree(work / ".zig-cache", ignore_errors=True)
+
+    inputs = (tools.identity, Path(__file__), machine, native[machine.name].name, source)
+    return cache.stage(f"cpython-{machine.name}", (*inputs, builder and builder.name), make)
+
+
+def _options(machine: Machine, prefix: Path, builder: Path | None) -> list[str]:
+    options = [
+        "-q",
+        "--prefix=/opt/telemetryd",
+        "--disable-shared",
+        "--disable-test-modules",
+        "--without-ensurepip",
+        "--without-doc-strings",
+        "--without-readline",
+        f"--with-openssl={prefix}",
+        "--with-ssl-default-suites=openssl",
+        *(f"py_cv_module_{name}=n/a" for name in _ABSENT),
+    ]
+    if builder is not None:
+        cross = f"--host={machine.triple}", f"--build={this_machine().triple}"
+        options += [*cross, f"--with-build-python={builder / 'bin' / 'python'}", *_CROSS]
+    return options
+
+
+def _collect(tree: Path, place: Path, *, runs_here: bool) -> None:
+    """Keep what later stages need of the tree."""
+    (place / "lib").mkdir()
+    libraries = (
+        "libpython3.13.a",
+        "Modules/_decimal/libmpdec/libmpdec.a",
+        "Modules/expat/libexpat.a",
+        "Modules/_hacl/libHacl_Hash_SHA2.a",
+    )
+    for library in libraries:
+        if (tree / library).exists():
+            shutil.copy(tree / library, place / "lib")
+    shutil.copytree(tree / "Include", place / "include")
+    shutil.copy(tree / "pyconfig.h", place / "include")
+    shutil.copy(tree / "LICENSE", place / "LICENSE")
+    (place / STANDARD_LIBRARY / "lib-dynload").mkdir(parents=True)  # looked for at its start
+    shutil.copytree(tree / "Lib", place / STANDARD_LIBRARY, ignore=_unused, dirs_exist_ok=True)
+    if runs_here:
+        (place / "bin").mkdir()
+        shutil.copy(tree / "python", place / "bin" / "python")
+
+
+def _unused(_: str, names: list[str]) -> set[str]:
+    kept_out = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "__pycache__"}
+    return kept_out & set(names)

@@ -1,0 +1,84 @@
+"""uvloop with its libuv, msgspec and zstandard, compiled to be linked into the executable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from layer import shell
+from layer.cache import Cache
+from layer.machines import Machine
+from layer.packages import Packages
+from layer.toolchain import Toolchain
+
+_CFLAGS = (
+    "-O2", "-fno-pie", "-fno-strict-aliasing", "-fvisibility=hidden", "-ffunction-sections",
+    "-fdata-sections", "-DNDEBUG", "-w",
+)  # fmt: skip
+_LIBUV = (
+    "fs-poll", "idna", "inet", "random", "strscpy", "strtok", "thread-common", "threadpool",
+    "timer", "uv-common", "uv-data-getter-setters", "version", "unix/async", "unix/core", "unix/dl",
+    "unix/fs", "unix/getaddrinfo", "unix/getnameinfo", "unix/linux", "unix/loop",
+    "unix/loop-watcher", "unix/pipe", "unix/poll", "unix/process", "unix/procfs-exepath",
+    "unix/proctitle", "unix/random-devurandom", "unix/random-getrandom", "unix/random-sysctl-linux",
+    "unix/signal", "unix/stream", "unix/tcp", "unix/thread", "unix/tty", "unix/udp",
+)  # fmt: skip
+# Single-file zstd, its symbols hidden, as zstandard's own setup_zstd.py has it.
+_ZSTD = (
+    "-DZSTD_SINGLE_FILE",
+    "-DZSTDLIB_VISIBLE=",
+    "-DZDICTLIB_VISIBLE=",
+    "-DZSTDERRORLIB_VISIBLE=",
+)
+
+
+def build(
+    cache: Cache, tools: Toolchain, machine: Machine, packages: Packages, cpython: Path
+) -> Path:
+    """A directory of object files."""
+
+    def make(work: Path) -> None:
+        env = tools.environment(work)
+        commands = list(_commands(tools.cc(machine), packages, work))
+        with ThreadPoolExecutor(int(shell.jobs()[2:])) as pool:
+            logs = [work / f"{number}.log" for number in range(len(commands))]
+            count = len(commands)
+            list(pool.map(shell.run, commands, [work] * count, [env] * count, logs))
+        for name in ("uvloop", "msgspec", "zstandard", ".zig-cache"):
+            shutil.rmtree(work / name, ignore_errors=True)
+        for log in logs:
+            log.unlink()
+        shutil.rmtree(work / "include")
+
+    def _commands(cc: str, packages: Packages, work: Path) -> Iterator[list[object]]:
+        # Copied, so that every path in a command, and in a result, is a relative one.
+        shutil.copytree(cpython / "include", work / "include")
+        for name in ("uvloop", "msgspec", "zstandard"):
+            shutil.copytree(packages.source(name), work / name)
+        python = ("-Iinclude", "-Iinclude/internal")
+        libuv = "uvloop/vendor/libuv"
+        system = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-D_LARGEFILE_SOURCE")
+        for name in _LIBUV:
+            yield [
+                *(cc, "-c", *_CFLAGS, *system, f"-I{libuv}/include", f"-I{libuv}/src"),
+                *(f"{libuv}/src/{name}.c", "-o", f"uv-{name.replace('/', '-')}.o"),
+            ]
+        yield [
+            # CPython, linked beside it, has a function of the same name.
+            *(cc, "-c", *_CFLAGS, "-D_Py_RestoreSignals=uvloop_RestoreSignals", *python),
+            *(f"-I{libuv}/include", "-Iuvloop/uvloop", "-Iuvloop"),
+            *("uvloop/uvloop/loop.c", "-o", "uvloop-loop.o"),
+        ]
+        yield [
+            *(cc, "-c", *_CFLAGS, *python, "-Imsgspec/src/msgspec"),
+            *("msgspec/src/msgspec/_core.c", "-o", "msgspec-core.o"),
+        ]
+        yield [
+            *(cc, "-c", *_CFLAGS, *_ZSTD, *python, "-Izstandard/c-ext", "-Izstandard/zstd"),
+            *("zstandard/c-ext/backend_c.c", "-o", "zstandard-backend.o"),
+        ]
+
+    inputs = (tools.identity, Path(__file__), machine, packages.directory.name, cpython.name)
+    return cache.stage(f"extensions-{machine.name}", inputs, make)

@@ -1,0 +1,85 @@
+"""telemetryd, its linked packages and the standard library's modules as one table to link in."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from layer import shell
+from layer.cache import HERE, Cache, digest
+from layer.cpython import STANDARD_LIBRARY
+from layer.packages import Packages
+
+PROJECT = HERE.parents[1]
+# What runs before `next` comes first, so that a cold start reads it in one go.
+_FIRST = ("encodings", "encodings.utf_8", "telemetryd.__main__", "telemetryd.extension.boot")
+_LAST = ("telemetryd.extension.run",)
+
+
+def contents() -> dict[str, Any]:
+    """contents.toml."""
+    return tomllib.loads((HERE / "contents.toml").read_text())
+
+
+def ours() -> str:
+    """A name for the state of telemetryd's own code."""
+    files = sorted([*PROJECT.glob("daemon/telemetryd/**/*.py"), *PROJECT.glob("proto/**/*.py")])
+    return digest(*(part for file in files for part in (file.relative_to(PROJECT), file)))
+
+
+def build(cache: Cache, packages: Packages, python: Path) -> Path:
+    """A directory with `frozen.bin`, `frozen.S`, `frozen.c`; `python` is layer.cpython's here."""
+    listed = contents()
+
+    def make(work: Path) -> None:
+        sources = {
+            "uvloop": packages.source("uvloop"),
+            "msgspec": packages.source("msgspec") / "src",
+            "zstandard": packages.source("zstandard"),
+        }
+        own = (PROJECT / "daemon", PROJECT / "proto")
+        plan = {
+            **listed["frozen"],
+            "first": [*_FIRST, *_LAST],
+            "lib_leave_out": listed["lib"]["leave_out"],
+            "site": str(packages.site),
+            "standard_library": str(python / STANDARD_LIBRARY),
+            "path": [
+                str(p) for p in (*own, *sources.values(), packages.site, python / STANDARD_LIBRARY)
+            ],
+        }
+        (work / "plan.json").write_text(json.dumps(plan))
+        command: list[object] = [
+            python / "bin" / "python",
+            "-S",
+            "-s",
+            "-P",
+            HERE / "freeze_worker.py",
+        ]
+        env = shell.environment(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
+        shell.run([*command, work / "plan.json", work], work, env, work / "log")
+        _write_table(work)
+
+    worker = HERE / "freeze_worker.py"
+    inputs = (Path(__file__), worker, HERE / "contents.toml", ours(), packages.directory.name)
+    return cache.stage("frozen", (*inputs, python.name), make)
+
+
+def _write_table(work: Path) -> None:
+    (work / "frozen.S").write_text(
+        "    .section .rodata\n    .balign 4096\n    .global telemetryd_frozen_code\n"
+        'telemetryd_frozen_code:\n    .incbin "frozen.bin"\n'
+        '    .section .note.GNU-stack,"",%progbits\n'
+    )
+    lines = [
+        f'    {{"{name}", telemetryd_frozen_code + {start}, {size}, {int(is_package)}}},'
+        for name, start, size, is_package in json.loads((work / "frozen.json").read_text())
+    ]
+    (work / "frozen.c").write_text(
+        "#include <Python.h>\nextern const unsigned char telemetryd_frozen_code[];\n"
+        "const struct _frozen telemetryd_frozen[] = {\n"
+        + "\n".join(lines)
+        + "\n    {0, 0, 0, 0},\n};\n"
+    )

@@ -1,0 +1,87 @@
+"""Links the executable and the launcher."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from layer import shell
+from layer.cache import HERE, Cache
+from layer.machines import Machine
+from layer.toolchain import Toolchain
+
+_SOURCES = HERE / "c"
+_LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarch64.so.1"}
+_LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}", "/lib", "/usr/lib")
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
+
+
+def launcher(cache: Cache, tools: Toolchain, machine: Machine) -> Path:
+    """The static launcher: a directory with `telemetryd`."""
+    places = (place.format(triple=machine.triple) for place in _LIBRARY_PLACES)
+    libraries = ",".join(f'"{place}/libc.so.6"' for place in places)
+    defines = (f'-DLOADERS="{_LOADERS[machine.name]}"', f"-DLIBRARIES={libraries}")
+
+    def make(work: Path) -> None:
+        for name in ("launcher.c", "platform.c", "platform.h"):
+            shutil.copy(_SOURCES / name, work)
+        command = [tools.static_cc(machine), "-Os", "-s", *_WARNINGS, *defines]
+        command += ["-ffunction-sections", "-fdata-sections"]
+        command += ["-Wl,--gc-sections", "-o", "telemetryd", "launcher.c", "platform.c"]
+        shell.run(command, work, tools.environment(work), work / "log")
+
+    inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()))
+    return cache.stage(f"launcher-{machine.name}", inputs, make)
+
+
+def executable(
+    cache: Cache,
+    tools: Toolchain,
+    machine: Machine,
+    *,
+    cpython: Path,
+    native: Path,
+    extensions: Path,
+    frozen: Path,
+) -> Path:
+    """The interpreter with everything in it: a directory with `telemetryd`."""
+
+    def make(work: Path) -> None:
+        shutil.copytree(cpython / "include", work / "include")
+        for name in ("main.c", "platform.c", "platform.h"):
+            shutil.copy(_SOURCES / name, work)
+        for name in ("frozen.bin", "frozen.S", "frozen.c"):
+            shutil.copy(frozen / name, work)
+        env, log, cc = tools.environment(work), work / "log", tools.cc(machine)
+        flags = ("-O2", "-fno-pie", *_WARNINGS)
+        for name in ("main.c", "platform.c", "frozen.c", "frozen.S"):
+            output = f"{Path(name).stem}{'-data' if name.endswith('.S') else ''}.o"
+            command = [cc, "-c", *flags, "-Iinclude", name, "-o", output]
+            shell.run(command, work, env, log)
+        objects = [f"{name}.o" for name in ("main", "platform", "frozen", "frozen-data")]
+        ours = sorted(extensions.glob("*.o"))
+        archives = [cpython / "lib" / "libpython3.13.a"]
+        others = sorted(p for p in (cpython / "lib").glob("*.a") if p not in archives)
+        libraries = [*others, *(native / "lib" / f"lib{n}.a" for n in ("ssl", "crypto", "z"))]
+        # lib/'s shared objects find CPython's API in the executable.
+        link = [
+            cc,
+            "-no-pie",
+            "-s",
+            "-Wl,--export-dynamic",
+            "-Wl,--gc-sections",
+            "-o",
+            "telemetryd",
+        ]
+        link += [*objects, *map(str, ours), "-Wl,--whole-archive", *map(str, archives)]
+        link += ["-Wl,--no-whole-archive", *map(str, libraries)]
+        link += ["-lm", "-ldl", "-lpthread", "-lutil"]
+        shell.run(link, work, env, log)
+        shutil.rmtree(work / "include")
+        shutil.rmtree(work / ".zig-cache", ignore_errors=True)
+        for name in ("frozen.bin", *objects):
+            (work / name).unlink()
+
+    stages = (cpython.name, native.name, extensions.name, frozen.name)
+    inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()), *stages)
+    return cache.stage(f"executable-{machine.name}", inputs, make)

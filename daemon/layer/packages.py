@@ -1,0 +1,105 @@
+"""The Python packages of requirements/layer.txt, as wheels for a machine or as sources."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from layer import shell
+from layer.cache import HERE, Cache
+from layer.machines import GLIBC, Machine
+from layer.toolchain import Toolchain
+
+LOCK = HERE.parents[1] / "requirements" / "layer.txt"
+LINKED = ("uvloop", "msgspec", "zstandard")
+"""Compiled from source and linked into the executable."""
+_PYTHON = "3.13"
+# Wheels are tagged for newer C libraries than their files need; what they need is checked at the
+# end of the build, file by file.
+_NEWEST_TAG = 28
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What was downloaded and unpacked."""
+
+    directory: Path
+
+    @property
+    def site(self) -> Path:
+        """The wheels, unpacked over each other."""
+        return self.directory / "site"
+
+    def source(self, name: str) -> Path:
+        """The unpacked source distribution of `name`."""
+        (found,) = (self.directory / "sources").glob(f"{name}-*")
+        return found
+
+
+def pinned() -> dict[str, str]:
+    """The lock file's entries, by package: what pip reads, hashes and all."""
+    entries = re.finditer(r"^([\w.-]+)==(?:.*\\\n)+.*\n", LOCK.read_text(), re.MULTILINE)
+    return {entry.group(1): entry.group() for entry in entries}
+
+
+def version(name: str) -> str:
+    """The version of `name` in the lock file."""
+    return pinned()[name].split("==")[1].split()[0]
+
+
+def download(cache: Cache, tools: Toolchain, machine: Machine) -> Packages:
+    """The packages, downloaded unless the cache has them."""
+
+    def make(work: Path) -> None:
+        entries = pinned()
+        pip = [tools.python, "-m", "pip", "--disable-pip-version-check", "download"]
+        options = ("--quiet", "--no-deps", "--require-hashes")
+        _write(work / "sources.txt", entries, LINKED)
+        _write(work / "wheels.txt", entries, entries.keys() - LINKED)
+        env, log = dict(os.environ), work / "log"
+        as_sources = ("--no-binary", ":all:", "--no-build-isolation")
+        command = [*pip, *options, *as_sources, "-d", "sdists", "-r", "sources.txt"]
+        shell.run(command, work, env, log)
+        as_wheels = ["--only-binary", ":all:", "--implementation", "cp"]
+        as_wheels += [
+            "--python-version",
+            _PYTHON,
+            "--abi",
+            "cp313",
+            "--abi",
+            "abi3",
+            "--abi",
+            "none",
+        ]
+        for minor in (*range(5, _NEWEST_TAG + 1), "manylinux2014"):
+            tag = minor if isinstance(minor, str) else f"manylinux_{GLIBC[0]}_{minor}"
+            as_wheels += ["--platform", f"{tag}_{machine.wheel}"]
+        command = [*pip, *options, *as_wheels, "-d", "wheels", "-r", "wheels.txt"]
+        shell.run(command, work, env, log)
+        _unpack(work)
+
+    name = f"packages-{machine.name}"
+    return Packages(cache.stage(name, (tools.identity, Path(__file__), machine, LOCK), make))
+
+
+def _write(path: Path, entries: dict[str, str], names: Collection[str]) -> None:
+    """A requirements file of `names`; markers are of the layer's interpreter, not of pip's."""
+    wanted = [re.sub(r" ;[^\\]*", " ", text) for name, text in entries.items() if name in names]
+    path.write_text("".join(wanted))
+
+
+def _unpack(work: Path) -> None:
+    for wheel in sorted((work / "wheels").iterdir()):
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(work / "site")  # noqa: S202 - what was pinned
+    for sdist in sorted((work / "sdists").iterdir()):
+        with tarfile.open(sdist) as packed:
+            packed.extractall(work / "sources", filter="data")
+    for name in ("wheels", "sdists"):
+        shutil.rmtree(work / name)

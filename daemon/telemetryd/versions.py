@@ -1,0 +1,62 @@
+"""What telemetryd runs on, by name and version: for bug reports, and for whoever patches.
+
+The Lambda layer holds its own interpreter and libraries, so a security fix of one of them is a new
+layer; this names what one holds.
+"""
+
+from __future__ import annotations
+
+import platform
+import ssl
+import zlib
+from importlib import metadata
+
+import telemetryd
+
+_DIRECT = (
+    *("aiobotocore", "aiohttp", "botocore", "msgspec", "prometheus-client", "uvloop", "zstandard"),
+)
+
+
+def interpreter() -> str:
+    """Such as `CPython 3.13.15`."""
+    return f"{platform.python_implementation()} {platform.python_version()}"
+
+
+def is_layer() -> bool:
+    """Whether this is the self-contained executable of the layer, its modules frozen."""
+    return getattr(telemetryd.__spec__, "origin", None) == "frozen"
+
+
+def libraries() -> dict[str, str]:
+    """Versions of the libraries telemetryd uses, of all that the layer holds; sorted by name."""
+    found = {
+        "OpenSSL": ssl.OPENSSL_VERSION.removeprefix("OpenSSL ").split()[0],
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        **_vendored(),
+    }
+    if is_layer():
+        found |= {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    else:
+        found |= {name: version for name in _DIRECT if (version := _installed(name))}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _vendored() -> dict[str, str]:
+    """What uvloop and zstandard were built with."""
+    from uvloop import loop  # noqa: PLC0415 - none of them for `telemetryd --help`
+
+    number: int = loop.libuv_get_version()  # type: ignore[attr-defined]  # not in its stubs
+    found = {"libuv": f"{number >> 16}.{number >> 8 & 255}.{number & 255}"}
+    try:
+        import zstandard  # noqa: PLC0415 - optional
+    except ImportError:
+        return found
+    return found | {"zstd": ".".join(map(str, zstandard.ZSTD_VERSION))}

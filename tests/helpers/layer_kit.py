@@ -1,0 +1,56 @@
+"""Builds, unpacks and houses the layer for its tests."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "daemon" / "layer" / "build.py"
+BUILD_LIMIT = 3600
+HERE = {"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+CACHE = Path(
+    os.environ.get("TELEMETRYD_LAYER_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "telemetryd-layer"
+)
+
+
+def build(arch: str, out: Path, *options: str) -> Path:
+    """The zip for `arch`: the one in $TELEMETRYD_LAYER_DIST, else one built in `out`."""
+    finished = Path(os.environ.get("TELEMETRYD_LAYER_DIST", "")) / f"telemetryd-layer-{arch}.zip"
+    if "TELEMETRYD_LAYER_DIST" in os.environ and not options:
+        return finished
+    command = [sys.executable, str(BUILD), "--arch", arch, "--out", str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"the layer can't be built:\n{done.stderr}", pytrace=False)
+    return out / f"telemetryd-layer-{arch}.zip"
+
+
+def unpack(zipped: Path, opt: Path) -> Path:
+    """Unpack a layer, modes and all."""
+    with zipfile.ZipFile(zipped) as packed:
+        packed.extractall(opt)
+        for entry in packed.infolist():
+            (opt / entry.filename).chmod(entry.external_attr >> 16 & 0o777)
+    return opt
+
+
+def debootstrap(release: str, *options: str) -> Path:
+    """A minimal Debian, kept in the cache."""
+    place = CACHE / "roots" / release
+    if not (place / "var" / "lib" / "apt").is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+        command = ["debootstrap", "--variant=minbase", *options, release, str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(place, ignore_errors=True)
+            pytest.fail(f"debootstrap {release} failed:\n{done.stdout[-2000:]}", pytrace=False)
+    return place

@@ -1,0 +1,271 @@
+"""The launcher: registers, becomes the interpreter, and serves `next` where there can be none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from helpers.lifecycle import settings, until
+from helpers.scripted_platform import NEXT, REGISTER, ScriptedPlatform, file_sink, line
+
+LOST = "no telemetry is delivered; the function is not affected"
+
+
+def run(launcher: Path, variables: dict[str, str] | None = None, **more) -> ScriptedPlatform:
+    """The extension, as the platform starts it."""
+    return ScriptedPlatform(variables or {}, command=(str(launcher),), **more)
+
+
+@pytest.fixture
+def broken(launcher, tmp_path):
+    """A layer whose interpreter can't start."""
+    (tmp_path / "extensions").mkdir()
+    (tmp_path / "telemetryd").mkdir()
+    interpreter = tmp_path / "telemetryd" / "telemetryd"
+    interpreter.write_text("not a program")
+    interpreter.chmod(0o755)
+    return Path(shutil.copy(launcher, tmp_path / "extensions"))
+
+
+def printed(platform: ScriptedPlatform, event: str) -> dict:
+    """The one line that tells of `event`."""
+    (found,) = [json.loads(text) for text in platform.printed if f'"{event}"' in text]
+    return found
+
+
+def test_it_registers_as_the_interpreter_would_have(launcher):
+    """Once, in the same words; then the interpreter subscribes and asks for `next`."""
+    with run(launcher) as platform:
+        register = platform.register()
+        assert (register.method, register.path) == ("POST", REGISTER)
+        assert register.headers["lambda-extension-name"] == "telemetryd"
+        assert register.headers["lambda-extension-accept-feature"] == "accountId"
+        assert register.json() == {"events": ["INVOKE", "SHUTDOWN"]}
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        platform.ledger()
+
+
+def test_it_delivers(launcher, tmp_path):
+    """All the way to a file."""
+    with run(launcher, file_sink(tmp_path / "f")) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1) + line(2))
+        call.shutdown()
+        platform.finish()
+        assert (tmp_path / "f").read_bytes() == line(1) + line(2)
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
+
+
+def test_the_name_is_that_of_the_file(launcher, tmp_path):
+    """A layer whose launcher was renamed registers under the new name."""
+    (tmp_path / "extensions").mkdir()
+    renamed = shutil.copy(launcher, tmp_path / "extensions" / "shipper")
+    (tmp_path / "telemetryd").symlink_to(launcher.parents[1] / "telemetryd")
+    with run(Path(renamed)) as platform:
+        assert platform.register().headers["lambda-extension-name"] == "shipper"
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+
+
+def test_on_managed_instances_it_registers_for_shutdown_alone(launcher):
+    """INVOKE would be refused there."""
+    with run(launcher, {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}) as platform:
+        assert platform.register().json() == {"events": ["SHUTDOWN"]}
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+
+
+@pytest.mark.parametrize("where", ["variable", "file"])
+def test_configured_events_are_the_interpreters_to_register(launcher, tmp_path, where):
+    """`lambda.events` may stand in a file, which C does not read."""
+    (tmp_path / "t.toml").write_text('[lambda]\nevents = "shutdown"\n')
+    variables = {
+        "variable": settings(LAMBDA__EVENTS="shutdown"),
+        "file": {"TELEMETRYD_CONFIG": str(tmp_path / "t.toml")},
+    }
+    with run(launcher, variables[where]) as platform:
+        assert platform.register().json() == {"events": ["SHUTDOWN"]}
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+
+
+def test_invoke_refused_in_the_launchers_name_is_asked_for_again_without(launcher):
+    """The interpreter reads the answer that the launcher did not wait for."""
+    with run(launcher) as platform:
+        platform.expect(REGISTER).answer(403, b'{"errorType":"Extension.InvalidEventType"}')
+        assert platform.register().json() == {"events": ["SHUTDOWN"]}
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+
+
+def test_it_stays_one_process_and_ends_with_its_status(launcher):
+    """The platform's child becomes the interpreter; a refused registration is status 1."""
+    with run(launcher) as platform:
+        exe = Path(f"/proc/{platform.process.pid}/exe")
+        call = platform.expect(REGISTER)
+        until(lambda: exe.resolve() == launcher.parents[1] / "telemetryd" / "telemetryd")
+        assert Path(f"/proc/{platform.process.pid}/task").exists()
+        call.answer(403, b"Extension.InvalidExtensionName")
+        platform.finish(status=1)
+        assert platform.log("register_failed")
+
+
+def test_signals_reach_the_interpreter(launcher, tmp_path):
+    """SIGTERM to the process the platform started: what was received is delivered."""
+    with run(launcher, file_sink(tmp_path / "f")) as platform:
+        telemetry, _ = platform.begin()
+        telemetry.sendall(line(1))
+        until(lambda: platform.log("started"))
+        until(lambda: (tmp_path / "f").exists() and (tmp_path / "f").read_bytes())
+        platform.process.send_signal(signal.SIGTERM)
+        platform.finish()
+        assert platform.log("stopping")[0]["signal"] == "SIGTERM"
+
+
+def test_nothing_of_the_functions_environment_has_an_effect(launcher, tmp_path):
+    """PYTHON*, LD_*, OpenSSL's and the C library's own variables, all of them harmful."""
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit(3)")
+    (tmp_path / "asyncio.py").write_text("raise SystemExit(4)")
+    (tmp_path / "openssl.cnf").write_text("openssl_conf = nonsense\n[nonsense]\nx = missing\n")
+    harmful = {
+        "PYTHONHOME": "/nonexistent",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": str(tmp_path / "asyncio.py"),
+        "PYTHONMALLOC": "debug",
+        "PYTHONINSPECT": "1",
+        "PYTHONVERBOSE": "1",
+        "LD_PRELOAD": str(tmp_path / "missing.so"),
+        "LD_LIBRARY_PATH": str(tmp_path),
+        "LD_DEBUG": "all",
+        "GLIBC_TUNABLES": "glibc.malloc.check=3",
+        "OPENSSL_CONF": str(tmp_path / "openssl.cnf"),
+        "LC_ALL": "xx_XX.nonsense",
+    }
+    with run(launcher, file_sink(tmp_path / "f") | harmful) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        call.shutdown()
+        platform.finish()
+        assert (tmp_path / "f").read_bytes() == line(1)
+        assert all(text.startswith("{") for text in platform.printed if text.strip())
+
+
+def test_without_an_interpreter_it_keeps_the_function_running(broken):
+    """One line, then `next` until SHUTDOWN, whatever else the platform says meanwhile."""
+    with run(broken) as platform:
+        platform.register()
+        platform.expect(NEXT).invoke("a")
+        platform.expect(NEXT).drop()
+        platform.expect(NEXT).answer(200, b"not an event")
+        call = platform.expect(NEXT)
+        assert call.headers["lambda-extension-identifier"]
+        call.shutdown()
+        platform.finish(status=0)
+        told = printed(platform, "interpreter_not_started")
+        assert "Exec format error" in told["error"]
+        assert told["consequence"] == LOST
+        assert len(platform.printed) == 1
+
+
+def test_without_an_interpreter_managed_instances_are_served_too(broken):
+    """INVOKE refused: registered again without."""
+    with run(broken) as platform:
+        platform.expect(REGISTER).answer(403, b'{"errorType":"Extension.InvalidEventType"}')
+        assert platform.register().json() == {"events": ["SHUTDOWN"]}
+        platform.expect(NEXT).shutdown()
+        platform.finish(status=0)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_without_an_interpreter_a_refused_next_is_the_end(broken, status):
+    """It says what the platform answered."""
+    with run(broken) as platform:
+        platform.register()
+        platform.expect(NEXT).answer(status, b"over")
+        platform.finish(status=1)
+        assert str(status) in printed(platform, "platform_gone")["error"]
+
+
+def test_without_an_interpreter_a_platform_that_left_is_the_end(broken):
+    """No busy loop."""
+    with run(broken) as platform:
+        platform.register()
+        call = platform.expect(NEXT)
+        platform.leave()
+        call.drop()
+        platform.finish(status=1)
+        assert printed(platform, "platform_gone")
+
+
+def test_an_interpreter_that_fails_early_keeps_the_function_running(launcher, tmp_path):
+    """Too little memory to start Python: the same line, the same service."""
+    command = ("sh", "-c", f"ulimit -v 24000; exec {launcher}")
+    with ScriptedPlatform({}, command=command) as platform:
+        platform.register()
+        platform.expect(NEXT).shutdown()
+        platform.finish(status=0)
+        assert printed(platform, "interpreter_not_started")["consequence"] == LOST
+
+
+@pytest.mark.parametrize("library", ["none", "old", "musl"])
+def test_a_root_without_a_usable_c_library(launcher, tmp_path, library):
+    """Nothing but the layer; a loader with an old glibc; musl's: one line, and `next` is served."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for chroot")
+    opt = tmp_path / "opt"
+    shutil.copytree(launcher.parents[1], opt)
+    for directory in ("lib64", "lib"):
+        (tmp_path / directory).mkdir()
+    if library == "musl":
+        (tmp_path / "lib" / "ld-musl-x86_64.so.1").write_bytes(b"\x7fELF")
+    elif library == "old":
+        for loader in ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"):
+            (tmp_path / loader).write_bytes(b"\x7fELF")
+            (tmp_path / loader).chmod(0o755)
+        (tmp_path / "lib64" / "libc.so.6").write_bytes(b"\x7fELF... GLIBC_2.17 ...")
+    command = ("chroot", str(tmp_path), "/opt/extensions/telemetryd")
+    with ScriptedPlatform({}, command=command) as platform:
+        platform.register()
+        platform.expect(NEXT).invoke("a")
+        platform.expect(NEXT).shutdown()
+        platform.finish(status=0)
+        error = printed(platform, "interpreter_not_started")["error"]
+        assert "glibc 2.26" in error
+        assert ("older" in error) == (library == "old")
+
+
+def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher):
+    """The launcher resolves nothing."""
+    with ScriptedPlatform({}, command=("true",)) as other:
+        port = other.address.rpartition(":")[2]
+        variables = {"AWS_LAMBDA_RUNTIME_API": f"localhost:{port}", "PATH": os.environ["PATH"]}
+        variables |= {"TELEMETRYD_TELEMETRY__PORT": "0"}
+        with subprocess.Popen([launcher], env=variables, stderr=subprocess.DEVNULL) as process:
+            other.register()
+            other.subscribe()
+            other.expect(NEXT).shutdown()
+            assert process.wait(20) == 0
+
+
+def test_it_is_the_command_line_too(launcher):
+    """With arguments it registers nothing."""
+    done = subprocess.run(
+        [launcher, "check", "--lambda"],
+        env={"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,239 @@
+"""The layer at work: beside runtimes other than Python, in an older root, as nobody, over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform as system
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.kinesis_server import KinesisServer
+from helpers.layer_kit import ROOT, build, debootstrap, unpack
+from helpers.lifecycle import Stage, settings, until
+from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line
+from helpers.tls_front import TlsFront
+from telemetryd.local import LocalLambda
+
+EXTENSIONS = ROOT / "tests" / "extensions"
+RUNTIMES = {
+    "sh": ["/bin/sh", str(EXTENSIONS / "bootstrap.sh")],
+    "node": ["node", str(EXTENSIONS / "bootstrap.mjs")],
+}
+# A mount namespace in which the root is read-only and /tmp is not; then the layer as nobody.
+READ_ONLY = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && mount -t tmpfs -o mode=1777 tmp "$1/tmp"
+shift
+exec chroot --userspec=65534:65534 "$@"
+"""
+ONLY = file_sink(Path("/tmp/only-this"))  # noqa: S108 - of the namespace
+TELL_WHAT_IS_LEFT = (
+    """printf '{"event":"left","names":"%s"}\\n' "$(ls -A /tmp | tr '\\n' ' ')" >&2"""
+)
+
+
+def runtime(name: str) -> list[str]:
+    """The command of a runtime; skips when a tool of it is missing."""
+    tool = {"sh": "curl", "node": "node"}[name]
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}")
+    return RUNTIMES[name]
+
+
+def in_root(directory: Path, root: Path, launcher: Path) -> Path:
+    """An executable that becomes the launcher, which lies in `root`, inside that root."""
+    script = directory / "telemetryd"
+    inside = Path("/", launcher.relative_to(root))
+    script.write_text(f"#!/bin/sh\nexec chroot {root} {inside}\n")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def old(old_root, opt, tmp_path):
+    """The layer's launcher in the older root's /opt, where Lambda unpacks layers."""
+    place = old_root / "opt"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(opt, place)
+    return in_root(tmp_path, old_root, place / "extensions" / "telemetryd")
+
+
+def play(stage: Stage, launcher: Path, name: str, count: int = 3, **variables: str) -> LocalLambda:
+    """Invoke a function `count` times; the environment when all is over."""
+    config = stage.config(variables, extensions=[launcher], bootstrap=runtime(name))
+
+    async def scenario() -> LocalLambda:
+        async with LocalLambda(config) as env:
+            for number in range(count):
+                result = await env.invoke({"number": number})
+                assert (result.status, json.loads(result.payload)) == (
+                    "success",
+                    {"number": number},
+                )
+        return env
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_beside_a_runtime_that_is_not_python(launcher, tmp_path, name):
+    """Every line of the function is in the file, and every line is in the books."""
+    stage = Stage(tmp_path)
+    stage.assert_nothing_lost(play(stage, launcher, name))
+    handled = [text for text in stage.records("function") if f"{name} handled" in text]
+    assert len(handled) == 3
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path, name):
+    """Glibc 2.31 and nothing else installed, as `chroot` shows it to the extension."""
+    stage = Stage(tmp_path)
+    stage.file = old_root / "tmp" / f"{name}.ndjson"
+    stage.file.unlink(missing_ok=True)
+    inside = settings(SINKS__FILE__PATH=f"/tmp/{name}.ndjson")  # noqa: S108 - of that root
+    stage.assert_nothing_lost(play(stage, old, name, **inside))
+
+
+def test_as_nobody_on_a_read_only_file_system(opt, old_root, tmp_path):
+    """Nothing is written but what is configured, to /tmp; no home, no user name, no rights."""
+    shutil.rmtree(old_root / "opt", ignore_errors=True)
+    shutil.copytree(opt, old_root / "opt")
+    if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
+        pytest.skip("needs the right to unshare mounts")
+    inside = ("sh", "-c", f"/opt/extensions/telemetryd && {TELL_WHAT_IS_LEFT}")
+    command = ("unshare", "-m", "sh", "-c", READ_ONLY, "sh", str(old_root), str(old_root), *inside)
+    with ScriptedPlatform(ONLY, command=command) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        call.shutdown()
+        platform.finish()
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
+        assert platform.log("left")[0]["names"] == "only-this "
+
+
+def test_kinesis_over_tls(launcher, tmp_path):
+    """Aiobotocore from lib/, the pruned models, the OpenSSL inside, a CA of one's own."""
+    with KinesisServer() as server, TlsFront(tmp_path, server.port) as front:
+        variables = {
+            "AWS_ENDPOINT_URL_KINESIS": f"https://localhost:{front.port}",
+            "AWS_CA_BUNDLE": str(front.certificate),
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "eu-west-1",
+        } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
+        with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
+            telemetry, call = platform.begin()
+            telemetry.sendall(line(1) + line(2))
+            call.shutdown(20.0)
+            platform.finish()
+            assert platform.ledger()["sinks"]["k"]["delivered"]["lines"] == 2
+        assert b"line 1" in b"".join(record.data for record in server.accepted)
+        assert server.violations == []
+
+
+def test_kinesis_over_tls_trusts_only_who_is_known(launcher, tmp_path):
+    """Without that CA the server is refused, not used."""
+    with KinesisServer() as server, TlsFront(tmp_path, server.port) as front:
+        variables = {
+            "AWS_ENDPOINT_URL_KINESIS": f"https://localhost:{front.port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "eu-west-1",
+        } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
+        with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
+            telemetry, call = platform.begin()
+            telemetry.sendall(line(1))
+            call.shutdown(3.0)
+            platform.finish()
+            assert platform.ledger()["sinks"]["k"]["delivered"]["lines"] == 0
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("gzip", "gz"), ("zstd", "zst")])
+def test_every_kind_of_compression(launcher, tmp_path, kind, suffix):
+    """Linked in: a rotated file is compressed."""
+    place = tmp_path / "f"
+    keys = {"SINKS__FILE__COMPRESSION": kind, "SINKS__FILE__ROTATE_BYTES": 4096}
+    variables = file_sink(place) | settings(**keys)
+    with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(b"".join(map(line, range(50))))
+        until(lambda: place.exists() and place.stat().st_size)
+        telemetry.sendall(b"".join(map(line, range(50))))
+        until(lambda: list(tmp_path.glob(f"*.{suffix}")))
+        call.shutdown(5.0)
+        platform.finish()
+        assert platform.log("configuration_invalid") == []
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 100
+
+
+def test_version_names_everything_inside(opt, own_zip):
+    """Each component of the bill of materials, at its version."""
+    program = opt / "telemetryd" / "telemetryd"
+    done = subprocess.run([program, "version"], capture_output=True, text=True, check=True, env={})
+    text = done.stdout.lower().replace("_", "-")
+    bill = json.loads(own_zip.with_suffix(".cdx.json").read_text())
+    assert len(bill["components"]) > 20
+    for item in bill["components"]:
+        assert f"{item['name'].lower()} {item['version']}" in text
+
+
+@pytest.mark.parametrize("arguments", [("schema",), ("schema", "list"), ("--help",), ("check",)])
+def test_the_commands_print_what_they_print_elsewhere(launcher, arguments):
+    """Docstrings that become output are in the layer as well."""
+    env = {"COLUMNS": "100", "PATH": os.environ["PATH"]}
+    here = [sys.executable, "-c", "from telemetryd.__main__ import main; main()"]
+    results = [
+        subprocess.run([*command, *arguments], env=env, capture_output=True, text=True, check=False)
+        for command in ([launcher], here)
+    ]
+    layer, elsewhere = [(r.returncode, _without_name(r.stdout)) for r in results]
+    assert layer == elsewhere
+
+
+def _without_name(text: str) -> str:
+    """A usage line is wrapped by the length of the program's name."""
+    return " ".join(text.replace("usage: -c ", "usage: telemetryd ").split())
+
+
+def test_the_other_architecture_runs_too(tmp_path_factory, tmp_path):
+    """Under qemu's user emulation, with that architecture's own C library, from start to ledger."""
+    other = {"x86_64": ("arm64", "aarch64"), "aarch64": ("x86_64", "x86_64")}[system.machine()]
+    emulator = shutil.which(f"qemu-{other[1]}-static")
+    if emulator is None or os.geteuid() != 0 or shutil.which("debootstrap") is None:
+        pytest.skip("needs root, debootstrap and qemu-user-static")
+    debian = {"arm64": "arm64", "x86_64": "amd64"}[other[0]]
+    root = debootstrap("bullseye", f"--arch={debian}", "--foreign")
+    opt = unpack(build(other[0], tmp_path_factory.mktemp("dist-other")), tmp_path / "opt")
+    # The launcher's execve would need the kernel to know the emulator; the interpreter does not.
+    program = opt / "telemetryd" / "telemetryd"
+    command = (emulator, "-L", str(root), "-0", "/opt/extensions/telemetryd", str(program))
+    with ScriptedPlatform(file_sink(tmp_path / "f"), command=command) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        call.shutdown(20.0)
+        platform.finish()
+        assert (tmp_path / "f").read_bytes() == line(1)
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
+
+
+def test_the_other_architectures_launcher_serves_without_its_interpreter(
+    tmp_path_factory, tmp_path
+):
+    """The emulated launcher registers, finds nothing to become, and serves `next`."""
+    other = {"x86_64": ("arm64", "aarch64"), "aarch64": ("x86_64", "x86_64")}[system.machine()]
+    emulator = shutil.which(f"qemu-{other[1]}-static")
+    if emulator is None:
+        pytest.skip("needs qemu-user-static")
+    opt = unpack(build(other[0], tmp_path_factory.mktemp("dist-other")), tmp_path / "opt")
+    command = (emulator, str(opt / "extensions" / "telemetryd"))
+    with ScriptedPlatform({}, command=command) as platform:
+        platform.register()
+        platform.expect(NEXT).shutdown()
+        platform.finish(status=0)
+        assert any("interpreter_not_started" in text for text in platform.printed)

@@ -1,0 +1,115 @@
+"""What is in the zip: sizes, modes, places, the machine and the C library each file needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from helpers.layer_kit import CACHE, HERE, ROOT, build
+
+sys.path.insert(0, str(ROOT / "daemon"))
+
+from layer import elf
+from layer.machines import GLIBC, MACHINES
+from layer.packages import pinned, version
+
+MB = 1_000_000
+C_LIBRARY = {
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libutil.so.1",
+}
+LOADERS = {"ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+
+
+def arch(zipped: Path) -> str:
+    return zipped.stem.removeprefix("telemetryd-layer-")
+
+
+@pytest.fixture(scope="session")
+def binaries(zipped):
+    """Every ELF file of the zip, by name."""
+    with zipfile.ZipFile(zipped) as packed:
+        contents = {name: packed.read(name) for name in packed.namelist()}
+    return {name: elf.read(data) for name, data in contents.items() if elf.is_elf(data)}
+
+
+def test_it_is_small(zipped):
+    """12 MB to download, 30 MB on disk, of Lambda's 250 for all layers together."""
+    with zipfile.ZipFile(zipped) as packed:
+        unpacked = sum(entry.file_size for entry in packed.infolist())
+    assert zipped.stat().st_size <= 12 * MB
+    assert unpacked <= 30 * MB
+
+
+def test_only_the_launcher_lies_in_extensions(zipped):
+    """The platform starts every file that lies there."""
+    with zipfile.ZipFile(zipped) as packed:
+        names = packed.namelist()
+    assert [name for name in names if name.startswith("extensions/")] == ["extensions/telemetryd"]
+    assert {name.partition("/")[0] for name in names} == {"extensions", "telemetryd"}
+
+
+def test_modes_let_any_user_run_it(zipped):
+    """Executable are the two programs, readable is everything; no date differs."""
+    with zipfile.ZipFile(zipped) as packed:
+        modes = {entry.filename: entry.external_attr >> 16 for entry in packed.infolist()}
+        dates = {entry.date_time for entry in packed.infolist()}
+    programs = {"extensions/telemetryd", "telemetryd/telemetryd"}
+    assert {name for name, mode in modes.items() if mode == 0o100755} == programs
+    assert {mode for name, mode in modes.items() if name not in programs} == {0o100644}
+    assert dates == {(2000, 1, 1, 0, 0, 0)}
+
+
+def test_every_binary_is_for_the_machine(zipped, binaries):
+    """A wheel of the other architecture would be found out only on Lambda."""
+    assert len(binaries) > 5
+    assert {file.machine for file in binaries.values()} == {MACHINES[arch(zipped)].elf}
+
+
+def test_no_binary_needs_a_newer_c_library_than_amazon_linux_2_has(binaries):
+    """By the symbol versions that the loader would look for, in every file."""
+    found = {name: file.glibc for name, file in binaries.items() if file.glibc > GLIBC}
+    assert found == {}
+    assert binaries["telemetryd/telemetryd"].glibc > (2, 2)  # it was read at all
+
+
+def test_no_binary_needs_a_library_that_a_runtime_may_lack(binaries):
+    """Nothing but the C library: no OpenSSL, no zlib, no C++."""
+    needed = {library for file in binaries.values() for library in file.needed}
+    assert needed - C_LIBRARY - LOADERS == set()
+
+
+def test_the_launcher_needs_nothing_at_all(binaries):
+    """It has to run where the interpreter does not."""
+    launcher = binaries["extensions/telemetryd"]
+    assert (launcher.interpreter, launcher.needed, launcher.versions) == ("", (), ())
+
+
+def test_the_bill_of_materials_lists_what_is_pinned(zipped):
+    """CycloneDX beside the zip: the interpreter, its libraries, every package."""
+    bill = json.loads(zipped.with_suffix(".cdx.json").read_text())
+    listed = {item["name"]: item["version"] for item in bill["components"]}
+    assert {"cpython", "openssl", "zlib", "libuv", "zstd"} <= listed.keys()
+    assert {name: version(name) for name in pinned()}.items() <= listed.items()
+    assert all(listed.values())
+
+
+def test_the_same_input_gives_the_same_bytes(own_zip, tmp_path):
+    """Bytecode, links and zip made anew, in another directory; what was compiled is taken over."""
+    made = {"toolchain", "native", "cpython", "packages", "extensions"}
+    stages = tmp_path / "elsewhere" / "stages"
+    stages.mkdir(parents=True)
+    for stage in (CACHE / "stages").iterdir():
+        if stage.name.partition("-")[0] in made:
+            (stages / stage.name).symlink_to(stage)
+    (stages.parent / "archives").symlink_to(CACHE / "archives")
+    again = build(HERE, tmp_path / "dist", "--cache", str(stages.parent))
+    assert again.read_bytes() == own_zip.read_bytes()
