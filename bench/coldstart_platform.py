@@ -18,7 +18,7 @@ _LINE: Final = (
 
 
 class Platform:
-    """A context manager. `stamps`: when each call first came (monotonic ns), and CPU ms till then."""
+    """A context manager. `stamps`: when each call came first (monotonic ns), CPU ms till then."""
 
     def __init__(self) -> None:
         self.stamps: dict[str, tuple[int, float]] = {}

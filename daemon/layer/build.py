@@ -37,9 +37,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         machine = MACHINES[options.arch] if options.arch else this_machine()
-        cache = Cache(options.cache)
-        with cache.locked():
-            zipped = build(cache, machine, options.out)
+        zipped = build(Cache(options.cache), machine, options.out)
     except BuildError as error:
         print(f"layer: {error}", file=sys.stderr)
         return 1

@@ -9,11 +9,12 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
+DIGITS = 16
+KEPT = 3
 
 
 def default_directory() -> Path:
@@ -30,7 +31,7 @@ def digest(*inputs: object) -> str:
     for item in inputs:
         data = _content(item) if isinstance(item, Path) else str(item).encode()
         total.update(len(data).to_bytes(8, "little") + data)
-    return total.hexdigest()[:16]
+    return total.hexdigest()[:DIGITS]
 
 
 def _content(path: Path) -> bytes:
@@ -42,7 +43,7 @@ def _content(path: Path) -> bytes:
 
 
 class Cache:
-    """A directory of archives and stages; one build at a time works in it."""
+    """A directory of archives and stages; a stage is made by one build at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -51,18 +52,16 @@ class Cache:
         self.archives.mkdir(parents=True, exist_ok=True)
         self._stages.mkdir(exist_ok=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """While another build works here, wait."""
-        with (self.directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
     def stage(self, name: str, inputs: tuple[object, ...], make: Callable[[Path], None]) -> Path:
         """The directory that `make` filled from `inputs`, now or earlier."""
         place = self._stages / f"{name}-{digest(*inputs)}"
-        if place.is_dir():
-            return place
+        with (self._stages / f".lock-{name}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # while another build makes it, wait
+            if not place.is_dir():
+                self._make(name, place, make)
+        return place
+
+    def _make(self, name: str, place: Path, make: Callable[[Path], None]) -> None:
         started = time.monotonic()
         print(f"layer: {name} ...", file=sys.stderr, flush=True)
         work = self._stages / f".making-{name}"
@@ -70,6 +69,13 @@ class Cache:
         work.mkdir()
         make(work)
         work.rename(place)
+        self._forget_old(name)
         seconds = time.monotonic() - started
         print(f"layer: {name} done in {seconds:.0f} s", file=sys.stderr, flush=True)
-        return place
+
+    def _forget_old(self, name: str) -> None:
+        """Keep the last results of a stage, so that going back and forth costs nothing."""
+        digits = "[0-9a-f]" * DIGITS
+        found = [p for p in self._stages.glob(f"{name}-{digits}") if not p.is_symlink()]
+        for old in sorted(found, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(old)

@@ -54,3 +54,22 @@ def debootstrap(release: str, *options: str) -> Path:
             shutil.rmtree(place, ignore_errors=True)
             pytest.fail(f"debootstrap {release} failed:\n{done.stdout[-2000:]}", pytrace=False)
     return place
+
+
+def certificate(directory: Path) -> Path:
+    """A key with a certificate that signs itself, for 127.0.0.1; by the openssl command."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    key, public = directory / "key.pem", directory / "public.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=telemetryd test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(key), "-out", str(public)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both = directory / "certificate.pem"
+    both.write_bytes(key.read_bytes() + public.read_bytes())
+    return both

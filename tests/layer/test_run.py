@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
 import os
 import platform as system
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from helpers.kinesis_server import KinesisServer
-from helpers.layer_kit import ROOT, build, debootstrap, unpack
+from helpers.layer_kit import ROOT, build, certificate, debootstrap, unpack
 from helpers.lifecycle import Stage, settings, until
-from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line
-from helpers.tls_front import TlsFront
+from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 from telemetryd.local import LocalLambda
 
 EXTENSIONS = ROOT / "tests" / "extensions"
@@ -116,42 +119,92 @@ def test_as_nobody_on_a_read_only_file_system(opt, old_root, tmp_path):
         assert platform.log("left")[0]["names"] == "only-this "
 
 
-def test_kinesis_over_tls(launcher, tmp_path):
-    """Aiobotocore from lib/, the pruned models, the OpenSSL inside, a CA of one's own."""
-    with KinesisServer() as server, TlsFront(tmp_path, server.port) as front:
-        variables = {
-            "AWS_ENDPOINT_URL_KINESIS": f"https://localhost:{front.port}",
-            "AWS_CA_BUNDLE": str(front.certificate),
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "eu-west-1",
-        } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
+def kinesis_variables(server: KinesisServer) -> dict[str, str]:
+    """The environment of a function whose Kinesis is `server`."""
+    return {
+        "AWS_ENDPOINT_URL_KINESIS": server.url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": "eu-west-1",
+    } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_kinesis_over_tls(launcher, tmp_path, trusted):
+    """The client in lib/, the pruned models, the OpenSSL inside; who is not known is refused."""
+    pem = certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    with KinesisServer(tls=tls) as server:
+        variables = kinesis_variables(server)
+        variables |= {"AWS_CA_BUNDLE": str(pem)} if trusted else {}
         with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
             telemetry, call = platform.begin()
             telemetry.sendall(line(1) + line(2))
-            call.shutdown(20.0)
+            call.shutdown(20.0 if trusted else 3.0)
             platform.finish()
-            assert platform.ledger()["sinks"]["k"]["delivered"]["lines"] == 2
-        assert b"line 1" in b"".join(record.data for record in server.accepted)
+            delivered = platform.ledger()["sinks"]["k"]["delivered"]["lines"]
+        assert delivered == (2 if trusted else 0)
+        assert len(server.accepted) == (1 if trusted else 0)
         assert server.violations == []
 
 
-def test_kinesis_over_tls_trusts_only_who_is_known(launcher, tmp_path):
-    """Without that CA the server is refused, not used."""
-    with KinesisServer() as server, TlsFront(tmp_path, server.port) as front:
+class LogsServer(http.server.BaseHTTPRequestHandler):
+    """Says yes to every call, and remembers what was called."""
+
+    targets: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        """Any call."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.targets.append(self.headers["X-Amz-Target"])
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Not on stderr."""
+
+
+def test_metrics_by_put_log_events(launcher):
+    """The other service with pruned models: the calls it needs can be made."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LogsServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         variables = {
-            "AWS_ENDPOINT_URL_KINESIS": f"https://localhost:{front.port}",
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": f"http://127.0.0.1:{server.server_port}",
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_REGION": "eu-west-1",
-        } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
+            "AWS_LAMBDA_FUNCTION_NAME": "f",
+        } | settings(SINKS__M__TYPE="emf", SINKS__M__DELIVERY="logs")
         with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
             telemetry, call = platform.begin()
-            telemetry.sendall(line(1))
-            call.shutdown(3.0)
+            call.invoke("a")
+            telemetry.sendall(start("a") + runtime_done("a") + report("a"))
+            platform.expect(NEXT).shutdown(5.0)
             platform.finish()
-            assert platform.ledger()["sinks"]["k"]["delivered"]["lines"] == 0
-        assert server.requests == []
+        server.shutdown()
+    assert "Logs_20140328.PutLogEvents" in LogsServer.targets
+
+
+def start(request_id: str) -> bytes:
+    """`platform.start`."""
+    record = {"requestId": request_id, "version": "$LATEST"}
+    return event("platform.start", record)
+
+
+def report(request_id: str) -> bytes:
+    """`platform.report`, which becomes metrics."""
+    metrics = {"durationMs": 1.5, "billedDurationMs": 2, "memorySizeMB": 128, "maxMemoryUsedMB": 40}
+    record = {"requestId": request_id, "status": "success", "metrics": metrics}
+    return event("platform.report", record)
+
+
+def event(kind: str, record: dict[str, object]) -> bytes:
+    """One line of telemetry."""
+    stamped = {"time": "2026-03-14T10:15:30.123Z", "type": kind, "record": record}
+    return json.dumps(stamped).encode() + b"\n"
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("gzip", "gz"), ("zstd", "zst")])

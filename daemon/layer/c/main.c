@@ -20,6 +20,8 @@ PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit_backend_c(void);
 
 static char home[PATH_MAX];
+/* plugins/ is not ours: sinks of the function's owner, from a layer or an image of their own. */
+static const char *const places[] = {"/lib", "/plugins"};
 
 static void find_home(void)
 {
@@ -34,7 +36,7 @@ static void find_home(void)
 
 static PyStatus configure(PyConfig *config, int argc, char **argv)
 {
-    char lib[PATH_MAX];
+    char place[PATH_MAX];
     const struct {
         wchar_t **place;
         const char *value;
@@ -58,15 +60,17 @@ static PyStatus configure(PyConfig *config, int argc, char **argv)
         if (PyStatus_Exception(status))
             return status;
     }
-    strcat(strcpy(lib, home), "/lib");
-    wchar_t *path = Py_DecodeLocale(lib, NULL);
-    if (!path)
-        return PyStatus_NoMemory();
     config->module_search_paths_set = 1;
-    PyStatus status = PyWideStringList_Append(&config->module_search_paths, path);
-    PyMem_RawFree(path);
-    if (PyStatus_Exception(status))
-        return status;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        strcat(strcpy(place, home), places[i]);
+        wchar_t *path = Py_DecodeLocale(place, NULL);
+        if (!path)
+            return PyStatus_NoMemory();
+        PyStatus status = PyWideStringList_Append(&config->module_search_paths, path);
+        PyMem_RawFree(path);
+        if (PyStatus_Exception(status))
+            return status;
+    }
     return PyConfig_SetBytesArgv(config, argc, argv);
 }
 

@@ -12,6 +12,7 @@ the listener must exist before the subscription, which must precede the first `n
 from __future__ import annotations
 
 import _socket
+import gc
 import os
 import sys
 import time
@@ -273,6 +274,7 @@ def subscribe(session: Session) -> None:
 
 def main() -> int:
     """Run the extension from its first millisecond; the exit status."""
+    gc.disable()  # what is imported stays; `run` enables it once everything is up
     api, name = os.environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
     try:
         session = Session(api, name)

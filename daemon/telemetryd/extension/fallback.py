@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the stubs know only `signal`
 import _socket
+import gc
 import os
 import select
 import time
@@ -36,6 +37,7 @@ def run(session: boot.Session, error: BaseException) -> int:
         error=repr(error),
         consequence="telemetry is read, counted and discarded; the function is not affected",
     )
+    gc.enable()
     loop = _Loop(session)
     try:
         if not session.ended:

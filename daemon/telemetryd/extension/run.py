@@ -10,6 +10,7 @@ in our own code means that telemetry is counted and discarded, and `next` is pol
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -174,6 +175,8 @@ class _Extension:
         await self._daemon.start()
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
+        gc.freeze()  # modules and classes need not be looked at ever again
+        gc.enable()
         deadline, reason = await self._follow_events()
         self._session.ended = True
         timer.cancel()
