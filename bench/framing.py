@@ -16,6 +16,7 @@ from io import BytesIO
 
 from bench.lines import block_of_lines
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
+from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd_proto.envelope import decode_lines
 from telemetryd_proto.framing import LineFramer, TailBudget
 
@@ -35,8 +36,16 @@ def nanoseconds_per_line(call: Callable[[bytes], object], blocks: list[bytes]) -
     return best / sum(block.count(b"\n") for block in blocks) * 1e9
 
 
+def readlines_in_pieces(data: bytes) -> None:
+    """As the framer does it; the lines of a piece are gone before the next one is split."""
+    lines = BytesIO(data)
+    while lines.readlines(128 * 1024):
+        pass
+
+
 def main(mean_bytes: int) -> None:
     """Measure and print."""
+    keep_heap(MOST_KEPT_BYTES)  # as the daemon does
     blocks = [block_of_lines(mean_bytes, BLOCK_BYTES, seed) for seed in range(BLOCKS)]
     debug = [block.replace(b'"INFO"', b'"DEBUG"') for block in blocks]
     framer = LineFramer(TailBudget(1 << 24))
@@ -48,6 +57,7 @@ def main(mean_bytes: int) -> None:
         'data.split(b"\\n")': lambda data: data.split(b"\n"),
         "BytesIO(data).readlines()": lambda data: BytesIO(data).readlines(),
         'b"\\n" in BytesIO(data).readlines()': lambda data: b"\n" in BytesIO(data).readlines(),
+        "BytesIO(data).readlines(), pieces": readlines_in_pieces,
         "LineFramer.feed": lambda data: framer.feed(data, len(data)),
         "data.find(the mark of LOSSES)": lambda data: data.find(mark),
         "EventWatch(LOSSES).find": losses.find,
