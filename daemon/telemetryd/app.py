@@ -32,7 +32,7 @@ from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
-from telemetryd.sinks.base import MIB, Batch, Sink, SinkConfig, SinkContext, WriteResult
+from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
 
@@ -254,7 +254,7 @@ class Daemon:
         )
         queue = SinkQueue(
             config.queue_max_bytes,
-            effective_overflow(config, mode),
+            _overflow(config, mode),
             partial(self._hold_reading, name),
             self.budget,
         )
@@ -299,6 +299,12 @@ class _BrokenSink(Sink):
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         raise PermanentSinkError("bug", "the sink could not be made; see sink_bug")
+
+
+def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
+    """What the queue does when it is full: with a spool, the oldest make room, and go on disk."""
+    overflow = effective_overflow(config, mode)
+    return "drop_oldest" if config.spool is not None and overflow == "drop_newest" else overflow
 
 
 def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:

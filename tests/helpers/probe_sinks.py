@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from telemetryd.errors import TransientSinkError
 from telemetryd.sinks.base import DELIVERED, Batch, Sink, SinkConfig, SinkContext, WriteResult
 
 
@@ -71,3 +72,22 @@ class BrokenMaker(Gate):
 
     def __init__(self, config: Any, context: SinkContext) -> None:
         raise AttributeError("half finished")
+
+
+class Flaky(Gate):
+    """Refuses, for now, while the gate is closed."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Append, or say that it is down."""
+        if not self.gate.exists():
+            raise TransientSinkError("down")
+        return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+class Slow(Gate):
+    """Takes a hundredth of what a busy function prints: some 30,000 bytes in a second."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Append, in its own time."""
+        await asyncio.sleep(sum(item.size for item in batch.items) / 30_000)
+        return await super().write(batch, attempt=attempt, deadline=deadline)

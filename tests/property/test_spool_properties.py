@@ -155,6 +155,7 @@ def test_what_is_spooled_survives(
             else:
                 assert account.recovered == left
             left = Count(account.spooled.lines, account.spooled.bytes)
+            assert "queue_full" not in account.dropped
             dropped += sum(count.lines for count in account.dropped.values())
             here = on_disk(Path(directory, f"{sink.context.name}.d"), spool.max_bytes)
             if killed := end == "kill":

@@ -120,11 +120,16 @@ class DeliveryWorker:
         account = self.account
         account.offered.add(block.lines, block.size)
         account.enqueued.add(block.lines, block.size)
+        spilled: list[Block] = []
         for reason, loser in self._queue.offer(block):
-            if reason == "queue_full":
-                self._losses.overflow(loser)
-            else:
+            if reason != "queue_full":
                 self._losses.undelivered(loser, reason)
+            elif self._may_spill():
+                spilled.append(loser)  # the oldest that waited: they come behind what is spooled
+            else:
+                self._losses.overflow(loser)
+        if spilled:
+            self._spill(spilled)
         if len(self._queue):
             self._idle.clear()
             if self._spool is not None and not self._diverting and self._should_divert():
@@ -414,17 +419,27 @@ class DeliveryWorker:
         blocks = self._queue.take(self._config.batch_max_bytes)
         if not blocks:
             return
-        items = self._attempts.pack(blocks)
-        if items is None:
-            for block in blocks:
-                self._losses.undelivered(block, "bug")
-        else:
-            self._spool.put(items)
+        self._spill(blocks)
         self._queue.settle(blocks, time.monotonic() - began)
         self._queue.wake()
         if len(self._queue) and self._should_divert():
             self._diverting = True
             asyncio.get_running_loop().call_soon(self._divert)
+
+    def _may_spill(self) -> bool:
+        """Whether what the queue has no room for goes on disk."""
+        if self._spool is None:
+            return False
+        return self._keeps if self._attempts.stop_at is not None else not self._is_futile()
+
+    def _spill(self, blocks: list[Block]) -> None:
+        """Put blocks that have left the queue behind all that is spooled."""
+        items = self._attempts.pack(blocks)
+        if items is None or self._spool is None:
+            for block in blocks:
+                self._losses.undelivered(block, "bug")
+        else:
+            self._spool.put(items)
 
     def _put_back(self) -> None:
         """Spool the batch in flight, before all that is there."""

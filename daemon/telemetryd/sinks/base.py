@@ -43,7 +43,8 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Used while the circuit is open or the queue is nearly full, and at an end of the process that
     the environment outlives (a function's time-out or failure); delivered in order when the sink is
-    back, by this process or the next.
+    back, by this process or the next. With it, `drop_oldest` and `drop_newest` put on disk what the
+    queue has no room for.
     """
 
     path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
