@@ -112,7 +112,8 @@ def test_the_platforms_losses_are_counted_while_lines_are_dropped(tmp_path: Path
             daemon.send(event(0, size=200_000), logs_dropped(7, 700), event(1, size=200_000))
         daemon.read_stdout()
         outcome = daemon.stop()
-    assert b"logsDropped" not in outcome.stdout
+    assert outcome.sink("out")["dropped"]["queue_full"]["lines"] > 0
+    assert outcome.stdout.count(b"logsDropped") < 3  # a small one may find a gap
     assert outcome.ledger["upstream_dropped"] == leaf(21, 2100)
 
 
