@@ -63,7 +63,9 @@ class AppendFile:
             raise
 
     def _claim(self) -> None:
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        status = os.fstat(self._fd)
+        self._identity = status.st_dev, status.st_ino
+        if not stat.S_ISREG(status.st_mode):
             raise TransientSinkError("not_a_file", f"{self.path} is not a regular file")
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,9 +108,8 @@ class AppendFile:
             there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:
             return False
-        here = os.fstat(self._fd)
-        self.size = here.st_size
-        return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
+        self.size = there.st_size
+        return (there.st_dev, there.st_ino) == self._identity  # not given away while we hold it
 
     def append(self, payloads: Sequence[bytes]) -> tuple[int, OSError | None]:
         """Append whole items; how many are in the file now, and what kept the others out."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -14,26 +17,70 @@ T = TypeVar("T")
 _IOV_MAX: Final = 1024
 """Buffers one writev takes: UIO_MAXIOV of Linux."""
 
+_Calls: TypeAlias = "SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None]"
+
 
 class SinkThread:
-    """Runs calls one after the other, in order; a call cancelled before its turn never runs."""
+    """Runs calls one after the other, in order; a call cancelled before its turn never runs.
+
+    What `run_in_executor` does for one thread, at half the cost: a call here is a future and two
+    hand-overs, without a second future, its lock and the callbacks that tie the two together.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._executor: ThreadPoolExecutor | None = None
+        self._calls: _Calls | None = None
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `call` in the thread and return, or raise, what it does."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: call(*args, **kwargs))
+        if self._calls is None:
+            calls: _Calls = SimpleQueue()
+            # a daemon: a sink that nobody closed does not keep the interpreter from ending
+            threading.Thread(target=_work, args=(calls,), name=self._name, daemon=True).start()
+            self._calls = calls
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._calls.put((future, partial(call, *args, **kwargs)))
+        return await future
 
     def close(self) -> None:
         """Let the thread end when it is done; a call that hangs does not hold up the caller."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+        calls, self._calls = self._calls, None
+        if calls is None:
+            return
+        try:
+            while waiting := calls.get_nowait():
+                waiting[0].cancel()
+        except Empty:
+            calls.put(None)
+
+
+def _work(calls: _Calls) -> None:
+    """The thread: run what is asked for until None comes."""
+    while (waiting := calls.get()) is not None:
+        _run(*waiting)
+        del waiting  # this thread may wait for long, and the lines need not
+
+
+def _run(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+    if future.cancelled():
+        return
+    result: Any = None
+    error: BaseException | None = None
+    try:
+        result = call()
+    except BaseException as problem:  # noqa: BLE001 - whoever awaits it gets it
+        error = problem
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():  # cancelled meanwhile
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
 
 
 def write_all(fd: int, payloads: Sequence[bytes], progress: list[int]) -> None:
