@@ -60,7 +60,7 @@ schema: $(STAMP)  ## write proto/schema/ anew from the types
 
 docs: $(STAMP)  ## write docs/configuration.md and docs/metrics.md anew from the code
 	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
-	@$(BIN)/python -m telemetryd.sinks._emf_guide > docs/metrics.md
+	@$(BIN)/python -m telemetryd.exposition.guide > docs/metrics.md
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -10,18 +10,21 @@ import asyncio
 import random
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from telemetryd.config import Config, Mode, effective_overflow
+from telemetryd.config import Config, Mode, effective_overflow, parse_address
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.figures import FiguresReader, facts
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import RouteRules
+from telemetryd.core.stats import DaemonStats, Trigger
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd.errors import PermanentSinkError
 from telemetryd.log import Log, describe
@@ -32,9 +35,13 @@ from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.pipeline import Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
+from telemetryd.shell.usage import usage
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.envelope import Envelope
+
+if TYPE_CHECKING:
+    from telemetryd.exposition import Exposition
 
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
@@ -72,18 +79,24 @@ class Daemon:
         log: Log,
         on_bug: Callable[[Exception], None],
         on_event: Callable[[Envelope], None] | None = None,
+        started: float | None = None,
     ) -> None:
         """Assemble; nothing starts yet.
 
         `memory_bytes` is what all queues may hold together (`config.effective_memory`).
         `on_bug` learns of an exception that should be impossible, `on_event` of the events the
-        life cycle follows (`core.watch.LIFE_CYCLE`).
+        life cycle follows (`core.watch.LIFE_CYCLE`). `started`: the monotonic second at which the
+        process began, unless that is now.
         """
         self._log = log
+        self._usage = partial(usage, time.monotonic() if started is None else started)
         self._on_bug = on_bug
         self.ledger = Ledger(tuple(config.sinks))
+        self.stats = DaemonStats(config.sinks)
         self._dead_letter = _dead_letter(config, log)
         self._held_by: set[str] = set()
+        self._stopping = False
+        self._exposition: Exposition | None = None
         self.budget = MemoryBudget(memory_bytes, len(config.sinks))
         self._queues: list[SinkQueue] = []
         self._workers = [
@@ -106,6 +119,7 @@ class Daemon:
             watch=EventWatch(LIFE_CYCLE if on_event else LOSSES),
             tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
             drop_own_lines="extension" in config.telemetry.types,
+            stats=self.stats,
             log=log,
         )
         self._pipeline = pipeline
@@ -120,6 +134,7 @@ class Daemon:
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
             # a small queue gets small blocks: what it drops or has in flight comes in blocks
             read_bytes=min([MIB, *(queue.capacity_bytes // 8 for queue in self._queues)]),
+            stats=self.stats,
             log=log,
             on_bug=on_bug,
         )
@@ -135,11 +150,24 @@ class Daemon:
             worker.start()
         await self.listener.start()
 
-    async def flush(self, deadline: float) -> bool:
+    async def expose(self, address: str) -> None:
+        """Serve `/metrics` and `/healthz` at `address` (`host:port`); "" for nowhere.
+
+        Whatever is in the way there costs a warning only.
+        """
+        if parsed := parse_address(address):
+            from telemetryd.exposition import expose  # noqa: PLC0415 - not needed in Lambda
+
+            self._exposition = await expose(self, *parsed, self._log)
+
+    async def flush(self, deadline: float, trigger: Trigger) -> bool:
         """Deliver what is queued; False if some was left at `deadline` (loop time)."""
-        flushed = True
-        for stage in self._stages():
-            flushed &= all(await asyncio.gather(*(worker.flush(deadline) for worker in stage)))
+        flushed, began = True, time.monotonic()
+        try:
+            for stage in self._stages():
+                flushed &= all(await asyncio.gather(*(worker.flush(deadline) for worker in stage)))
+        finally:
+            self.stats.flush_seconds[trigger].observe(time.monotonic() - began)
         return flushed
 
     async def stop(
@@ -159,11 +187,17 @@ class Daemon:
         take `grace` seconds to end its write, and as many to close. `keep`: the disk outlives this
         process, so that a spool is of use. `reason`: why it ends, see `Sink.own_items`.
         """
+        self._stopping = True
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
+        began = time.monotonic()
         await self._stop_workers(deadline, grace, keep=keep, reason=reason)
+        self.stats.flush_seconds["shutdown"].observe(time.monotonic() - began)
         if self._dead_letter is not None:
             self._dead_letter.close()
+        if self._exposition is not None:
+            self._exposition.close()
+            self._exposition = None
         return self.print_ledger()
 
     async def _stop_workers(
@@ -197,9 +231,10 @@ class Daemon:
 
     def statement(self) -> dict[str, Any]:
         """The ledger as it stands, in the form that is printed."""
-        return self.ledger.statement(
+        books = self.ledger.statement(
             self.pending(), unfinished_bytes=self.listener.unfinished_bytes
         )
+        return books | {"figures": facts(self.stats, self._usage(), time.monotonic())}
 
     def abandon(self, reason: str, *, keep: bool = False) -> None:
         """Count everything that is not settled as lost, at once: there is no time, or no loop.
@@ -233,6 +268,26 @@ class Daemon:
         received = (worker.oldest_received_at() for worker in self._workers)
         return max((now - at for at in received if at is not None), default=0.0)
 
+    @property
+    def is_discarding(self) -> bool:
+        """Whether lines are only counted: there is no sink, or there was a bug."""
+        return self._pipeline.is_discarding
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._stopping
+
+    @property
+    def workers(self) -> Sequence[DeliveryWorker]:
+        """One for each sink."""
+        return self._workers
+
+    @property
+    def queues(self) -> Mapping[str, SinkQueue]:
+        """Each sink's, by name."""
+        return {w.name: queue for w, queue in zip(self._workers, self._queues, strict=True)}
+
     def discard(self) -> None:
         """Read on, but only count: after a bug that makes everything else doubtful."""
         self._pipeline.discard()
@@ -251,12 +306,14 @@ class Daemon:
             instance=identity.instance,
             salvage=partial(self._salvage, name),
             log=self._log,
+            figures=FiguresReader(self.stats, self.ledger, self._usage, time.monotonic),
         )
         queue = SinkQueue(
             config.queue_max_bytes,
             _overflow(config, mode),
             partial(self._hold_reading, name),
             self.budget,
+            self.stats.sinks[name],
         )
         self._queues.append(queue)
         largest = max(queue.capacity_bytes // _BATCH_PART, 1)
@@ -273,6 +330,7 @@ class Daemon:
             config,
             self.ledger.sinks[name],
             queue,
+            stats=self.stats.sinks[name],
             losses=Losses(
                 name, self.ledger.sinks[name], dead_letter=self._dead_letter, log=self._log
             ),

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from telemetryd.config import DEFAULT_PATHS, Mode, effective_memory, effective_overflow, load
+from telemetryd.config import (
+    DEFAULT_PATHS,
+    Mode,
+    effective_memory,
+    effective_metrics,
+    effective_overflow,
+    load,
+)
 from telemetryd.config.explain import printable, render
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
@@ -32,6 +39,7 @@ def check(
     effective: dict[str, object] = {
         f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
     }
+    effective["metrics.listen"] = effective_metrics(loaded.config, mode)
     effective["memory.max_bytes"] = effective_memory(loaded.config, mode, environ)
     origins = {
         key: f"default of `{mode}`" if key in effective and origin == "default" else origin

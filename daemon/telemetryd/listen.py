@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, effective_memory, load
+from telemetryd.config import Config, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.listener import bind
@@ -27,6 +28,7 @@ arrives twice, once more from the parent process, and must not cost lines."""
 
 def listen(environ: Mapping[str, str]) -> int:
     """Run until a signal; the exit status. Errors are logged, as all that happens here is."""
+    started = time.monotonic()
     log = Log()
     try:
         loaded = load(environ, mode="listen")
@@ -38,7 +40,7 @@ def listen(environ: Mapping[str, str]) -> int:
         # comes before the process has ended would then change its exit status.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         memory = effective_memory(loaded.config, "listen", environ)
-        return runner.run(_listen(loaded.config, memory, Identity(environ), log))
+        return runner.run(_listen(loaded.config, memory, Identity(environ), log, started))
     except TelemetrydError as error:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
@@ -47,7 +49,7 @@ def listen(environ: Mapping[str, str]) -> int:
         return EXIT_BUG
 
 
-async def _listen(config: Config, memory: int, identity: Identity, log: Log) -> int:
+async def _listen(config: Config, memory: int, identity: Identity, log: Log, started: float) -> int:
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[str] = loop.create_future()
     hurrying: asyncio.Future[str] = loop.create_future()
@@ -63,10 +65,13 @@ async def _listen(config: Config, memory: int, identity: Identity, log: Log) -> 
         identity=identity,
         log=log,
         on_bug=partial(_fail, stopping),
+        started=started,
     )
     await daemon.start()
+    daemon.stats.start_seconds["up"] = time.monotonic() - started
     listener = daemon.listener
     log("info", "listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
+    await daemon.expose(effective_metrics(config, "listen"))
     failed = False
     try:
         log("info", "stopping", signal=await stopping, connections=listener.connections)

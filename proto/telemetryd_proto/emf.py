@@ -99,7 +99,7 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     dimensions: Sequence[Sequence[str]]
     """Dimension sets: names of `members`. Each set makes a metric of its own, billed as such."""
     metrics: Sequence[Metric]
-    members: Mapping[str, str | Sequence[str]]
+    members: Mapping[str, Any]
     """The other root members: values of the dimensions, and properties."""
     resolution: Resolution = 60
 

@@ -74,7 +74,7 @@ class Daemon:
         self._news = threading.Condition()
         self._outcome: Outcome | None = None
         self._connections: list[socket.socket] = []
-        settings = {"TELEMETRY__PORT": 0} | environment
+        settings = {"TELEMETRY__PORT": 0, "METRICS__LISTEN": ""} | environment
         with self._stdout_path.open("wb") as stdout:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "telemetryd", "listen"],

@@ -56,6 +56,7 @@ def test_the_output_is_a_configuration_that_means_the_same(tmp_path: Path) -> No
         "TELEMETRYD_SINKS__A__OVERFLOW": "drop_newest",
         "TELEMETRYD_SINKS__A__SPOOL__MAX_AGE_MS": "60000",
         "TELEMETRYD_MEMORY__MAX_BYTES": "33554432",
+        "TELEMETRYD_METRICS__LISTEN": "",
     }
     _, out, _ = run(environ)
     file = tmp_path / "again.toml"

@@ -138,7 +138,7 @@ def test_printing_survives_a_freeze_and_a_conversation_does_not() -> None:
         assert sink.survives_freeze is survives
 
 
-def test_the_document_of_metrics_is_current() -> None:
+def test_every_metric_is_documented() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
-    assert text == _emf_guide.render(), "python -m telemetryd.sinks._emf_guide > docs/metrics.md"
+    assert _emf_guide.render() in text, "make docs"
     assert all(f"| `{info.name}` | {info.unit} |" in text for info in METRICS)

@@ -4,6 +4,7 @@ import pytest
 
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import Count, Ledger
+from telemetryd.core.stats import DaemonStats
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd.shell.pipeline import Pipeline
 from telemetryd.testing import LogBook
@@ -27,6 +28,7 @@ def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() 
         watch=EventWatch(LIFE_CYCLE),
         tracker=RequestTracker(one_at_a_time=True),
         drop_own_lines=False,
+        stats=DaemonStats(()),
         log=LogBook(),
     )
     parts = [Block(DONE, 1), Rejected("empty", 1, 1, 0, 0), Block(LOG, 1)]

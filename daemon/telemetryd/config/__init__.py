@@ -15,10 +15,13 @@ from telemetryd.config.schema import (
     Lambda,
     Log,
     Memory,
+    Metrics,
     Mode,
     Telemetry,
     effective_memory,
+    effective_metrics,
     effective_overflow,
+    parse_address,
     without_bad_failovers,
 )
 from telemetryd.config.sources import DEFAULT_PATHS
@@ -33,10 +36,13 @@ __all__ = [
     "Loaded",
     "Log",
     "Memory",
+    "Metrics",
     "Mode",
     "Telemetry",
     "effective_memory",
+    "effective_metrics",
     "effective_overflow",
     "load",
+    "parse_address",
     "without_bad_failovers",
 ]

@@ -32,6 +32,7 @@ _INVOCATION: Final = "a Lambda function runs for at most 15 minutes"
 _SHUTDOWN: Final = "Lambda ends the Shutdown phase after 2 seconds"
 _PORT: Final = f"0 (any free port) or {_FIRST_PORT} to 65535, but not {_RESERVED_PORT}"
 _NO_HTTP: Final = "HTTP delivery is not supported yet"
+_METRICS_ADDRESS: Final = "127.0.0.1:9464"
 _EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
 
 
@@ -243,6 +244,23 @@ class Memory(Section, frozen=True, kw_only=True):
     memory in Lambda, but 8 to 256 MiB; 256 MiB in `listen`."""
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """`[metrics]`: telemetryd's own figures, for Prometheus and for probes.
+
+    `/metrics` in Prometheus' text and OpenMetrics formats, `/healthz` with 200 or 503; see
+    [metrics.md](metrics.md). Neither has encryption nor passwords: keep the address local.
+    """
+
+    listen: Annotated[str, Meta(max_length=300)] | None = None
+    """`address:port` to serve them at; port 0 takes any free one. Not set: `127.0.0.1:9464` in
+    `listen`, none in Lambda, where nobody could ask. Empty: none."""
+
+    def problems(self) -> Iterator[str]:
+        """An address and a port."""
+        if self.listen and parse_address(self.listen) is None:
+            yield "listen: must be address:port, such as 127.0.0.1:9464 or [::1]:9464, or empty"
+
+
 class Lambda(Section, frozen=True, kw_only=True):
     """`[lambda]`: how the extension takes part in the life cycle of the environment."""
 
@@ -322,6 +340,7 @@ class Config(Section, frozen=True, kw_only=True):
     telemetry: Telemetry = Telemetry()
     flush: Flush = Flush()
     memory: Memory = Memory()
+    metrics: Metrics = Metrics()
     lambda_: Lambda = field(default=Lambda(), name="lambda")
     sinks: dict[str, SinkConfig] = field(default_factory=dict)
     dead_letter: DeadLetter = DeadLetter()
@@ -384,6 +403,26 @@ def effective_memory(config: Config, mode: Mode, environ: Mapping[str, str]) -> 
     text = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
     function = int(text) * MIB if text.isascii() and text.isdigit() and len(text) < 8 else 0  # noqa: PLR2004 - no such number of MB
     return min(max(function // 8, LEAST_MEMORY), MOST_MEMORY)
+
+
+def parse_address(text: str) -> tuple[str, int] | None:
+    """`address:port` in its parts, None if it is anything else."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) < 6):  # noqa: PLR2004 - no such port
+        return None
+    if (":" in host) != bracketed or any(c.isspace() or not c.isprintable() for c in host):
+        return None
+    return (host, int(port)) if int(port) < 65_536 else None  # noqa: PLR2004 - as above
+
+
+def effective_metrics(config: Config, mode: Mode) -> str:
+    """Where `/metrics` is served in `mode`, as `address:port`; empty for nowhere."""
+    if config.metrics.listen is not None:
+        return config.metrics.listen
+    return _METRICS_ADDRESS if mode == "listen" else ""
 
 
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:

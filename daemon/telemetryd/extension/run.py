@@ -23,8 +23,15 @@ import msgspec
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, effective_memory, load, without_bad_failovers
+from telemetryd.config import (
+    Config,
+    effective_memory,
+    effective_metrics,
+    load,
+    without_bad_failovers,
+)
 from telemetryd.core.pacing import Elapsed, Pacer
+from telemetryd.core.waiting import Waiting
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import Refused, Session
 from telemetryd.extension.early import Early
@@ -163,7 +170,9 @@ class _Extension:
             log=log,
             on_bug=self._on_bug,
             on_event=self._on_event,
+            started=session.started,
         )
+        self._waiting = Waiting(self._daemon.stats)
         self._client = EventsClient(session)
 
     async def serve(self) -> int:
@@ -177,6 +186,7 @@ class _Extension:
         self._log_started()
         gc.freeze()  # modules and classes need not be looked at ever again
         gc.enable()
+        await self._daemon.expose(effective_metrics(self._config, "lambda"))
         deadline, reason = await self._follow_events()
         self._session.ended = True
         timer.cancel()
@@ -202,7 +212,9 @@ class _Extension:
         return False
 
     def _log_started(self) -> None:
-        session = self._session
+        session, start = self._session, self._daemon.stats.start_seconds
+        start["registered"] = session.registered_after
+        start["up"] = time.monotonic() - session.started
         self._log(
             "info",
             "started",
@@ -211,7 +223,7 @@ class _Extension:
             events=session.registered_events,
             registered_ms=round(session.registered_after * 1000, 1),
             next_ms=round(session.next_after * 1000, 1) if session.next_after else None,
-            up_ms=round((time.monotonic() - session.started) * 1000, 1),
+            up_ms=round(start["up"] * 1000, 1),
         )
         waits = self._config.flush.strategy != "continuous" and self._config.sinks
         if waits and session.subscribed and not self._sees_ends:
@@ -267,6 +279,8 @@ class _Extension:
         """Ask for the next event and wait for it; None when a signal ends the process."""
         self._pacer.parked(self._now())
         await self._client.ask()
+        self._waiting.asked(time.time())
+        self._daemon.stats.start_seconds["next"] = self._session.next_after
         answer = asyncio.ensure_future(self._client.answer())
         either: set[asyncio.Future[Any]] = {answer, self._stopping}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -286,6 +300,7 @@ class _Extension:
 
     async def _invocation(self, event: NextEvent) -> None:
         self._pacer.invoked(self._now())
+        self._waiting.began(event.request_id or "")
         oldest = self._daemon.oldest_seconds(time.monotonic())
         if not (self._sees_ends and self._pacer.flush_at_end(self._now(), oldest)):
             return
@@ -297,7 +312,7 @@ class _Extension:
         # what the function printed last comes up to one batch period later
         trailing = self._loop.time() + self._batch_seconds + _TAIL_MARGIN_SECONDS
         await asyncio.sleep(min(trailing, latest) - self._loop.time())
-        if await self._within(self._daemon.flush(latest), latest):
+        if await self._within(self._daemon.flush(latest, "invocation"), latest):
             self._pacer.flushed(self._now())
         # a freeze cuts off what is in flight
         await self._within(self._daemon.hold_writes(), self._loop.time())
@@ -333,9 +348,11 @@ class _Extension:
         try:
             record = decode_record(envelope)
         except ProtocolError as error:  # the deadline ends the wait
+            self._daemon.stats.malformed_events += 1
             self._log("warning", "event_malformed", type=envelope.type, code=error.code)
             return
         if isinstance(record, (RuntimeDone, Report)) and record.request_id:
+            self._waiting.ended(record.request_id, envelope.time, time.time())
             _end(self._ended_future(record.request_id))
         elif isinstance(record, RestoreStart):
             self._log("info", "restored", consequence="ids are drawn anew")
@@ -348,7 +365,7 @@ class _Extension:
         seconds = (flush.interval_ms if by_interval else flush.max_age_ms) / 1000
         while True:
             await asyncio.sleep(seconds)
-            if await self._daemon.flush(self._loop.time() + seconds):
+            if await self._daemon.flush(self._loop.time() + seconds, "timer"):
                 self._pacer.flushed(self._now())
 
     # -- the end ---------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from telemetryd.core.ledger import Count
+from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import describe
 from telemetryd.shell.circuit import Circuit
@@ -31,9 +33,16 @@ class Attempts:
     """
 
     def __init__(
-        self, sink: Sink, config: SinkConfig, log: Callable[..., None], *, can_wait: bool = False
+        self,
+        sink: Sink,
+        config: SinkConfig,
+        log: Callable[..., None],
+        *,
+        stats: SinkStats,
+        can_wait: bool = False,
     ) -> None:
         self.stop_at: float | None = None
+        self._stats = stats
         self.circuit = Circuit(sink.context.name, log)
         self._sink = sink
         self._name = sink.context.name
@@ -139,6 +148,14 @@ class Attempts:
         deadline = _now() + self._seconds
         if self.stop_at is not None:
             deadline = min(deadline, self.stop_at)
+        stats, began = self._stats, time.monotonic()
+        outcome: Outcome = "cut"
+        if attempt == 1:
+            stats.batch_lines.observe(sum(item.lines for item in batch.items))
+            stats.batch_bytes.observe(sum(len(item.payload) for item in batch.items))
+        else:
+            stats.retries += 1
+        stats.writes_in_flight += 1
         try:
             self._landed.clear()
             async with asyncio.timeout_at(deadline) as self._limit:
@@ -148,14 +165,27 @@ class Attempts:
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
             self.circuit.answered(batch, result)
+            outcome = self._answered(batch, result)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
-            return self._failed(batch, error), _seconds(getattr(error, "retry_after", 0.0))
+            failed, outcome = self._failed(batch, error)
+            return failed, _seconds(getattr(error, "retry_after", 0.0))
         finally:
             self._limit = None
             self._landed.set()
+            stats.writes_in_flight -= 1
+            stats.attempted(outcome, time.monotonic() - began)
         return result, 0.0
+
+    def _answered(self, batch: Batch, result: WriteResult) -> Outcome:
+        for retryable, code in {(each.retryable, each.code) for each in result.failures}:
+            self._stats.failed("transient" if retryable else "permanent", code)
+        if not result.failures:
+            return "ok"
+        if len(result.failures) < len(batch.items):
+            return "partial"
+        return "transient" if any(each.retryable for each in result.failures) else "permanent"
 
     async def flush(self, deadline: float) -> bool:
         """Have the sink make durable what it accepted; whether it did. TimeoutError passes."""
@@ -194,15 +224,18 @@ class Attempts:
         """The sink did what no sink may do."""
         self._log("error", "sink_bug", sink=self._name, error=describe(error))
 
-    def _failed(self, batch: Batch, error: BaseException) -> WriteResult | None:
+    def _failed(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
         retryable = True
+        outcome: Outcome = "transient"
         if isinstance(error, SinkError):
             code, detail = bounded(error.code), str(error.detail)
             if isinstance(error, PermanentSinkError):
                 retryable = error.stops_sink and self._can_wait
+                outcome = "permanent"
         elif isinstance(error, TimeoutError):
             if self.out_of_time or self.held:
-                return None
+                return None, "cut"
+            outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
         elif isinstance(error, OSError):  # not wrapped as it should be; still the world's fault
             code, detail = "io_error", error.strerror or describe(error)
@@ -210,13 +243,15 @@ class Attempts:
             code, detail = "cancelled", "by the sink itself; the outcome is unknown"
         else:
             self.report_bug(error)
-            return _all_failed(batch, "bug", retryable=False)
+            self._stats.failed("bug", "bug")
+            return _all_failed(batch, "bug", retryable=False), "permanent"
         self._log(
             "warning", "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
         self.circuit.failed(error, code)
-        return _all_failed(batch, code, retryable=retryable)
+        self._stats.failed("permanent" if outcome == "permanent" else "transient", code)
+        return _all_failed(batch, code, retryable=retryable), outcome
 
 
 def bounded(code: object) -> str:

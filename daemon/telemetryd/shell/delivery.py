@@ -23,6 +23,7 @@ from typing import Final
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.linger import Linger
 from telemetryd.core.retry import RetrySchedule
+from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkContractError
 from telemetryd.shell.attempt import Attempts
 from telemetryd.shell.losses import Losses
@@ -45,6 +46,7 @@ class DeliveryWorker:
         account: SinkAccount,
         queue: SinkQueue,
         *,
+        stats: SinkStats,
         losses: Losses,
         log: Callable[..., None],
         rng: random.Random,
@@ -52,6 +54,7 @@ class DeliveryWorker:
     ) -> None:
         self.name = sink.context.name
         self.account = account
+        self._stats = stats
         self._survives_freeze = sink.survives_freeze
         self._config = config
         self._queue = queue
@@ -62,7 +65,7 @@ class DeliveryWorker:
         """Why the process ends, until the sink has been asked for its own items."""
         self._losses = losses
         self._failover: DeliveryWorker | None = None
-        self._attempts = Attempts(sink, config, log, can_wait=config.spool is not None)
+        self._attempts = Attempts(sink, config, log, stats=stats, can_wait=config.spool is not None)
         self._spool = self._spool_of(sink, config, log)
         self._log = log
         self._rng = rng
@@ -97,6 +100,17 @@ class DeliveryWorker:
             log=log,
             sink_type=config.type,
         )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether writes are made: the worker runs, and the circuit is not open."""
+        running = self._task is not None and not self._task.done()
+        return running and not self._attempts.circuit.is_open
+
+    @property
+    def spool_disk_bytes(self) -> int:
+        """Bytes of the files the spool has open."""
+        return self._spool.disk_bytes if self._spool is not None else 0
 
     @property
     def failover(self) -> DeliveryWorker | None:
@@ -467,11 +481,12 @@ class DeliveryWorker:
         failures = {failure.index: failure for failure in result.failures}
         left: list[tuple[Item, str]] = []  # empty when `stop` was faster: all is settled then
         lost: list[tuple[Item, str]] = []
-        delivered = self.account.delivered
+        delivered, now = self.account.delivered, time.monotonic()
         for index, (item, _) in enumerate(self._unsettled):
             failure = failures.get(index)
             if failure is None:
                 delivered.add(item.lines, item.size)
+                self._stats.delivered(now - item.received_at, item.lines)
             else:
                 (left if failure.retryable else lost).append((item, failure.code))
         self._unsettled = left

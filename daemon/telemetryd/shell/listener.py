@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
+from telemetryd.core.stats import DaemonStats
 from telemetryd.errors import ListenError
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
@@ -69,6 +70,7 @@ class TelemetryListener:
         max_connections: int,
         keep_bytes: int,
         read_bytes: int,
+        stats: DaemonStats,
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -81,6 +83,7 @@ class TelemetryListener:
         self._budget = TailBudget(tail_budget_bytes)
         self._max_connections = max_connections
         self._keep_bytes = keep_bytes
+        self._stats = stats
         self._log = log
         self._on_bug = on_bug
         self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
@@ -109,6 +112,7 @@ class TelemetryListener:
     def hold_reading(self, held: bool) -> None:
         """Stop (True) or resume (False) reading from every connection."""
         self._held = held
+        self._stats.pauses.change(time.monotonic(), paused=held)
         for connection in self._connections:
             connection.hold(held)
 
@@ -148,6 +152,7 @@ class TelemetryListener:
 
     def _admit(self, connection: _Connection) -> LineFramer | None:
         if len(self._connections) >= self._max_connections:
+            self._stats.connections_refused += 1
             self._log(
                 "warning", "connection_refused", open=len(self._connections),
                 fix="raise telemetry.max_connections",
@@ -156,6 +161,7 @@ class TelemetryListener:
         self._connections.add(connection)
         self._none_open.clear()
         self._accepted += 1
+        self._stats.connections_accepted += 1
         self._last_activity = time.monotonic()
         if self._held:  # not at once: the loop starts to read after `connection_made`
             asyncio.get_running_loop().call_soon(lambda: connection.hold(self._held))

@@ -15,6 +15,7 @@ from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, Ledger
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.core.router import OpenBlock, RouteRules
+from telemetryd.core.stats import DaemonStats
 from telemetryd.core.watch import EventWatch
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
@@ -50,9 +51,11 @@ class Pipeline:
         watch: EventWatch,
         tracker: RequestTracker,
         drop_own_lines: bool,
+        stats: DaemonStats,
         log: Callable[..., None],
     ) -> None:
         self._ledger = ledger
+        self._stats = stats
         self._watch = watch
         self._drop_own_lines = drop_own_lines
         self._discarding = not routes
@@ -93,6 +96,11 @@ class Pipeline:
         if bug is not None:
             raise bug
 
+    @property
+    def is_discarding(self) -> bool:
+        """Whether lines are only counted: there is no sink, or there was a bug."""
+        return self._discarding
+
     def discard(self) -> None:
         """From now on count lines as unrouted and keep none: what is left to do after a bug."""
         self._discarding = True
@@ -127,17 +135,21 @@ class Pipeline:
             try:
                 record = decode_record(envelope)
             except ProtocolError as error:
-                self._log("warning", "event_malformed", type=envelope.type, code=error.code)
+                self._malformed(envelope, error.code)
                 return
             if isinstance(record, LogsDropped):
                 lines, size = record.dropped_records or 0, record.dropped_bytes or 0
                 if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
-                    self._log("warning", "event_malformed", type=envelope.type, code="range")
+                    self._malformed(envelope, "range")
                     return
                 self._ledger.upstream_dropped.add(lines, size)
                 reason = (record.reason or "")[:200]
                 self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)
         self._on_event(envelope)
+
+    def _malformed(self, envelope: Envelope, code: str) -> None:
+        self._stats.malformed_events += 1
+        self._log("warning", "event_malformed", type=envelope.type, code=code)
 
     def _route(self, block: Block) -> None:
         """Part a block among the sinks that do not want all of it as it came."""

@@ -24,6 +24,7 @@ from typing import Final
 
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.ledger import Count
+from telemetryd.core.stats import SinkStats
 from telemetryd.sinks.base import Overflow
 from telemetryd_proto.framing import Block
 
@@ -52,9 +53,12 @@ class SinkQueue:
         overflow: Overflow,
         hold_reading: Callable[[bool], None],
         budget: MemoryBudget | None = None,
+        stats: SinkStats | None = None,
     ) -> None:
+        self._stats = stats or SinkStats()
         self._budget = budget or MemoryBudget(max_bytes, 1)
         max_bytes = self._max = min(max_bytes, self._budget.largest_bytes)
+        self._stats.queue_capacity_bytes = max_bytes
         self._resume_below = min(int(max_bytes * RESUME_FRACTION), self._budget.own_bytes)
         self._overflow = overflow
         self._hold_reading = hold_reading
@@ -123,6 +127,7 @@ class SinkQueue:
         self._blocks.append(block)
         self._charge(charge)
         self._queued_bytes += size
+        self._stats.queue_peak.note(self._charged)
         if not self._holding and (
             self._charged > self._hold_above or self._budget.is_used_up(self._charged)
         ):
@@ -146,6 +151,7 @@ class SinkQueue:
                 return
             self._pause_limit = loop.call_later(BURST_PAUSE_SECONDS, self._pause_was_long)
         self._holding = True
+        self._stats.read_pauses += 1
         self._hold_reading(True)
 
     def _pause_was_long(self) -> None:

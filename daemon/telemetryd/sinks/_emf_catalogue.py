@@ -136,6 +136,37 @@ METRICS: Final = (
         "provisioned concurrency and Managed Instances; charges for SnapStart are not in it.",
         "`platform.report`",
     ),
+    MetricInfo(
+        "telemetryd_lines_lost", "Count", "sum",
+        "Lines that telemetryd dropped, for whatever reason, in all sinks.",
+        "its ledger",
+    ),
+    MetricInfo(
+        "telemetryd_delivery_latency", "Milliseconds", "values",
+        "The oldest that a line was when its destination accepted it, in any sink.",
+        "its clock",
+    ),
+    MetricInfo(
+        "telemetryd_added_duration", "Milliseconds", "values",
+        "The most that telemetryd added to an invocation: from the end of the runtime's work until "
+        "it was ready for the next event.",
+        "`platform.runtimeDone`, `time`, and its clock",
+    ),
+    MetricInfo(
+        "telemetryd_queue_used", "Percent", "values",
+        "How full the fullest queue was.",
+        "its queues",
+    ),
+    MetricInfo(
+        "telemetryd_peak_memory", "Megabytes", "values",
+        "The most memory that telemetryd has used so far, in MiB.",
+        "`/proc`",
+    ),
+    MetricInfo(
+        "telemetryd_cpu_time", "Milliseconds", "sum",
+        "Processor time that telemetryd used.",
+        "its clock",
+    ),
 )  # fmt: skip
 
 METRIC_NAMES: Final = frozenset(info.name for info in METRICS)
@@ -147,6 +178,8 @@ PROPERTIES: Final = {
     "request_id": "The invocation, in a document that holds exactly one.",
     "error_type": "Why invocations failed, such as `Runtime.ExitError`; a list if there are "
     "several reasons.",
+    "telemetryd": "In the documents about telemetryd itself, all it counted since its process "
+    "began: time to start, pauses, and for each sink deliveries, retries and errors.",
     "logger": "`telemetryd`: the mark by which its own lines are recognised.",
 }
 """Members of a document that are not metrics and can't be dimensions."""

@@ -8,7 +8,7 @@ time stamp, so nothing is moved to a period it does not belong to.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +32,8 @@ class Measured(msgspec.Struct, gc=False):
     """Metric names and what was measured."""
     request_id: str | None = None
     error_type: str | None = None
+    facts: Mapping[str, Any] | None = None
+    """What telemetryd tells of itself."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,12 +99,13 @@ class Documents:
 class _Draft:
     """A document in the making."""
 
-    __slots__ = ("_errors", "_function", "_lines", "_place", "_requests", "_timestamp", "_values",
-                 "_version")  # fmt: skip
+    __slots__ = ("_errors", "_facts", "_function", "_lines", "_place", "_requests", "_timestamp",
+                 "_values", "_version")  # fmt: skip
 
     def __init__(self, first: Measured, timestamp: int, place: Place) -> None:
         self._function = first.function
         self._version = first.version
+        self._facts = first.facts
         self._timestamp = timestamp
         self._place = place
         self._values: dict[str, list[float]] = {}
@@ -134,7 +137,7 @@ class _Draft:
             self._lines.append(line)
 
     def finish(self, layout: Layout) -> Finished:
-        members: dict[str, str | Sequence[str]] = {
+        members: dict[str, Any] = {
             "logger": _MARK,
             "function_name": self._function,
             "function_version": self._version,
@@ -143,6 +146,8 @@ class _Draft:
         requests = self._requests - {None}
         if len(requests) == 1:
             members["request_id"] = str(*requests)
+        if self._facts is not None:
+            members["telemetryd"] = self._facts
         if self._errors:
             errors = tuple(self._errors)
             members["error_type"] = errors[0] if len(errors) == 1 else errors

@@ -1,11 +1,7 @@
-"""Writes docs/metrics.md from the table of metrics, so that it can't tell of any that do not exist.
-
-python -m telemetryd.sinks._emf_guide > docs/metrics.md
-"""
+"""The part of docs/metrics.md about the EMF sink, from the table of its metrics."""
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRICS, PROPERTIES, Kind
@@ -14,7 +10,7 @@ from telemetryd.sinks._emf_invocations import IDLE_MS
 _KINDS: Final[dict[Kind, str]] = {"sum": "sum", "values": "each value", "level": "distinct values"}
 
 _INTRODUCTION: Final = """\
-# Metrics
+## CloudWatch: the `emf` sink
 
 The `emf` sink turns the platform events of a function into CloudWatch metrics, in embedded metric
 format: JSON lines out of which CloudWatch Logs extracts the numbers.
@@ -30,7 +26,7 @@ permission, only the price of the log lines and of the metrics. All settings are
 """
 
 _TABLE: Final = """\
-## Names and units
+### Names and units
 
 Namespace: `telemetryd`, or what `namespace` says. A metric appears once there is something to tell:
 a function that never fails has no `errors`. In alarms, treat missing data as good; in metric math,
@@ -41,7 +37,7 @@ _REST: Final = f"""\
 "In a document" says how invocations that share a document are put together: as one sum (look at
 the statistic `Sum`), or as an array of values, so that averages and percentiles are exact.
 
-## Dimensions and properties
+### Dimensions and properties
 
 Every document has the members {" and ".join(f"`{name}`" for name in DIMENSIONS)}, and the
 configured `properties`. `dimensions` chooses among them; the default is `[["function_name"]]`.
@@ -51,7 +47,7 @@ less, name the `metrics` you want. Other members can be searched with Logs Insig
 nothing:
 
 {{properties}}
-## What is counted, and when
+### What is counted, and when
 
 - Invocations that end together become one document: at most 100 values for a metric, one minute
   (with `resolution = 1`, one second), one combination of dimension values. `linger_ms` (1000 unless
@@ -70,11 +66,17 @@ nothing:
   with `errorType` and `stackTrace` at level ERROR. Every log line is looked at for that.
 - `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
   Lambda initialised them ahead of need, and nobody waited.
+- The metrics that begin with `telemetryd_` are about telemetryd itself, since their last document.
+  They come in a document of their own, once a minute while there are events and at the end of the
+  process, and belong to no line. Each is billed like any other; `self_metrics = false` leaves them
+  out. Everything else that telemetryd knows of itself is in the member `telemetryd` of the same
+  document, which costs nothing but its bytes: in Logs Insights,
+  `stats max(telemetryd.start_ms.next) by bin(1h)`.
 - Megabytes are what Lambda calls so: MiB.
 - CloudWatch accepts time stamps from two weeks ago to two hours ahead. Replayed older events make
   documents without effect; with `delivery = "logs"` they are refused as `too_old`.
 
-## Delivery
+### Delivery
 
 `delivery = "logs"` calls PutLogEvents instead (`pip install 'telemetryd[aws]'`). The role needs
 `logs:CreateLogStream` and `logs:PutLogEvents` on `log_group`, and `logs:CreateLogGroup` unless the
@@ -91,7 +93,7 @@ back as events; that mark is how they are recognised and dropped.
 
 
 def render() -> str:
-    """The whole document, in Markdown."""
+    """The part, in Markdown."""
     rows = [
         f"| `{info.name}` | {info.unit} | {_KINDS[info.kind]} | {info.meaning} | {info.source} |"
         for info in METRICS
@@ -100,7 +102,3 @@ def render() -> str:
     properties = "".join(f"- `{name}`: {meaning}\n" for name, meaning in PROPERTIES.items())
     table = "\n".join([*header, *rows]) + "\n"
     return "\n".join([_INTRODUCTION, _TABLE, table, _REST.replace("{properties}", properties)])
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -26,6 +26,7 @@ import msgspec
 from msgspec import Meta
 
 from telemetryd.core.fields import Field
+from telemetryd.core.figures import Figures
 from telemetryd.core.line_filter import compiled
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd_proto.framing import Block
@@ -179,6 +180,9 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     False when there is no dead letter (the sink must then keep them itself)."""
     log: Callable[..., None]
     """`log(level, event, **facts)` writes one structured line, rate-limited."""
+    figures: Callable[[], Figures] | None = None
+    """What telemetryd itself did and cost since the last call, for sinks that tell of it. A few
+    microseconds, and a look at /proc: not for every batch."""
 
 
 class Sink(abc.ABC):

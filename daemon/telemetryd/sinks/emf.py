@@ -19,10 +19,11 @@ from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._aws import MISSING, is_available
 from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
 from telemetryd.sinks._emf_clock import EventTimes
-from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Place
+from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured, Place
 from telemetryd.sinks._emf_exceptions import HINTS
 from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
 from telemetryd.sinks._emf_invocations import Invocations
+from telemetryd.sinks._emf_self import SelfMetrics
 from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery, group_problem, stream_problem
 from telemetryd.sinks.base import (
     Batch,
@@ -77,6 +78,9 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     """Texts to add to every document, such as `{stage = "prod"}`; usable as dimensions."""
     metrics: tuple[str, ...] = ()
     """Metrics to emit, by their names in docs/metrics.md; empty: all."""
+    self_metrics: bool = True
+    """Tell of telemetryd itself as well, once a minute while there are events and at the end: the
+    metrics whose names begin with `telemetryd_`."""
     resolution: Literal[60, 1] = 60
     """Seconds of the finest period CloudWatch keeps. 1 is high resolution, which costs more where
     alarms use it."""
@@ -221,6 +225,9 @@ class EmfSink(Sink):
         gb_second = config.price_arm64 if arm else config.price_x86_64
         prices = _emf_prices.Prices(config.price_request, gb_second)
         self._invocations = Invocations(context.function, context.version, prices)
+        self._self: SelfMetrics | None = None
+        if config.self_metrics and context.figures is not None:
+            self._self = SelfMetrics(context.figures, clock, context.function, context.version)
         self._stdout = StdoutSink(config, context)
         self._logs: LogsDelivery | None = None
         if config.delivery == "logs":
@@ -274,13 +281,21 @@ class EmfSink(Sink):
             if rest:
                 items.append(_rest_item(rest, block))
         items += map(_document_item, documents.finish())
-        return _as_received(items, sum(block.added for block in blocks))
+        items = _as_received(items, sum(block.added for block in blocks))
+        if self._self is not None and (measured := self._self.when_due()):
+            items += self._own(measured)
+        return items
 
     def own_items(self, end: str) -> list[Item]:
-        """The failure of an invocation that the platform tells of only by ending the process."""
-        measured = self._invocations.ended(end)
-        if measured is None:
-            return []
+        """What no line has told: a failure that only the end tells of, telemetryd's own figures."""
+        items: list[Item] = []
+        if measured := self._invocations.ended(end):
+            items += self._own(measured)
+        if self._self is not None:
+            items += self._own(self._self.now())
+        return items
+
+    def _own(self, measured: Measured) -> list[Item]:
         documents = Documents(self._layout)
         now = time.monotonic()
         documents.add(measured, self._times.milliseconds(""), b"", Place(0, 0, now))

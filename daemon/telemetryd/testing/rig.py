@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from telemetryd.core.ledger import Count, SinkAccount
+from telemetryd.core.stats import SinkStats
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
 from telemetryd.shell.losses import Losses
@@ -39,7 +40,10 @@ class Rig:
         self.account = SinkAccount()
         self.holds: list[bool] = []
         """Each time the queue asked for reading to stop (True) or to go on (False)."""
-        self.queue = SinkQueue(config.queue_max_bytes, overflow, self.holds.append)
+        self.stats = SinkStats()
+        self.queue = SinkQueue(
+            config.queue_max_bytes, overflow, self.holds.append, stats=self.stats
+        )
         self.bugs: list[Exception] = []
         """What ended the worker, which nothing should."""
         self.worker = DeliveryWorker(
@@ -47,6 +51,7 @@ class Rig:
             config,
             self.account,
             self.queue,
+            stats=self.stats,
             losses=Losses(sink.context.name, self.account, dead_letter=dead_letter, log=self.log),
             log=self.log,
             rng=random.Random(seed),  # noqa: S311 - jitter, the same in each run

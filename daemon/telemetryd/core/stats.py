@@ -1,0 +1,218 @@
+"""What happens, in numbers: sizes, durations, states. The ledger tells where lines went, this how.
+
+Counted once per block, batch or attempt, never per line; whoever counts holds the very object it
+adds to, so that nothing is looked up. Clocks are the caller's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Literal, TypeAlias
+
+Outcome: TypeAlias = Literal["ok", "partial", "transient", "permanent", "timeout", "cut"]
+ErrorKind: TypeAlias = Literal["transient", "permanent", "bug"]
+Trigger: TypeAlias = Literal["invocation", "timer", "shutdown"]
+
+OUTCOMES: Final[tuple[Outcome, ...]] = (
+    "ok", "partial", "transient", "permanent", "timeout", "cut",
+)  # fmt: skip
+TRIGGERS: Final[tuple[Trigger, ...]] = ("invocation", "timer", "shutdown")
+MAX_ERRORS: Final = 32
+"""Distinct (kind, code) pairs per sink: third-party sinks choose their codes, labels stay few."""
+
+LINES: Final = (1, 10, 100, 1000, 10_000, 100_000)
+BYTES: Final = (1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
+SECONDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    300,
+)
+
+
+class Histogram:
+    """Observations in fixed buckets, each of values up to its bound; the last has none."""
+
+    __slots__ = ("bounds", "count", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(self.bounds) + 1)
+        """Observations by bucket, not accumulated."""
+        self.sum = 0.0
+        self.count = 0
+
+    @property
+    def mean(self) -> float:
+        """The mean of all values; 0 without any."""
+        return self.sum / self.count if self.count else 0.0
+
+    def observe(self, value: float, weight: int = 1) -> None:
+        """Count `value`, `weight` times."""
+        self.counts[bisect_left(self.bounds, value)] += weight
+        self.sum += value * weight
+        self.count += weight
+
+
+class Peak:
+    """The highest value there was: ever, and since each reader last looked."""
+
+    __slots__ = ("_windows", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._windows: list[list[float]] = []
+
+    def note(self, value: float) -> None:
+        """There was `value`."""
+        self.value = max(self.value, value)
+        for window in self._windows:
+            window[0] = max(window[0], value)
+
+    def reader(self) -> Callable[[], float]:
+        """A function that returns the highest value since its last call, at first ever; 0: none."""
+        window = [self.value]
+        self._windows.append(window)
+
+        def read() -> float:
+            highest, window[0] = window[0], 0.0
+            return highest
+
+        return read
+
+
+class Pauses:
+    """How often something stood still, and how long in all."""
+
+    __slots__ = ("_seconds", "_since", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it stands still now."""
+        return self._since is not None
+
+    def change(self, now: float, *, paused: bool) -> None:
+        """At `now` it stands still, or goes on; nothing if it did so already."""
+        if paused and self._since is None:
+            self.count += 1
+            self._since = now
+        elif not paused and self._since is not None:
+            self._seconds += now - self._since
+            self._since = None
+
+    def seconds(self, now: float) -> float:
+        """How long it stood still, the pause at `now` included."""
+        return self._seconds + (now - self._since if self._since is not None else 0.0)
+
+
+class SinkStats:
+    """The delivery to one sink."""
+
+    __slots__ = (
+        "batch_bytes",
+        "batch_lines",
+        "delivery_peak",
+        "delivery_seconds",
+        "errors",
+        "queue_capacity_bytes",
+        "queue_peak",
+        "read_pauses",
+        "retries",
+        "write_seconds",
+        "writes_in_flight",
+    )
+
+    def __init__(self) -> None:
+        self.batch_lines = Histogram(LINES)
+        self.batch_bytes = Histogram(BYTES)
+        self.write_seconds = {outcome: Histogram(SECONDS) for outcome in OUTCOMES}
+        self.writes_in_flight = 0
+        self.retries = 0
+        """Attempts after the first for a batch."""
+        self.errors: dict[tuple[str, str], int] = {}
+        """Attempts in which the destination gave (kind, code)."""
+        self.delivery_seconds = Histogram(SECONDS)
+        """From the socket read to the acknowledgement, one observation a line."""
+        self.delivery_peak = Peak()
+        self.queue_capacity_bytes = 0
+        self.queue_peak = Peak()
+        """Bytes charged to the queue."""
+        self.read_pauses = 0
+        """How often the queue asked for reading to stop."""
+
+    def attempted(self, outcome: Outcome, seconds: float) -> None:
+        """An attempt took `seconds`."""
+        self.write_seconds[outcome].observe(seconds)
+
+    def failed(self, kind: ErrorKind, code: str) -> None:
+        """Count an error; `code` is a snake_case constant, beyond `MAX_ERRORS` it is `other`."""
+        if (kind, code) not in self.errors and len(self.errors) >= MAX_ERRORS:
+            code = "other"
+        self.errors[kind, code] = self.errors.get((kind, code), 0) + 1
+
+    def delivered(self, seconds: float, lines: int) -> None:
+        """`lines` lines were delivered `seconds` after they had been read."""
+        if lines:
+            self.delivery_seconds.observe(max(seconds, 0.0), lines)
+            self.delivery_peak.note(seconds)
+
+
+class DaemonStats:
+    """One process."""
+
+    __slots__ = (
+        "added_last",
+        "added_peak",
+        "added_seconds",
+        "connections_accepted",
+        "connections_refused",
+        "flush_seconds",
+        "invocations",
+        "loop_lag_seconds",
+        "malformed_events",
+        "pauses",
+        "sinks",
+        "start_seconds",
+    )
+
+    def __init__(self, sinks: Iterable[str]) -> None:
+        self.sinks = {name: SinkStats() for name in sinks}
+        self.connections_accepted = 0
+        self.connections_refused = 0
+        self.pauses = Pauses()
+        """Of reading, from all connections."""
+        self.malformed_events = 0
+        """Life-cycle events whose record telemetryd itself could not make sense of."""
+        self.invocations = 0
+        self.added_seconds = Histogram(SECONDS)
+        """From the end of an invocation to our `next`; 0 where that had gone out before."""
+        self.added_peak = Peak()
+        self.added_last = 0.0
+        self.flush_seconds = {trigger: Histogram(SECONDS) for trigger in TRIGGERS}
+        self.loop_lag_seconds = Histogram(SECONDS)
+        self.start_seconds: dict[str, float] = {}
+        """From the start of the process to `registered`, `next`, `up`: those that were reached."""
+
+    def added(self, seconds: float) -> None:
+        """An invocation was kept waiting for `seconds`."""
+        self.added_last = max(seconds, 0.0)
+        self.added_seconds.observe(self.added_last)
+        self.added_peak.note(self.added_last)

@@ -1,0 +1,330 @@
+"""Every metric of `/metrics`: name, type, labels, meaning, and how it is read off the daemon.
+
+Nothing is counted here. A scrape reads what the ledger, the stats and the queues hold anyway.
+`docs/metrics.md` is made from this table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from telemetryd import __version__
+from telemetryd.app import Daemon
+from telemetryd.core.ledger import Count, SinkAccount
+from telemetryd.core.stats import OUTCOMES, TRIGGERS, Histogram, SinkStats
+from telemetryd.shell.delivery import DeliveryWorker
+from telemetryd.shell.queue import SinkQueue
+from telemetryd.shell.usage import peak_rss_bytes
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Value: TypeAlias = float | Histogram
+Samples: TypeAlias = Iterable[tuple[tuple[str, ...], Value]]
+
+PREFIX: Final = "telemetryd_"
+DROP_REASONS: Final = ("queue_full", "too_large", "malformed", "shutdown", "bug")
+"""Reasons every sink can lose a line for; each is there from the start, so that a rate can be told.
+Those a destination gives appear with their first line."""
+_STAGES: Final = ("registered", "next", "up")
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric, under all its labels."""
+
+    name: str
+    """Without prefix; a counter's without the `_total` that follows it."""
+    kind: Kind
+    labels: tuple[str, ...]
+    meaning: str
+    read: Callable[[Daemon], Samples]
+
+    @property
+    def full_name(self) -> str:
+        """As Prometheus shows it."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+def _one(read: Callable[[Daemon], Value]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((), read(daemon))]
+
+
+def _account(read: Callable[[SinkAccount], float]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((name,), read(a)) for name, a in daemon.ledger.sinks.items()]
+
+
+def _stats(read: Callable[[SinkStats], Value]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((name,), read(s)) for name, s in daemon.stats.sinks.items()]
+
+
+def _queue(read: Callable[[SinkQueue], float]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((name,), read(queue)) for name, queue in daemon.queues.items()]
+
+
+def _dropped(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
+    def read(daemon: Daemon) -> Iterator[tuple[tuple[str, ...], Value]]:
+        for name, account in daemon.ledger.sinks.items():
+            found: Mapping[str, Count] = dict.fromkeys(DROP_REASONS, Count()) | account.dropped
+            for reason, count in found.items():
+                yield (name, reason), unit(count)
+
+    return read
+
+
+def _rejected(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((why,), unit(c)) for why, c in daemon.ledger.rejected.items()]
+
+
+def _oldest(worker: DeliveryWorker) -> float:
+    received = worker.oldest_received_at()
+    return max(time.monotonic() - received, 0.0) if received is not None else 0.0
+
+
+def _pending(account: SinkAccount) -> float:
+    gone = (account.delivered, account.dead_lettered, account.failed_over, account.spooled)
+    dropped = sum(count.lines for count in account.dropped.values())
+    came = account.enqueued.lines + account.recovered.lines
+    return came - dropped - sum(count.lines for count in gone)
+
+
+FAMILIES: Final = (
+    Family("build_info", "gauge", ("version",), "Always 1.", lambda _: [((__version__,), 1)]),
+    Family(
+        "start_seconds", "gauge", ("stage",),
+        "From telemetryd's first instruction to `registered`, `next` and `up`. Outside Lambda only "
+        "the last.",
+        lambda d: [((stage,), d.stats.start_seconds[stage]) for stage in _STAGES
+                   if stage in d.stats.start_seconds],
+    ),
+    Family(
+        "peak_rss_bytes", "gauge", (), "Most memory the process has ever had resident.",
+        _one(lambda _: peak_rss_bytes()),
+    ),
+    Family(
+        "memory_budget_bytes", "gauge", (), "What all queues may hold together.",
+        _one(lambda d: d.budget.max_bytes),
+    ),
+    Family(
+        "loop_lag_seconds", "histogram", (),
+        "How late a timer is, twice a second: the process was busy, or had no processor.",
+        _one(lambda d: d.stats.loop_lag_seconds),
+    ),
+    # -- what comes in
+    Family(
+        "connections", "gauge", (), "Open telemetry connections.",
+        _one(lambda d: d.listener.connections),
+    ),
+    Family(
+        "connections_accepted", "counter", (), "Connections accepted.",
+        _one(lambda d: d.stats.connections_accepted),
+    ),
+    Family(
+        "connections_refused", "counter", (),
+        "Connections refused because `telemetry.max_connections` were open.",
+        _one(lambda d: d.stats.connections_refused),
+    ),
+    Family(
+        "received_bytes", "counter", (), "Bytes read.",
+        _one(lambda d: d.ledger.received.bytes),
+    ),
+    Family(
+        "received_lines", "counter", (), "Lines read, rejected ones included.",
+        _one(lambda d: d.ledger.received.lines),
+    ),
+    Family(
+        "rejected_lines", "counter", ("reason",),
+        "Lines that went to no sink: `too_long`, `truncated` (the connection ended within), "
+        "`empty`, `tail_budget` (too many long unfinished lines), `own_log` (telemetryd's own).",
+        _rejected(lambda count: count.lines),
+    ),
+    Family(
+        "rejected_bytes", "counter", ("reason",), "Bytes of these lines.",
+        _rejected(lambda count: count.bytes),
+    ),
+    Family(
+        "unrouted_lines", "counter", (), "Lines that no sink's filters wanted.",
+        _one(lambda d: d.ledger.unrouted.lines),
+    ),
+    Family(
+        "malformed_events", "counter", (),
+        "Life-cycle events of the platform that telemetryd itself could not make sense of; sinks "
+        "get them all the same.",
+        _one(lambda d: d.stats.malformed_events),
+    ),
+    Family(
+        "upstream_dropped_lines", "counter", (),
+        "Lines lost before they came, as `platform.logsDropped` tells.",
+        _one(lambda d: d.ledger.upstream_dropped.lines),
+    ),
+    Family(
+        "upstream_dropped_bytes", "counter", (), "Bytes of these lines.",
+        _one(lambda d: d.ledger.upstream_dropped.bytes),
+    ),
+    Family(
+        "read_paused", "gauge", (), "1 while reading is stopped by a full queue.",
+        _one(lambda d: int(d.stats.pauses.is_on)),
+    ),
+    Family(
+        "read_paused_seconds", "counter", (), "How long reading was stopped.",
+        _one(lambda d: d.stats.pauses.seconds(time.monotonic())),
+    ),
+    Family(
+        "read_pauses", "counter", ("sink",),
+        "How often the sink's queue asked for reading to stop.",
+        _stats(lambda stats: stats.read_pauses),
+    ),
+    # -- queues
+    Family(
+        "queue_bytes", "gauge", ("sink",),
+        "Bytes queued and in flight, with 256 for each block.",
+        _queue(lambda queue: queue.charged_bytes),
+    ),
+    Family(
+        "queue_capacity_bytes", "gauge", ("sink",), "What the queue may hold.",
+        _queue(lambda queue: queue.capacity_bytes),
+    ),
+    Family(
+        "queue_peak_bytes", "gauge", ("sink",), "Most it has held so far.",
+        _stats(lambda stats: stats.queue_peak.value),
+    ),
+    Family(
+        "queue_oldest_seconds", "gauge", ("sink",),
+        "Age of the oldest line queued or in flight; 0 without any.",
+        lambda d: [((worker.name,), _oldest(worker)) for worker in d.workers],
+    ),
+    Family(
+        "pending_lines", "gauge", ("sink",), "Lines queued and in flight.",
+        _account(_pending),
+    ),
+    # -- where lines went
+    Family(
+        "offered_lines", "counter", ("sink",), "Lines offered to the sink: filtered plus enqueued.",
+        _account(lambda account: account.offered.lines),
+    ),
+    Family(
+        "filtered_lines", "counter", ("sink",), "Lines its filters kept back.",
+        _account(lambda account: account.filtered.lines),
+    ),
+    Family(
+        "enqueued_lines", "counter", ("sink",), "Lines accepted for it.",
+        _account(lambda account: account.enqueued.lines),
+    ),
+    Family(
+        "delivered_lines", "counter", ("sink",), "Lines the destination has accepted.",
+        _account(lambda account: account.delivered.lines),
+    ),
+    Family(
+        "delivered_bytes", "counter", ("sink",), "Bytes of these lines, as they were received.",
+        _account(lambda account: account.delivered.bytes),
+    ),
+    Family(
+        "dropped_lines", "counter", ("sink", "reason"),
+        "Lines lost here: `queue_full`, `too_large`, `malformed`, `shutdown`, `bug`, a `spool_` "
+        "reason, or what the destination said.",
+        _dropped(lambda count: count.lines),
+    ),
+    Family(
+        "dropped_bytes", "counter", ("sink", "reason"), "Bytes of these lines.",
+        _dropped(lambda count: count.bytes),
+    ),
+    Family(
+        "dead_lettered_lines", "counter", ("sink",), "Lines kept in the dead letter.",
+        _account(lambda account: account.dead_lettered.lines),
+    ),
+    Family(
+        "failed_over_lines", "counter", ("sink",), "Lines handed to the sink's failover.",
+        _account(lambda account: account.failed_over.lines),
+    ),
+    Family(
+        "recovered_lines", "counter", ("sink",),
+        "Lines found in the spool of an earlier process.",
+        _account(lambda account: account.recovered.lines),
+    ),
+    Family(
+        "spooled_lines", "gauge", ("sink",), "Lines on disk, to be delivered.",
+        _account(lambda account: account.spooled.lines),
+    ),
+    Family(
+        "spooled_bytes", "gauge", ("sink",), "Bytes of these lines.",
+        _account(lambda account: account.spooled.bytes),
+    ),
+    Family(
+        "spool_disk_bytes", "gauge", ("sink",), "Bytes of the spool's files.",
+        lambda d: [((worker.name,), worker.spool_disk_bytes) for worker in d.workers],
+    ),
+    Family(
+        "spool_damaged_bytes", "counter", ("sink",),
+        "Bytes in the spool that belong to no intact record.",
+        _account(lambda account: account.damaged_bytes),
+    ),
+    # -- delivery
+    Family(
+        "sink_up", "gauge", ("sink",),
+        "1 while writes are made; 0 while the circuit is open because the destination keeps "
+        "failing.",
+        lambda d: [((worker.name,), int(worker.is_up)) for worker in d.workers],
+    ),
+    Family(
+        "writes_in_flight", "gauge", ("sink",), "Writes awaiting an answer.",
+        _stats(lambda stats: stats.writes_in_flight),
+    ),
+    Family(
+        "write_duration_seconds", "histogram", ("sink", "outcome"),
+        "One attempt: `ok`, `partial` (some items refused), `transient`, `permanent`, `timeout`, "
+        "or `cut` off by us, before a freeze or at the end.",
+        lambda d: [((name, outcome), stats.write_seconds[outcome])
+                   for name, stats in d.stats.sinks.items() for outcome in OUTCOMES],
+    ),
+    Family(
+        "retries", "counter", ("sink",), "Attempts after the first for a batch.",
+        _stats(lambda stats: stats.retries),
+    ),
+    Family(
+        "sink_errors", "counter", ("sink", "kind", "code"),
+        "Attempts in which the destination gave this code: `transient`, `permanent`, or a `bug` of "
+        "the sink. At most 32 codes a sink, then `other`.",
+        lambda d: [((name, *error), count) for name, stats in d.stats.sinks.items()
+                   for error, count in stats.errors.items()],
+    ),
+    Family(
+        "batch_lines", "histogram", ("sink",), "Lines in a batch.",
+        _stats(lambda stats: stats.batch_lines),
+    ),
+    Family(
+        "batch_bytes", "histogram", ("sink",), "Bytes of a batch, as written.",
+        _stats(lambda stats: stats.batch_bytes),
+    ),
+    Family(
+        "delivery_latency_seconds", "histogram", ("sink",),
+        "From the read from the socket to the destination's acceptance; one observation a line.",
+        _stats(lambda stats: stats.delivery_seconds),
+    ),
+    # -- Lambda
+    Family(
+        "invocations", "counter", (), "INVOKE events seen.",
+        _one(lambda d: d.stats.invocations),
+    ),
+    Family(
+        "invocation_added_seconds", "histogram", (),
+        "What telemetryd added to an invocation: from `platform.runtimeDone` to its `next`; 0 "
+        "where that had gone out before.",
+        _one(lambda d: d.stats.added_seconds),
+    ),
+    Family(
+        "flush_duration_seconds", "histogram", ("trigger",),
+        "A flush of all sinks: after an `invocation`, by `timer`, at `shutdown`.",
+        lambda d: [((trigger,), d.stats.flush_seconds[trigger]) for trigger in TRIGGERS],
+    ),
+)  # fmt: skip
+
+PROCESS: Final = {
+    "process_cpu_seconds_total": "Processor time used.",
+    "process_resident_memory_bytes": "Memory resident now.",
+    "process_virtual_memory_bytes": "Address space.",
+    "process_start_time_seconds": "When the process started, Unix time.",
+    "process_open_fds": "Open file descriptors.",
+    "process_max_fds": "Most that may be open.",
+}
+"""What Prometheus' own client adds, under the names every program has."""
