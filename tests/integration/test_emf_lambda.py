@@ -68,6 +68,24 @@ def test_managed_instances_are_measured_from_start_and_report(tmp_path: Path) ->
     assert not found.keys() & {"cold_starts", "billed_duration", "estimated_cost"}
 
 
+def test_telemetryd_tells_of_itself_at_the_end(tmp_path: Path) -> None:
+    """In a document that is nobody's line: the books know only the function's."""
+    stage = Stage(tmp_path)
+    results, _ = play(stage.config(EMF, sink=False), *[{"print": 3}] * 3)
+    (document,) = [d for _, line in stage.printed if "telemetryd" in (d := json.loads(line))]
+    (ledger,) = stage.ledgers()
+    found = metrics(document)
+    assert found["telemetryd_peak_memory"][0] > 10
+    assert found["telemetryd_cpu_time"][0] > 0
+    assert 0 < found["telemetryd_queue_used"][0] < 100
+    assert "telemetryd_lines_lost" not in found
+    assert found["telemetryd_added_duration"][0] < max(r.duration_ms for r in results) + 2000
+    assert document["telemetryd"]["invocations"] == ledger["figures"]["invocations"] == 3
+    assert document["telemetryd"]["start_ms"].keys() == {"registered", "next", "up"}
+    delivered = ledger["sinks"]["metrics"]["delivered"]
+    assert delivered == ledger["sinks"]["metrics"]["enqueued"]
+
+
 def test_printed_documents_do_not_come_back_as_telemetry(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     variables = EMF | settings(TELEMETRY__TYPES="platform,function,extension")
