@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from telemetryd.core.ledger import SinkAccount
+from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkUnavailable
 from telemetryd.log import Log
 from telemetryd.replay.sources import Piece
@@ -69,6 +70,7 @@ class Replay:
             config,
             self.account,
             SinkQueue(config.queue_max_bytes, "block", lambda _: None),
+            stats=SinkStats(),
             losses=Losses(name, self.account, dead_letter=dead_letter, log=log),
             log=log,
             rng=random.Random(),  # noqa: S311 - jitter, not cryptography
