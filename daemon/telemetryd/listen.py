@@ -67,11 +67,16 @@ async def _listen(config: Config, memory: int, identity: Identity, log: Log, sta
         on_bug=partial(_fail, stopping),
         started=started,
     )
+    metrics_at = effective_metrics(config, "listen")
+    if metrics_at:
+        from telemetryd import exposition  # noqa: PLC0415 - only where it is of use
+
+        exposition.prepare()
     await daemon.start()
     daemon.stats.start_seconds["up"] = time.monotonic() - started
     listener = daemon.listener
     log("info", "listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
-    await daemon.expose(effective_metrics(config, "listen"))
+    await daemon.expose(metrics_at)
     failed = False
     try:
         log("info", "stopping", signal=await stopping, connections=listener.connections)

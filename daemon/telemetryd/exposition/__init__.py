@@ -6,7 +6,9 @@ judges, `server` speaks HTTP. Loaded only where `metrics.listen` names an addres
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from contextlib import suppress
 
 from telemetryd.app import Daemon
 from telemetryd.exposition.health import health
@@ -14,6 +16,8 @@ from telemetryd.exposition.loop_lag import LoopLag
 from telemetryd.exposition.server import HttpServer
 from telemetryd.log import describe
 
+_COLLECTOR = "telemetryd.exposition.collector"
+"""Loaded by name: Prometheus' library may be missing."""
 _FIX = 'set metrics.listen to a free address (port 0 takes any free port), or to "" for none'
 
 
@@ -30,17 +34,23 @@ class Exposition:
         self._server.close()
 
 
+def prepare() -> None:
+    """Load what takes a while to load, while nobody waits."""
+    with suppress(ImportError):
+        importlib.import_module(_COLLECTOR)
+
+
 async def expose(
     daemon: Daemon, host: str, port: int, log: Callable[..., None]
 ) -> Exposition | None:
     """Serve on `host`:`port`; None, and a warning, if that can't be: telemetry goes on."""
     try:
-        from telemetryd.exposition.collector import Scrapes  # noqa: PLC0415 - may be missing
+        collector = importlib.import_module(_COLLECTOR)
     except ImportError:
         log("warning", "metrics_not_served", reason="prometheus_client is not installed",
             fix="pip install prometheus-client")  # fmt: skip
         return None
-    scrapes = Scrapes(daemon)
+    scrapes = collector.Scrapes(daemon)
 
     def metrics(accept: str) -> tuple[int, str, bytes]:
         body, content_type = scrapes.answer(accept)
