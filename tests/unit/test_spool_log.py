@@ -180,6 +180,63 @@ def test_files_that_are_no_segments_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("content", [b"", b"tldspoo", b"not a segment, but longer than a header"])
+def test_a_file_that_is_none_is_not_in_the_way(tmp_path: Path, content: bytes) -> None:
+    """A kill between the making of a file and its first byte leaves one under the first number."""
+    (tmp_path / f"{1 << 32:016x}.spool").write_bytes(content)
+    log = opened(tmp_path)
+    log.append(record(2))
+    log.put_back([record(1)])
+    assert drained(log) == [record(1), record(2)]
+
+
+@pytest.mark.parametrize("at", [0, 8, 12, 20])
+def test_damage_to_a_segments_own_header_costs_no_record(tmp_path: Path, at: int) -> None:
+    """Some may be delivered a second time."""
+    log = opened(tmp_path)
+    for number in (1, 2, 3):
+        log.append(record(number))
+    log.take(1)
+    log.settle()
+    log.close()
+    (file,) = files(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[at] ^= 0x40
+    file.write_bytes(data)
+    again = opened(tmp_path)
+    assert again.damaged_bytes == 0
+    assert drained(again)[-2:] == [record(2), record(3)]
+
+
+def test_what_can_not_be_opened_costs_itself(tmp_path: Path) -> None:
+    errors: list[OSError] = []
+    (tmp_path / f"{7:016x}.spool").symlink_to("/dev/zero")
+    log = SpoolLog(str(tmp_path), max_bytes=MIB, on_error=errors.append)
+    log.open()
+    log.append(record(1))
+    assert drained(log) == [record(1)]
+    assert len(errors) == 1
+
+
+def test_a_large_spool_needs_few_descriptors(tmp_path: Path) -> None:
+    log = opened(tmp_path, max_bytes=8 * 200)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(300):
+        log.append(record(number, size=60))
+    log.close()
+    again = opened(tmp_path)
+    assert len(files(tmp_path)) > 100
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 5
+    assert len(drained(again)) == 300
+
+
+def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(0o777)
+    with pytest.raises(PermissionError, match="others may write"):
+        opened(tmp_path / "s")
+
+
 def test_the_oldest_segment_is_evicted_and_never_what_is_taken(tmp_path: Path) -> None:
     log = opened(tmp_path, max_bytes=8 * 200)
     for number in range(6):  # two in a segment

@@ -32,6 +32,8 @@ from telemetryd.shell.spool import SinkSpool
 from telemetryd.sinks.base import Batch, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
+_KEEP_SHARE: Final = 0.5
+"""Of the time at the end, how long lines are delivered from memory before they go on disk first."""
 CLOSE_SECONDS: Final = 0.5
 """What `close`, and the end of a cancelled write, may take when the deadline has already passed."""
 
@@ -97,6 +99,7 @@ class DeliveryWorker:
             self.account,
             lose=self._lose_item,
             lose_unread=self._losses.unreadable,
+            wants_data=lambda: self._losses.wants_data,
             log=log,
             sink_type=config.type,
         )
@@ -255,6 +258,8 @@ class DeliveryWorker:
         self.release()
         if self._task is not None:
             if not self._task.done():
+                if keep and not await self.flush(_now() + (deadline - _now()) * _KEEP_SHARE):
+                    await self._spool_queue()
                 await self.flush(deadline)
             self._task.cancel()
             _, running = await asyncio.wait({self._task}, timeout=grace)
@@ -300,6 +305,8 @@ class DeliveryWorker:
     async def _run(self) -> None:
         await self._attempts.open_early()
         while not self._attempts.out_of_time:
+            if self._spool is not None and self._spool.wants_recovery:
+                self._spool.recover()
             if not len(self._queue):
                 await self._run_dry()
             await self._linger()
@@ -393,8 +400,10 @@ class DeliveryWorker:
                 _now(), retry_after=retry_after, deadline=self._attempts.stop_at
             )
             if again_at is None:
-                if self._attempts.circuit.is_failing and (
-                    self._keeps or self._attempts.stop_at is None
+                if (
+                    self._attempts.circuit.is_failing
+                    and (self._keeps or self._attempts.stop_at is None)
+                    and self._can_spool()
                 ):
                     self._put_back()  # the destination's fault, not that of these lines
                 self._give_up()
@@ -410,18 +419,25 @@ class DeliveryWorker:
     def _has_spooled(self) -> bool:
         return self._spool is not None and not self._spool.is_empty
 
+    def _can_spool(self) -> bool:
+        """Whether there is a spool, and the disk takes something; asked only when it should."""
+        return self._spool is not None and self._spool.is_usable
+
     def _makes_way(self) -> bool:
         """Whether the batch in flight should wait on disk: the circuit is open."""
         return (
-            self._spool is not None
-            and self._attempts.stop_at is None
-            and self._attempts.circuit.is_open
+            self._attempts.stop_at is None and self._attempts.circuit.is_open and self._can_spool()
         )
 
     def _should_divert(self) -> bool:
         """Whether what waits in memory should wait on disk."""
-        return self._attempts.stop_at is None and (
-            self._queue.is_nearly_full or (self._attempts.circuit.is_open and not self._is_futile())
+        return (
+            self._attempts.stop_at is None
+            and (
+                self._queue.is_nearly_full
+                or (self._attempts.circuit.is_open and not self._is_futile())
+            )
+            and self._can_spool()
         )
 
     def _divert(self) -> None:
@@ -444,7 +460,8 @@ class DeliveryWorker:
         """Whether what the queue has no room for goes on disk."""
         if self._spool is None:
             return False
-        return self._keeps if self._attempts.stop_at is not None else not self._is_futile()
+        wished = self._keeps if self._attempts.stop_at is not None else not self._is_futile()
+        return wished and self._can_spool()
 
     def _spill(self, blocks: list[Block]) -> None:
         """Put blocks that have left the queue behind all that is spooled."""
@@ -454,6 +471,16 @@ class DeliveryWorker:
                 self._losses.undelivered(block, "bug")
         else:
             self._spool.put(items)
+
+    async def _spool_queue(self) -> None:
+        """The end is near: what waits goes on disk now, a batch in each turn of the loop.
+
+        At the deadline there would be no time for it: packing may be slow, a queue large.
+        """
+        while self._can_spool() and (blocks := self._queue.take(self._config.batch_max_bytes)):
+            self._spill(blocks)
+            self._queue.settle(blocks)
+            await asyncio.sleep(0)
 
     def _put_back(self) -> None:
         """Spool the batch in flight, before all that is there."""
@@ -467,8 +494,8 @@ class DeliveryWorker:
         if not circuit.is_open:
             return False
         if self._losses.failover is not None:
-            return circuit.is_permanent or self._spool is None
-        return circuit.is_permanent and self._spool is None
+            return circuit.is_permanent or not self._can_spool()
+        return circuit.is_permanent and not self._can_spool()
 
     async def _until_probe(self) -> None:
         """While the circuit is open, and waiting is of use: wait. The end of the process asks."""

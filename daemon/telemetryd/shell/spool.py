@@ -17,9 +17,10 @@ from typing import Final
 
 import msgspec
 
-from telemetryd.core.ledger import SinkAccount
+from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
+from telemetryd.log import describe
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.base import Item, SpoolConfig
 
@@ -28,6 +29,10 @@ FAILED: Final = "spool_failed"
 EXPIRED: Final = "spool_expired"
 DAMAGED: Final = "spool_damaged"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
+_REST_SECONDS: Final = 5.0
+"""How long a spool that could not be opened or written to is left alone."""
+_READ_SECONDS: Final = 0.2
+"""What it may take to read what is given up at the end; beyond that it is only counted."""
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 Lose = Callable[[Item, str], None]
@@ -38,7 +43,8 @@ class SinkSpool:
     """Items of one sink, on disk, counted in its account.
 
     `lose` is told of items that leave the spool undelivered, with the reason; `lose_unread` of
-    their lines and bytes, where they can't be read.
+    their lines and bytes, where they can't be read. `wants_data`: whether anybody wants the lines
+    themselves; if not, what is given up is not read.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class SinkSpool:
         *,
         lose: Lose,
         lose_unread: LoseUnread,
+        wants_data: Callable[[], bool],
         log: Callable[..., None],
         sink_type: str,
     ) -> None:
@@ -59,17 +66,28 @@ class SinkSpool:
         self._account = account
         self._lose = lose
         self._lose_unread = lose_unread
+        self._wants_data = wants_data
         self._log = log
         kind = _UNSAFE.sub("_", sink_type)
-        self._files = SpoolLog(f"{config.path}/{name}.{kind}", max_bytes=config.max_bytes)
+        self._files = SpoolLog(
+            f"{config.path}/{name}.{kind}", max_bytes=config.max_bytes, on_error=self._failed
+        )
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(item_type).decode
-        self._unusable = False
+        self._closed = False
+        self._rests_until = 0.0
+        self._in_flight = 0
+        """Records taken, if all of them are items that `take` gave."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits on disk."""
-        return not (self._account.spooled.lines or self._account.spooled.bytes)
+        """Whether nothing waits on disk. A sink's own items stand for no lines, and count."""
+        return not self._files.records
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it may be asked to take something: if not, memory is the better place to wait."""
+        return time.monotonic() >= self._rests_until and self._opened()
 
     @property
     def disk_bytes(self) -> int:
@@ -78,8 +96,15 @@ class SinkSpool:
 
     def recover(self) -> None:
         """Take over what an earlier process left. Without any: one look at the path."""
-        if self._files.exists():
-            self._opened()
+        if not self._files.is_open and time.monotonic() >= self._rests_until:
+            self._rests_until = 0.0
+            if self._files.exists():
+                self._opened()
+
+    @property
+    def wants_recovery(self) -> bool:
+        """Whether `recover` failed, and should be tried again."""
+        return 0.0 < self._rests_until <= time.monotonic() and not self._files.is_open
 
     def put(self, items: Iterable[Item]) -> None:
         """Append `items`; what can't be is lost."""
@@ -90,6 +115,11 @@ class SinkSpool:
         """Put `items`, older than all that is spooled, before everything else."""
         if not items:
             return
+        if len(items) == self._in_flight:  # all that was taken: it is where it should be
+            self._in_flight = 0
+            self._files.untake()
+            self._account.spooled.add(sum(i.lines for i in items), sum(i.size for i in items))
+            return
         try:
             records = [self._record(item) for item in items]
             if not self._opened():
@@ -97,8 +127,9 @@ class SinkSpool:
             self._files.put_back(records)
         except (OSError, SinkContractError) as error:
             self._failed(error)
+            self._rest_after(error)
             for item in items:
-                self._lose(item, FAILED)
+                self._lose(item, _reason(error))
             return
         self._spooled(records)
 
@@ -107,12 +138,8 @@ class SinkSpool:
 
         `settle` comes before the next. What is too old or damaged is lost here.
         """
-        try:
-            batch_id, records = self._files.take(max_bytes)
-        except OSError as error:
-            self._failed(error)
-            self._lose_all_unread()
-            return "", []
+        batch_id, records = self._files.take(max_bytes)
+        self._lose_missing()
         oldest = time.time() * 1000 - self._config.max_age_ms
         items: list[Item] = []
         for record in records:
@@ -124,24 +151,25 @@ class SinkSpool:
                 self._lose(item, EXPIRED)
             else:
                 items.append(item)
+        self._in_flight = len(items) if len(items) == len(records) else 0
         return batch_id, items
 
     def settle(self) -> None:
         """What `take` gave has met its end."""
-        try:
-            self._files.settle()
-        except OSError as error:  # it may be delivered a second time
-            self._failed(error)
+        self._in_flight = 0
+        self._files.settle()
+        self._lose_missing()
 
     def lose_all(self, reason: str) -> None:
-        """The disk will be gone with this process: give up what is on it."""
-        while not self.is_empty and self._evict(reason):
+        """The disk will be gone with this process: give up what is on it, in a moment."""
+        until = time.monotonic() + _READ_SECONDS
+        while not self.is_empty and self._evict(reason, read=time.monotonic() < until):
             pass
 
     def close(self) -> None:
         """Leave what is spooled to the next process."""
         self._files.close()
-        self._unusable = True
+        self._closed = True
 
     # -- one item ----------------------------------------------------------------------------
 
@@ -158,7 +186,8 @@ class SinkSpool:
             self._append(record)
         except (OSError, SinkContractError) as error:
             self._failed(error)
-            self._lose(item, FAILED)
+            self._rest_after(error)
+            self._lose(item, _reason(error))
             return
         self._spooled([record])
 
@@ -175,35 +204,32 @@ class SinkSpool:
 
     def _expire(self) -> None:
         oldest = time.time() * 1000 - self._config.max_age_ms
-        while (newest := self._files.oldest_newest_ms()) is not None and newest < oldest:
-            if not self._evict(EXPIRED):
-                break
+        while (newest := self._files.evictable_newest_ms()) is not None and newest < oldest:
+            self._evict(EXPIRED)
 
-    def _evict(self, reason: str) -> bool:
-        """Lose the oldest segment; False where there is none to lose."""
-        try:
-            records = self._files.evict()
-        except OSError as error:
-            self._failed(error)
-            return False
+    def _evict(self, reason: str, *, read: bool = True) -> bool:
+        """Lose the oldest segment that nothing is taken from; False where there is none."""
+        read = read and self._wants_data()
+        records = self._files.evict(read=read)
         if records is None:
             return False
         for record in records:
             self._account.spooled.add(-record.lines, -record.size)
             item = self._item(record)
             if item is None:
-                self._lose_unread(record.lines, record.size, DAMAGED)
+                self._lose_unread(record.lines, record.size, DAMAGED if read else reason)
             else:
                 self._lose(item, reason)
+        self._lose_missing()
         return True
 
-    def _lose_all_unread(self) -> None:
-        spooled = self._account.spooled
-        lines, size = spooled.lines, spooled.bytes
-        spooled.add(-lines, -size)
-        self._lose_unread(lines, size, DAMAGED)
-        self._files.close()
-        self._unusable = True
+    def _lose_missing(self) -> None:
+        """Count lines as lost that somebody, or the disk, has taken from under us."""
+        missing = self._files.missing
+        if missing.lines or missing.bytes:
+            self._files.missing = Count()
+            self._account.spooled.add(-missing.lines, -missing.bytes)
+            self._lose_unread(missing.lines, missing.bytes, DAMAGED)
 
     def _spooled(self, records: Iterable[Record]) -> None:
         lines = size = 0
@@ -220,7 +246,11 @@ class SinkSpool:
                 f"{self._item_type.__name__}: it can't be spooled"
             )
         at = time.time() - (time.monotonic() - item.received_at)
-        return Record(self._encode(item), item.lines, item.size, max(int(at * 1000), 0))
+        try:
+            payload = self._encode(item)
+        except Exception as error:  # a sink's bug costs its own items
+            raise SinkContractError(f"an item can't be spooled: {describe(error)}") from error
+        return Record(payload, item.lines, item.size, max(int(at * 1000), 0))
 
     def _item(self, record: Record) -> Item | None:
         if record.payload is None:
@@ -237,16 +267,20 @@ class SinkSpool:
     def _opened(self) -> bool:
         if self._files.is_open:
             return True
-        if self._unusable:
+        if self._closed:
             return False
         try:
             self._files.open()
         except OSError as error:
+            self._rests_until = time.monotonic() + _REST_SECONDS
+            locked = isinstance(error, BlockingIOError)
+            key = f"sinks.{self._name}.spool.path"
             self._log(
                 "error", "spool_unusable", sink=self._name, path=self._files.directory,
-                error=error.strerror or str(error),
-                consequence="what can't be delivered is lost, as without a spool",
-                fix=f"correct sinks.{self._name}.spool.path, or free space there",
+                error="another process has it open" if locked else error.strerror or str(error),
+                consequence="what can't be delivered waits in memory only, as without a spool",
+                fix=f"give each process a {key} of its own" if locked
+                else f"correct {key}, or free space there",
             )  # fmt: skip
             return False
         found, damaged = self._files.count, self._files.damaged_bytes
@@ -260,8 +294,17 @@ class SinkSpool:
             )  # fmt: skip
         return True
 
+    def _rest_after(self, error: Exception) -> None:
+        if isinstance(error, OSError):
+            self._rests_until = time.monotonic() + _REST_SECONDS
+
     def _failed(self, error: Exception) -> None:
         self._log(
             "error", "spool_failed", sink=self._name, path=self._files.directory,
             error=getattr(error, "strerror", None) or str(error),
         )  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    full = isinstance(error, OSError) and error.errno in _NO_SPACE
+    return FULL if full else FAILED

@@ -3,14 +3,17 @@
 Files are numbered; what is put back goes into a file numbered before the first. All calls are
 synchronous and small: a page cache takes a mebibyte in less time than a thread takes to start, and
 what is written here is counted in the same moment, whatever happens next.
+
+A file that can't be read, or is no longer what it was, costs its own lines; they are in `missing`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from telemetryd.core.ledger import Count, total
@@ -36,10 +39,26 @@ class Taken(NamedTuple):
 
 
 class SpoolLog:
-    """A spool in `directory`. Only one process may have it open."""
+    """A spool in `directory`. Only one process may have it open.
 
-    def __init__(self, directory: str, *, max_bytes: int) -> None:
+    `on_error` is told of what the disk refused where work goes on; without it that is raised too.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        max_bytes: int,
+        on_error: Callable[[OSError], None] | None = None,
+    ) -> None:
         self.directory = directory
+        self.damaged_bytes = 0
+        """Bytes that `open` found to belong to no intact record."""
+        self.missing = Count()
+        """Lines that were counted and are not in their file any more."""
+        self._on_error = on_error
+        self._numbers = (_FIRST, _FIRST)
+        """The next number at the front, and at the end: none of them was ever in use here."""
         self._segment_bytes = min(SEGMENT_MAX_BYTES, max_bytes // _SHARE)
         self._segments: deque[tuple[int, Segment]] = deque()
         self._tail: Segment | None = None
@@ -65,9 +84,9 @@ class SpoolLog:
         return sum(segment.end for _, segment in self._segments)
 
     @property
-    def damaged_bytes(self) -> int:
-        """Bytes in the files that were found to belong to no intact record."""
-        return sum(segment.damaged_bytes for _, segment in self._segments)
+    def records(self) -> int:
+        """Records that are not settled, those taken included."""
+        return sum(segment.records for _, segment in self._segments)
 
     def exists(self) -> bool:
         """Whether there is anything on disk that may have to be recovered."""
@@ -76,14 +95,16 @@ class SpoolLog:
     def open(self) -> None:
         """Lock the directory, making it if need be, and find what is there. Raises OSError."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+        _check_ownership(os.stat(self.directory))  # noqa: PTH116
         path = os.path.join(self.directory, _LOCK)  # noqa: PTH118
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for number in sorted(_numbers(os.listdir(self.directory))):  # noqa: PTH208
-                segment = Segment.recover(self._path(number))
-                if segment is not None:
-                    self._segments.append((number, segment))
+            numbers = sorted(_numbers(os.listdir(self.directory)))  # noqa: PTH208
+            if numbers:
+                self._numbers = (numbers[0] - 1, numbers[-1] + 1)
+            for number in numbers:
+                self._recover(number)
         except OSError:
             self.close()
             os.close(lock)
@@ -97,7 +118,10 @@ class SpoolLog:
             tail.end + len(record.payload or b"") > self._segment_bytes
             or tail.records >= SEGMENT_MAX_RECORDS
         ):
-            number = self._segments[-1][0] + 1 if self._segments else _FIRST
+            if tail is not None:
+                tail.close()
+            front, number = self._numbers
+            self._numbers = (min(front, number - 1), number + 1)
             tail = Segment.create(self._path(number))
             self._segments.append((number, tail))
             self._tail = tail
@@ -105,7 +129,8 @@ class SpoolLog:
 
     def put_back(self, records: Sequence[Record]) -> None:
         """Put `records` before all others, all or none. Raises OSError."""
-        number = self._segments[0][0] - 1 if self._segments else _FIRST
+        number, end = self._numbers
+        self._numbers = (number - 1, max(end, number + 1))
         segment = Segment.create(self._path(number))
         try:
             segment.append(records)
@@ -118,17 +143,17 @@ class SpoolLog:
     def take(self, max_bytes: int) -> Taken:
         """Records from the front, up to `max_bytes` of payload but at least one if there is any.
 
-        `settle` comes before the next. Raises OSError.
+        `settle` or `untake` comes before the next.
         """
         while self._segments:
             number, segment = self._segments[0]
             if segment is self._tail:  # what is read from is no longer written to
                 self._tail = None
             if self._front is None:
-                self._front = deque(segment.entries())
+                self._front = self._entries(segment)
             if self._front:
                 break
-            self._remove_first()
+            self._discard(0)
         else:
             return Taken("", [])
         entries = [self._front.popleft()]
@@ -141,40 +166,47 @@ class SpoolLog:
         return Taken(batch_id, [segment.read(entry) for entry in entries])
 
     def settle(self) -> None:
-        """What `take` gave has met its end. Raises OSError: it may then be taken again."""
+        """What `take` gave has met its end."""
         taken, self._taken = self._taken, None
         if taken is not None:
             segment, entries = taken
-            segment.settle(entries)
+            try:
+                segment.settle(entries)
+            except OSError as error:  # the next process will take them again
+                self._report(error)
             if not segment.records:  # what was put back since may lie before it
-                self._segments = deque(each for each in self._segments if each[1] is not segment)
-                self._front = None
-                segment.remove()
+                self._discard([each for _, each in self._segments].index(segment))
 
-    def evict(self) -> list[Record] | None:
+    def untake(self) -> None:
+        """What `take` gave stays where it is, to be taken again."""
+        self._taken = self._front = None
+
+    def evict(self, *, read: bool = True) -> list[Record] | None:
         """Remove the oldest segment that nothing is taken from; its records. None: there is none.
 
-        Raises OSError.
+        Without `read`, one record without a payload stands for all.
         """
-        in_use = self._taken[0] if self._taken is not None else None
-        for index, (_, segment) in enumerate(self._segments):
-            if segment is not in_use:
-                records = [segment.read(entry) for entry in segment.entries()]
-                del self._segments[index]
-                if index == 0:
-                    self._front = None
-                if segment is self._tail:
-                    self._tail = None
-                segment.remove()
-                return records
-        return None
+        index = self._evictable()
+        if index is None:
+            return None
+        segment = self._segments[index][1]
+        if read:
+            records = [segment.read(entry) for entry in self._entries(segment)]
+        else:
+            records = [Record(None, segment.count.lines, segment.count.bytes, 0)]
+        for record in records:
+            segment.count.add(-record.lines, -record.size)
+        self._discard(index)
+        return records
 
-    def oldest_newest_ms(self) -> int | None:
-        """When the newest record of the oldest segment was read, in milliseconds of the epoch."""
-        return self._segments[0][1].newest_ms if self._segments else None
+    def evictable_newest_ms(self) -> int | None:
+        """Of what `evict` would remove: when the newest record was read, in epoch milliseconds."""
+        index = self._evictable()
+        return None if index is None else self._segments[index][1].newest_ms
 
     def close(self) -> None:
         """Leave everything as it is, for the next process."""
+        self.missing = Count()
         for _, segment in self._segments:
             segment.close()
         self._segments.clear()
@@ -183,13 +215,62 @@ class SpoolLog:
             os.close(self._lock)
             self._lock = -1
 
-    def _remove_first(self) -> None:
-        _, segment = self._segments.popleft()
-        self._front = None
-        segment.remove()
+    def _recover(self, number: int) -> None:
+        try:
+            segment = Segment.recover(self._path(number))
+        except OSError as error:
+            self._report(error)
+            return
+        if segment is None:
+            return
+        self.damaged_bytes += segment.damaged_bytes
+        self._segments.append((number, segment))
+        if segment.records:
+            segment.close()
+        else:
+            self._discard(len(self._segments) - 1)
+
+    def _entries(self, segment: Segment) -> deque[Entry]:
+        try:
+            return deque(segment.entries())
+        except OSError as error:
+            self._report(error)
+            return deque()
+
+    def _evictable(self) -> int | None:
+        in_use = self._taken[0] if self._taken is not None else None
+        indices = (i for i, (_, segment) in enumerate(self._segments) if segment is not in_use)
+        return next(indices, None)
+
+    def _discard(self, index: int) -> None:
+        """Remove a segment; lines it should still have are missing."""
+        _, segment = self._segments[index]
+        del self._segments[index]
+        if index == 0:
+            self._front = None
+        if segment is self._tail:
+            self._tail = None
+        self.missing.add(segment.count.lines, segment.count.bytes)
+        try:
+            segment.remove()
+        except OSError as error:  # the next process will find it again
+            self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        if self._on_error is None:
+            raise error
+        self._on_error(error)
 
     def _path(self, number: int) -> str:
         return os.path.join(self.directory, f"{number:016x}{SUFFIX}")  # noqa: PTH118
+
+
+def _check_ownership(directory: os.stat_result) -> None:
+    """Raise PermissionError where others could put files for us to deliver, or take ours away."""
+    if directory.st_uid not in (os.geteuid(), 0) or directory.st_mode & 0o022:
+        raise PermissionError(
+            errno.EPERM, "the directory belongs to another user, or others may write to it"
+        )
 
 
 def _numbers(names: Iterable[str]) -> Iterator[int]:

@@ -6,8 +6,8 @@ taken survives the process, however that dies, and the machine's end is the end 
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -68,7 +68,7 @@ class Segment:
     def create(cls, path: str) -> Segment:
         """A new, empty one. Raises OSError."""
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        identity = secrets.token_bytes(16)
+        identity = os.urandom(16)
         segment = cls(path, fd, SEGMENT_BYTES, SEGMENT_BYTES, identity)
         try:
             segment._write(encode_segment(identity), 0)
@@ -79,22 +79,25 @@ class Segment:
 
     @classmethod
     def recover(cls, path: str) -> Segment | None:
-        """What another process left; None if it is no segment. Raises OSError."""
+        """What another process left; None if nothing in it was ever a segment. Raises OSError."""
         fd = os.open(path, _FLAGS)
         try:
             end = os.fstat(fd).st_size
-            head = decode_segment(os.pread(fd, SEGMENT_BYTES, 0))
+            data = os.pread(fd, SEGMENT_BYTES, 0)
+            settled, identity = decode_segment(data) or (SEGMENT_BYTES, data.ljust(32)[16:])
+            segment = cls(path, fd, settled, end, identity)
+            if not segment._is_boundary(settled):  # rather deliver twice than not at all
+                segment.settled = SEGMENT_BYTES
+            for entry in segment.entries():
+                segment._counts(entry.header)
+                end -= entry.end - entry.at
         except OSError:
             os.close(fd)
             raise
-        if head is None:
-            os.close(fd)
+        if not segment.records and decode_segment(data) is None and end > SEGMENT_BYTES:
+            segment.close()
             return None
-        segment = cls(path, fd, head[0], end, head[1])
-        for entry in segment.entries():
-            segment._counts(entry.header)
-            end -= entry.end - entry.at
-        segment.damaged_bytes = end - segment.settled
+        segment.damaged_bytes = max(end - segment.settled, 0)
         return segment
 
     def append(self, records: Sequence[Record]) -> None:
@@ -106,7 +109,7 @@ class Segment:
                 self._write(data, end)
                 end += len(data)
         except OSError:
-            os.ftruncate(self._fd, self.end)
+            self._cut()
             raise
         self.end = end
         for record in records:
@@ -116,7 +119,7 @@ class Segment:
         """The records that are not settled; damage between them is stepped over."""
         at = self.settled
         while at < self.end:
-            header = decode_header(os.pread(self._fd, HEADER_BYTES, at))
+            header = decode_header(os.pread(self._file(), HEADER_BYTES, at))
             if header is not None and at + HEADER_BYTES + header.length <= self.end:
                 entry = Entry(at, header)
                 yield entry
@@ -128,7 +131,7 @@ class Segment:
         """A record; without its payload where that is damaged or can't be read."""
         header = entry.header
         try:
-            data = os.pread(self._fd, entry.length, entry.at + HEADER_BYTES)
+            data = os.pread(self._file(), entry.length, entry.at + HEADER_BYTES)
         except OSError:
             return Record(None, header.lines, header.size, header.at_ms)
         payload = data if is_intact(header, data) else None
@@ -152,10 +155,26 @@ class Segment:
             return
 
     def close(self) -> None:
-        """Close the file; it stays for the next process."""
+        """Close the file, which stays; it is opened again when it is needed."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _file(self) -> int:
+        """The descriptor: only the segments in use have one, or a large spool would take all."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, _FLAGS)
+        return self._fd
+
+    def _cut(self) -> None:
+        """Take back what `append` wrote. Where even that fails, the next record covers it."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file(), self.end)
+
+    def _is_boundary(self, at: int) -> bool:
+        """Whether a record begins at `at`, or the file ends there, be it in a torn record."""
+        head = os.pread(self._file(), HEADER_BYTES, at)
+        return decode_header(head) is not None or at <= self.end < at + HEADER_BYTES
 
     def _counts(self, record: Record | RecordHeader) -> None:
         self.count.add(record.lines, record.size)
@@ -165,7 +184,7 @@ class Segment:
     def _write(self, data: bytes, at: int) -> None:
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._fd, view, at)
+            written = os.pwrite(self._file(), view, at)
             if not written:
                 raise OSError(0, "the file takes no more bytes")
             at += written
@@ -174,7 +193,7 @@ class Segment:
     def _search(self, at: int) -> int:
         """Where the next intact header is, or the end of the segment."""
         while at < self.end:
-            window = os.pread(self._fd, _SEARCH_BYTES, at)
+            window = os.pread(self._file(), _SEARCH_BYTES, at)
             if not window:
                 break
             found = next_header(window, 0)
