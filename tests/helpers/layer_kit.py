@@ -43,16 +43,19 @@ def unpack(zipped: Path, opt: Path) -> Path:
     return opt
 
 
-def debootstrap(release: str, *options: str) -> Path:
-    """A minimal Debian, kept in the cache."""
-    place = CACHE / "roots" / release
-    if not (place / "var" / "lib" / "apt").is_dir():
+def debootstrap(release: str, arch: str = "") -> Path:
+    """A minimal Debian, kept in the cache; one of another architecture is unpacked, not set up."""
+    place = CACHE / "roots" / f"{release}{arch}"
+    finished = place.with_name(f"{place.name}.finished")
+    if not finished.exists():
         shutil.rmtree(place, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        options = [f"--arch={arch}", "--foreign"] if arch else []
         command = ["debootstrap", "--variant=minbase", *options, release, str(place)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            shutil.rmtree(place, ignore_errors=True)
             pytest.fail(f"debootstrap {release} failed:\n{done.stdout[-2000:]}", pytrace=False)
+        finished.touch()
     return place
 
 
