@@ -45,6 +45,7 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
             "first": [*_FIRST, *_LAST],
             "lib_leave_out": listed["lib"]["leave_out"],
             "site": str(packages.site),
+            "facade_directory": str(HERE / "facades"),
             "standard_library": str(python / STANDARD_LIBRARY),
             "path": [
                 str(p) for p in (*own, *sources.values(), packages.site, python / STANDARD_LIBRARY)
@@ -58,12 +59,22 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
             "-P",
             HERE / "freeze_worker.py",
         ]
-        env = shell.environment(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
+        env = shell.environment(
+            PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1", PYTHONNODEBUGRANGES="1"
+        )
         shell.run([*command, work / "plan.json", work], work, env, work / "log")
         _write_table(work)
 
     worker = HERE / "freeze_worker.py"
-    inputs = (Path(__file__), worker, HERE / "contents.toml", ours(), packages.directory.name)
+    facades = sorted((HERE / "facades").glob("*.py"))
+    inputs = (
+        Path(__file__),
+        worker,
+        *facades,
+        HERE / "contents.toml",
+        ours(),
+        packages.directory.name,
+    )
     return cache.stage("frozen", (*inputs, python.name), make)
 
 

@@ -62,16 +62,32 @@ def roots(plan: dict[str, Any]) -> Iterator[str]:
                     yield name
 
 
+def with_facades(plan: dict[str, Any], found: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """`found`, with a facade before each module that has one, which becomes `_full_NAME`."""
+    for name, file in found.items():
+        if name in plan["facades"]:
+            yield name, str(Path(plan["facade_directory"], f"{name}.py"))
+            yield f"_full_{name}", file
+        else:
+            yield name, file
+
+
+def shortened(file: str, plan: dict[str, Any]) -> str:
+    """`file` as it is shown in a traceback: relative to where it was found."""
+    roots = [*plan["path"], plan["facade_directory"]]
+    root = next(p for p in sorted(roots, key=len, reverse=True) if file.startswith(f"{p}/"))
+    return str(Path(file).relative_to(root))
+
+
 def main(plan: dict[str, Any], output: Path) -> None:
     """Write both files."""
     names = _imp._frozen_module_names()  # type: ignore[attr-defined]  # noqa: SLF001 - no public one
     built_in = {*names, "zipimport"}
     blob, table = bytearray(), []
-    for name, file in find(plan).items():
+    for name, file in with_facades(plan, find(plan)):
         if name in built_in or name in sys.builtin_module_names:
             continue
-        root = next(p for p in sorted(plan["path"], key=len, reverse=True) if file.startswith(p))
-        shown = "<frozen>/" + str(Path(file).relative_to(root))
+        shown = "<frozen>/" + shortened(file, plan)
         optimize = 1 if name.partition(".")[0] in plan["keeps_docstrings"] else 2
         source = importlib.util.decode_source(Path(file).read_bytes())
         code = compile(source, shown, "exec", dont_inherit=True, optimize=optimize)

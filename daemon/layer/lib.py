@@ -49,7 +49,9 @@ def build(
             "-P",
             HERE / "lib_worker.py",
         ]
-        env = shell.environment(PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
+        env = shell.environment(
+            PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1", PYTHONNODEBUGRANGES="1"
+        )
         shell.run([*command, work / "plan.json"], work, env, work / "log")
 
     own = [Path(__file__), HERE / "lib_worker.py", HERE / "botocore_data.py", HERE / "elf.py"]

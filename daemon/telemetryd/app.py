@@ -7,8 +7,8 @@ outside Lambda.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Identity:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
         self.version = environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        self.instance = secrets.token_hex(16)
+        self.instance = os.urandom(16).hex()
         kind = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
         self.one_at_a_time = kind != "lambda-managed-instances"
 
@@ -257,7 +257,7 @@ class Daemon:
 
     def restored(self) -> None:
         """The process runs on from a snapshot (SnapStart): draw anew what must be unique."""
-        self._identity.instance = secrets.token_hex(16)
+        self._identity.instance = os.urandom(16).hex()
         for route in self._routes:
             route.worker.restored(self._identity.instance)
             if route.rules is not None and route.rules.fields is not None:

@@ -7,8 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
-from pathlib import Path
+from contextlib import AbstractContextManager, closing, suppress
 from typing import IO, Final, Literal, Protocol, TypeAlias
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
@@ -61,16 +60,16 @@ def compress(path: str, compression: Compression) -> None:
 
 def delete_old(path: str, keep: int) -> list[str]:
     """Delete all but the newest `keep` rotated files of `path`; the names of the deleted."""
-    directory = Path(path).parent
-    base = Path(path).name
+    directory, base = os.path.split(path)
     rotated = sorted(
         entry.name
-        for entry in os.scandir(directory)
+        for entry in os.scandir(directory or ".")
         if entry.name.startswith(base) and _SUFFIX.fullmatch(entry.name, len(base))
     )
     doomed = rotated[: max(0, len(rotated) - keep)]
     for name in doomed:
-        (directory / name).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))  # noqa: PTH108, PTH118 - pathlib takes 2 ms
     return doomed
 
 
