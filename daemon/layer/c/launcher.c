@@ -136,9 +136,6 @@ int main(int argc, char **argv)
         if (fd >= 0)
             hand_over(fd);
     }
-    int file = open(interpreter, O_RDONLY | O_CLOEXEC);
-    if (file >= 0) /* a cold start reads it in one go instead of page by page */
-        posix_fadvise(file, 0, 0, POSIX_FADV_WILLNEED);
     clean_environment();
     fault = libc_fault();
     if (!fault) {
