@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from telemetryd.core import router
 from telemetryd.core.fields import Field, FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import OpenBlock, RouteRules, Selection
@@ -75,8 +76,10 @@ def test_patterns_need_no_json() -> None:
 def test_lines_nobody_wants_are_counted_and_refused_ones_are_not_among_them() -> None:
     block = opened(START, LOG, REPORT, BAD)
     both = [rules(types=["platform.report"]), rules(include=["nowhere"])]
-    assert block.count_unwanted(both) == (2, len(START + LOG))
-    assert block.count_unwanted(both[1:]) == (4, len(START + LOG + REPORT + BAD))
+    block.select(both[1])
+    assert block.unwanted() == (4, len(START + LOG + REPORT + BAD))
+    block.select(both[0])
+    assert block.unwanted() == (2, len(START + LOG))
 
 
 def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
@@ -110,3 +113,49 @@ def test_fields_can_be_renewed() -> None:
     adder = FieldAdder(["instance"], VALUES)
     adder.renew(VALUES | {"instance": "cd"})
     assert adder.add(LOG, "") == b'{"instance":"cd",' + LOG[1:]
+
+
+def in_pieces(block: Block, wanted: RouteRules) -> tuple[Selection, tuple[int, int]]:
+    """What a sink gets of a block that is opened piece by piece, and what nobody gets."""
+    tracker = RequestTracker(one_at_a_time=True)
+    selections, lines, size = [], 0, 0
+    for piece in router.opened(block, tracker):
+        piece.follow()
+        selections.append(piece.select(wanted))
+        left = piece.unwanted()
+        lines, size = lines + left[0], size + left[1]
+    return router.merged(block, selections), (lines, size)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        rules(types=["platform"]),
+        rules(types=["function", "platform"]),
+        rules(include=["r-0"]),
+        rules(types=["nothing"]),
+        rules(["request_id"], types=["function"]),
+    ],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 100, 150, 400])
+def test_a_block_opened_in_pieces_is_parted_as_if_whole(
+    piece_bytes: int, wanted: RouteRules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = opened(START, LOG, BAD, LOG, REPORT, LOG, BAD, START, LOG, LOG)
+    expected = whole.select(wanted)
+    monkeypatch.setattr(router, "_PIECE_BYTES", piece_bytes)
+    selection, left = in_pieces(whole.block, wanted)
+    assert parts(selection) == parts(expected)
+    assert left == whole.unwanted()
+    for part in (selection.wanted, selection.malformed):
+        assert part is None or part.offset == whole.block.offset
+
+
+def test_a_block_wanted_whole_is_the_same_block_after_its_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = Block(LOG * 9, 9, 3, 100, 2.0)
+    monkeypatch.setattr(router, "_PIECE_BYTES", 150)
+    selection, left = in_pieces(block, rules(types=["function"]))
+    assert selection.wanted is block
+    assert left == (0, 0)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from telemetryd.core.fields import RequestTracker
-from telemetryd.core.ledger import OWN_LOG, Ledger
+from telemetryd.core.ledger import OWN_LOG, Count, Ledger
 from telemetryd.core.own_lines import without_own_lines
-from telemetryd.core.router import OpenBlock, RouteRules
+from telemetryd.core.router import RouteRules, Selection, merged, opened
 from telemetryd.core.stats import DaemonStats
 from telemetryd.core.watch import EventWatch
 from telemetryd.shell.dead_letter import DeadLetter
@@ -153,17 +153,20 @@ class Pipeline:
 
     def _route(self, block: Block) -> None:
         """Part a block among the sinks that do not want all of it as it came."""
-        opened = OpenBlock(block, self._tracker)
-        if self._tracks:
-            opened.follow()
-        for worker, rules in self._ruled:
-            selection = opened.select(rules)
+        selections: list[list[Selection]] = []
+        unrouted = Count()
+        for piece in opened(block, self._tracker):
+            if self._tracks:
+                piece.follow()
+            selections.append([piece.select(rules) for _, rules in self._ruled])
+            if not self._raw:
+                unrouted.add(*piece.unwanted())
+        self._ledger.unrouted.add(unrouted.lines, unrouted.bytes)
+        for (worker, _), found in zip(self._ruled, zip(*selections, strict=True), strict=True):
+            selection = merged(block, found)
             if selection.filtered_lines:
                 worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
             if selection.malformed is not None:
                 worker.refuse(selection.malformed)
             if selection.wanted is not None:
                 worker.offer(selection.wanted)
-        if not self._raw:
-            lines, size = opened.count_unwanted([rules for _, rules in self._ruled])
-            self._ledger.unrouted.add(lines, size)
