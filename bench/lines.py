@@ -28,15 +28,18 @@ def _line(rng: random.Random, number: int, size: int) -> bytes:
     request = f"{rng.getrandbits(32):08x}-d9cb-469f-a165-{rng.getrandbits(48):012x}"
     kind = rng.random()
     event: dict[str, object] = {"time": stamp, "type": "function"}
+    trace = {"type": "X-Amzn-Trace-Id", "value": ""}
     if kind < 0.02:
-        event |= {"type": "platform.start", "record": {"requestId": request, "version": "$LATEST"}}
+        start = {"requestId": request, "version": "$LATEST", "tracing": trace}
+        event |= {"type": "platform.start", "record": start}
     elif kind < 0.04:
         metrics = {"durationMs": round(rng.random() * 900, 3), "producedBytes": 348}
-        done = {"requestId": request, "status": "success", "metrics": metrics}
+        done = {"requestId": request, "status": "success", "metrics": metrics, "tracing": trace}
         event |= {"type": "platform.runtimeDone", "record": done}
     elif kind < 0.06:
         metrics = {"durationMs": 278.928, "billedDurationMs": 279, "memorySizeMB": 512}
-        report = {"requestId": request, "status": "success", "metrics": metrics}
+        metrics["maxMemoryUsedMB"] = 87
+        report = {"requestId": request, "status": "success", "metrics": metrics, "tracing": trace}
         event |= {"type": "platform.report", "record": report}
     elif kind < 0.5:
         event["record"] = f"[INFO]\t{stamp}\t{request}\t\n"
@@ -50,6 +53,8 @@ def _line(rng: random.Random, number: int, size: int) -> bytes:
     padding = " ".join(words)
     if isinstance(record, str):
         event["record"] = record[:-1] + padding + "\n"
-    elif isinstance(record, dict):
-        record["message" if "message" in record else "tracing"] = padding
+    elif isinstance(record, dict) and "message" in record:
+        record["message"] = padding
+    else:
+        trace["value"] = padding
     return json.dumps(event, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,3 @@
+module go-extension
+
+go 1.22
