@@ -107,6 +107,18 @@ def test_lines_that_are_delivered(tmp_path: Path) -> None:
         assert after("dropped_lines_total", sink="archive", reason=reason) == 0
 
 
+@moves("linger_seconds")
+def test_the_linger_grows_with_the_load(tmp_path: Path) -> None:
+    """From an eighth of what is configured, with batches that are full."""
+    keys = ON | file_sink(tmp_path / "archive", linger_ms=80, batch_max_bytes=1024)
+    with Daemon(tmp_path, **keys) as daemon:
+        port = port_of(daemon)
+        before = Scrape(port)
+        daemon.send(DATA)
+        until(port, lambda s: s("linger_seconds", sink="archive") > 0.01)
+    assert before("linger_seconds", sink="archive") == 0.01
+
+
 @moves("connections_refused")
 def test_connections_beyond_the_limit(tmp_path: Path) -> None:
     """A refused connection is counted, and only that one."""

@@ -37,6 +37,26 @@ STREAMS = sorted(
 )
 
 
+OWN_FIGURES = """
+import asyncio, socket
+from telemetryd.app import Daemon, Identity
+from telemetryd.config import load
+from telemetryd.log import Log
+
+async def main():
+    config = load({"TELEMETRYD_SINKS__M__TYPE": "emf"}, default_paths=()).config
+    listening = socket.create_server(("127.0.0.1", 0))
+    daemon = Daemon(config, listening, mode="lambda", memory_bytes=1 << 24,
+                    identity=Identity({}), log=Log(), on_bug=print)
+    await daemon.start()
+    daemon.stats.added(0.02)
+    now = asyncio.get_running_loop().time()
+    await daemon.stop(quiet=0, read_until=now, deadline=now + 10, reason="spindown")
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
     """AWS's EMF schema, with the number of dimensions CloudWatch takes today."""
@@ -134,6 +154,16 @@ def test_names_from_the_stream_that_cloudwatch_would_not_take_pass(schema: dict[
     init = {"functionName": "ß\n" + "x" * 2000, "functionVersion": "  "}
     for document in packed(sink(), [event("platform.initStart", init, now), start("a", now)]):
         judge(document, schema)
+
+
+def test_what_telemetryd_tells_of_itself_passes(schema: dict[str, Any]) -> None:
+    """Its document is that of a real daemon, with figures of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_FIGURES], check=True, capture_output=True, text=True
+    )
+    (document,) = map(json.loads, done.stdout.splitlines())
+    assert document["telemetryd"]["sinks"].keys() == {"m"}
+    judge(document, schema)
 
 
 def test_the_judges_mind(schema: dict[str, Any]) -> None:

@@ -289,6 +289,12 @@ FAMILIES: Final = (
                    for error, count in stats.errors.items()],
     ),
     Family(
+        "linger_seconds", "gauge", ("sink",),
+        "How long a batch waits to fill: an eighth of `linger_ms` while little comes, all of it "
+        "under load.",
+        lambda d: [((worker.name,), worker.linger_seconds) for worker in d.workers],
+    ),
+    Family(
         "batch_lines", "histogram", ("sink",), "Lines in a batch.",
         _stats(lambda stats: stats.batch_lines),
     ),

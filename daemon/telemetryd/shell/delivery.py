@@ -111,6 +111,11 @@ class DeliveryWorker:
         return running and not self._attempts.circuit.is_open
 
     @property
+    def linger_seconds(self) -> float:
+        """How long a batch that is not full waits at present."""
+        return self._lingering.seconds
+
+    @property
     def spool_disk_bytes(self) -> int:
         """Bytes of the files the spool has open."""
         return self._spool.disk_bytes if self._spool is not None else 0
