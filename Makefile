@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test test-system lint types unit layer layer-test bench schema docs format lock clean
+.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench schema docs format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,8 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system --ignore tests/layer
+	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system --ignore tests/layer \
+	  --ignore tests/container --ignore tests/deploy
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
@@ -48,6 +49,17 @@ layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in 
 	@$(PYTHON) daemon/layer/build.py --arch x86_64
 	@$(PYTHON) daemon/layer/build.py --arch arm64
 	@$(BIN)/python -m pytest -m layer tests/layer
+
+container-test: $(STAMP)  ## builds the images with buildah and runs them with podman, under 128 MB and 1/14 vCPU
+	@$(BIN)/python -m pytest -m container tests/container
+
+.venv-deploy/.installed: requirements/deploy.txt $(STAMP)
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+deploy-test: .venv-deploy/.installed  ## hadolint, cfn-lint and sam validate on the Dockerfiles and examples/sam
+	@.venv-deploy/bin/python -m pytest -m deploy tests/deploy
 
 bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of the EMF and Kinesis sinks
 	@$(BIN)/python -m bench.framing
@@ -71,6 +83,7 @@ lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q pyproject.toml -o requirements/runtime.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --extra aws --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q pyproject.toml -o requirements/deploy.txt
 
 clean:  ## forget the virtual environment and everything built
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run
+	rm -rf $(VENV) .venv-deploy dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

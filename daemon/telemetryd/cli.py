@@ -25,8 +25,9 @@ configuration: defaults < TOML file < environment
   TELEMETRYD_CONFIG=FILE     else /var/task/telemetryd.toml, else /opt/telemetryd.toml
   TELEMETRYD_SECTION__KEY    e.g. TELEMETRYD_SINKS__ARCHIVE__TYPE=file
                                   TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{function}.ndjson
-exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours, 70 a bug
-in telemetryd, 73 a file can't be written, 78 wrong configuration. All keys: docs/configuration.md
+exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours (`health`:
+the daemon is not well), 70 a bug in telemetryd, 73 a file can't be written, 78 wrong configuration.
+All keys: docs/configuration.md
 """
 _REPLAY = """\
 It can be stopped with Ctrl-C at any time, and ends by itself where the destination takes nothing;
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
         ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
+        ("health", _health, "ask the daemon on this machine how it is; for probes"),
         ("iam", _iam, "print the IAM policy that the configured sinks need"),
         ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
         ("version", _version, "print the versions of telemetryd and of everything it runs on"),
@@ -107,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
                 "--all-sinks",
                 action="store_true",
                 help="of a dead letter, what any sink could not deliver, not only this one",
+            )
+        elif name == "health":
+            sub.add_argument(
+                "--alive",
+                action="store_true",
+                help="be content with any answer, for a probe that restarts what fails it",
             )
         elif name == "iam":
             for what, default in (
@@ -157,6 +165,12 @@ def _replay(options: argparse.Namespace) -> int:
     from telemetryd.replay.command import replay  # noqa: PLC0415 - as above
 
     return replay(options.path, options.sink, os.environ, sys.stderr, all_sinks=options.all_sinks)
+
+
+def _health(options: argparse.Namespace) -> int:
+    from telemetryd.health import health  # noqa: PLC0415 - as above
+
+    return health(os.environ, sys.stdout, sys.stderr, alive=options.alive)
 
 
 def _iam(options: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import pytest
 import telemetryd
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("listen", "check", "iam", "schema", "version")
+COMMANDS = ("listen", "check", "health", "iam", "schema", "version")
 
 
 def run(
