@@ -59,7 +59,10 @@ def as_sink_error(error: Exception) -> SinkError:
 
 
 class AwsClient:
-    """A client of one AWS service, which can be made anew: for fresh credentials, after a close."""
+    """A client of one AWS service, which can be made anew: for fresh credentials, after a close.
+
+    `bulk`: an operation and the one of its parameters that is too large for botocore's encoder.
+    """
 
     def __init__(
         self,
@@ -68,11 +71,13 @@ class AwsClient:
         endpoint_url: str | None,
         connect_timeout: float,
         read_timeout: float,
+        bulk: tuple[str, str] | None = None,
     ) -> None:
         self._name = service
         self._region = region
         self._endpoint_url = endpoint_url
         self._timeouts = (connect_timeout, read_timeout)
+        self._bulk = bulk
         self._client: Any = None
         self._stack: AsyncExitStack | None = None
         self._refreshed = False
@@ -149,6 +154,8 @@ class AwsClient:
                 )
             )
             await _require_credentials(session)
+            if self._bulk is not None:
+                http.encode_in_bulk(client, *self._bulk)
         except BaseException:
             await stack.aclose()
             raise

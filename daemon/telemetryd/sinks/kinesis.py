@@ -56,6 +56,7 @@ class KinesisSink(Sink):
             config.endpoint_url or None,
             config.connect_timeout_ms / 1000,
             config.read_timeout_ms / 1000,
+            bulk=("PutRecords", "Records"),
         )
         by_arn = config.stream.startswith("arn:")
         self._stream = {"StreamARN" if by_arn else "StreamName": config.stream}
