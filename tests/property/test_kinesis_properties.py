@@ -52,7 +52,7 @@ def test_packing_loses_adds_and_exceeds_nothing(
     }  # fmt: skip
     config = msgspec.convert(keys, KinesisConfig)
     packer = Packer(config, context())
-    items = packer.pack(blocks)
+    items = list(packer.pack(blocks))
     unpacked = [packer.unpack(item) for item in items]
     assert b"".join(unpacked) == data_of(blocks)
     assert [item.length for item in items] == [len(lines) for lines in unpacked]

@@ -493,7 +493,7 @@ def test_flush_does_not_wait_for_a_worker_that_died() -> None:
 
     async def scenario() -> None:
         rig.worker.start()
-        rig.worker._attempts.pack = None  # type: ignore[assignment,method-assign]  # a bug of ours
+        rig.worker._attempts.pack_in_turns = None  # type: ignore[assignment,method-assign]  # a bug of ours
         rig.offer(numbered_blocks(1))
         assert not await asyncio.wait_for(rig.flush(1e9), 1e6)
 

@@ -30,6 +30,10 @@ def packer(**keys: Any) -> Packer:
     )
 
 
+def pack(subject: Packer, blocks: list[Block]) -> list[RecordItem]:
+    return list(subject.pack(blocks))
+
+
 def lines_of(count: int, size: int) -> list[bytes]:
     return [b"%0*d" % (size - 1, number) for number in range(count)]
 
@@ -57,7 +61,7 @@ def check(subject: Packer, items: list[RecordItem], blocks: list[Block]) -> None
 def test_blocks_are_joined_up_to_the_target() -> None:
     subject = packer(record_target_bytes=4 * KIB)
     blocks = [block(*lines_of(16, 64)) for _ in range(8)]  # 1 KiB each
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [item.size for item in items] == [4 * KIB, 4 * KIB]
     check(subject, items, blocks)
 
@@ -65,7 +69,7 @@ def test_blocks_are_joined_up_to_the_target() -> None:
 def test_a_block_is_cut_at_the_newline_before_the_target() -> None:
     subject = packer(record_target_bytes=KIB)
     blocks = [block(*lines_of(20, 100), source=5, offset=700)]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [(item.size, item.lines) for item in items] == [(1000, 10), (1000, 10)]
     assert [(item.source, item.offset) for item in items] == [(5, 700), (5, 1700)]
     check(subject, items, blocks)
@@ -77,7 +81,7 @@ def test_a_record_begins_where_its_first_line_does() -> None:
         Block(b"a" * 599 + b"\n", 1, 1, 10, 1.5),
         Block(b"b" * 399 + b"\n" + b"c" * 399 + b"\n", 2, 2, 20, 2.5),
     ]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [(i.size, i.source, i.offset, i.received_at) for i in items] == [
         (1000, 1, 10, 1.5),
         (400, 2, 420, 2.5),
@@ -87,7 +91,7 @@ def test_a_record_begins_where_its_first_line_does() -> None:
 def test_a_line_longer_than_the_target_is_a_record_of_its_own() -> None:
     subject = packer(record_target_bytes=KIB)
     blocks = [block(b"a", b"b" * 2000, b"c"), block(b"d" * 3000)]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [item.size for item in items] == [2, 2001, 2, 3001]
     check(subject, items, blocks)
 
@@ -102,7 +106,7 @@ def test_no_record_exceeds_the_limit_not_even_of_noise(packing: str, compression
         record_target_bytes=64 * KIB,
     )  # fmt: skip
     blocks = [block(*noise(300, 100)), block(*noise(9, 8000)), block(*noise(4000, 2))]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert not any(item.oversized for item in items)
     assert max(len(item.payload) + len(item.key) for item in items) <= 8 * KIB
     check(subject, items, blocks)
@@ -111,7 +115,7 @@ def test_no_record_exceeds_the_limit_not_even_of_noise(packing: str, compression
 def test_records_are_filled_to_the_limit() -> None:
     for packing, least in (("ndjson", 0.95), ("kpl", 0.85)):
         subject = packer(packing=packing, max_record_bytes=100 * KIB)
-        items = subject.pack([block(*lines_of(5000, 290))])
+        items = pack(subject, [block(*lines_of(5000, 290))])
         full = items[:-1]
         assert min(len(item.payload) for item in full) > least * 100 * KIB
 
@@ -120,7 +124,7 @@ def test_records_are_filled_to_the_limit() -> None:
 def test_a_line_no_record_can_hold_is_an_item_that_says_so(packing: str) -> None:
     subject = packer(packing=packing, max_record_bytes=2 * KIB)
     blocks = [block(b"before", *noise(1, 3 * KIB), b"after")]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [item.oversized for item in items] == [False, True, False]
     check(subject, items, blocks)
 
@@ -129,7 +133,7 @@ def test_a_line_that_fits_without_the_id_goes_without() -> None:
     room = 2 * KIB - len(INSTANCE)
     subject = packer(max_record_bytes=2 * KIB)
     blocks = [block(b"x" * (room - 1)), block(b"x" * room)]
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     assert [item.oversized for item in items] == [False, True]
     assert decode(items[0].payload).record_id is None
     check(subject, items, blocks)
@@ -138,44 +142,44 @@ def test_a_line_that_fits_without_the_id_goes_without() -> None:
 def test_a_large_line_that_compresses_is_no_problem() -> None:
     subject = packer(compression="zstd", max_record_bytes=2 * KIB)
     blocks = [block(b"x" * 1_000_000)]
-    (item,) = subject.pack(blocks)
+    (item,) = pack(subject, blocks)
     assert not item.oversized
     check(subject, [item], blocks)
 
 
 def test_ids_count_up_and_are_another_process_after_a_restore() -> None:
     subject = packer(compression="gzip")
-    ids = [decode(subject.pack([block(b"a")])[0].payload).record_id for _ in range(2)]
+    ids = [decode(pack(subject, [block(b"a")])[0].payload).record_id for _ in range(2)]
     assert ids == ["11" * 16 + "-0", "11" * 16 + "-1"]
     subject.restart("f" * 32)
-    (item,) = subject.pack([block(b"a")])
+    (item,) = pack(subject, [block(b"a")])
     assert decode(item.payload).record_id == "22" * 16 + "-0"
     assert item.key == "f" * 32
 
 
 def test_the_id_can_be_left_out() -> None:
     for keys in ({}, {"compression": "zstd"}, {"packing": "kpl"}):
-        (item,) = packer(record_id=False, **keys).pack([block(b"a", b"b")])
+        (item,) = pack(packer(record_id=False, **keys), [block(b"a", b"b")])
         assert decode(item.payload).record_id is None
-    assert packer(record_id=False).pack([block(b"a", b"b")])[0].payload == b"a\nb\n"
+    assert pack(packer(record_id=False), [block(b"a", b"b")])[0].payload == b"a\nb\n"
 
 
 def test_keys_of_instance_and_function() -> None:
     blocks = [block(b"a"), block(b"b")]
-    assert [item.key for item in packer().pack(blocks)] == [INSTANCE]
-    assert [i.key for i in packer(partition_key="function").pack(blocks)] == ["orders"]
+    assert [item.key for item in pack(packer(), blocks)] == [INSTANCE]
+    assert [i.key for i in pack(packer(partition_key="function"), blocks)] == ["orders"]
 
 
 def test_a_random_key_is_the_record_id() -> None:
     subject = packer(partition_key="random", packing="single")
-    items = subject.pack([block(b"a", b"b")])
+    items = pack(subject, [block(b"a", b"b")])
     assert [item.key for item in items] == ["11" * 16 + "-0", "11" * 16 + "-1"]
     assert [item.payload for item in items] == [b"a\n", b"b\n"]
 
 
 def by_request(blocks: list[Block], **keys: Any) -> list[tuple[str, bytes]]:
     subject = packer(partition_key="request_id", record_id=False, **keys)
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     check(subject, items, blocks)
     return [(item.key, subject.unpack(item)) for item in items]
 
@@ -203,9 +207,9 @@ def test_what_only_mentions_platform_start_changes_no_key() -> None:
 
 def test_each_connection_has_its_own_request_and_a_new_one_the_latest() -> None:
     subject = packer(partition_key="request_id", record_id=False)
-    subject.pack([block(start("r1"), source=1), block(start("r2"), source=2)])
+    pack(subject, [block(start("r1"), source=1), block(start("r2"), source=2)])
     blocks = [block(b"one", source=1), block(b"two", source=2), block(b"new", source=3)]
-    assert [(i.key, subject.unpack(i)) for i in subject.pack(blocks)] == [
+    assert [(i.key, subject.unpack(i)) for i in pack(subject, blocks)] == [
         ("r1", b"one\n"),
         ("r2", b"two\nnew\n"),
     ]
@@ -214,7 +218,7 @@ def test_each_connection_has_its_own_request_and_a_new_one_the_latest() -> None:
 def test_connections_long_gone_are_forgotten() -> None:
     subject = packer(partition_key="request_id")
     for source in range(1000):
-        subject.pack([block(start(f"r{source}"), source=source)])
+        pack(subject, [block(start(f"r{source}"), source=source)])
     assert len(subject._requests._requests) <= 256
 
 
@@ -226,7 +230,7 @@ def test_added_bytes_are_not_counted_as_received(keys: dict[str, Any]) -> None:
     data = b"".join(line + b"\n" for line in lines)
     blocks = [Block(data, len(lines), 1, 500, 0.0, 1234), block(b"more")]
     subject = packer(record_target_bytes=1024, **keys)
-    items = subject.pack(blocks)
+    items = pack(subject, blocks)
     check(subject, items, blocks)
     assert all(0 <= item.size <= item.length for item in items)
     offsets = [item.offset for item in items[:-1]]

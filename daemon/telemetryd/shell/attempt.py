@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from telemetryd.core.ledger import Count
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import describe
 from telemetryd.shell.circuit import Circuit
+from telemetryd.shell.packing import TURN_BYTES, Packing
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
@@ -55,6 +55,7 @@ class Attempts:
         self._landed = asyncio.Event()
         self._landed.set()
         self._limit: asyncio.Timeout | None = None
+        self._packing: Packing | None = None
 
     @property
     def out_of_time(self) -> bool:
@@ -105,16 +106,30 @@ class Attempts:
 
     def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
         """The sink's items, which must stand for exactly the lines of `blocks`; None: a bug."""
+        if self._packing is not None:  # its lines came before these
+            self._packing.advance()
+        packing = Packing(self._sink, blocks)
+        packing.advance()
+        return self._packed(packing)
+
+    async def pack_in_turns(self, blocks: Sequence[Block]) -> list[Item] | None:
+        """`pack`, but everybody else gets a turn of the loop now and then."""
+        packing = self._packing = Packing(self._sink, blocks)
         try:
-            items = list(self._sink.pack(blocks))
-            packed = Count(sum(item.lines for item in items), sum(item.size for item in items))
-            taken = Count(sum(b.lines for b in blocks), sum(b.size for b in blocks))
-            if packed != taken:
-                raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")  # noqa: TRY301 - its handler is every bug's
-        except Exception as error:  # noqa: BLE001 - a sink's bug costs its own batch only
-            self.report_bug(error)
+            packing.advance(TURN_BYTES)
+            while not packing.is_done:
+                await asyncio.sleep(0)
+                if not packing.is_done:  # `pack` may have come meanwhile
+                    packing.advance(TURN_BYTES)
+        finally:
+            self._packing = None
+        return self._packed(packing)
+
+    def _packed(self, packing: Packing) -> list[Item] | None:
+        if packing.bug is not None:
+            self.report_bug(packing.bug)
             return None
-        return items
+        return packing.items
 
     def own_items(self, end: str) -> list[Item]:
         """What the sink has to add itself at the end; it must stand for no line."""

@@ -358,7 +358,7 @@ class DeliveryWorker:
             await self._queue.wait(left)
 
     async def _deliver(self, blocks: list[Block]) -> None:
-        items = self._attempts.pack(blocks)
+        items = await self._attempts.pack_in_turns(blocks)
         self._taken = []
         if items is None:
             for block in blocks:

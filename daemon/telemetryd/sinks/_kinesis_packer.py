@@ -54,14 +54,15 @@ class Packer:
         self._process = self._draw(16)
         self._sequence = 0
 
-    def pack(self, blocks: Sequence[Block]) -> list[RecordItem]:
-        """Records that stand for exactly the lines of `blocks`, in order."""
+    def pack(self, blocks: Sequence[Block]) -> Iterator[RecordItem]:
+        """Records that stand for exactly the lines of `blocks`, in order, made as they are asked.
+
+        One `pack` must be at its end before the next begins.
+        """
         stamp = _iso(self._clock())
-        items: list[RecordItem] = []
         for key, run in self._runs(blocks):
             for chunk in self._chunks(run, key):
-                self._add(chunk, key, stamp, items)
-        return items
+                yield from self._records(chunk, key, stamp)
 
     def unpack(self, item: RecordItem) -> bytes:
         """The lines of a record, as they were packed."""
@@ -91,8 +92,8 @@ class Packer:
             target = min(target, room - HEADER_BYTES if config.record_id else room)
         return chunks(blocks, target)
 
-    def _add(self, chunk: Chunk, run_key: str, stamp: str, items: list[RecordItem]) -> None:
-        """Append the record of `chunk`, or of its parts where it does not fit in one."""
+    def _records(self, chunk: Chunk, run_key: str, stamp: str) -> list[RecordItem]:
+        """The record of `chunk`, or of its parts where it does not fit in one."""
         record_id = RecordId(self._process, self._sequence)
         key = run_key or str(record_id)
         payload = self._encode(
@@ -100,26 +101,24 @@ class Packer:
         )
         fits = len(payload) + len(key) <= self._config.max_record_bytes
         if not fits and chunk.lines > 1:
-            for half in halves(chunk):
-                self._add(half, run_key, stamp, items)
-            return
+            first, second = halves(chunk)
+            return self._records(first, run_key, stamp) + self._records(second, run_key, stamp)
         if not fits:  # the id may be what is too much
             payload = self._encode(chunk.data, key, stamp, None)
             fits = len(payload) + len(key) <= self._config.max_record_bytes
         self._sequence += 1
-        items.append(
-            RecordItem(
-                payload=payload if fits else chunk.data,
-                lines=chunk.lines,
-                size=len(chunk.data) - chunk.added,
-                source=chunk.source,
-                offset=chunk.offset,
-                received_at=chunk.received_at,
-                key=key,
-                length=len(chunk.data),
-                oversized=not fits,
-            )
+        record = RecordItem(
+            payload=payload if fits else chunk.data,
+            lines=chunk.lines,
+            size=len(chunk.data) - chunk.added,
+            source=chunk.source,
+            offset=chunk.offset,
+            received_at=chunk.received_at,
+            key=key,
+            length=len(chunk.data),
+            oversized=not fits,
         )
+        return [record]
 
     def _encode(self, lines: bytes, key: str, stamp: str, record_id: RecordId | None) -> bytes:
         return self._encoder.encode(

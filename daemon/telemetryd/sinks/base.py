@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -209,8 +209,12 @@ class Sink(abc.ABC):
         """
         self.context = msgspec.structs.replace(self.context, instance=instance)
 
-    def pack(self, blocks: Sequence[Block]) -> list[Item]:
-        """Turn a batch of blocks into items, in order; by default each block is one item."""
+    def pack(self, blocks: Sequence[Block]) -> Iterable[Item]:
+        """Turn a batch of blocks into items, in order; by default each block is one item.
+
+        Where that takes milliseconds, be a generator: the loop then gets its turn between items.
+        It runs to its end before the next `pack`, or, where the batch is given up, no further.
+        """
         return [Item(b.data, b.lines, b.size, b.source, b.offset, b.received_at) for b in blocks]
 
     def own_items(self, end: str) -> Sequence[Item]:

@@ -73,9 +73,9 @@ class KinesisSink(Sink):
         """Make the client; nothing is sent."""
         await self._client.open()
 
-    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+    def pack(self, blocks: Sequence[Block]) -> Iterator[Item]:
         """Records near the target size; a line too large for any is an item that is never sent."""
-        return list(self._packer.pack(blocks))
+        return self._packer.pack(blocks)
 
     def unpack(self, item: Item) -> bytes:
         """The lines of a record."""

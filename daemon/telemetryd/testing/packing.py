@@ -34,7 +34,7 @@ class PackingContract(Subject):
         """Items hold the lines of the blocks in order, and `unpack` returns them unchanged."""
         sink = self.make(tmp_path)
         blocks = [*numbered_blocks(20), block(b"\xff\0", b"{", b"not json \xe2\x80\xa8")]
-        items = sink.pack(blocks)
+        items = list(sink.pack(blocks))
         unpacked = [sink.unpack(item) or b"" for item in items]
         assert sum(item.lines for item in items) == sum(each.lines for each in blocks)
         assert b"".join(unpacked) == data_of(blocks)
@@ -46,6 +46,6 @@ class PackingContract(Subject):
         sink = self.make(tmp_path)
         lines = [b'{"function":"orders","id":%d}' % number for number in range(10)]
         blocks = [block(*lines[at : at + 2], added=40) for at in range(0, 10, 2)]
-        items = sink.pack(blocks)
+        items = list(sink.pack(blocks))
         assert sum(item.size for item in items) == len(data_of(blocks)) - 5 * 40
         assert b"".join(sink.unpack(item) or b"" for item in items) == data_of(blocks)
