@@ -23,12 +23,14 @@ class StepwiseSink(Sink):
         self.packed: list[int] = []
         self.turns: list[int] = []
         self.fails_at = fails_at
+        self.began = asyncio.Event()
 
     def pack(self, blocks: Sequence[Block]) -> Iterator[Item]:
         """Each block an item."""
         for each in blocks:
             if each.offset == self.fails_at:
                 raise ValueError("bug")
+            self.began.set()
             self.packed.append(each.offset)
             self.turns.append(self.turn)
             yield Item(each.data, each.lines, each.size)
@@ -68,8 +70,8 @@ def test_a_large_batch_is_packed_in_several_turns_and_delivered_whole(*, in_the_
         counting = asyncio.create_task(subject.count_turns())
         rig.offer(half_turns(6))
         rig.worker.start()
-        while in_the_way and not subject.packed:
-            await asyncio.sleep(0)
+        if in_the_way:
+            await subject.began.wait()
         await rig.stop()
         counting.cancel()
 
@@ -87,8 +89,7 @@ def test_who_packs_meanwhile_packs_later_lines_later() -> None:
 
     async def scenario() -> None:
         packing = asyncio.create_task(attempts.pack_in_turns(half_turns(6)))
-        while not subject.packed:
-            await asyncio.sleep(0)
+        await subject.began.wait()
         spilled = attempts.pack(half_turns(2, start=6))
         assert spilled is not None
         assert len(spilled) == 2
