@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from telemetryd.core.stats import SinkStats
 from telemetryd.shell.attempt import Attempts
 from telemetryd.shell.packing import TURN_BYTES
 from telemetryd.sinks.base import DELIVERED, Batch, Item, Sink, SinkConfig, WriteResult
@@ -57,7 +58,7 @@ def half_turns(count: int, start: int = 0) -> list[Block]:
 
 def attempts_of(subject: StepwiseSink) -> tuple[Attempts, LogBook]:
     log = LogBook()
-    return Attempts(subject, SinkConfig(type="stepwise"), log), log
+    return Attempts(subject, SinkConfig(type="stepwise"), log, stats=SinkStats()), log
 
 
 @pytest.mark.parametrize("in_the_way", [False, True])
