@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from telemetryd.sinks.base import SinkContext
@@ -13,6 +14,7 @@ PLACEHOLDERS: Final = ("function", "version", "instance", "date")
 _FIELD: Final = re.compile(r"\{([^{}]*)\}")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_VALUE: Final = 128
+_DAY_SECONDS: Final = 86_400
 
 
 def template_problems(template: str) -> Iterator[str]:
@@ -37,10 +39,16 @@ def safe(value: str) -> str:
 
 def expand(template: str, context: SinkContext, now: float) -> str:
     """The path for the epoch second `now`; `{date}` is the UTC day, as 2026-03-14."""
+    day = int(now // _DAY_SECONDS)
+    return _filled(template, context.function, context.version, context.instance, day)
+
+
+@lru_cache(maxsize=64)  # asked for before every write
+def _filled(template: str, function: str, version: str, instance: str, day: int) -> str:
     values = {
-        "function": safe(context.function),
-        "version": safe(context.version),
-        "instance": context.instance,
-        "date": time.strftime("%Y-%m-%d", time.gmtime(now)),
+        "function": safe(function),
+        "version": safe(version),
+        "instance": instance,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(day * _DAY_SECONDS)),
     }
     return _FIELD.sub(lambda match: values[match[1]], template)
