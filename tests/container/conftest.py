@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from helpers import container_kit as kit
+from helpers.layer_kit import HERE
 
 BUILD_LIMIT = 3600
+FIGURES: dict[str, str] = {}
+"""What docs/deploy.md quotes, printed at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +20,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.container)
             item.add_marker(pytest.mark.timeout(BUILD_LIMIT))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    for what, figure in FIGURES.items():
+        terminalreporter.write_line(f"{what}: {figure}")
+
+
+@pytest.fixture(scope="session")
+def figures() -> dict[str, str]:
+    """To be filled in."""
+    return FIGURES
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +63,14 @@ def extension(base: str) -> str:
 def daemon(base: str) -> str:
     """The image of `telemetryd listen`."""
     return _build(base, "daemon")
+
+
+@pytest.fixture(scope="session")
+def other_daemon(base: str) -> str:
+    """The daemon's image for the other architecture, which this machine can't run."""
+    cache, arch = str(kit.LAYER_CACHE), {"x86_64": "arm64", "arm64": "amd64"}[HERE]
+    arguments = {"BASE_IMAGE": base, "LAYER_CACHE": cache, "TARGETARCH": arch}
+    return kit.build(f"telemetryd:daemon-{arch}", kit.ROOT, target="daemon", **arguments)
 
 
 @pytest.fixture(scope="session")

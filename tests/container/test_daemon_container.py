@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -108,7 +109,9 @@ def writable(directory: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def test_every_line_arrives_and_sigterm_ends_it(daemon: str, tmp_path: Path) -> None:
+def test_every_line_arrives_and_sigterm_ends_it(
+    daemon: str, tmp_path: Path, figures: dict[str, str]
+) -> None:
     """Status 0 and a ledger that balances, under the limits it says it has."""
     data = events(20_000)
     with running(daemon, *writable(tmp_path)) as container:
@@ -116,6 +119,9 @@ def test_every_line_arrives_and_sigterm_ends_it(daemon: str, tmp_path: Path) -> 
         assert (listening["host"], listening["port"]) == ("0.0.0.0", 4243)
         limits = cgroup_limits(container.pid)
         container.send(data)
+        status = Path(f"/proc/{container.pid}/status").read_text()
+        (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        figures["most memory of the daemon"] = f"{int(peak) * 1024 / 1e6:.0f} MB"
         assert container.stop() == 0
     assert limits == {"memory": LIMIT_BYTES, "cpu": 0.0714}
     assert (tmp_path / "archive.ndjson").read_bytes() == data

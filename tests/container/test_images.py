@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from helpers.layer_kit import HERE, build
 
 TARGETS = ("layer", "extension", "daemon")
 LARGEST = {"layer": 13_000_000, "extension": 30_000_000, "daemon": 35_000_000}
+MACHINES = {"x86_64": 62, "arm64": 183}
+"""`e_machine` of ELF files."""
 LIBRARIES = {
     "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libutil.so.1",
     "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1",
@@ -37,11 +42,13 @@ def test_labels_say_what_it_is(target: str, request: pytest.FixtureRequest) -> N
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_it_is_small(target: str, request: pytest.FixtureRequest) -> None:
+def test_it_is_small(target: str, request: pytest.FixtureRequest, figures: dict[str, str]) -> None:
     """Nothing of the build is left; nothing may be run with the rights of its owner."""
     with kit.files_of(request.getfixturevalue(target)) as root:
         files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-        assert sum(path.stat().st_size for path in files) <= LARGEST[target]
+        size = sum(path.stat().st_size for path in files)
+        figures[target] = f"{size / 1e6:.1f} MB"
+        assert size <= LARGEST[target]
         assert not [path for path in files if path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
 
 
@@ -91,3 +98,26 @@ def test_the_daemon_runs_as_nobody_in_particular(daemon: str) -> None:
     assert settings["ExposedPorts"] == {"4243/tcp": {}}
     assert settings["StopSignal"] == "SIGTERM"
     assert settings["Healthcheck"]["Test"] == ["CMD", "telemetryd", "health", "--alive"]
+
+
+def test_the_other_architecture_is_cross_compiled_whole(other_daemon: str) -> None:
+    """Every program and library is of that machine, and so none had to run during the build."""
+    other = {"x86_64": "arm64", "arm64": "x86_64"}[HERE]
+    with kit.files_of(other_daemon) as root:
+        heads = [p.read_bytes()[:20] for p in root.rglob("*") if p.is_file()]
+        machines = [
+            struct.unpack_from("<H", head, 18)[0] for head in heads if head[:4] == b"\x7fELF"
+        ]
+        assert len(machines) > 10
+        assert set(machines) == {MACHINES[other]}
+
+
+def test_the_other_architecture_runs_on_its_own_libraries(other_daemon: str) -> None:
+    """Under qemu's user emulation, which finds nothing but what is in the image."""
+    emulator = shutil.which({"x86_64": "qemu-aarch64-static", "arm64": "qemu-x86_64-static"}[HERE])
+    if emulator is None:
+        pytest.skip("needs qemu-user-static")
+    with kit.files_of(other_daemon) as root:
+        command = [emulator, "-L", str(root), str(root / "opt/telemetryd/telemetryd"), "version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"telemetryd {telemetryd.__version__} (CPython ")
