@@ -61,9 +61,10 @@ container-test: $(STAMP)  ## builds the images with buildah and runs them with p
 deploy-test: .venv-deploy/.installed  ## hadolint, cfn-lint and sam validate on the Dockerfiles and examples/sam
 	@.venv-deploy/bin/python -m pytest -m deploy tests/deploy
 
-bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of the EMF and Kinesis sinks
+bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of a scrape, of the EMF and Kinesis sinks
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.ingest
+	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
 	@$(BIN)/python -m bench.kinesis
 

@@ -72,6 +72,8 @@ nothing:
   out. Everything else that telemetryd knows of itself is in the member `telemetryd` of the same
   document, which costs nothing but its bytes: in Logs Insights,
   `stats max(telemetryd.start_ms.next) by bin(1h)`.
+- While an environment is frozen, the clock that ages are taken from may stand still: a line that
+  waited through a freeze can be older than `telemetryd_delivery_latency` says.
 - Megabytes are what Lambda calls so: MiB.
 - CloudWatch accepts time stamps from two weeks ago to two hours ahead. Replayed older events make
   documents without effect; with `delivery = "logs"` they are refused as `too_old`.
