@@ -119,6 +119,24 @@ def summed(ledgers: list[dict[str, Any]]) -> dict[str, Counter[str]]:
     return total
 
 
+def cost(ledgers: list[dict[str, Any]]) -> dict[str, str]:
+    """What telemetryd took, over all processes."""
+    figures = [ledger["figures"] for ledger in ledgers if "figures" in ledger]
+    told = [each for each in figures if each.get("invocations")]
+    if not told:
+        return {}
+    starts = [each["start_ms"]["next"] for each in figures]
+    invocations = sum(each["invocations"] for each in told)
+    added = sum(each["added_ms_mean"] * each["invocations"] for each in told) / invocations
+    return {
+        "added to an invocation": f"{added:.1f} ms (at most "
+        f"{max(each['added_ms_max'] for each in told):.1f} ms)",
+        "from its start to `next`": f"{max(starts):.1f} ms at most",
+        "processor time": f"{sum(each['cpu_seconds'] for each in figures):.2f} s",
+        "memory": f"{max(each['peak_rss_bytes'] for each in figures) / 2**20:.0f} MiB at most",
+    }
+
+
 def progress(text: str) -> None:
     """Say what is going on, where somebody looks on."""
     if sys.stdout.isatty():
@@ -177,6 +195,9 @@ def main() -> int:
         print(f"  {label:<32}{leaf['lines']:>8} lines{leaf['bytes']:>12} bytes")
     balanced = len(ledgers) == environment.generation and all(b["balanced"] for b in ledgers)
     print(f"  {'every process balances':<32}{'yes' if balanced else 'NO':>8}")
+    print("\n  what telemetryd took\n")
+    for label, figure in cost(ledgers).items():
+        print(f"  {label:<32}{figure:>8}")
 
     arrived = Counter(event["type"] for event in events)
     emitted = Counter(event.type for event in environment.events)
