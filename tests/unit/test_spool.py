@@ -169,15 +169,31 @@ def test_what_is_given_up_is_read_only_where_somebody_wants_it(
     assert files(tmp_path) == []
 
 
+def test_a_file_without_records_is_given_up_without_a_word(tmp_path: Path) -> None:
+    """A full disk leaves one behind, whose age is that of the epoch."""
+    s = Spooling(tmp_path, wants_data=False)
+    s.spool.put([item(1)])
+    (file,) = files(tmp_path)
+    s.spool.close()
+    file.write_bytes(file.read_bytes()[:SEGMENT_BYTES])
+    again = Spooling(tmp_path, wants_data=False)
+    again.spool.put([item(2)])
+    again.spool.lose_all("shutdown")
+    assert again.lost_unread == [(1, "shutdown")]
+
+
 # -- under a worker ------------------------------------------------------------------------------
 
 
 class Down(Sink):
-    """Fails so many times, then delivers; or hangs until it is cancelled."""
+    """Fails so many times, then delivers, `seconds` later; or hangs until it is cancelled."""
 
-    def __init__(self, config: SinkConfig, log: LogBook, failures: float) -> None:
+    def __init__(
+        self, config: SinkConfig, log: LogBook, failures: float, seconds: float = 0.0
+    ) -> None:
         super().__init__(config, context(log))
         self.failures = failures
+        self.seconds = seconds
         self.accepted: list[bytes] = []
         self.called = asyncio.Event()
         self.delivered = asyncio.Event()
@@ -190,15 +206,21 @@ class Down(Sink):
         if self.failures:
             self.failures -= 1
             raise TransientSinkError("down")
+        await asyncio.sleep(self.seconds)
         self.accepted += payloads(list(batch.items))
         self.delivered.set()
         return DELIVERED
 
 
-def rig_of(path: Path, failures: float) -> tuple[Rig, Down]:
-    config = SinkConfig(type="d", retry_max_elapsed_ms=600_000, spool=SpoolConfig(path=str(path)))
+def rig_of(path: Path, failures: float, seconds: float = 0.0) -> tuple[Rig, Down]:
+    config = SinkConfig(
+        type="d",
+        retry_max_elapsed_ms=600_000,
+        batch_max_bytes=1024,
+        spool=SpoolConfig(path=str(path)),
+    )
     log = LogBook()
-    sink = Down(config, log, failures)
+    sink = Down(config, log, failures, seconds)
     return Rig(sink, config, log=log, overflow="drop_oldest"), sink
 
 
@@ -255,3 +277,21 @@ def test_at_the_end_lines_are_on_disk_before_the_deadline(tmp_path: Path) -> Non
 
     run(JumpingLoop, next_process())
     assert sink.accepted == [b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.9, 3.0])
+def test_a_write_that_the_end_cuts_short_is_kept(tmp_path: Path, seconds: float) -> None:
+    """The destination is slow, not down: no attempt of it has ever failed."""
+    rig, sink = rig_of(tmp_path, failures=0, seconds=seconds)
+    blocks = [block(b"%02d" % number + b"x" * 1000) for number in range(20)]
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(blocks)
+        await rig.stop(2.0, keep=True)
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    delivered = len(sink.accepted)
+    expected = {"delivered": delivered, "spooled": 20 - delivered}
+    assert rig.lines() == {end: lines for end, lines in expected.items() if lines}

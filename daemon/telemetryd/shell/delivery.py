@@ -405,11 +405,8 @@ class DeliveryWorker:
                 _now(), retry_after=retry_after, deadline=self._attempts.stop_at
             )
             if again_at is None:
-                if (
-                    self._attempts.circuit.is_failing
-                    and (self._keeps or self._attempts.stop_at is None)
-                    and self._can_spool()
-                ):
+                failing, ending = self._attempts.circuit.is_failing, self._attempts.stop_at
+                if (self._keeps if ending is not None else failing) and self._can_spool():
                     self._put_back()  # the destination's fault, not that of these lines
                 self._give_up()
                 return

@@ -22,6 +22,7 @@ from telemetryd.shell.spool_segment import SUFFIX, Entry, Segment
 
 SEGMENT_MAX_BYTES: Final = 4 * 1024 * 1024
 SEGMENT_MAX_RECORDS: Final = 4096
+_LEAST_SEGMENT_BYTES: Final = 64 * 1024
 _FIRST: Final = 1 << 32
 _LOCK: Final = "lock"
 _DIGITS: Final = 16
@@ -100,6 +101,7 @@ class SpoolLog:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._suit(os.statvfs(self.directory))
             numbers = sorted(_numbers(os.listdir(self.directory)))  # noqa: PTH208
             if numbers:
                 self._numbers = (numbers[0] - 1, numbers[-1] + 1)
@@ -190,10 +192,11 @@ class SpoolLog:
         if index is None:
             return None
         segment = self._segments[index][1]
+        records: list[Record] = []
         if read:
-            records = [segment.read(entry) for entry in self._entries(segment)]
-        else:
-            records = [Record(None, segment.count.lines, segment.count.bytes, 0)]
+            records += (segment.read(entry) for entry in self._entries(segment))
+        elif segment.records:
+            records.append(Record(None, segment.count.lines, segment.count.bytes, 0))
         for record in records:
             segment.count.add(-record.lines, -record.size)
         self._discard(index)
@@ -214,6 +217,11 @@ class SpoolLog:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _suit(self, disk: os.statvfs_result) -> None:
+        """Make segments small on a small disk: a full one gives up a whole segment at a time."""
+        room = disk.f_bavail * disk.f_frsize // _SHARE
+        self._segment_bytes = min(self._segment_bytes, max(room, _LEAST_SEGMENT_BYTES))
 
     def _recover(self, number: int) -> None:
         try:
