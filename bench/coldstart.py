@@ -4,8 +4,9 @@
 
 Starts the extension against a platform in this process, which answers at once, and stamps each call
 as it arrives; zero is the moment before `execve`. "up" is the line telemetryd logs when its loop
-and sinks are up. CPU and memory are the process's own, from /proc; instructions are those of
-valgrind's cachegrind, which no neighbour disturbs (1 run, up to the end of the shutdown).
+and sinks are up; what it does after that, until it rests, is above all importing aiobotocore. CPU
+and memory are the process's own; instructions are those of valgrind's cachegrind, which no
+neighbour disturbs (1 run, up to the end of the shutdown).
 
     layer    the zip of `make layer`, unpacked as Lambda would
     venv     this very Python with telemetryd installed, as in a container image
@@ -42,7 +43,7 @@ PERIOD_MICROSECONDS: Final = 20_000
 _COLUMNS: Final = (
     ("register", "ms", "register"), ("next", "ms", "next"), ("up", "ms", "up"),
     ("next_cpu", "ms", "CPU to next"), ("up_cpu", "ms", "CPU to up"), ("rss", "MB", "RSS idle"),
-    ("exit", "ms", "exit"),
+    ("later_cpu", "ms", "CPU after up"), ("exit", "ms", "exit"),
 )  # fmt: skip
 
 
@@ -114,8 +115,8 @@ def run(subject: Subject, sink: Mapping[str, str], group: Path | None) -> dict[s
         platform.watch(process.pid)
         start = int(os.read(moment, 32))
         up, log = _up(process, platform)
-        time.sleep(IDLE_SECONDS)
-        figures = {"rss": _rss(process.pid)}
+        at_rest = _come_to_rest(platform)
+        figures = {"rss": _rss(process.pid), "later_cpu": at_rest - up[1]}
         told = time.monotonic_ns()
         platform.shut_down()
         process.wait()
@@ -145,6 +146,15 @@ def _up(
     rest = threading.Thread(target=process.stderr.read)
     rest.start()
     return up, rest
+
+
+def _come_to_rest(platform: Platform) -> float:
+    """Wait until the process uses no CPU: with Kinesis, its client is up. Its CPU, in ms."""
+    last, cpu = -1.0, platform.cpu()
+    while cpu != last:
+        time.sleep(IDLE_SECONDS)
+        last, cpu = cpu, platform.cpu()
+    return cpu
 
 
 def _rss(pid: int) -> float:

@@ -6,12 +6,12 @@ import json
 import socket
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 _IDENTIFIER: Final = "11111111-2222-4333-8444-555555555555"
 _CALLS: Final = {"register": "register", "telemetry": "subscribe", "next": "next"}
+_CPU_OF_PROCESS: Final = 2  # how Linux spells the CPU clock of a process in a clock's number
 _LINE: Final = (
     b'{"time":"2026-03-14T10:15:30.123Z","type":"function","record":"order accepted order=1"}\n'
 )
@@ -46,11 +46,9 @@ class Platform:
         self._pid.set()
 
     def cpu(self) -> float:
-        """CPU of the process so far, in milliseconds."""
-        total = 0
-        for task in Path(f"/proc/{self._process}/task").glob("*/schedstat"):
-            total += int(task.read_text().split()[0])
-        return total / 1e6
+        """CPU of the process so far, threads that have ended included, in milliseconds."""
+        clock = ~self._process << 3 | _CPU_OF_PROCESS
+        return time.clock_gettime_ns(clock) / 1e6
 
     def shut_down(self) -> None:
         """Answer `next` with SHUTDOWN."""
