@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.lifecycle import settings, until
-from helpers.scripted_platform import NEXT, REGISTER, ScriptedPlatform, file_sink, line
+from helpers.scripted_platform import NEXT, REGISTER, TELEMETRY, ScriptedPlatform, file_sink, line
 
 LOST = "no telemetry is delivered; the function is not affected"
 
@@ -269,3 +269,59 @@ def test_it_is_the_command_line_too(launcher):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_two_of_them_at_once(launcher, tmp_path):
+    """Two layers with telemetryd under different names: the port is taken, both deliver."""
+    (tmp_path / "extensions").mkdir()
+    other = Path(shutil.copy(launcher, tmp_path / "extensions" / "other"))
+    (tmp_path / "telemetryd").symlink_to(launcher.parents[1] / "telemetryd")
+    port = settings(TELEMETRY__PORT=4299)
+    with run(launcher, file_sink(tmp_path / "a") | port) as first:
+        one, call_one = first.begin()
+        with run(other, file_sink(tmp_path / "b") | port) as second:
+            two, call_two = second.begin()
+            one.sendall(line(1))
+            two.sendall(line(2))
+            call_one.shutdown()
+            call_two.shutdown()
+            second.finish()
+            assert second.log("port_not_available")
+        first.finish()
+    assert (tmp_path / "a").read_bytes() == line(1)
+    assert (tmp_path / "b").read_bytes() == line(2)
+
+
+def test_a_platform_without_the_telemetry_api(launcher):
+    """202, as AWS's own emulator answers: one line, and `next` is served."""
+    with run(launcher) as platform:
+        platform.register()
+        platform.expect(TELEMETRY).answer(202, b'{"errorType":"Telemetry.NotSupported"}')
+        platform.expect(NEXT).invoke("a", seconds=900)
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        assert len(platform.log("subscription_refused")) == 1
+        platform.ledger()
+
+
+@pytest.mark.parametrize("fault", ["missing", "unreadable", "no TOML"])
+def test_a_configuration_that_can_not_be_used(launcher, tmp_path, fault):
+    """Told once with its path; the function is served."""
+    path = tmp_path / "telemetryd.toml"
+    if fault == "unreadable":
+        path.mkdir()
+    elif fault == "no TOML":
+        path.write_text("events = = 1")
+    with run(launcher, {"TELEMETRYD_CONFIG": str(path)}) as platform:
+        platform.register()
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        assert str(path) in json.dumps(platform.log("configuration_invalid"))
+
+
+def test_without_a_platform_it_says_what_it_is(launcher):
+    """Neither arguments nor AWS_LAMBDA_RUNTIME_API: the help, which says how it is used."""
+    done = subprocess.run([launcher], env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "In a Lambda layer it needs no arguments" in done.stdout
