@@ -291,6 +291,16 @@ class Pretends(RightSink):
             await super().put(data)
 
 
+class FailsOnce(RightSink):
+    has_failed = False
+
+    async def put(self, data: bytes) -> None:
+        if not self.has_failed:
+            self.has_failed = True
+            raise TransientSinkError("warming_up")
+        await super().put(data)
+
+
 CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
     MakesAFile: (SinkContract.test_constructor_does_no_io,),
     NeedsALoop: (SinkContract.test_constructor_does_no_io,),
@@ -317,6 +327,7 @@ CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
         SinkContract.test_delivery_resumes_after_a_real_outage,
         SinkContract.test_a_destination_that_does_not_answer_is_cut_off_and_asked_again,
     ),
+    FailsOnce: (SinkContract.test_what_becomes_of_attempts_is_measured,),
     WritesOneBatch: (SinkContract.test_a_permanent_failure_costs_its_own_batch,),
     ClosesOnce: (SinkContract.test_close_twice_close_unopened_flush_unopened,),
     SendsAtClose: (SinkContract.test_close_twice_close_unopened_flush_unopened,),

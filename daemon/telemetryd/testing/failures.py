@@ -98,6 +98,24 @@ class FailureContract(Subject):
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
+    def test_what_becomes_of_attempts_is_measured(
+        self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
+    ) -> None:
+        """Attempts by outcome, retries, errors by code, the age of each line delivered."""
+        stack.enter_context(self.destination(tmp_path))
+        blocks = numbered_blocks(5)
+        rig = self.rig(tmp_path, fail_transiently, fail_for_good)
+        self.deliver(loop_factory, rig, blocks[:2], blocks[2:])
+        stats = rig.stats
+        outcomes = {name: times.count for name, times in stats.write_seconds.items() if times.count}
+        assert outcomes == {"transient": 1, "permanent": 1, "ok": 1}
+        assert stats.errors == {("transient", "try_again"): 1, ("permanent", "refused"): 1}
+        assert stats.retries == 1
+        assert stats.batch_lines.sum == 15
+        assert stats.delivery_seconds.count == 9
+        assert stats.writes_in_flight == 0
+
+    @LOOPS
     def test_what_a_failing_sink_loses_is_in_the_dead_letter(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
