@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,12 +35,29 @@ from telemetryd.sinks.base import (
 )
 from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, run
 
+
+class Clock:
+    """The wall clock as the spool sees it: somebody may set it."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.offset
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+CLOCK = Clock()
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("offer"), st.integers(1, 5), st.integers(1, 12_000)),
         st.tuples(st.just("sleep"), st.floats(0, 20), st.just(0)),
         st.tuples(st.just("flush"), st.floats(0, 20), st.just(0)),
         st.tuples(st.just("yield"), st.integers(1, 5), st.just(0)),
+        st.tuples(st.just("freeze"), st.floats(0, 5), st.just(0)),
+        st.tuples(st.just("jump"), st.floats(-100_000, 100_000), st.just(0)),
     ),
     max_size=15,
 )
@@ -101,6 +120,13 @@ def on_disk(directory: Path, max_bytes: int) -> list[bytes]:
     return found
 
 
+@pytest.fixture(autouse=True, scope="module")
+def clock() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("telemetryd.shell.spool.time", CLOCK)
+        yield
+
+
 async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: list[bytes]) -> None:
     rig.worker.start()
     for step, amount, size in steps:
@@ -113,6 +139,12 @@ async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: li
             await asyncio.sleep(amount)
         elif step == "flush":
             await rig.flush(amount)
+        elif step == "freeze":  # whatever is in flight is cancelled
+            await rig.worker.hold()
+            await asyncio.sleep(amount)
+            rig.worker.release()
+        elif step == "jump":
+            CLOCK.offset += amount
         else:
             for _ in range(int(amount)):
                 await asyncio.sleep(0)
@@ -136,6 +168,7 @@ def test_what_is_spooled_survives(
     dropped = 0
     killed = False
     left = Count()
+    CLOCK.offset = 0.0
     with TemporaryDirectory() as directory:
         spool = SpoolConfig(path=directory, max_bytes=(64 if roomy else 1) << 20)
         config = SinkConfig(
