@@ -1,0 +1,100 @@
+"""telemetryd as what is measured: started with a scenario's configuration, and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+KINESIS_SERVER: Final = Path(__file__).parent.parent / "tests" / "helpers" / "kinesis_server.py"
+END_SECONDS: Final = 30
+
+
+class LossError(Exception):
+    """Lines are missing, or the books do not show them: the run does not count."""
+
+
+class Daemon:
+    """A running `telemetryd listen`."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self._log = log
+
+    def stop(self) -> dict[str, Any]:
+        """End it; its ledger. Raises LossError where it does not balance."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(END_SECONDS)
+        records = [json.loads(line) for line in self._log.read_text().splitlines()]
+        ledger: dict[str, Any] = next(r for r in records if r["event"] == "ledger")
+        if not ledger["balanced"]:
+            raise LossError(f"the ledger does not balance: {ledger}")
+        return ledger
+
+
+@contextlib.contextmanager
+def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> Iterator[Daemon]:
+    """Start it behind `prefix` (say `taskset -c 0`), its log in `scratch`; kill it in the end."""
+    log = scratch / "telemetryd.log"
+    aws = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
+    environ = {"PATH": os.environ["PATH"], **aws, **quiet, **variables(config)}
+    environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
+    command = [*prefix, sys.executable, "-m", "telemetryd", "listen"]
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(
+            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stderr is not None
+        try:
+            first = process.stderr.readline()
+            port = json.loads(first)["port"] if "listening" in first else 0
+            if not port:
+                raise LossError(f"telemetryd did not start: {first}{process.stderr.read()}")
+            drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=said)
+            try:
+                yield Daemon(process, port, log)
+            finally:
+                process.kill()
+                drain.wait(END_SECONDS)
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def kinesis(prefix: Sequence[str]) -> Iterator[str]:
+    """The URL of a Kinesis server that accepts at memory speed."""
+    with subprocess.Popen(
+        [*prefix, sys.executable, str(KINESIS_SERVER)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.communicate()
+
+
+def variables(config: Mapping[str, Any], prefix: str = "TELEMETRYD") -> dict[str, str]:
+    """`config`, as in telemetryd.toml, as environment variables."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{prefix}_{key.upper()}" if prefix == "TELEMETRYD" else f"{prefix}__{key.upper()}"
+        if isinstance(value, Mapping):
+            found |= variables(value, name)
+        elif isinstance(value, bool):
+            found[name] = "true" if value else "false"
+        elif isinstance(value, list):
+            found[name] = json.dumps(value)
+        else:
+            found[name] = str(value)
+    return found

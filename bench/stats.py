@@ -1,0 +1,63 @@
+"""The arithmetic of results: medians with their spread, percentiles, ratios of paired runs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Spread(NamedTuple):
+    """Several measurements of one thing."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Raises ValueError where there are none."""
+        if not values:
+            raise ValueError("no measurement")
+        return cls(statistics.median(values), min(values), max(values))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
+    if not values:
+        raise ValueError("no measurement")
+    ordered = sorted(values)
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of runs made side by side: what a noisy machine distorts least."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def highest_rate(holds: Callable[[int], bool], start: int, limit: int, steps: int) -> int:
+    """The highest rate found for which `holds` is true, 0 if not even a sixteenth of `start` does.
+
+    Doubles from `start` until it fails, or halves until it holds; then bisects, `steps` times.
+    """
+    good, bad = 0, 0
+    rate = start
+    while not bad and rate <= limit:
+        if holds(rate):
+            good, rate = rate, rate * 2
+        else:
+            bad = rate
+    while not good and bad > start // 16:
+        rate = bad // 2
+        if holds(rate):
+            good = rate
+        else:
+            bad = rate
+    for _ in range(steps if good and bad else 0):
+        rate = (good + bad) // 2
+        if holds(rate):
+            good = rate
+        else:
+            bad = rate
+    return good
