@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench schema docs format lock clean
+.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,9 +61,14 @@ container-test: $(STAMP)  ## builds the images with buildah and runs them with p
 deploy-test: .venv-deploy/.installed  ## hadolint, cfn-lint and sam validate on the Dockerfiles and examples/sam
 	@.venv-deploy/bin/python -m pytest -m deploy tests/deploy
 
-bench: $(STAMP)  ## lines per second and CPU per line, beside a raw copier; cost of a scrape, of the EMF and Kinesis sinks
+bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts in bench/results
+	@$(BIN)/python -m bench run --all
+
+bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
+	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed kinesis slow-sink --quick --out build/bench
+
+bench-parts: $(STAMP)  ## what framing, a scrape, the EMF and the Kinesis sink cost by themselves
 	@$(BIN)/python -m bench.framing
-	@$(BIN)/python -m bench.ingest
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
 	@$(BIN)/python -m bench.kinesis

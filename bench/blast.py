@@ -2,8 +2,8 @@
 
     python -m bench.blast PORT LINES MEAN_BYTES CONNECTIONS [BURST_LINES PAUSE_MS]
 
-With the last two, each connection pauses after about so many lines. Prints the lines and bytes sent,
-as JSON. Everything is encoded before the first byte goes out.
+With the last two, each connection pauses after about so many lines. Prints the lines and bytes
+sent, as JSON. Everything is encoded before the first byte goes out.
 """
 
 from __future__ import annotations

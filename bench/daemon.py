@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 KINESIS_SERVER: Final = Path(__file__).parent.parent / "tests" / "helpers" / "kinesis_server.py"
 END_SECONDS: Final = 30
@@ -56,10 +56,7 @@ def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> 
     ):
         assert process.stderr is not None
         try:
-            first = process.stderr.readline()
-            port = json.loads(first)["port"] if "listening" in first else 0
-            if not port:
-                raise LossError(f"telemetryd did not start: {first}{process.stderr.read()}")
+            port = _port(process.stderr)
             drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=said)
             try:
                 yield Daemon(process, port, log)
@@ -68,6 +65,18 @@ def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> 
                 drain.wait(END_SECONDS)
         finally:
             process.kill()
+
+
+def _port(stderr: IO[str]) -> int:
+    """Where it listens, once it says so; warnings may come before."""
+    said = []
+    for line in stderr:
+        record = json.loads(line) if line.startswith("{") else {}
+        if record.get("event") == "listening":
+            port: int = record["port"]
+            return port
+        said.append(line)
+    raise LossError(f"telemetryd did not start: {''.join(said)}")
 
 
 @contextlib.contextmanager

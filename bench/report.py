@@ -70,8 +70,8 @@ def markdown(result: Result) -> str:
         "",
         (
             f"`python -m bench run {result.scenario}`: {settings.lines:,} lines of "
-            f"{settings.line_bytes} bytes, {settings.connections} connection(s). Medians (lowest to "
-            f"highest) of runs in turn, each receiver on one core; CPU is user + system time."
+            f"{settings.line_bytes} bytes, {settings.connections} connection(s). Medians (lowest "
+            f"to highest) of runs in turn, each receiver on one core; CPU is user + system time."
         ),
         "",
         "| receiver | CPU µs/line | against the ceiling | lines/s | peak MiB | notes |",
