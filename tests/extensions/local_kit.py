@@ -38,8 +38,8 @@ class Record:
         """The entries of one kind."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text().split("\n")
-        return [entry for entry in map(json.loads, filter(None, lines)) if entry["kind"] == kind]
+        *lines, _unfinished = self.path.read_text().split("\n")  # the last one may be half written
+        return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
 
     def telemetry(self, *types: str) -> list[dict[str, Any]]:
         """The telemetry events, of all types or those given."""
@@ -99,7 +99,7 @@ def write_handler(tmp_path: Path, code: str) -> dict[str, Any]:
     return {"task_root": root, "handler": "task.handler"}
 
 
-def wait_for(condition: Callable[[], object], limit: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], limit: float = 30.0) -> None:
     """Wait for something another process does; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():
