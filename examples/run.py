@@ -129,7 +129,7 @@ def cost(ledgers: list[dict[str, Any]]) -> dict[str, str]:
     invocations = sum(each["invocations"] for each in told)
     added = sum(each["added_ms_mean"] * each["invocations"] for each in told) / invocations
     return {
-        "added to an invocation": f"{added:.1f} ms (at most "
+        "added after an invocation": f"{added:.1f} ms (at most "
         f"{max(each['added_ms_max'] for each in told):.1f} ms)",
         "from its start to `next`": f"{max(starts):.1f} ms at most",
         "processor time": f"{sum(each['cpu_seconds'] for each in figures):.2f} s",

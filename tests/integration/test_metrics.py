@@ -372,6 +372,25 @@ def test_nothing_is_served_in_lambda_unless_asked_for(tmp_path: Path) -> None:
         assert platform.log("metrics_served") == []
 
 
+def test_a_missing_library_costs_a_warning_and_no_line(tmp_path: Path) -> None:
+    """As in a layer that leaves it out."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "prometheus_client.py").write_text("raise ImportError('not here')\n")
+    variables = lambda_file_sink(tmp_path / "out") | {
+        "TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0",
+        "PYTHONPATH": str(tmp_path / "site"),
+    }
+    with ScriptedPlatform(variables) as platform:
+        telemetry, following = platform.begin()
+        telemetry.sendall(line(1))
+        following.shutdown()
+        platform.finish()
+        (warning,) = platform.log("metrics_not_served")
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
+    assert "not here" in warning["reason"]
+    assert "metrics.listen" in warning["fix"]
+
+
 def test_health_while_stopping(tmp_path: Path) -> None:
     """A probe sees the end coming while there is something left to deliver."""
     keys = ON | sink("out", type="stdout", write_timeout_ms=600_000)

@@ -5,6 +5,7 @@ import msgspec
 from telemetryd.core.figures import FiguresReader, Usage
 from telemetryd.core.ledger import Ledger
 from telemetryd.core.stats import DaemonStats
+from telemetryd.exposition.guide import FIGURES
 from telemetryd.shell.usage import usage
 
 MIB = 1024 * 1024
@@ -91,3 +92,18 @@ def test_what_this_process_uses() -> None:
     assert 20 * MIB < after.peak_rss_bytes < 4096 * MIB
     assert after.cpu_seconds >= before.cpu_seconds > 0
     assert after.uptime_seconds >= before.uptime_seconds > 0
+
+
+def test_every_member_is_documented() -> None:
+    """In docs/metrics.md, by the names it has there."""
+    process = Process()
+    process.stats.invocations = 1
+    facts = process.read().facts
+    documented = {name for names in FIGURES for name in names.split(", ")}
+    own = {name for name in facts if name != "sinks"}
+    assert own == {name for name in documented if not name.startswith("sinks.")} - set(
+        facts["sinks"]["a"]
+    )
+    assert {name.removeprefix("sinks.NAME.") for name in documented} == own | set(
+        facts["sinks"]["a"]
+    )

@@ -46,9 +46,9 @@ async def expose(
     """Serve on `host`:`port`; None, and a warning, if that can't be: telemetry goes on."""
     try:
         collector = importlib.import_module(_COLLECTOR)
-    except ImportError:
-        log("warning", "metrics_not_served", reason="prometheus_client is not installed",
-            fix="pip install prometheus-client")  # fmt: skip
+    except ImportError as error:
+        log("warning", "metrics_not_served", reason=f"prometheus_client can't be loaded: {error}",
+            fix='pip install prometheus-client, or set metrics.listen to ""')  # fmt: skip
         return None
     scrapes = collector.Scrapes(daemon)
 

@@ -92,7 +92,7 @@ each document of the `emf` sink about telemetryd itself:
 |---|---|
 """
 
-_FIGURES: Final = {
+FIGURES: Final = {
     "uptime_seconds": "Since telemetryd's first instruction.",
     "cpu_seconds": "Processor time used.",
     "peak_rss_bytes": "Most memory ever resident.",
@@ -125,7 +125,7 @@ def render() -> str:
     table = "\n".join(["| Metric | Type | Labels | Meaning |", "|---|---|---|---|", *rows, "", ""])
     figures = "".join(
         f"| {', '.join(f'`{part}`' for part in names.split(', '))} | {meaning} |\n"
-        for names, meaning in _FIGURES.items()
+        for names, meaning in FIGURES.items()
     )
     prometheus = _PROMETHEUS + table + _ALERTS
     return "\n".join([_INTRODUCTION, prometheus, _HEALTH + figures, _emf_guide.render()])
