@@ -80,3 +80,28 @@ def test_the_extension_lives_in_128_megabytes(function: str, tmp_path: Path, use
         call.shutdown(2.0)
         platform.finish()
         assert platform.ledger()["sinks"]["archive"]["delivered"]["lines"] == 1001
+
+
+def test_a_configuration_that_may_not_be_read_costs_nothing_else(
+    function: str, tmp_path: Path
+) -> None:
+    """One line names the file and why; the extension serves to the end."""
+    secret = tmp_path / "telemetryd.toml"
+    secret.write_text("[log]\nlevel = 'debug'\n")
+    secret.chmod(0o600)
+    tmp_path.chmod(0o755)
+    variables = {"TELEMETRYD_CONFIG": "/kept/telemetryd.toml"}
+    passed = ("AWS_LAMBDA_RUNTIME_API", "TELEMETRYD_TELEMETRY__PORT", *variables)
+    command = kit.podman(
+        "--network", "host", "--user", "993:990", "--volume", f"{tmp_path}:/kept",
+        *(option for name in passed for option in ("--env", name)),
+        "--entrypoint", "/opt/extensions/telemetryd",
+        image=function,
+    )  # fmt: skip
+    with ScriptedPlatform(kit.podman_environment(variables), command=command) as platform:
+        _, call = platform.begin()
+        call.shutdown(5.0)
+        platform.finish()
+        (fault,) = platform.log("configuration_invalid")
+        assert "/kept/telemetryd.toml: can't be read: Permission denied" in str(fault["problems"])
+        platform.ledger()

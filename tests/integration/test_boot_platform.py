@@ -77,7 +77,9 @@ def test_a_refused_registration_ends_the_process(answer):
     with ScriptedPlatform() as platform:
         platform.expect(REGISTER).answer(*answer)
         platform.finish(status=1)
-        assert str(answer[0]) in platform.log("register_failed")[0]["error"]
+        (failed,) = platform.log("register_failed")
+        assert str(answer[0]) in failed["error"]
+        assert ("/opt/extensions" in failed.get("fix", "")) is (answer[0] == 403)
 
 
 def test_the_older_schema_is_tried_once():

@@ -280,7 +280,9 @@ def main() -> int:
         session = Session(api, name)
         register(session, os.environ)
     except (OSError, ValueError, Refused) as error:
-        say("error", "register_failed", name=name, api=api, error=error)
+        fix = "the name must be that of the file in /opt/extensions: no wrapper with another name"
+        facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden
+        say("error", "register_failed", name=name, api=api, error=error, **facts)
         return 1
     try:
         listen(session)
