@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,25 @@ def test_a_file_that_can_not_be_read_costs_its_own_lines(tmp_path: Path) -> None
     assert again.account.recovered.lines == 2
     assert again.log.facts("spool_failed")
     assert [each[:1] for each in payloads(again.spool.take(10 * MIB)[1])] == [b"1"]
+
+
+def test_a_directory_that_is_deleted_is_made_again(tmp_path: Path) -> None:
+    """`/tmp` is the function's as well, which may tidy it up; what was there is counted."""
+    s = Spooling(tmp_path, max_bytes=MIB)
+    big = b"x" * (MIB // 8)  # each fills a file
+    s.spool.put([Item(b"%d" % n + big, 1, 1, received_at=time.monotonic()) for n in range(3)])
+    shutil.rmtree(tmp_path / "s.t")
+    s.spool.put([Item(b"3" + big, 1, 1, received_at=time.monotonic())])
+    arrived: list[bytes] = []
+    while not s.spool.is_empty:
+        arrived += payloads(s.spool.take(MIB)[1])
+        s.spool.settle()
+    assert arrived[-1][:1] == b"3"
+    assert len(arrived) + sum(lines for lines, _ in s.lost_unread) == 4
+    assert s.account.spooled == Count()
+    with pytest.raises(BlockingIOError):
+        SpoolLog(str(tmp_path / "s.t"), max_bytes=MIB).open()
+    s.spool.close()
 
 
 class Unencodable(Item, frozen=True):

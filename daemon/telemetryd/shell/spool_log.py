@@ -95,12 +95,8 @@ class SpoolLog:
 
     def open(self) -> None:
         """Lock the directory, making it if need be, and find what is there. Raises OSError."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-        _check_ownership(os.stat(self.directory))  # noqa: PTH116
-        path = os.path.join(self.directory, _LOCK)  # noqa: PTH118
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = self._locked()
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._suit(os.statvfs(self.directory))
             numbers = sorted(_numbers(os.listdir(self.directory)))  # noqa: PTH208
             if numbers:
@@ -124,7 +120,7 @@ class SpoolLog:
                 tail.close()
             front, number = self._numbers
             self._numbers = (min(front, number - 1), number + 1)
-            tail = Segment.create(self._path(number))
+            tail = self._create(number)
             self._segments.append((number, tail))
             self._tail = tail
         tail.append([record])
@@ -133,7 +129,7 @@ class SpoolLog:
         """Put `records` before all others, all or none. Raises OSError."""
         number, end = self._numbers
         self._numbers = (number - 1, max(end, number + 1))
-        segment = Segment.create(self._path(number))
+        segment = self._create(number)
         try:
             segment.append(records)
         except OSError:
@@ -217,6 +213,28 @@ class SpoolLog:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _locked(self) -> int:
+        """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+        _check_ownership(os.stat(self.directory))  # noqa: PTH116
+        path = os.path.join(self.directory, _LOCK)  # noqa: PTH118
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        return lock
+
+    def _create(self, number: int) -> Segment:
+        try:
+            return Segment.create(self._path(number))
+        except FileNotFoundError:  # the function has tidied up its `/tmp`
+            lock = self._locked()
+            os.close(self._lock)
+            self._lock = lock
+            return Segment.create(self._path(number))
 
     def _suit(self, disk: os.statvfs_result) -> None:
         """Make segments small on a small disk: a full one gives up a whole segment at a time."""

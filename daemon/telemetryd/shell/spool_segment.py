@@ -30,6 +30,8 @@ from telemetryd.core.spool_format import (
 SUFFIX: Final = ".spool"
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 1 << 20
+_WINDOW_BYTES: Final = 1 << 16
+"""What is read at a time to find headers: those of many small records, or one."""
 
 
 class Entry(NamedTuple):
@@ -117,9 +119,12 @@ class Segment:
 
     def entries(self) -> Iterator[Entry]:
         """The records that are not settled; damage between them is stepped over."""
-        at = self.settled
+        at = begin = self.settled
+        window = b""
         while at < self.end:
-            header = decode_header(os.pread(self._file(), HEADER_BYTES, at))
+            if at + HEADER_BYTES > begin + len(window):
+                window, begin = os.pread(self._file(), _WINDOW_BYTES, at), at
+            header = decode_header(window, at - begin)
             if header is not None and at + HEADER_BYTES + header.length <= self.end:
                 entry = Entry(at, header)
                 yield entry
