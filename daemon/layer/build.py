@@ -56,6 +56,7 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
     found = packages.download(cache, tools, machine)
     objects = extensions.build(cache, tools, machine, found, target)
     frozen = freeze.build(cache, found, host)
+    contents = freeze.contents()
     executable = link.executable(
         cache,
         tools,
@@ -64,9 +65,10 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
         native=natives[machine.name],
         extensions=objects,
         frozen=frozen,
+        reads=contents["early"]["reads"],
     )
-    launcher = link.launcher(cache, tools, machine)
-    library = lib.build(cache, machine, found, host, freeze.contents()["lib"])
+    launcher = link.launcher(cache, tools, machine, executable)
+    library = lib.build(cache, machine, found, host, contents["lib"])
     texts = licenses.texts(found, target, natives[machine.name])
     zipped = out / f"telemetryd-layer-{machine.name}.zip"
     bundle.write(zipped, bundle.files(launcher, executable, library, texts))

@@ -1,4 +1,4 @@
-"""Reads what the loader reads of a 64-bit little-endian ELF file: segments, not sections."""
+"""Reads 64-bit little-endian ELF files: what the loader reads of them, and where symbols lie."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_SYMTAB, _NOBITS = 2, 8
 _NEEDED, _STRTAB, _VERNEED, _VERNEEDNUM = 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
 
 
@@ -65,6 +66,39 @@ def _versions(data: bytes, tags: dict[int, int], strings: int) -> Iterator[tuple
             yield _text(data, strings + file), _text(data, strings + name)
             entry += next_entry
         at += following
+
+
+def places(data: bytes) -> dict[str, list[tuple[int, int]]]:
+    """File offset and size of each section and each symbol, by name; before `stripped`."""
+    sections = _sections(data)
+    (names,) = struct.unpack_from("<H", data, 62)  # e_shstrndx
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name, kind, _, at, size, _ in sections:
+        if kind != _NOBITS:
+            found.setdefault(_text(data, sections[names][3] + name), []).append((at, size))
+    for _, kind, _, at, size, link in sections:
+        if kind != _SYMTAB:
+            continue
+        for entry in range(at, at + size, 24):
+            name, _, _, section, value, length = struct.unpack_from("<IBBHQQ", data, entry)
+            if 0 < section < len(sections) and sections[section][1] != _NOBITS:
+                _, _, address, start, _, _ = sections[section]
+                place = start + value - address, length
+                found.setdefault(_text(data, sections[link][3] + name), []).append(place)
+    return found
+
+
+def _sections(data: bytes) -> list[tuple[int, int, int, int, int, int]]:
+    """Name's offset, type, address, file offset, size and link of each section."""
+    (start,) = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    found = []
+    for number in range(count):
+        name, kind, _, address, at, length, link = struct.unpack_from(
+            "<IIQQQQI", data, start + number * size
+        )
+        found.append((name, kind, address, at, length, link))
+    return found
 
 
 def _offset(data: bytes, address: int) -> int:

@@ -13,9 +13,13 @@ from layer.cpython import STANDARD_LIBRARY
 from layer.packages import Packages
 
 PROJECT = HERE.parents[1]
-# What runs before `next` comes first, so that a cold start reads it in one go.
-_FIRST = ("encodings", "encodings.utf_8", "telemetryd.__main__", "telemetryd.extension.boot")
-_LAST = ("telemetryd.extension.run",)
+# What runs before `next` comes first, so that a cold start reads it in one go; then what follows.
+_EARLY = (
+    "encodings", "encodings.aliases", "encodings.utf_8", "telemetryd", "telemetryd.__main__",
+    "telemetryd.extension", "telemetryd.extension.boot", "telemetryd.extension.early",
+    "telemetryd.extension.http",
+)  # fmt: skip
+_NEXT = ("telemetryd.extension.run",)
 
 
 def contents() -> dict[str, Any]:
@@ -42,7 +46,8 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
         own = (PROJECT / "daemon", PROJECT / "proto")
         plan = {
             **listed["frozen"],
-            "first": [*_FIRST, *_LAST],
+            "early": _EARLY,
+            "first": [*_EARLY, *_NEXT],
             "lib_leave_out": listed["lib"]["leave_out"],
             "site": str(packages.site),
             "facade_directory": str(HERE / "facades"),
@@ -79,14 +84,18 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
 
 
 def _write_table(work: Path) -> None:
+    table = json.loads((work / "frozen.json").read_text())
+    later = next(start for name, start, _, _ in table if name not in _EARLY)
     (work / "frozen.S").write_text(
-        "    .section .rodata\n    .balign 4096\n    .global telemetryd_frozen_code\n"
-        'telemetryd_frozen_code:\n    .incbin "frozen.bin"\n'
+        "    .section .rodata\n    .balign 4096\n"
+        "    .global telemetryd_frozen_code, telemetryd_frozen_later\n"
+        f'telemetryd_frozen_code:\n    .incbin "frozen.bin", 0, {later}\n'
+        f'telemetryd_frozen_later:\n    .incbin "frozen.bin", {later}\n'
         '    .section .note.GNU-stack,"",%progbits\n'
     )
     lines = [
         f'    {{"{name}", telemetryd_frozen_code + {start}, {size}, {int(is_package)}}},'
-        for name, start, size, is_package in json.loads((work / "frozen.json").read_text())
+        for name, start, size, is_package in table
     ]
     (work / "frozen.c").write_text(
         "#include <Python.h>\nextern const unsigned char telemetryd_frozen_code[];\n"

@@ -33,7 +33,7 @@ def modules_in(package: Path, root: Path) -> list[str]:
 
 
 def find(plan: dict[str, Any]) -> dict[str, str]:
-    """The file of each module to freeze, by name, in the order of import."""
+    """The file of each module to freeze, by name: the early ones, then the order of import."""
     finder = ModuleFinder(path=plan["path"], excludes=plan["never"])
     for name in (*plan["first"], *plan["also"], *roots(plan)):
         finder.import_hook(name)
@@ -46,7 +46,7 @@ def find(plan: dict[str, Any]) -> dict[str, str]:
         is_ours = name.partition(".")[0] in plan["packages"]
         if is_standard or (is_ours and not is_one_of(name, plan["leave_out"])):
             found[name] = file
-    return found
+    return {name: found.pop(name) for name in plan["early"]} | found
 
 
 def roots(plan: dict[str, Any]) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from layer import shell
+from layer import early, elf, shell
 from layer.cache import HERE, Cache
 from layer.machines import Machine
 from layer.toolchain import Toolchain
@@ -16,8 +17,8 @@ _LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}",
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 
 
-def launcher(cache: Cache, tools: Toolchain, machine: Machine) -> Path:
-    """The static launcher: a directory with `telemetryd`."""
+def launcher(cache: Cache, tools: Toolchain, machine: Machine, executable: Path) -> Path:
+    """The static launcher, which knows what to read early of `executable`: a directory."""
     places = (place.format(triple=machine.triple) for place in _LIBRARY_PLACES)
     libraries = ",".join(f'"{place}/libc.so.6"' for place in places)
     defines = (f'-DLOADERS="{_LOADERS[machine.name]}"', f"-DLIBRARIES={libraries}")
@@ -25,12 +26,14 @@ def launcher(cache: Cache, tools: Toolchain, machine: Machine) -> Path:
     def make(work: Path) -> None:
         for name in ("launcher.c", "platform.c", "platform.h"):
             shutil.copy(_SOURCES / name, work)
+        shutil.copy(executable / early.HEADER, work)
         command = [tools.static_cc(machine), "-Os", "-s", *_WARNINGS, *defines]
         command += ["-ffunction-sections", "-fdata-sections"]
         command += ["-Wl,--gc-sections", "-o", "telemetryd", "launcher.c", "platform.c"]
         shell.run(command, work, tools.environment(work), work / "log")
 
     inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()))
+    inputs += (executable.name,)
     return cache.stage(f"launcher-{machine.name}", inputs, make)
 
 
@@ -43,8 +46,9 @@ def executable(
     native: Path,
     extensions: Path,
     frozen: Path,
+    reads: Sequence[Sequence[str]],
 ) -> Path:
-    """The interpreter with everything in it: a directory with `telemetryd`."""
+    """The interpreter with everything in it: a directory with `telemetryd` and `early.h`."""
 
     def make(work: Path) -> None:
         shutil.copytree(cpython / "include", work / "include")
@@ -67,7 +71,6 @@ def executable(
         link = [
             cc,
             "-no-pie",
-            "-s",
             "-Wl,--export-dynamic",
             "-Wl,--gc-sections",
             "-o",
@@ -77,6 +80,9 @@ def executable(
         link += ["-Wl,--no-whole-archive", *map(str, libraries)]
         link += ["-lm", "-ldl", "-lpthread", "-lutil"]
         shell.run(link, work, env, log)
+        linked = (work / "telemetryd").read_bytes()
+        (work / early.HEADER).write_text(early.header(linked, reads))
+        (work / "telemetryd").write_bytes(elf.stripped(linked))
         shutil.rmtree(work / "include")
         shutil.rmtree(work / ".zig-cache", ignore_errors=True)
         for name in ("frozen.bin", *objects):
@@ -84,4 +90,5 @@ def executable(
 
     stages = (cpython.name, native.name, extensions.name, frozen.name)
     inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()), *stages)
+    inputs += (Path(early.__file__), Path(elf.__file__), reads)
     return cache.stage(f"executable-{machine.name}", inputs, make)

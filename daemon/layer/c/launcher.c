@@ -2,10 +2,12 @@
  *
  * The platform starts the function's runtime only after every extension has registered, and an
  * interpreter takes its time. So this, static and a few kilobytes large, registers first and hands
- * the connected socket over by execve: the process stays the same. If there is no such execve (no
+ * the connected socket over by execve: the process stays the same. What the interpreter needs until
+ * `next` it has the kernel fetch from the disk meanwhile. If there is no such execve (no
  * glibc, a missing file), it asks for `next` itself until SHUTDOWN, so that the function runs.
  */
 #define _GNU_SOURCE
+#include "early.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -22,6 +24,7 @@
 #define EVENTS_VARIABLE "TELEMETRYD_LAMBDA__EVENTS="
 #define OLDEST_GLIBC "GLIBC_2.26"
 #define SCANNED_BYTES (1024 * 1024)
+#define READ_BYTES (128 * 1024) /* of more at once, Linux may leave out the end */
 
 extern char **environ;
 
@@ -108,6 +111,21 @@ static void find_interpreter(char *path, size_t size)
     strcat(path, INTERPRETER);
 }
 
+/* Start to fetch what the interpreter reads until `next`, in a few large reads that nobody waits for.
+ * By itself it would ask for it page by page as it comes across it, and wait each time. */
+static void read_early(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    for (size_t i = 0; i < sizeof early_reads / sizeof *early_reads; i++) {
+        unsigned at = early_reads[i].offset, end = at + early_reads[i].length;
+        for (; at < end; at += READ_BYTES)
+            readahead(fd, at, end - at < READ_BYTES ? end - at : READ_BYTES);
+    } /* whatever came of it: what is not fetched now is read as it always is */
+    close(fd);
+}
+
 static void hand_over(int fd)
 {
     static char variable[sizeof REGISTER_FD + 12] = REGISTER_FD "=";
@@ -136,6 +154,8 @@ int main(int argc, char **argv)
         if (fd >= 0)
             hand_over(fd);
     }
+    if (as_extension)
+        read_early(interpreter);
     clean_environment();
     fault = libc_fault();
     if (!fault) {
