@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import re
 import socket
+import subprocess
 import threading
 import time
+import urllib.parse
+from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 _IDENTIFIER: Final = "11111111-2222-4333-8444-555555555555"
+_REGISTERED: Final = b'{"functionName":"f","functionVersion":"1","handler":"app.handler"}'
 _CALLS: Final = {"register": "register", "telemetry": "subscribe", "next": "next"}
 _CPU_OF_PROCESS: Final = 2  # how Linux spells the CPU clock of a process in a clock's number
-_LINE: Final = (
-    b'{"time":"2026-03-14T10:15:30.123Z","type":"function","record":"order accepted order=1"}\n'
+_MAJOR_FAULTS: Final = 9  # of the fields of /proc/PID/stat behind the name
+_LOOK_SECONDS: Final = 0.1
+_EVENT: Final = (
+    b'{"time":"2026-03-14T10:15:30.123Z","type":"function","record":"order accepted order=1"}'
 )
 
 
+class Stamp(NamedTuple):
+    """When something happened, and what the process had used until then."""
+
+    at: int
+    """Monotonic, in nanoseconds."""
+    cpu_ms: float
+    read_mb: float
+    """Fetched from the disk, read ahead included; 10**6 bytes."""
+    faults: int
+    """Page faults that had to wait for the disk."""
+
+
 class Platform:
-    """A context manager. `stamps`: when each call came first (monotonic ns), CPU ms till then."""
+    """A context manager. `stamps`: when each call came first."""
 
     def __init__(self) -> None:
-        self.stamps: dict[str, tuple[int, float]] = {}
+        self.stamps: dict[str, Stamp] = {}
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._pid = threading.Event()
@@ -45,10 +66,28 @@ class Platform:
         self._process = pid
         self._pid.set()
 
+    def stamp(self) -> Stamp:
+        """What the process has used up to now."""
+        at, cpu = time.monotonic_ns(), self.cpu()
+        fetched = re.search(r"^read_bytes: (\d+)", self._proc("io"), re.MULTILINE)
+        assert fetched is not None
+        faults = int(self._proc("stat").rpartition(")")[2].split()[_MAJOR_FAULTS])
+        return Stamp(at, cpu, int(fetched.group(1)) / 1e6, faults)
+
+    def _proc(self, name: str) -> str:
+        return Path(f"/proc/{self._process}/{name}").read_text()
+
     def cpu(self) -> float:
         """CPU of the process so far, threads that have ended included, in milliseconds."""
         clock = ~self._process << 3 | _CPU_OF_PROCESS
         return time.clock_gettime_ns(clock) / 1e6
+
+    def wait_for_next(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it asked for `next`; False if it ended before."""
+        while not self._asked.wait(_LOOK_SECONDS):
+            if process.poll() is not None:
+                return self._asked.is_set()
+        return True
 
     def shut_down(self) -> None:
         """Answer `next` with SHUTDOWN."""
@@ -87,23 +126,38 @@ class Platform:
                 self._handle(connection, head.split(b" ")[1].decode(), body[:length])
 
     def _handle(self, connection: socket.socket, path: str, body: bytes) -> None:
-        at = time.monotonic_ns()
         call = _CALLS.get(path.rpartition("/")[2], path)
         if call not in self.stamps:
+            at = time.monotonic_ns()
             self._pid.wait(60)
-            self.stamps[call] = at, self.cpu()
+            self.stamps[call] = self.stamp()._replace(at=at)
         if call == "next":
             self._waiting = connection
             self._asked.set()
         elif call == "subscribe":
             _answer(connection, b'"OK"')
-            telemetry = socket.create_connection(
-                ("127.0.0.1", json.loads(body)["destination"]["port"])
-            )
-            telemetry.sendall(_LINE)
-            self._sockets.append(telemetry)
+            self._deliver(json.loads(body)["destination"])
         else:
-            _answer(connection, b'{"functionName":"f"}')
+            _answer(connection, _REGISTERED)
+
+    def _deliver(self, destination: dict[str, Any]) -> None:
+        """One event, over TCP or by a POST, which needs no answer here."""
+        if destination["protocol"] == "TCP":
+            telemetry = socket.create_connection(("127.0.0.1", destination["port"]))
+            telemetry.sendall(_EVENT + b"\n")
+            self._sockets.append(telemetry)
+            return
+        client = http.client.HTTPConnection("127.0.0.1", _port(destination["URI"]), timeout=60)
+        with contextlib.suppress(OSError, http.client.HTTPException):  # it may end meanwhile
+            client.request("POST", "/", b"[" + _EVENT + b"]", {"Content-Type": "application/json"})
+            client.getresponse().read()
+        client.close()
+
+
+def _port(uri: str) -> int:
+    port = urllib.parse.urlsplit(uri).port
+    assert port is not None
+    return port
 
 
 def _fields(head: bytes) -> list[tuple[bytes, bytes, bytes]]:

@@ -1,0 +1,243 @@
+"""The result of `bench.coldstart`: Markdown tables and a chart for people, JSON for programs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.coldstart_start import Start
+from bench.coldstart_subjects import LAYER
+from bench.stats import Spread
+
+NAME: Final = "coldstart"
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure."""
+
+    layer: Path = LAYER
+    runs: int = 15
+    limited_runs: int = 5
+    """Runs with a share of the CPU: these are slow, and what the share takes is no noise."""
+    only: tuple[str, ...] = ()
+    """Names of subjects; none means all."""
+    shares: tuple[float | None, ...] = (None, 29.0, 7.25)
+    """Per cent of one CPU; None is all there is."""
+    caches: tuple[bool, ...] = (False, True)
+    """Whether the page cache is cold."""
+    init: bool = True
+    kinesis: bool = True
+    instructions: bool = True
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One subject under one condition."""
+
+    name: str
+    title: str
+    starts: list[Start]
+    inits: list[float] = []
+    """Milliseconds of `initReport`."""
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """One combination of CPU share, page cache and sink."""
+
+    share: float | None
+    cold: bool
+    sink: str = "file"
+    rows: list[Row]
+    alone: list[float] = []
+    """Milliseconds of `initReport` without any extension, in turn with the others."""
+
+
+class Coldstart(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was measured."""
+
+    machine: dict[str, str]
+    options: Options
+    instructions: dict[str, float]
+    """Millions, by subject."""
+    conditions: list[Condition]
+    absent: dict[str, str]
+    """Why there is no figure, by what was to be measured."""
+
+
+_Column = tuple[str, Callable[[Start], float]]
+_TIMES: Final[tuple[_Column, ...]] = (
+    ("register ms", lambda start: start.register_ms),
+    ("`next` ms", lambda start: start.next_ms),
+    ("up ms", lambda start: start.up_ms),
+)
+_CPU: Final[tuple[_Column, ...]] = (
+    ("CPU to `next` ms", lambda start: start.next_cpu_ms),
+    ("CPU to up ms", lambda start: start.up_cpu_ms),
+)
+_IDLE: Final[tuple[_Column, ...]] = (
+    ("RSS idle MB", lambda start: start.rss_mb),
+    ("exit ms", lambda start: start.exit_ms),
+)
+_DISK: Final[tuple[_Column, ...]] = (
+    ("read to `next` MB", lambda start: start.next_read_mb),
+    ("disk faults", lambda start: start.next_faults),
+)
+_LATER: Final[tuple[_Column, ...]] = (
+    ("CPU after up ms", lambda start: start.later_cpu_ms),
+    ("RSS idle MB", lambda start: start.rss_mb),
+)
+
+
+def described(share: float | None, *, cold: bool, sink: str = "file") -> str:
+    """A condition in words."""
+    memory = {29.0: " (a 512-MB function)", 7.25: " (a 128-MB function)"}.get(share or 0, "")
+    cpu = "whole CPU" if share is None else f"{share:g} % of a CPU{memory}"
+    if sink == "kinesis":
+        return f"{cpu}, a Kinesis sink with its client"
+    return f"{cpu}, {'cold' if cold else 'warm'} page cache"
+
+
+def write(result: Coldstart, folder: Path) -> list[Path]:
+    """Write the result's JSON, Markdown and chart; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    encoded = msgspec.json.encode(result, enc_hook=str)
+    texts = {
+        "json": msgspec.json.format(encoded, indent=1).decode() + "\n",
+        "md": markdown(result),
+        "svg": chart(result),
+    }
+    paths = []
+    for suffix, text in texts.items():
+        path = folder / f"{NAME}.{suffix}"
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def read(path: Path) -> Coldstart:
+    """A result that `write` wrote. Raises OSError, msgspec.ValidationError."""
+    return msgspec.json.decode(
+        path.read_bytes(), type=Coldstart, dec_hook=lambda kind, value: kind(value)
+    )
+
+
+def markdown(result: Coldstart) -> str:
+    """A table for each condition."""
+    options = result.options
+    lines = [
+        "## Cold start",
+        "",
+        (
+            f"`python -m bench.coldstart`: medians (least) of {options.runs} starts, "
+            f"{options.limited_runs} with a share of a CPU, subjects in turn. Zero is the moment "
+            "before `execve`. The function's runtime starts after every `register`; init ends "
+            "after every `next`."
+        ),
+        "",
+    ]
+    for condition in result.conditions:
+        lines += [f"### {_title(condition)}", "", *_table(condition, result), ""]
+    lines += [f"- no figure for {what}: {why}" for what, why in result.absent.items()]
+    machine = ", ".join(f"{name} {value}" for name, value in result.machine.items())
+    return "\n".join([*lines, f"Measured on: {machine}."]) + "\n"
+
+
+def _title(condition: Condition) -> str:
+    text = described(condition.share, cold=condition.cold, sink=condition.sink)
+    return text[0].upper() + text[1:]
+
+
+def _table(condition: Condition, result: Coldstart) -> Iterator[str]:
+    plain = condition.share is None and condition.sink == "file"
+    columns: tuple[_Column, ...] = (*_TIMES, *_CPU)
+    if condition.sink == "kinesis":
+        columns = (*_TIMES, *_LATER)
+    elif condition.cold:
+        columns += _DISK
+    elif plain:
+        columns += _IDLE
+    heads = [head for head, _ in columns]
+    counted = result.instructions if plain and not condition.cold else {}
+    if counted:
+        heads.append("M instructions")
+    if condition.alone:
+        heads += ["init ms", "added to init ms"]
+    yield "| | " + " | ".join(heads) + " |"
+    yield "|---" * (len(heads) + 1) + "|"
+    for row in condition.rows:
+        cells = [cell([value(start) for start in row.starts]) for _, value in columns]
+        if counted:
+            cells.append(f"{counted[row.name]:,.0f}" if row.name in counted else "-")
+        if condition.alone:
+            cells += [cell(row.inits), f"{added(row.inits, condition.alone):.1f}"]
+        yield f"| {row.title} | " + " | ".join(cells) + " |"
+    if condition.alone:
+        cells = [""] * (len(heads) - 2)
+        yield "| no extension | " + " | ".join([*cells, cell(condition.alone), ""]) + " |"
+
+
+def cell(values: Sequence[float]) -> str:
+    """`median (least)`."""
+    spread = Spread.of(values)
+    places = 0 if spread.median >= 200 else 1
+    return f"{spread.median:,.{places}f} ({spread.low:,.{places}f})"
+
+
+def added(inits: Sequence[float], alone: Sequence[float]) -> float:
+    """The median of the differences of runs made one after the other."""
+    return statistics.median(a - b for a, b in zip(inits, alone, strict=True))
+
+
+# -- the chart ------------------------------------------------------------------------------------
+
+_WIDTH, _LEFT, _RIGHT, _ROW, _BAR, _HEAD = 860, 250, 190, 24, 14, 34
+_PARTS: Final = (("register", "#7c2d12"), ("next", "#ea580c"), ("up", "#fed7aa"))
+
+
+def chart(result: Coldstart) -> str:
+    """For each condition, how long each subject takes to register, to `next` and to be up."""
+    conditions = [each for each in result.conditions if each.sink == "file"]
+    height = 50 + sum(_HEAD + _ROW * len(each.rows) for each in conditions)
+    parts = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+            f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
+        ),
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        '<text x="10" y="22" font-size="15">Cold start, ms from execve (medians)</text>',
+    ]
+    for place, (name, colour) in enumerate(_PARTS):
+        x = _WIDTH - 250 + 85 * place
+        parts.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 17}" y="22">{name}</text>')
+    top = 40
+    for condition in conditions:
+        parts += _panel(condition, top)
+        top += _HEAD + _ROW * len(condition.rows)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _panel(condition: Condition, top: int) -> Iterator[str]:
+    yield (f'<text x="10" y="{top + 20}" font-weight="bold">{escape(_title(condition))}</text>')
+    medians = [
+        [statistics.median(value(start) for start in row.starts) for _, value in _TIMES]
+        for row in condition.rows
+    ]
+    most = max((value for values in medians for value in values), default=1.0)
+    scale = (_WIDTH - _LEFT - _RIGHT) / most
+    for place, (row, values) in enumerate(zip(condition.rows, medians, strict=True)):
+        y = top + _HEAD + _ROW * place
+        label = escape(row.title.replace("`", ""))
+        yield f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{label}</text>'
+        for value, (_, colour) in reversed(list(zip(values, _PARTS, strict=True))):
+            width = max(value * scale, 1)
+            yield (
+                f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>'
+            )
+        x = _LEFT + max(values) * scale + 8
+        said = " / ".join(f"{value:,.1f}" for value in values)
+        yield f'<text x="{x:.1f}" y="{y + 11}">{said}</text>'

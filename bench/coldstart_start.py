@@ -1,0 +1,183 @@
+"""One start of an extension against a platform in this process, stamped; its instructions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.coldstart_platform import Platform, Stamp
+from bench.coldstart_subjects import QUIET_MILLISECONDS, Subject
+
+REST_SECONDS: Final = 0.25
+PERIOD_MICROSECONDS: Final = 20_000
+_AWS: Final = {
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "AWS_REGION": "eu-west-1",
+}
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds since the moment before `execve`; memory and disk in 10**6 bytes."""
+
+    register_ms: float
+    next_ms: float
+    up_ms: float
+    next_cpu_ms: float
+    up_cpu_ms: float
+    next_read_mb: float
+    next_faults: int
+    later_cpu_ms: float
+    """From being up until it rests."""
+    rss_mb: float
+    exit_ms: float
+    """From the answer SHUTDOWN to the end, without the time telemetryd waits for last lines."""
+
+
+class NoStartError(Exception):
+    """The extension ended before it was up; the message is what it said."""
+
+
+def run(
+    subject: Subject,
+    output: Path,
+    *,
+    sink: Mapping[str, str] | None = None,
+    group: Path | None = None,
+    prefix: tuple[str, ...] = (),
+) -> Start:
+    """One start, rest, shutdown. Raises NoStartError."""
+    moment, stamp = os.pipe()
+
+    def enter() -> None:
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+        os.write(stamp, str(time.monotonic_ns()).encode())
+
+    with contextlib.ExitStack() as stack:
+        platform = stack.enter_context(Platform())
+        process = stack.enter_context(
+            subprocess.Popen(
+                [*prefix, str(subject.executable)],
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "AWS_LAMBDA_RUNTIME_API": platform.address,
+                    **_AWS,
+                    **subject.environment(output, sink),
+                },
+                stderr=subprocess.PIPE,
+                preexec_fn=enter,  # noqa: PLW1509 - the clock starts after the fork, before the exec
+            )
+        )
+        platform.watch(process.pid)
+        start = int(os.read(moment, 32))
+        up, log = _up(process, platform, subject)
+        rests = _come_to_rest(platform)
+        rss = _rss(process.pid)
+        told = time.monotonic_ns()
+        platform.shut_down()
+        process.wait()
+        ended = (time.monotonic_ns() - told) / 1e6
+        log.join()
+    for descriptor in (moment, stamp):
+        os.close(descriptor)
+    register, asked = platform.stamps["register"], platform.stamps["next"]
+    return Start(
+        register_ms=(register.at - start) / 1e6,
+        next_ms=(asked.at - start) / 1e6,
+        up_ms=(up.at - start) / 1e6,
+        next_cpu_ms=asked.cpu_ms,
+        up_cpu_ms=up.cpu_ms,
+        next_read_mb=asked.read_mb,
+        next_faults=asked.faults,
+        later_cpu_ms=rests - up.cpu_ms,
+        rss_mb=rss,
+        exit_ms=ended - (QUIET_MILLISECONDS if subject.ours else 0),
+    )
+
+
+def _up(
+    process: subprocess.Popen[bytes], platform: Platform, subject: Subject
+) -> tuple[Stamp, threading.Thread]:
+    """When it was up, and a thread that reads on what it says."""
+    assert process.stderr is not None
+    said = []
+    if subject.ours:
+        for line in process.stderr:
+            said.append(line)
+            if b'"event":"started"' in line:
+                up = platform.stamp()
+                break
+            if b'"event":"interpreter_not_started"' in line:
+                process.kill()  # it would serve the platform for ever
+        else:
+            raise NoStartError(b"".join(said).decode(errors="replace"))
+    else:
+        if not platform.wait_for_next(process):
+            raise NoStartError(process.stderr.read().decode(errors="replace"))
+        up = platform.stamps["next"]
+    rest = threading.Thread(target=process.stderr.read)
+    rest.start()
+    return up, rest
+
+
+def _come_to_rest(platform: Platform) -> float:
+    """Wait until the process uses no CPU: with Kinesis, its client is up. Its CPU, in ms."""
+    last, cpu = -1.0, platform.cpu()
+    while cpu != last:
+        time.sleep(REST_SECONDS)
+        last, cpu = cpu, platform.cpu()
+    return cpu
+
+
+def _rss(pid: int) -> float:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)
+    assert found is not None
+    return int(found.group(1)) * 1024 / 1e6
+
+
+def instructions(subject: Subject, output: Path) -> float | None:
+    """Millions of instructions from start to end, by cachegrind; None without valgrind."""
+    if shutil.which("valgrind") is None:
+        return None
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory, "log")
+        prefix = ("valgrind", "--tool=cachegrind", "--cache-sim=no", f"--log-file={log}")
+        prefix += (f"--cachegrind-out-file={directory}/out", "--trace-children=yes")
+        run(subject, output, prefix=prefix)
+        found = re.findall(r"I\s+refs:\s+([\d,]+)", log.read_text())
+    return int(found[-1].replace(",", "")) / 1e6 if found else None
+
+
+@contextlib.contextmanager
+def cpu_share(percent: float | None) -> Iterator[Path | None]:
+    """A control group with that share of one CPU; needs root. Raises OSError."""
+    if percent is None:
+        yield None
+        return
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    root = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/cpu")
+    group = root / f"telemetryd-bench-{os.getpid()}"
+    group.mkdir()
+    quota = int(PERIOD_MICROSECONDS * percent / 100)
+    try:
+        if unified:
+            (group / "cpu.max").write_text(f"{quota} {PERIOD_MICROSECONDS}")
+        else:
+            (group / "cpu.cfs_period_us").write_text(str(PERIOD_MICROSECONDS))
+            (group / "cpu.cfs_quota_us").write_text(str(quota))
+        yield group
+    finally:
+        group.rmdir()

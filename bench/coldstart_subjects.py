@@ -1,0 +1,135 @@
+"""What is started: telemetryd's layer, its virtual environment, two other extensions."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import telemetryd
+import telemetryd_proto
+from bench.peers import catalog
+from bench.peers.catalog import Peer, PeerAbsentError
+
+HERE: Final = os.uname().machine.replace("aarch64", "arm64")
+LAYER: Final = Path("dist", f"telemetryd-layer-{HERE}.zip")
+"""Where `make layer` leaves it."""
+QUIET_MILLISECONDS: Final = 50.0
+"""What telemetryd waits at SHUTDOWN for last lines: twice the platform's `timeoutMs`."""
+_PEERS: Final = {
+    "python": ("python-http-sample", "naive Python (requests, http.server)"),
+    "rust": ("rust", "Rust (crate lambda-extension)"),
+}
+_FILE_SINK: Final = {"TYPE": "file", "PATH": "{output}"}
+
+
+class Subject:
+    """An extension, and how it is started."""
+
+    def __init__(
+        self,
+        title: str,
+        executable: Path,
+        files: Sequence[Path],
+        environment: Mapping[str, str],
+        *,
+        ours: bool = True,
+    ) -> None:
+        self.title = title
+        self.executable = executable
+        self.files = files
+        """What its start reads: files, or directories with all that is in them."""
+        self.ours = ours
+        """telemetryd says when it is up; others ask for `next` only then."""
+        self._environment = dict(environment)
+        self._written: list[Path] | None = None
+
+    def environment(self, output: Path, sink: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Its variables: a file sink at `output`, or another sink where it is telemetryd."""
+        if not self.ours:
+            return {"PEER_OUTPUT": str(output), "PEER_PORT": str(_free_port())}
+        values = {}
+        if "TELEMETRYD_CONFIG" not in self._environment:
+            keys = {name: text.format(output=output) for name, text in _FILE_SINK.items()}
+            values = {f"TELEMETRYD_SINKS__OUT__{key}": v for key, v in (sink or keys).items()}
+        return {"TELEMETRYD_TELEMETRY__PORT": "0", **values, **self._environment}
+
+    def evict(self) -> None:
+        """Drop its files from the page cache, but for what another process has mapped."""
+        if self._written is None:
+            os.sync()  # what is not yet written can't be dropped
+            self._written = list(self._all_files())
+        for path in self._written:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+    def _all_files(self) -> Iterator[Path]:
+        for place in self.files:
+            for path in place.rglob("*") if place.is_dir() else (place,):
+                if path.is_file() and "test" not in path.parts:
+                    yield path
+
+
+def unpack(layer: Path, directory: Path) -> Path:
+    """The layer's launcher, unpacked as Lambda would."""
+    with zipfile.ZipFile(layer) as packed:
+        packed.extractall(directory)
+        for entry in packed.infolist():
+            (directory / entry.filename).chmod(entry.external_attr >> 16 & 0o777)
+    return directory / "extensions" / "telemetryd"
+
+
+def find(layer: Path, directory: Path) -> tuple[dict[str, Subject], dict[str, str]]:
+    """The subjects by name, and why one is absent; `directory` is for the layer's files."""
+    found: dict[str, Subject] = {}
+    absent: dict[str, str] = {}
+    if layer.exists():
+        launcher = unpack(layer, directory / "opt")
+        opt = launcher.parents[1]
+        found["layer"] = Subject("layer", launcher, [opt], {})
+        file = directory / "telemetryd.toml"
+        file.write_text(f'[sinks.out]\ntype = "file"\npath = "{directory}/telemetry.ndjson"\n')
+        named = {"TELEMETRYD_CONFIG": str(file)}
+        found["layer-file"] = Subject(
+            "layer, with a configuration file", launcher, [opt, file], named
+        )
+    else:
+        absent["layer"] = f"{layer} is missing: `make layer` builds it"
+    python = sys.version_info
+    venv = Path(sys.prefix)
+    base = Path(sys.base_prefix, "lib", f"python{python[0]}.{python[1]}")
+    script = venv / "bin" / "telemetryd"
+    own = [Path(str(module.__file__)).parent for module in (telemetryd, telemetryd_proto)]
+    files = [venv / "lib", script, base, *own]
+    title = f"virtual environment, Python {python[0]}.{python[1]}"
+    found["venv"] = Subject(title, script, files, {})
+    found["venv-ready"] = Subject(
+        'the same, `lambda.next = "ready"`', script, files, {"TELEMETRYD_LAMBDA__NEXT": "ready"}
+    )
+    peers = catalog.load()
+    for name, (folder, title) in _PEERS.items():
+        peer = peers[folder]
+        try:
+            found[name] = _peer(peer, title, base)
+        except PeerAbsentError as error:
+            absent[name] = str(error)
+    return found, absent
+
+
+def _peer(peer: Peer, title: str, base: Path) -> Subject:
+    peer.prepare()
+    executable = peer.extension()
+    assert executable is not None
+    files = [executable, peer.build / "venv", base] if "python" in peer.name else [executable]
+    return Subject(title, executable, files, {}, ours=False)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
