@@ -55,7 +55,8 @@ container-test: $(STAMP)  ## builds the images with buildah and runs them with p
 
 .venv-deploy/.installed: requirements/deploy.txt $(STAMP)
 	@$(PYTHON) -m venv .venv-deploy
-	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/deploy.txt
+	@# --no-deps: the list is complete, and pip would look at newer versions for requirements with extras
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/deploy.txt
 	@touch $@
 
 deploy-test: .venv-deploy/.installed  ## hadolint, cfn-lint and sam validate on the Dockerfiles and examples/sam
