@@ -36,7 +36,7 @@ from bench import daemon
 from bench.coldstart_init import init_milliseconds
 from bench.coldstart_report import Coldstart, Condition, Options, Row
 from bench.coldstart_start import Start, cpu_share, instructions, run
-from bench.coldstart_subjects import LAYER, Subject, find
+from bench.coldstart_subjects import LAYER, NAMES, Subject, find
 from bench.machine import describe
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -53,10 +53,7 @@ def measure_all(options: Options, say: Say = lambda _: None) -> Coldstart:
     """
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
-        found, absent = find(options.layer, directory)
-        if options.only:
-            found = {name: found[name] for name in options.only if name in found}
-            absent = {name: why for name, why in absent.items() if name in options.only}
+        found, absent = find(options.layer, directory, options.only)
         counts: dict[str, float] = {}
         for name, subject in found.items() if options.instructions else ():
             say(f"instructions of {subject.title}")
@@ -158,7 +155,7 @@ def main(arguments: Sequence[str]) -> int:
         "--limited-runs", type=int, default=Options().limited_runs, help="with a share of the CPU"
     )
     parser.add_argument("--quick", action="store_true", help="few runs: a minute or two")
-    parser.add_argument("--only", default="", metavar="NAMES", help="subjects, by commas")
+    parser.add_argument("--only", default=",".join(NAMES), metavar="NAMES", help="by commas")
     parser.add_argument(
         "--share", type=float, action="append", metavar="PERCENT", help="100 is the whole CPU"
     )
@@ -168,11 +165,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--no-instructions", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for results")
     options = parser.parse_args(arguments)
+    if unknown := set(options.only.split(",")) - set(NAMES):
+        parser.error(f"--only: {', '.join(sorted(unknown))}; there is: {', '.join(NAMES)}")
     keys = {"runs": options.runs, "limited_runs": options.limited_runs}
     wanted = Options(
         layer=options.layer,
         **(_QUICK if options.quick else keys),
-        only=tuple(filter(None, options.only.split(","))),
+        only=tuple(options.only.split(",")),
         shares=tuple(None if share >= 100 else share for share in options.share)
         if options.share
         else Options().shares,

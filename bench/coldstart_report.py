@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from bench.coldstart_start import Start
-from bench.coldstart_subjects import LAYER
+from bench.coldstart_subjects import LAYER, NAMES
 from bench.stats import Spread
 
 NAME: Final = "coldstart"
@@ -24,8 +24,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     runs: int = 15
     limited_runs: int = 5
     """Runs with a share of the CPU: these are slow, and what the share takes is no noise."""
-    only: tuple[str, ...] = ()
-    """Names of subjects; none means all."""
+    only: tuple[str, ...] = NAMES
+    """Names of subjects."""
     shares: tuple[float | None, ...] = (None, 29.0, 7.25)
     """Per cent of one CPU; None is all there is."""
     caches: tuple[bool, ...] = (False, True)

@@ -13,7 +13,7 @@ from typing import Final
 import telemetryd
 import telemetryd_proto
 from bench.peers import catalog
-from bench.peers.catalog import Peer, PeerAbsentError
+from bench.peers.catalog import PeerAbsentError
 
 HERE: Final = os.uname().machine.replace("aarch64", "arm64")
 LAYER: Final = Path("dist", f"telemetryd-layer-{HERE}.zip")
@@ -24,6 +24,9 @@ _PEERS: Final = {
     "python": ("python-http-sample", "naive Python (requests, http.server)"),
     "rust": ("rust", "Rust (crate lambda-extension)"),
 }
+NAMES: Final = ("layer", "layer-file", "venv", "venv-ready", *_PEERS)
+"""In the order of the tables."""
+_BASE: Final = Path(sys.base_prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
 _FILE_SINK: Final = {"TYPE": "file", "PATH": "{output}"}
 
 
@@ -84,48 +87,60 @@ def unpack(layer: Path, directory: Path) -> Path:
     return directory / "extensions" / "telemetryd"
 
 
-def find(layer: Path, directory: Path) -> tuple[dict[str, Subject], dict[str, str]]:
-    """The subjects by name, and why one is absent; `directory` is for the layer's files."""
-    found: dict[str, Subject] = {}
-    absent: dict[str, str] = {}
-    if layer.exists():
-        launcher = unpack(layer, directory / "opt")
-        opt = launcher.parents[1]
-        found["layer"] = Subject("layer", launcher, [opt], {})
-        file = directory / "telemetryd.toml"
-        file.write_text(f'[sinks.out]\ntype = "file"\npath = "{directory}/telemetry.ndjson"\n')
-        named = {"TELEMETRYD_CONFIG": str(file)}
-        found["layer-file"] = Subject(
-            "layer, with a configuration file", launcher, [opt, file], named
-        )
-    else:
-        absent["layer"] = f"{layer} is missing: `make layer` builds it"
-    python = sys.version_info
-    venv = Path(sys.prefix)
-    base = Path(sys.base_prefix, "lib", f"python{python[0]}.{python[1]}")
-    script = venv / "bin" / "telemetryd"
-    own = [Path(str(module.__file__)).parent for module in (telemetryd, telemetryd_proto)]
-    files = [venv / "lib", script, base, *own]
-    title = f"virtual environment, Python {python[0]}.{python[1]}"
-    found["venv"] = Subject(title, script, files, {})
-    found["venv-ready"] = Subject(
-        'the same, `lambda.next = "ready"`', script, files, {"TELEMETRYD_LAMBDA__NEXT": "ready"}
-    )
-    peers = catalog.load()
-    for name, (folder, title) in _PEERS.items():
-        peer = peers[folder]
+def find(
+    layer: Path, directory: Path, wanted: Sequence[str] = NAMES
+) -> tuple[dict[str, Subject], dict[str, str]]:
+    """The wanted subjects by name, and why one is absent; `directory` is for the layer's files.
+
+    Builds other extensions where they are not built. Raises `bench.peers.catalog.PeerError`.
+    """
+    found = {}
+    absent = {}
+    if any(name.startswith("layer") for name in wanted):
+        if layer.exists():
+            found |= _of_layer(unpack(layer, directory / "opt"), directory)
+        else:
+            absent["layer"] = f"{layer} is missing: `make layer` builds it"
+    found |= _of_virtual_environment()
+    for name in (name for name in _PEERS if name in wanted):
         try:
-            found[name] = _peer(peer, title, base)
+            found[name] = _of_peer(name)
         except PeerAbsentError as error:
             absent[name] = str(error)
-    return found, absent
+    return {name: found[name] for name in NAMES if name in found and name in wanted}, absent
 
 
-def _peer(peer: Peer, title: str, base: Path) -> Subject:
+def _of_layer(launcher: Path, directory: Path) -> dict[str, Subject]:
+    opt = launcher.parents[1]
+    file = directory / "telemetryd.toml"
+    file.write_text(f'[sinks.out]\ntype = "file"\npath = "{directory}/telemetry.ndjson"\n')
+    named = {"TELEMETRYD_CONFIG": str(file)}
+    title = "layer, with a configuration file"
+    return {
+        "layer": Subject("layer", launcher, [opt], {}),
+        "layer-file": Subject(title, launcher, [opt, file], named),
+    }
+
+
+def _of_virtual_environment() -> dict[str, Subject]:
+    script = Path(sys.prefix, "bin", "telemetryd")
+    own = [Path(str(module.__file__)).parent for module in (telemetryd, telemetryd_proto)]
+    files = [Path(sys.prefix, "lib"), script, _BASE, *own]
+    title = f"virtual environment, Python {sys.version_info[0]}.{sys.version_info[1]}"
+    ready = {"TELEMETRYD_LAMBDA__NEXT": "ready"}
+    return {
+        "venv": Subject(title, script, files, {}),
+        "venv-ready": Subject('the same, `lambda.next = "ready"`', script, files, ready),
+    }
+
+
+def _of_peer(name: str) -> Subject:
+    folder, title = _PEERS[name]
+    peer = catalog.load()[folder]
     peer.prepare()
     executable = peer.extension()
     assert executable is not None
-    files = [executable, peer.build / "venv", base] if "python" in peer.name else [executable]
+    files = [executable, peer.build / "venv", _BASE] if name == "python" else [executable]
     return Subject(title, executable, files, {}, ours=False)
 
 
