@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from telemetryd.sinks.base import (
     WriteResult,
 )
 from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, run
+from telemetryd_proto.framing import Block
 
 
 class Spooling:
@@ -297,6 +299,50 @@ def test_at_the_end_lines_are_on_disk_before_the_deadline(tmp_path: Path) -> Non
 
     run(JumpingLoop, next_process())
     assert sink.accepted == [b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+class Timeless(Down):
+    """Does not say of its items when their lines were read, nor of its own when it made them."""
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        """Each block an item."""
+        return [Item(each.data, each.lines, each.size) for each in blocks]
+
+    def own_items(self, end: str) -> list[Item]:
+        """One."""
+        return [Item(b"own", 0, 0)]
+
+
+def test_items_without_a_time_are_not_as_old_as_the_machine(tmp_path: Path) -> None:
+    """They would be too old for any spool, and the statistics would tell the machine's uptime."""
+    spool = SpoolConfig(path=str(tmp_path), max_age_ms=1000)
+    config = SinkConfig(type="d", retry_max_elapsed_ms=0, spool=spool)
+    log = LogBook()
+
+    async def fails() -> None:
+        rig.worker.start()
+        rig.offer([block(b"1"), block(b"2")])
+        await rig.stop(keep=True)
+
+    rig = Rig(Timeless(config, log, failures=2), config, log=log)
+    run(JumpingLoop, fails())
+    rig.check_end()
+    assert rig.lines() == {"spooled": 2}
+
+    async def delivers() -> None:
+        rig.worker.start()
+        rig.offer([block(b"3")])
+        assert await rig.flush()
+        await rig.stop()
+
+    uptime = time.monotonic()
+    sink = Timeless(config, log, failures=0)
+    rig = Rig(sink, config, log=log)
+    run(JumpingLoop, delivers())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
+    assert sink.accepted == [b"1\n", b"2\n", b"3\n", b"own"]
+    assert rig.stats.delivery_peak.value < uptime
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.9, 3.0])

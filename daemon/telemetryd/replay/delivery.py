@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -155,7 +156,7 @@ def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], 
                 if data is None:
                     unreadable += record.lines
                 elif data:
-                    blocks.append(Block(data, data.count(b"\n")))
+                    blocks.append(Block(data, data.count(b"\n"), received_at=time.monotonic()))
             yield blocks, unreadable
             log.settle()
     finally:
