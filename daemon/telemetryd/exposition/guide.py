@@ -108,8 +108,11 @@ FIGURES: Final = {
     "sinks.NAME.queue_peak_bytes, queue_capacity_bytes": "The most the queue held, and may hold.",
     "sinks.NAME.writes, retries": "Attempts, and those after the first for a batch.",
     "sinks.NAME.errors": "Attempts by what the destination said, as `kind.code`.",
+    "lines, sinks.NAME.lines": "Only in the documents: the ledger so far, in lines, zeros left "
+    "out. Drops by their reason; `pending` is what waits or is in flight.",
+    "oldest_ms": "Only in the documents: age of the oldest line that waits or is in flight.",
 }
-"""The members of `core.figures.facts`."""
+"""The members of `core.figures.facts`, and of those that sinks are given."""
 
 
 def render() -> str:

@@ -116,6 +116,11 @@ class DeliveryWorker:
         return self._lingering.seconds
 
     @property
+    def has_spool(self) -> bool:
+        """Whether what can't be delivered may wait on disk."""
+        return self._spool is not None
+
+    @property
     def spool_disk_bytes(self) -> int:
         """Bytes of the files the spool has open."""
         return self._spool.disk_bytes if self._spool is not None else 0
