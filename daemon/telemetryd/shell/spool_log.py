@@ -247,8 +247,6 @@ class SpoolLog:
         except OSError as error:
             self._report(error)
             return
-        if segment is None:
-            return
         self.damaged_bytes += segment.damaged_bytes
         self._segments.append((number, segment))
         if segment.records:

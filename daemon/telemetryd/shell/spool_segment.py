@@ -80,8 +80,8 @@ class Segment:
         return segment
 
     @classmethod
-    def recover(cls, path: str) -> Segment | None:
-        """What another process left; None if nothing in it was ever a segment. Raises OSError."""
+    def recover(cls, path: str) -> Segment:
+        """What another process left, be it only damage. Raises OSError."""
         fd = os.open(path, _FLAGS)
         try:
             end = os.fstat(fd).st_size
@@ -96,9 +96,6 @@ class Segment:
         except OSError:
             os.close(fd)
             raise
-        if not segment.records and decode_segment(data) is None and end > SEGMENT_BYTES:
-            segment.close()
-            return None
         segment.damaged_bytes = max(end - segment.settled, 0)
         return segment
 
