@@ -243,7 +243,7 @@ def test_lines_that_somebody_else_gets(tmp_path: Path) -> None:
 
 
 @moves("spooled_lines", "spooled_bytes", "spool_disk_bytes", "recovered_lines",
-       "spool_damaged_bytes")  # fmt: skip
+       "spool_damaged_bytes", "spool_oldest_seconds")  # fmt: skip
 def test_a_spool_and_what_the_next_process_finds(tmp_path: Path) -> None:
     """Left by one process, taken over by the next, a damaged byte included."""
     (tmp_path / "file").touch()
@@ -253,12 +253,15 @@ def test_a_spool_and_what_the_next_process_finds(tmp_path: Path) -> None:
         port = port_of(daemon)
         daemon.send(DATA)
         first = until(port, lambda s: s("spooled_lines", sink="archive") == 500)
+        older = Scrape(port)
         daemon.stop()
     with min(spool.rglob("*.spool")).open("ab") as segment:
         segment.write(b"torn")
     with Daemon(tmp_path, FLUSH__SHUTDOWN_MS=200, **keys) as daemon:
         second = until(port_of(daemon), lambda s: s("recovered_lines_total", sink="archive"))
     assert first("spooled_bytes", sink="archive") == len(DATA)
+    oldest = [s("spool_oldest_seconds", sink="archive") for s in (first, older, second)]
+    assert 0 < oldest[0] < oldest[1] < oldest[2]
     assert first("spool_disk_bytes", sink="archive") > len(DATA)
     assert first("queue_mark_bytes", sink="archive", mark="spool") > 1 << 20
     assert second("recovered_lines_total", sink="archive") == 500

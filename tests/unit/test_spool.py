@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from telemetryd.core.breaker import FAILURES
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import SEGMENT_BYTES
 from telemetryd.errors import TransientSinkError
@@ -269,6 +270,34 @@ def test_with_a_spool_that_can_not_be_used_lines_wait_in_memory(tmp_path: Path) 
     rig.check_end()
     assert rig.lines() == {"delivered": 3}
     assert rig.log.facts("spool_unusable")[0]["error"] == "another process has it open"
+
+
+def test_when_the_circuit_opens_what_waits_goes_on_disk_though_nothing_more_comes(
+    tmp_path: Path,
+) -> None:
+    """A kill would cost what is only in memory; the disk keeps it from then on, in order."""
+    rig, sink = rig_of(tmp_path, failures=FAILURES + 2)
+    blocks = [block(b"%02d" % number + b"x" * 1000) for number in range(50)]
+
+    async def scenario() -> None:
+        rig.worker.start()
+        opened = asyncio.Event()
+        rig.log.on_event["circuit_opened"] = opened.set
+        rig.offer(blocks)
+        await opened.wait()
+        while rig.account.spooled.lines < 50:  # the turns of the loop that it takes
+            assert sink.failures == 2, "another attempt came first"
+            await asyncio.sleep(0)
+        assert rig.worker.pending() == Count()
+        await sink.delivered.wait()
+        assert await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 50}
+    assert sink.accepted == [each.data for each in blocks]
+    assert len(rig.log.facts("write_retried")) == FAILURES - 1
 
 
 def test_at_the_end_lines_are_on_disk_before_the_deadline(tmp_path: Path) -> None:

@@ -89,6 +89,26 @@ def test_a_batch_takes_at_least_one_and_no_more_than_asked_for(tmp_path: Path) -
     assert len(log.take(10_000).records) == 2
 
 
+def test_the_age_is_that_of_what_is_not_settled(tmp_path: Path) -> None:
+    """Through deliveries, what is put back, and the next process."""
+    log = opened(tmp_path)
+    assert log.oldest_ms is None
+    for number in range(1, 5):
+        log.append(record(number))
+    assert log.oldest_ms == 1001
+    log.take(22)
+    assert log.oldest_ms == 1001
+    log.settle()
+    assert log.oldest_ms == 1003
+    log.put_back([record(2)])
+    assert log.oldest_ms == 1002
+    log.close()
+    log = opened(tmp_path)
+    assert log.oldest_ms == 1002
+    assert len(drained(log)) == 3
+    assert log.oldest_ms is None
+
+
 def test_the_next_process_finds_what_was_not_settled_with_the_same_ids(tmp_path: Path) -> None:
     log = opened(tmp_path)
     for number in range(1, 7):

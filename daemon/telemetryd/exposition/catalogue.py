@@ -263,6 +263,11 @@ FAMILIES: Final = (
         lambda d: [((worker.name,), worker.spool_disk_bytes) for worker in d.workers],
     ),
     Family(
+        "spool_oldest_seconds", "gauge", ("sink",),
+        "Age of the oldest line on disk; 0 without any.",
+        lambda d: [((worker.name,), worker.spool_oldest_seconds) for worker in d.workers],
+    ),
+    Family(
         "spool_damaged_bytes", "counter", ("sink",),
         "Bytes in the spool that belong to no intact record.",
         _account(lambda account: account.damaged_bytes),

@@ -56,6 +56,7 @@ rate(telemetryd_dropped_lines_total[5m]) > 0             # lines are being lost
 rate(telemetryd_upstream_dropped_lines_total[5m]) > 0    # ... before they reach telemetryd
 telemetryd_sink_up == 0                                  # a destination is down
 telemetryd_queue_oldest_seconds > 60                     # delivery does not keep up
+telemetryd_spool_oldest_seconds > 600                    # ... and the disk holds what waits
 rate(telemetryd_read_paused_seconds_total[5m]) > 0.5     # the senders are held up half of the time
 ```
 """

@@ -94,6 +94,12 @@ class SinkSpool:
         """Bytes of the files."""
         return self._files.disk_bytes
 
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the oldest line on disk; 0 without any."""
+        oldest = self._files.oldest_ms
+        return max(time.time() - oldest / 1000, 0.0) if oldest is not None else 0.0
+
     def recover(self) -> None:
         """Take over what an earlier process left. Without any: one look at the path."""
         if not self._files.is_open and time.monotonic() >= self._rests_until:

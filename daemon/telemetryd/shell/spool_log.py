@@ -89,6 +89,11 @@ class SpoolLog:
         """Records that are not settled, those taken included."""
         return sum(segment.records for _, segment in self._segments)
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the first record that is not settled was read, in epoch milliseconds."""
+        return next((each.oldest_ms for _, each in self._segments if each.records), None)
+
     def exists(self) -> bool:
         """Whether there is anything on disk that may have to be recovered."""
         return os.path.isdir(self.directory)  # noqa: PTH112 - as in spool_segment
@@ -172,6 +177,8 @@ class SpoolLog:
                 segment.settle(entries)
             except OSError as error:  # the next process will take them again
                 self._report(error)
+            if self._front:
+                segment.oldest_ms = self._front[0].header.at_ms
             if not segment.records:  # what was put back since may lie before it
                 self._discard([each for _, each in self._segments].index(segment))
 

@@ -62,6 +62,8 @@ class Segment:
         self.count = Count()
         self.records = 0
         self.newest_ms = 0
+        self.oldest_ms = 0
+        """When the first of what is not settled was read, as far as that is known."""
         self.damaged_bytes = 0
         """Bytes found to belong to no intact record."""
         self._fd = fd
@@ -180,6 +182,8 @@ class Segment:
 
     def _counts(self, record: Record | RecordHeader) -> None:
         self.count.add(record.lines, record.size)
+        if not self.records:
+            self.oldest_ms = record.at_ms
         self.records += 1
         self.newest_ms = max(self.newest_ms, record.at_ms)
 
