@@ -69,6 +69,18 @@ def files(path: Path) -> list[Path]:
     return sorted((path / "s.t").glob("*.spool"))
 
 
+def test_the_log_tells_of_it_now_and_then_and_of_all_lines(tmp_path: Path) -> None:
+    """In an outage every block is spooled: a log line for each would cost more than it says."""
+    s = Spooling(tmp_path)
+    for number in range(100):
+        s.spool.put([item(number)])
+    assert [each["lines"] for each in s.log.facts("lines_spooled")] == [1]
+    s.spool.close()
+    first, rest = s.log.facts("lines_spooled")
+    assert (rest["lines"], rest["on_disk"]) == (99, 100)
+    assert first["sink"] == "s"
+
+
 def test_what_is_too_old_takes_nothing_young_with_it(tmp_path: Path) -> None:
     """While a batch of the oldest file is on its way, that file can't be given up."""
     s = Spooling(tmp_path, max_age_ms=1000)

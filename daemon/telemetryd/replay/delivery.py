@@ -89,7 +89,7 @@ class Replay:
         """Open the sink. Raises SinkUnavailable: why nothing can be delivered."""
         seconds = self._config.write_timeout_ms / 1000
         if reason := await self._worker.open(_now() + seconds):
-            raise SinkUnavailable("sink_not_ready", f"sinks.{self._name}: {reason}")
+            raise SinkUnavailable("sink_not_ready", reason)
 
     async def lines(self, pieces: Iterator[Piece], settled: Callable[[Piece], None]) -> bool:
         """Deliver `pieces`, and tell of each that is settled; whether that was all.

@@ -24,7 +24,8 @@ SEGMENT_MAX_BYTES: Final = 4 * 1024 * 1024
 SEGMENT_MAX_RECORDS: Final = 4096
 _LEAST_SEGMENT_BYTES: Final = 64 * 1024
 _FIRST: Final = 1 << 32
-_LOCK: Final = "lock"
+LOCK: Final = "lock"
+"""The file that whoever has the spool open has locked; it stays when the spool is empty."""
 _DIGITS: Final = 16
 _HEX: Final = frozenset("0123456789abcdef")
 _SHARE: Final = 8
@@ -225,7 +226,7 @@ class SpoolLog:
         """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
         _check_ownership(os.stat(self.directory))  # noqa: PTH116
-        path = os.path.join(self.directory, _LOCK)  # noqa: PTH118
+        path = os.path.join(self.directory, LOCK)  # noqa: PTH118
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
