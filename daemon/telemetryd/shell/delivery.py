@@ -83,6 +83,7 @@ class DeliveryWorker:
         self._instance = sink.context.instance
         self._flushing = 0
         self._nudge = asyncio.Event()
+        self._waits_for_probe = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -242,6 +243,8 @@ class DeliveryWorker:
         """The process runs (again): writes may begin, and what has lingered too long is written."""
         self._attempts.release()
         self._queue.wake()
+        if self._waits_for_probe:  # which may be due by now
+            self._nudge.set()
 
     def restored(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
@@ -519,7 +522,11 @@ class DeliveryWorker:
         while self._attempts.stop_at is None and circuit.is_open and not self._is_futile():
             if len(self._queue):
                 self._divert_soon()
-            await self._back_off(circuit.probe_at)
+            self._waits_for_probe = True
+            try:
+                await self._back_off(circuit.probe_at)
+            finally:
+                self._waits_for_probe = False
 
     def _settle(self, result: WriteResult) -> None:
         """Settle what was delivered or refused for good; the rest stays unsettled."""
