@@ -1,4 +1,4 @@
-"""The destination of `bench.reliability`: a sink that is up, slow or down, as a file says.
+"""The destination of `bench.reliability`: a sink that is up, slow, deaf or down, as a file says.
 
 Installed for the measured process as a third-party sink, of type `destination`.
 """
@@ -14,7 +14,10 @@ from telemetryd.sinks.base import DELIVERED, Batch, Sink, SinkConfig, SinkContex
 
 
 class DestinationConfig(SinkConfig, frozen=True, kw_only=True):
-    """`gate` holds the bytes per second it takes, 0 for no limit; down while there is none."""
+    """`gate` holds the bytes per second it takes, 0 for no limit, less for no answer at all.
+
+    It is down while there is no such file.
+    """
 
     path: str
     gate: str
@@ -34,7 +37,10 @@ class Destination(Sink):
         """Append, in its own time, or say that it is down."""
         if not self._gate.exists():
             raise TransientSinkError("down")
-        if rate := int(self._gate.read_text()):
+        rate = int(self._gate.read_text())
+        if rate < 0:
+            await asyncio.Event().wait()
+        if rate:
             await asyncio.sleep(sum(item.size for item in batch.items) / rate)
         with self._path.open("ab") as file:
             file.writelines(item.payload for item in batch.items)

@@ -306,7 +306,9 @@ class Daemon:
             instance=identity.instance,
             salvage=partial(self._salvage, name),
             log=self._log,
-            figures=FiguresReader(self.stats, self.ledger, self._usage, time.monotonic),
+            figures=FiguresReader(
+                self.stats, self.ledger, self._usage, time.monotonic, self.oldest_seconds
+            ),
         )
         queue = SinkQueue(
             config.queue_max_bytes,

@@ -6,11 +6,20 @@ See `helpers.lifecycle.third_party`. Each appends what it delivers to `path`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from telemetryd.errors import TransientSinkError
-from telemetryd.sinks.base import DELIVERED, Batch, Sink, SinkConfig, SinkContext, WriteResult
+from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.sinks.base import (
+    DELIVERED,
+    Batch,
+    Failure,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    WriteResult,
+)
 
 
 class ProbeConfig(SinkConfig, frozen=True, kw_only=True):
@@ -91,3 +100,33 @@ class Slow(Gate):
         """Append, in its own time."""
         await asyncio.sleep(sum(item.size for item in batch.items) / 30_000)
         return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+_RAISED: dict[str, Callable[[], BaseException]] = {
+    "is_down": lambda: TransientSinkError("down"),
+    "asks_to_wait": lambda: TransientSinkError("throttled", retry_after=3600.0),
+    "refuses": lambda: PermanentSinkError("denied", stops_sink=True),
+    "dislikes_each": lambda: PermanentSinkError("invalid"),
+    "breaks": lambda: KeyError("bug"),
+    "cancels_itself": asyncio.CancelledError,
+}
+
+
+class Moody(Gate):
+    """Behaves as its name says, all its life."""
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Do so."""
+        mood = self.context.name
+        if mood in _RAISED:
+            error = _RAISED[mood]()
+            raise error
+        if mood == "hangs":
+            await asyncio.Event().wait()
+        if mood == "crawls":
+            await asyncio.sleep(sum(item.size for item in batch.items) / 1_000_000)
+        if mood == "talks_nonsense":
+            return None  # type: ignore[return-value]
+        half = range(0, len(batch.items), 2) if mood.endswith("_half") else ()
+        retryable = mood == "puts_off_half"
+        return WriteResult(tuple(Failure(i, "invalid", retryable) for i in half))

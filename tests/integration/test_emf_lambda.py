@@ -84,6 +84,9 @@ def test_telemetryd_tells_of_itself_at_the_end(tmp_path: Path) -> None:
     assert document["telemetryd"]["start_ms"].keys() == {"registered", "next", "up"}
     delivered = ledger["sinks"]["metrics"]["delivered"]
     assert delivered == ledger["sinks"]["metrics"]["enqueued"]
+    lines = document["telemetryd"]["sinks"]["metrics"]["lines"]
+    filtered = ledger["sinks"]["metrics"]["filtered"]["lines"]
+    assert lines == {"filtered": filtered, "delivered": delivered["lines"]}
 
 
 def test_printed_documents_do_not_come_back_as_telemetry(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_process(tmp_path: Path) -> None:
     "connections", "connections_accepted", "received_bytes", "received_lines", "rejected_lines",
     "rejected_bytes", "offered_lines", "enqueued_lines", "delivered_lines", "delivered_bytes",
     "batch_lines", "batch_bytes", "delivery_latency_seconds", "write_duration_seconds",
-    "queue_peak_bytes", "queue_capacity_bytes",
+    "queue_peak_bytes", "queue_capacity_bytes", "queue_mark_bytes",
 )  # fmt: skip
 def test_lines_that_are_delivered(tmp_path: Path) -> None:
     """Good lines and bad ones, all in the numbers; what has not happened is 0, and there."""
@@ -102,7 +102,10 @@ def test_lines_that_are_delivered(tmp_path: Path) -> None:
     writes = after("write_duration_seconds_count", sink="archive", outcome="ok")
     assert writes == after("batch_lines_count", sink="archive") > 0
     assert after("queue_peak_bytes", sink="archive") > len(DATA) // 2
-    assert after("queue_capacity_bytes", sink="archive") == 1 << 20
+    capacity = after("queue_capacity_bytes", sink="archive")
+    assert capacity == 1 << 20
+    assert after("queue_mark_bytes", sink="archive", mark="pause") == capacity
+    assert after("queue_mark_bytes", sink="archive", mark="resume") == capacity // 4
     for reason in ("queue_full", "too_large", "malformed", "shutdown", "bug"):
         assert after("dropped_lines_total", sink="archive", reason=reason) == 0
 
@@ -240,7 +243,7 @@ def test_lines_that_somebody_else_gets(tmp_path: Path) -> None:
 
 
 @moves("spooled_lines", "spooled_bytes", "spool_disk_bytes", "recovered_lines",
-       "spool_damaged_bytes")  # fmt: skip
+       "spool_damaged_bytes", "spool_oldest_seconds")  # fmt: skip
 def test_a_spool_and_what_the_next_process_finds(tmp_path: Path) -> None:
     """Left by one process, taken over by the next, a damaged byte included."""
     (tmp_path / "file").touch()
@@ -250,13 +253,17 @@ def test_a_spool_and_what_the_next_process_finds(tmp_path: Path) -> None:
         port = port_of(daemon)
         daemon.send(DATA)
         first = until(port, lambda s: s("spooled_lines", sink="archive") == 500)
+        older = Scrape(port)
         daemon.stop()
     with min(spool.rglob("*.spool")).open("ab") as segment:
         segment.write(b"torn")
     with Daemon(tmp_path, FLUSH__SHUTDOWN_MS=200, **keys) as daemon:
         second = until(port_of(daemon), lambda s: s("recovered_lines_total", sink="archive"))
     assert first("spooled_bytes", sink="archive") == len(DATA)
+    oldest = [s("spool_oldest_seconds", sink="archive") for s in (first, older, second)]
+    assert 0 < oldest[0] < oldest[1] < oldest[2]
     assert first("spool_disk_bytes", sink="archive") > len(DATA)
+    assert first("queue_mark_bytes", sink="archive", mark="spool") > 1 << 20
     assert second("recovered_lines_total", sink="archive") == 500
     assert second("spool_damaged_bytes_total", sink="archive") == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -86,6 +87,26 @@ def test_another_file_of_the_same_name_begins_anew(tmp_path):
     other.replace(source)
     replay(source, "a", file_sink(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"1\n2\n3\n"
+
+
+def test_on_a_terminal_it_shows_a_bar(tmp_path):
+    """One line, drawn anew, then the summary."""
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(numbered(20_000))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "telemetryd", "replay", str(source), "--sink", "a"]
+    variables = {"PATH": os.environ["PATH"], **file_sink(tmp_path / "out")}
+    with subprocess.Popen(command, env=variables, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(ours, 65_536):
+                shown += data
+        os.close(ours)
+    assert process.returncode == EX_OK
+    bar, summary = shown.decode().strip().split("\r\n")
+    assert "\r[" + "#" * 30 + "] 100%  4.2 of 4.2 MiB, 20,000 lines" in "\r" + bar
+    assert summary.endswith("20,000 lines delivered to a")
 
 
 def test_an_empty_file_is_no_error(tmp_path):
@@ -220,12 +241,12 @@ def spool_of(directory: Path, sink_class: type[Sink], config: SinkConfig, lines:
     assert list(directory.glob("*/*.spool"))
 
 
-def kinesis_spool(directory: Path, lines: int = 50) -> Path:
+def kinesis_spool(directory: Path, lines: int = 50, **more: Any) -> Path:
     import msgspec
 
     from telemetryd.sinks.kinesis import KinesisSink
 
-    keys: dict[str, Any] = {"type": "kinesis", "stream": "s", "linger_ms": 0}
+    keys: dict[str, Any] = {"type": "kinesis", "stream": "s", "linger_ms": 0} | more
     config = msgspec.convert(keys, KinesisSink.Config)
     config = msgspec.structs.replace(config, spool=SpoolConfig(path=str(directory)))
     spool_of(directory, KinesisSink, config, lines)
@@ -241,7 +262,35 @@ def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path, serve
     assert "50 lines delivered to a" in replay(spool, "a", kinesis())
     assert arrived(server) == NUMBERS
     assert list(spool.glob("*.spool")) == []
-    assert "holds no segments" in replay(spool, "a", kinesis(), status=EX_NOINPUT)
+    assert "the spool is empty" in replay(spool, "a", kinesis())
+
+
+def test_the_directory_of_all_spools_is_not_one(tmp_path):
+    """As `spool.path` is configured: the message says what to name."""
+    kinesis_spool(tmp_path)
+    printed = replay(tmp_path, "a", kinesis(), status=EX_NOINPUT)
+    assert (
+        "holds no segments (*.spool) of a spool; it has the spools a.kinesis, name one" in printed
+    )
+
+
+def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path, server):
+    """In lines as they were received: the records are compressed."""
+    spool = kinesis_spool(tmp_path, 2000, compression="gzip", batch_max_bytes=1024)
+    lines = b"".join(b"%d\n" % n for n in range(2000))
+    server.script = [None, Hang()]
+    keys = kinesis(COMPRESSION="gzip", BATCH_MAX_BYTES=1024, READ_TIMEOUT_MS=30_000)
+    with start(spool, "a", keys | kinesis(WRITE_TIMEOUT_MS=60_000)) as process:
+        server.wait_for_requests(2)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=50)
+    assert process.returncode == EX_TEMPFAIL, printed
+    delivered = arrived(server)
+    assert 0 < len(delivered) < len(lines)
+    assert f"{len(delivered) / len(lines):4.0%}" in printed
+    server.script = []
+    replay(spool, "a", keys)
+    assert arrived(server) == lines
 
 
 def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(tmp_path, server):
@@ -250,6 +299,7 @@ def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(tmp_path, 
     server.otherwise = Error(500, "InternalFailure")
     printed = replay(spool, "a", kinesis(), status=EX_TEMPFAIL)
     assert "goes on with 50 lines" in printed
+    assert "  0%" in printed
     server.otherwise = None
     replay(spool, "a", kinesis())
     assert arrived(server) == NUMBERS
@@ -291,7 +341,8 @@ def test_a_sink_that_cannot_be_opened_is_said(tmp_path):
     (tmp_path / "occupied").touch()
     variables = file_sink(tmp_path / "occupied" / "out")
     printed = replay(tmp_path / "lines", "a", variables, status=EX_NOINPUT)
-    assert "sinks.a" in printed
+    assert printed.count("sinks.a") == 1
+    assert str(tmp_path / "occupied" / "out") in printed
     assert list(tmp_path.glob("*.replayed")) == []
 
 

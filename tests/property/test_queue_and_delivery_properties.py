@@ -1,4 +1,4 @@
-"""Queue and delivery under random offers, failures, bugs and stops: every line settled once.
+"""Queue and delivery under random offers, failures, bugs, freezes, stops: each line settled once.
 
 The destination keeps what it accepts and reports. Whatever happens, the ledger balances; what is
 counted as delivered is exactly what was accepted and answered; nothing arrives that was not
@@ -17,9 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.wall_clock import WallClock
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
 from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
@@ -36,6 +38,7 @@ from telemetryd.sinks.base import (
 from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, dead_letter_at, run
 from telemetryd_proto.framing import Block
 
+CLOCK = WallClock()
 OVERFLOWS: st.SearchStrategy[Overflow] = st.sampled_from(["drop_oldest", "drop_newest", "block"])
 BEHAVIOURS = st.sampled_from(
     [
@@ -51,6 +54,8 @@ STEPS = st.lists(
         st.tuples(st.just("sleep"), st.floats(0, 20), st.just(0)),
         st.tuples(st.just("flush"), st.floats(0, 20), st.just(0)),
         st.tuples(st.just("yield"), st.integers(1, 5), st.just(0)),
+        st.tuples(st.just("freeze"), st.floats(0, 5), st.just(0)),
+        st.tuples(st.just("jump"), st.floats(-100_000, 100_000), st.just(0)),
     ),
     max_size=25,
 )
@@ -135,6 +140,13 @@ def dead_lines(path: Path) -> list[bytes]:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def clock() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("telemetryd.shell.delivery.time", CLOCK)
+        yield
+
+
 @settings(max_examples=250, deadline=None)
 @given(
     steps=STEPS,
@@ -161,6 +173,7 @@ def test_every_line_is_settled_once(
         type="d", queue_max_bytes=65_536, batch_max_bytes=16_384, linger_ms=linger_ms,
         write_timeout_ms=1000, retry_max_elapsed_ms=retry_ms,
     )  # fmt: skip
+    CLOCK.offset = 0.0
     log = LogBook()
     sink = Destination(config, log, iter(script))
     with TemporaryDirectory() as directory:
@@ -184,6 +197,12 @@ def test_every_line_is_settled_once(
                     await asyncio.sleep(amount)
                 elif step == "flush":
                     await rig.flush(amount)
+                elif step == "freeze":  # whatever is in flight is cancelled
+                    await rig.worker.hold()
+                    await asyncio.sleep(amount)
+                    rig.worker.release()
+                elif step == "jump":
+                    CLOCK.offset += amount
                 else:
                     for _ in range(int(amount)):
                         await asyncio.sleep(0)

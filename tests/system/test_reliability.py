@@ -31,6 +31,7 @@ LOSSES: dict[str, set[str]] = {
     "damage": {"spool_damaged"},
     "burst": set(),
     "burst-down": set(),
+    "burst-deaf": set(),
 }
 """Each situation, and the reasons lines are lost for in it."""
 

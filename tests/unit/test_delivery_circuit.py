@@ -1,9 +1,14 @@
 """A sink that is down: the circuit breaker, and the sink that stands in for it."""
 
 import asyncio
+from pathlib import Path
 
-from telemetryd.core.breaker import FAILURES
+import pytest
+
+from helpers.wall_clock import WallClock
+from telemetryd.core.breaker import FAILURES, MAX_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.sinks.base import SpoolConfig
 from telemetryd.testing import JumpingLoop, Rig, data_of, run
 from unit.test_delivery import MemorySink, accepted, batches, numbered_blocks, raising, rig_of
 
@@ -151,3 +156,36 @@ def test_lines_a_sink_has_aggregated_cannot_fail_over_and_are_counted() -> None:
     assert broken.lines() == {"dropped.access_denied": 6}
     assert spare.lines() == {}
     broken.check_end()
+
+
+def test_the_time_of_a_freeze_counts_though_the_loops_clock_stood_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an environment that runs now and then would leave a sink alone for hours."""
+    clock = WallClock()
+    monkeypatch.setattr("telemetryd.shell.circuit.time", clock)
+    rig = rig_of(DENIED, spool=SpoolConfig(path=str(tmp_path)))
+
+    async def scenario() -> None:
+        now = asyncio.get_running_loop().time
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "circuit_opened")
+        began = now()
+        for seconds in (5.0, MAX_SECONDS):  # the first is not enough
+            assert rig.account.delivered.lines == 0
+            await rig.worker.hold()
+            clock.offset += seconds
+            rig.worker.release()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await seen(rig, "circuit_closed")
+        assert now() < began + MAX_SECONDS / 2, "it waited for the loop's clock"
+        clock.offset -= 100_000  # set back: no reason to wait for longer
+        rig.offer(numbered_blocks(1, start=1))
+        assert await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 6}

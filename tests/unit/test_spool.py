@@ -6,11 +6,13 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from telemetryd.core.breaker import FAILURES
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import SEGMENT_BYTES
 from telemetryd.errors import TransientSinkError
@@ -27,6 +29,7 @@ from telemetryd.sinks.base import (
     WriteResult,
 )
 from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, run
+from telemetryd_proto.framing import Block
 
 
 class Spooling:
@@ -64,6 +67,18 @@ def payloads(items: list[Item]) -> list[bytes]:
 
 def files(path: Path) -> list[Path]:
     return sorted((path / "s.t").glob("*.spool"))
+
+
+def test_the_log_tells_of_it_now_and_then_and_of_all_lines(tmp_path: Path) -> None:
+    """In an outage every block is spooled: a log line for each would cost more than it says."""
+    s = Spooling(tmp_path)
+    for number in range(100):
+        s.spool.put([item(number)])
+    assert [each["lines"] for each in s.log.facts("lines_spooled")] == [1]
+    s.spool.close()
+    first, rest = s.log.facts("lines_spooled")
+    assert (rest["lines"], rest["on_disk"]) == (99, 100)
+    assert first["sink"] == "s"
 
 
 def test_what_is_too_old_takes_nothing_young_with_it(tmp_path: Path) -> None:
@@ -269,6 +284,34 @@ def test_with_a_spool_that_can_not_be_used_lines_wait_in_memory(tmp_path: Path) 
     assert rig.log.facts("spool_unusable")[0]["error"] == "another process has it open"
 
 
+def test_when_the_circuit_opens_what_waits_goes_on_disk_though_nothing_more_comes(
+    tmp_path: Path,
+) -> None:
+    """A kill would cost what is only in memory; the disk keeps it from then on, in order."""
+    rig, sink = rig_of(tmp_path, failures=FAILURES + 2)
+    blocks = [block(b"%02d" % number + b"x" * 1000) for number in range(50)]
+
+    async def scenario() -> None:
+        rig.worker.start()
+        opened = asyncio.Event()
+        rig.log.on_event["circuit_opened"] = opened.set
+        rig.offer(blocks)
+        await opened.wait()
+        while rig.account.spooled.lines < 50:  # the turns of the loop that it takes
+            assert sink.failures == 2, "another attempt came first"
+            await asyncio.sleep(0)
+        assert rig.worker.pending() == Count()
+        await sink.delivered.wait()
+        assert await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 50}
+    assert sink.accepted == [each.data for each in blocks]
+    assert len(rig.log.facts("write_retried")) == FAILURES - 1
+
+
 def test_at_the_end_lines_are_on_disk_before_the_deadline(tmp_path: Path) -> None:
     """A destination that hangs until then leaves no time to pack a full queue."""
     rig, sink = rig_of(tmp_path, failures=float("inf"))
@@ -297,6 +340,50 @@ def test_at_the_end_lines_are_on_disk_before_the_deadline(tmp_path: Path) -> Non
 
     run(JumpingLoop, next_process())
     assert sink.accepted == [b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+class Timeless(Down):
+    """Does not say of its items when their lines were read, nor of its own when it made them."""
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item]:
+        """Each block an item."""
+        return [Item(each.data, each.lines, each.size) for each in blocks]
+
+    def own_items(self, end: str) -> list[Item]:
+        """One."""
+        return [Item(b"own", 0, 0)]
+
+
+def test_items_without_a_time_are_not_as_old_as_the_machine(tmp_path: Path) -> None:
+    """They would be too old for any spool, and the statistics would tell the machine's uptime."""
+    spool = SpoolConfig(path=str(tmp_path), max_age_ms=1000)
+    config = SinkConfig(type="d", retry_max_elapsed_ms=0, spool=spool)
+    log = LogBook()
+
+    async def fails() -> None:
+        rig.worker.start()
+        rig.offer([block(b"1"), block(b"2")])
+        await rig.stop(keep=True)
+
+    rig = Rig(Timeless(config, log, failures=2), config, log=log)
+    run(JumpingLoop, fails())
+    rig.check_end()
+    assert rig.lines() == {"spooled": 2}
+
+    async def delivers() -> None:
+        rig.worker.start()
+        rig.offer([block(b"3")])
+        assert await rig.flush()
+        await rig.stop()
+
+    uptime = time.monotonic()
+    sink = Timeless(config, log, failures=0)
+    rig = Rig(sink, config, log=log)
+    run(JumpingLoop, delivers())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
+    assert sink.accepted == [b"1\n", b"2\n", b"3\n", b"own"]
+    assert rig.stats.delivery_peak.value < uptime
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.9, 3.0])

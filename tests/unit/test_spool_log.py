@@ -89,6 +89,26 @@ def test_a_batch_takes_at_least_one_and_no_more_than_asked_for(tmp_path: Path) -
     assert len(log.take(10_000).records) == 2
 
 
+def test_the_age_is_that_of_what_is_not_settled(tmp_path: Path) -> None:
+    """Through deliveries, what is put back, and the next process."""
+    log = opened(tmp_path)
+    assert log.oldest_ms is None
+    for number in range(1, 5):
+        log.append(record(number))
+    assert log.oldest_ms == 1001
+    log.take(22)
+    assert log.oldest_ms == 1001
+    log.settle()
+    assert log.oldest_ms == 1003
+    log.put_back([record(2)])
+    assert log.oldest_ms == 1002
+    log.close()
+    log = opened(tmp_path)
+    assert log.oldest_ms == 1002
+    assert len(drained(log)) == 3
+    assert log.oldest_ms is None
+
+
 def test_the_next_process_finds_what_was_not_settled_with_the_same_ids(tmp_path: Path) -> None:
     log = opened(tmp_path)
     for number in range(1, 7):
@@ -171,13 +191,29 @@ def test_a_payload_that_looks_like_a_header_is_not_one(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_segments_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / f"{5:016x}.spool").write_bytes(b"not a segment at all, but long enough for one")
+    for name in ("notes.txt", "5.spool", "notes.spool"):
+        (tmp_path / name).write_text("mine")
     log = opened(tmp_path)
     assert log.count == Count()
     log.append(record(1))
     assert drained(log) == [record(1)]
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for name in ("notes.txt", "5.spool", "notes.spool"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_in_which_nothing_is_intact_is_counted_once(tmp_path: Path) -> None:
+    """Overwritten from its first byte: what it held can't be told, but that it held something."""
+    log = opened(tmp_path)
+    log.append(record(1))
+    log.close()
+    (file,) = files(tmp_path)
+    size = file.stat().st_size
+    file.write_bytes(bytes(size))
+    again = opened(tmp_path)
+    assert again.damaged_bytes == size - SEGMENT_BYTES
+    assert files(tmp_path) == []
+    again.close()
+    assert opened(tmp_path).damaged_bytes == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"tldspoo", b"not a segment, but longer than a header"])

@@ -46,7 +46,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     peak_rss_bytes: int
     """The most memory the process ever used."""
     facts: dict[str, Any]
-    """All of it as JSON, since the start."""
+    """All of it as JSON, since the start, and where lines went."""
 
 
 class FiguresReader:
@@ -58,11 +58,14 @@ class FiguresReader:
         ledger: Ledger,
         usage: Callable[[], Usage],
         clock: Callable[[], float],
+        oldest_seconds: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
+        """`oldest_seconds` tells the age of the oldest line that waits, at a time of `clock`."""
         self._stats = stats
         self._ledger = ledger
         self._usage = usage
         self._clock = clock
+        self._oldest_seconds = oldest_seconds
         self._lost = 0
         self._cpu = 0.0
         self._invocations = 0
@@ -92,11 +95,36 @@ class FiguresReader:
             delivery_seconds=max(deliveries) if delivered > self._delivered else None,
             queue_fraction=fullest,
             peak_rss_bytes=usage.peak_rss_bytes,
-            facts=facts(stats, usage, self._clock()),
+            facts=self._all_facts(usage),
         )
         self._lost, self._cpu, self._invocations = lost, usage.cpu_seconds, invocations
         self._delivered = delivered
         return reading
+
+    def _all_facts(self, usage: Usage) -> dict[str, Any]:
+        """The facts, with what is beside them where the ledger itself is printed."""
+        now, ledger = self._clock(), self._ledger
+        found = facts(self._stats, usage, now)
+        found["oldest_ms"] = _ms(self._oldest_seconds(now))
+        rejected = {reason: count.lines for reason, count in ledger.rejected.items()}
+        found["lines"] = _what_is_not_0(
+            received=ledger.received.lines,
+            rejected=_what_is_not_0(**rejected),
+            unrouted=ledger.unrouted.lines,
+            upstream_dropped=ledger.upstream_dropped.lines,
+        )
+        for name, account in ledger.sinks.items():
+            found["sinks"][name]["lines"] = _what_is_not_0(
+                filtered=account.filtered.lines,
+                delivered=account.delivered.lines,
+                dropped={reason: count.lines for reason, count in account.dropped.items()},
+                dead_lettered=account.dead_lettered.lines,
+                failed_over=account.failed_over.lines,
+                recovered=account.recovered.lines,
+                spooled=account.spooled.lines,
+                pending=account.pending_lines,
+            )
+        return found
 
 
 def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
@@ -132,6 +160,10 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
         found["added_ms_mean"] = _ms(stats.added_seconds.mean)
         found["added_ms_max"] = _ms(stats.added_peak.value)
     return found
+
+
+def _what_is_not_0(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _ms(seconds: float) -> float:

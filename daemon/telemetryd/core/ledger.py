@@ -85,6 +85,13 @@ class SinkAccount:
         self.damaged_bytes = 0
         """Bytes found in the spool that belong to no intact record: of lines nobody can count."""
 
+    @property
+    def pending_lines(self) -> int:
+        """Lines that wait or are in flight, by the books: to be shown, not to balance them."""
+        gone = (self.delivered, self.dead_lettered, self.failed_over, self.spooled)
+        ended = sum(count.lines for count in (*gone, *self.dropped.values()))
+        return self.enqueued.lines + self.recovered.lines - ended
+
     def drop(self, reason: str, lines: int, size: int) -> None:
         """Count a loss. `reason` is a snake_case constant; beyond `MAX_REASONS` it is `other`."""
         if reason not in self.dropped and len(self.dropped) >= MAX_REASONS:

@@ -63,6 +63,14 @@ def _queue(read: Callable[[SinkQueue], float]) -> Callable[[Daemon], Samples]:
     return lambda daemon: [((name,), read(queue)) for name, queue in daemon.queues.items()]
 
 
+def _marks(daemon: Daemon) -> Samples:
+    for worker, (name, queue) in zip(daemon.workers, daemon.queues.items(), strict=True):
+        yield (name, "pause"), queue.pause_above_bytes
+        yield (name, "resume"), queue.resume_below_bytes
+        if worker.has_spool:
+            yield (name, "spool"), queue.spool_above_bytes
+
+
 def _dropped(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
     def read(daemon: Daemon) -> Iterator[tuple[tuple[str, ...], Value]]:
         for name, account in daemon.ledger.sinks.items():
@@ -80,13 +88,6 @@ def _rejected(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
 def _oldest(worker: DeliveryWorker) -> float:
     received = worker.oldest_received_at()
     return max(time.monotonic() - received, 0.0) if received is not None else 0.0
-
-
-def _pending(account: SinkAccount) -> float:
-    gone = (account.delivered, account.dead_lettered, account.failed_over, account.spooled)
-    dropped = sum(count.lines for count in account.dropped.values())
-    came = account.enqueued.lines + account.recovered.lines
-    return came - dropped - sum(count.lines for count in gone)
 
 
 FAMILIES: Final = (
@@ -186,6 +187,13 @@ FAMILIES: Final = (
         _queue(lambda queue: queue.capacity_bytes),
     ),
     Family(
+        "queue_mark_bytes", "gauge", ("sink", "mark"),
+        "The queue's water marks: `pause`, above which it stops reading (with a drop policy only "
+        "for a burst, while the sink is fast); `resume`, at which reading goes on; `spool`, above "
+        "which a spool is used. What the other queues hold may lower them.",
+        _marks,
+    ),
+    Family(
         "queue_peak_bytes", "gauge", ("sink",), "Most it has held so far.",
         _stats(lambda stats: stats.queue_peak.value),
     ),
@@ -196,7 +204,7 @@ FAMILIES: Final = (
     ),
     Family(
         "pending_lines", "gauge", ("sink",), "Lines queued and in flight.",
-        _account(_pending),
+        _account(lambda account: account.pending_lines),
     ),
     # -- where lines went
     Family(
@@ -253,6 +261,11 @@ FAMILIES: Final = (
     Family(
         "spool_disk_bytes", "gauge", ("sink",), "Bytes of the spool's files.",
         lambda d: [((worker.name,), worker.spool_disk_bytes) for worker in d.workers],
+    ),
+    Family(
+        "spool_oldest_seconds", "gauge", ("sink",),
+        "Age of the oldest line on disk; 0 without any.",
+        lambda d: [((worker.name,), worker.spool_oldest_seconds) for worker in d.workers],
     ),
     Family(
         "spool_damaged_bytes", "counter", ("sink",),

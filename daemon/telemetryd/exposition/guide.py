@@ -56,6 +56,7 @@ rate(telemetryd_dropped_lines_total[5m]) > 0             # lines are being lost
 rate(telemetryd_upstream_dropped_lines_total[5m]) > 0    # ... before they reach telemetryd
 telemetryd_sink_up == 0                                  # a destination is down
 telemetryd_queue_oldest_seconds > 60                     # delivery does not keep up
+telemetryd_spool_oldest_seconds > 600                    # ... and the disk holds what waits
 rate(telemetryd_read_paused_seconds_total[5m]) > 0.5     # the senders are held up half of the time
 ```
 """
@@ -108,8 +109,11 @@ FIGURES: Final = {
     "sinks.NAME.queue_peak_bytes, queue_capacity_bytes": "The most the queue held, and may hold.",
     "sinks.NAME.writes, retries": "Attempts, and those after the first for a batch.",
     "sinks.NAME.errors": "Attempts by what the destination said, as `kind.code`.",
+    "lines, sinks.NAME.lines": "Only in the documents: the ledger so far, in lines, zeros left "
+    "out. Drops by their reason; `pending` is what waits or is in flight.",
+    "oldest_ms": "Only in the documents: age of the oldest line that waits or is in flight.",
 }
-"""The members of `core.figures.facts`."""
+"""The members of `core.figures.facts`, and of those that sinks are given."""
 
 
 def render() -> str:

@@ -18,7 +18,7 @@ from telemetryd.replay.delivery import Replay, spooled_lines
 from telemetryd.replay.progress import Progress
 from telemetryd.replay.sources import Piece, dead_records, is_dead_letter, lines
 from telemetryd.shell.dead_letter import DeadLetter
-from telemetryd.shell.spool_log import SpoolLog
+from telemetryd.shell.spool_log import LOCK, SpoolLog
 from telemetryd.shell.spool_segment import SUFFIX
 from telemetryd.sinks.base import SinkConfig, SpoolConfig
 
@@ -72,9 +72,9 @@ class _Run:
     async def run(self) -> bool:
         """Whether everything was delivered."""
         if self._path.is_dir():
-            if not any(self._path.glob(f"*{SUFFIX}")):
-                raise ReplayError(f"{self._path}: holds no segments (*{SUFFIX}) of a spool")
-            return await self._spool()
+            if any(self._path.glob(f"*{SUFFIX}")):
+                return await self._spool()
+            return self._nothing()
         return await self._file()
 
     async def _file(self) -> bool:
@@ -111,6 +111,16 @@ class _Run:
         progress.finish(done, replay.account.delivered.lines)
         return self._summary(replay, finished=finished, rest=f"from byte {done:,}")
 
+    def _nothing(self) -> bool:
+        """A directory without segments is an empty spool, or none: raises ReplayError."""
+        path = self._path
+        if (path / LOCK).exists():
+            self._say(f"{path}: the spool is empty, everything that was in it has been delivered")
+            return True
+        spools = sorted(each.parent.name for each in path.glob(f"*/{LOCK}"))
+        hint = f"; it has the spools {', '.join(spools)}, name one of them" if spools else ""
+        raise ReplayError(f"{path}: holds no segments (*{SUFFIX}) of a spool{hint}")
+
     async def _spool(self) -> bool:
         name, _, kind = self._path.name.rpartition(".")
         config = self._config.sinks[self._sink]
@@ -119,19 +129,20 @@ class _Run:
                 f"{self._path}: a spool's directory is named <sink>.<type>, which tells how it was "
                 f"packed; give it that name again"
             )
-        total = sum(file.stat().st_size for file in self._path.glob(f"*{SUFFIX}"))
+        spooled = SpoolLog(str(self._path), max_bytes=_MOST_BYTES)
+        spooled.open()
+        total = spooled.count.bytes
+        spooled.close()
         progress = Progress(self._err, total)
         if kind != config.type:
             return await self._foreign_spool(name, kind, progress)
         spool = SpoolConfig(
             path=str(self._path.resolve().parent), max_bytes=_MOST_BYTES, max_age_ms=_LONGEST_MS
         )
-        free = SpoolLog(str(self._path), max_bytes=_MOST_BYTES)
-        free.open()
-        free.close()
         replay = self._replay(spool=spool, name=name)
         finished = await self._play(replay, replay.spool(progress.show))
-        progress.finish(total if finished else 0, replay.account.delivered.lines)
+        left = replay.account.spooled.bytes
+        progress.finish(max(total - left, 0), replay.account.delivered.lines)
         rest = f"{replay.account.spooled.lines:,} lines"
         return self._summary(replay, finished=finished, rest=rest)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -88,7 +89,7 @@ class Replay:
         """Open the sink. Raises SinkUnavailable: why nothing can be delivered."""
         seconds = self._config.write_timeout_ms / 1000
         if reason := await self._worker.open(_now() + seconds):
-            raise SinkUnavailable("sink_not_ready", f"sinks.{self._name}: {reason}")
+            raise SinkUnavailable("sink_not_ready", reason)
 
     async def lines(self, pieces: Iterator[Piece], settled: Callable[[Piece], None]) -> bool:
         """Deliver `pieces`, and tell of each that is settled; whether that was all.
@@ -155,7 +156,7 @@ def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], 
                 if data is None:
                     unreadable += record.lines
                 elif data:
-                    blocks.append(Block(data, data.count(b"\n")))
+                    blocks.append(Block(data, data.count(b"\n"), received_at=time.monotonic()))
             yield blocks, unreadable
             log.settle()
     finally:

@@ -16,7 +16,7 @@ from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import describe
 from telemetryd.shell.circuit import Circuit
-from telemetryd.shell.packing import TURN_BYTES, Packing
+from telemetryd.shell.packing import TURN_BYTES, Packing, dated
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
@@ -140,7 +140,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
             self.report_bug(error)
             return []
-        return items
+        return dated(items, time.monotonic())
 
     def unpack(self, item: Item) -> bytes | None:
         """The lines of `item`; None if the sink can't give them back."""

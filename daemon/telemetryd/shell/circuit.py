@@ -1,8 +1,15 @@
-"""The circuit of one sink: what its attempts tell the breaker, and what the log says of it."""
+"""The circuit of one sink: what its attempts tell the breaker, and what the log says of it.
+
+The loop's clock may stand still while the process is frozen, and an environment may run for a
+tenth of a second in a minute: by that clock a destination would be left alone for hours. So time
+passes here as fast as the faster of it and the wall clock.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 
 from telemetryd.core.breaker import Breaker
@@ -17,11 +24,13 @@ class Circuit:
         self._sink = sink
         self._log = log
         self._breaker = Breaker()
+        self._ahead = -math.inf
+        """By how much the wall clock was ahead of the loop's, at most."""
 
     @property
     def is_open(self) -> bool:
         """Whether no attempt should be made now."""
-        return self._breaker.state(_now()) == "open"
+        return self._breaker.state(self._now()) == "open"
 
     @property
     def is_failing(self) -> bool:
@@ -35,8 +44,8 @@ class Circuit:
 
     @property
     def probe_at(self) -> float:
-        """Loop time of the next attempt that may be made."""
-        return self._breaker.probe_at
+        """Loop time of the next attempt that may be made, if the process runs until then."""
+        return self._loop_time() + self._breaker.probe_at - self._now()
 
     def answered(self, batch: Batch, result: WriteResult) -> None:
         """The destination has answered, which shows whether it takes anything."""
@@ -44,23 +53,28 @@ class Circuit:
             if self._breaker.succeeded():
                 self._log("info", "circuit_closed", sink=self._sink)
         elif all(failure.retryable for failure in result.failures):
-            self._note(self._breaker.failed(_now()), result.failures[0].code)
+            self._note(self._breaker.failed(self._now()), result.failures[0].code)
 
     def failed(self, error: BaseException, code: str) -> None:
         """An attempt failed as a whole, which may speak against the destination."""
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
-        self._note(self._breaker.failed(_now(), permanent=permanent), code)
+        self._note(self._breaker.failed(self._now(), permanent=permanent), code)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:
             self._log(
                 "error", "circuit_opened", sink=self._sink, code=code,
                 permanent=self._breaker.permanent,
-                next_attempt_seconds=round(self._breaker.probe_at - _now(), 1),
+                next_attempt_seconds=round(self._breaker.probe_at - self._now(), 1),
             )  # fmt: skip
 
+    def _now(self) -> float:
+        loop_time = self._loop_time()
+        self._ahead = max(self._ahead, time.time() - loop_time)
+        return loop_time + self._ahead
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()

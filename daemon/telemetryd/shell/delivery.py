@@ -83,6 +83,7 @@ class DeliveryWorker:
         self._instance = sink.context.instance
         self._flushing = 0
         self._nudge = asyncio.Event()
+        self._waits_for_probe = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -116,9 +117,19 @@ class DeliveryWorker:
         return self._lingering.seconds
 
     @property
+    def has_spool(self) -> bool:
+        """Whether what can't be delivered may wait on disk."""
+        return self._spool is not None
+
+    @property
     def spool_disk_bytes(self) -> int:
         """Bytes of the files the spool has open."""
         return self._spool.disk_bytes if self._spool is not None else 0
+
+    @property
+    def spool_oldest_seconds(self) -> float:
+        """Age of the oldest line on disk; 0 without any."""
+        return self._spool.oldest_seconds if self._spool is not None else 0.0
 
     @property
     def failover(self) -> DeliveryWorker | None:
@@ -154,9 +165,8 @@ class DeliveryWorker:
             self._spill(spilled)
         if len(self._queue):
             self._idle.clear()
-            if self._spool is not None and not self._diverting and self._should_divert():
-                self._diverting = True
-                asyncio.get_running_loop().call_soon(self._divert)
+            if self._spool is not None:
+                self._divert_soon()
 
     def filter_out(self, lines: int, size: int) -> None:
         """Count lines offered to the sink and not wanted by it."""
@@ -233,6 +243,8 @@ class DeliveryWorker:
         """The process runs (again): writes may begin, and what has lingered too long is written."""
         self._attempts.release()
         self._queue.wake()
+        if self._waits_for_probe:  # which may be due by now
+            self._nudge.set()
 
     def restored(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
@@ -391,6 +403,7 @@ class DeliveryWorker:
                 return
             if self._makes_way():
                 self._put_back()
+                self._divert_soon()  # no block may come that would see to it
                 return
             attempt += 1
             batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
@@ -410,9 +423,9 @@ class DeliveryWorker:
                     self._put_back()  # the destination's fault, not that of these lines
                 self._give_up()
                 return
-            code = self._unsettled[-1][1]
-            self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
             if not (self._is_futile() or self._makes_way()):
+                code = self._unsettled[-1][1]
+                self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
                 await self._back_off(again_at)
                 await self._until_probe()
 
@@ -442,6 +455,11 @@ class DeliveryWorker:
             and self._can_spool()
         )
 
+    def _divert_soon(self) -> None:
+        if not self._diverting and self._should_divert():
+            self._diverting = True
+            asyncio.get_running_loop().call_soon(self._divert)
+
     def _divert(self) -> None:
         """Move lines from the queue to the spool, a batch in each turn of the loop."""
         self._diverting = False
@@ -454,9 +472,8 @@ class DeliveryWorker:
         self._spill(blocks)
         self._queue.settle(blocks, time.monotonic() - began)
         self._queue.wake()
-        if len(self._queue) and self._should_divert():
-            self._diverting = True
-            asyncio.get_running_loop().call_soon(self._divert)
+        if len(self._queue):
+            self._divert_soon()
 
     def _may_spill(self) -> bool:
         """Whether what the queue has no room for goes on disk."""
@@ -503,7 +520,13 @@ class DeliveryWorker:
         """While the circuit is open, and waiting is of use: wait. The end of the process asks."""
         circuit = self._attempts.circuit
         while self._attempts.stop_at is None and circuit.is_open and not self._is_futile():
-            await self._back_off(circuit.probe_at)
+            if len(self._queue):
+                self._divert_soon()
+            self._waits_for_probe = True
+            try:
+                await self._back_off(circuit.probe_at)
+            finally:
+                self._waits_for_probe = False
 
     def _settle(self, result: WriteResult) -> None:
         """Settle what was delivered or refused for good; the rest stays unsettled."""

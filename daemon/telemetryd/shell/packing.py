@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from telemetryd.core.ledger import Count
 from telemetryd.errors import SinkContractError
 from telemetryd.sinks.base import Item, Sink
@@ -51,3 +53,17 @@ class Packing:
         taken = Count(sum(b.lines for b in blocks), sum(b.size for b in blocks))
         if packed != taken:
             raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")
+        self.items = dated(items, blocks[0].received_at if blocks else 0.0)
+
+
+def dated(items: list[Item], received_at: float) -> list[Item]:
+    """`items`, those that don't tell when their lines were read with `received_at`.
+
+    Else they would be as old as the machine: too old for a spool, and for every statistic.
+    """
+    if all(item.received_at for item in items):
+        return items
+    return [
+        item if item.received_at else msgspec.structs.replace(item, received_at=received_at)
+        for item in items
+    ]

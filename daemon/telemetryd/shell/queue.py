@@ -86,9 +86,24 @@ class SinkQueue:
         return self._max
 
     @property
+    def pause_above_bytes(self) -> int:
+        """Holding more, it asks for reading to stop; with a drop policy only for a fast sink."""
+        return self._hold_above
+
+    @property
+    def resume_below_bytes(self) -> int:
+        """Holding this or less, it lets reading go on."""
+        return self._resume_below
+
+    @property
+    def spool_above_bytes(self) -> int:
+        """Holding more, it is nearly full."""
+        return int(self._max * HIGH_WATER)
+
+    @property
     def is_nearly_full(self) -> bool:
-        """Whether it holds more than `HIGH_WATER` of what it may."""
-        return self._charged > self._max * HIGH_WATER or self._budget.is_tight(self._charged)
+        """Whether it holds more than `HIGH_WATER` of what it may, or than the others leave."""
+        return self._charged > self.spool_above_bytes or self._budget.is_tight(self._charged)
 
     @property
     def queued_bytes(self) -> int:

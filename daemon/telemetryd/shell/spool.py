@@ -20,7 +20,7 @@ import msgspec
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
-from telemetryd.log import describe
+from telemetryd.log import QUIET_SECONDS, describe
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.base import Item, SpoolConfig
 
@@ -76,6 +76,9 @@ class SinkSpool:
         self._decode = msgspec.msgpack.Decoder(item_type).decode
         self._closed = False
         self._rests_until = 0.0
+        self._untold = 0
+        """Lines spooled that the log does not tell of yet."""
+        self._tells_at = 0.0
         self._in_flight = 0
         """Records taken, if all of them are items that `take` gave."""
 
@@ -93,6 +96,12 @@ class SinkSpool:
     def disk_bytes(self) -> int:
         """Bytes of the files."""
         return self._files.disk_bytes
+
+    @property
+    def oldest_seconds(self) -> float:
+        """Age of the oldest line on disk; 0 without any."""
+        oldest = self._files.oldest_ms
+        return max(time.time() - oldest / 1000, 0.0) if oldest is not None else 0.0
 
     def recover(self) -> None:
         """Take over what an earlier process left. Without any: one look at the path."""
@@ -168,6 +177,8 @@ class SinkSpool:
 
     def close(self) -> None:
         """Leave what is spooled to the next process."""
+        if self._untold:
+            self._tell()
         self._files.close()
         self._closed = True
 
@@ -237,7 +248,16 @@ class SinkSpool:
             lines += record.lines
             size += record.size
         self._account.spooled.add(lines, size)
-        self._log("info", "lines_spooled", sink=self._name, lines=lines)
+        self._untold += lines
+        if time.monotonic() >= self._tells_at:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Log what was spooled: in an outage that is every block, so not at each."""
+        self._tells_at = time.monotonic() + QUIET_SECONDS
+        lines, self._untold = self._untold, 0
+        on_disk = self._account.spooled.lines
+        self._log("info", "lines_spooled", sink=self._name, lines=lines, on_disk=on_disk)
 
     def _record(self, item: Item) -> Record:
         if type(item) is not self._item_type:

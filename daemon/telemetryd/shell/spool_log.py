@@ -24,7 +24,8 @@ SEGMENT_MAX_BYTES: Final = 4 * 1024 * 1024
 SEGMENT_MAX_RECORDS: Final = 4096
 _LEAST_SEGMENT_BYTES: Final = 64 * 1024
 _FIRST: Final = 1 << 32
-_LOCK: Final = "lock"
+LOCK: Final = "lock"
+"""The file that whoever has the spool open has locked; it stays when the spool is empty."""
 _DIGITS: Final = 16
 _HEX: Final = frozenset("0123456789abcdef")
 _SHARE: Final = 8
@@ -88,6 +89,11 @@ class SpoolLog:
     def records(self) -> int:
         """Records that are not settled, those taken included."""
         return sum(segment.records for _, segment in self._segments)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the first record that is not settled was read, in epoch milliseconds."""
+        return next((each.oldest_ms for _, each in self._segments if each.records), None)
 
     def exists(self) -> bool:
         """Whether there is anything on disk that may have to be recovered."""
@@ -172,6 +178,8 @@ class SpoolLog:
                 segment.settle(entries)
             except OSError as error:  # the next process will take them again
                 self._report(error)
+            if self._front:
+                segment.oldest_ms = self._front[0].header.at_ms
             if not segment.records:  # what was put back since may lie before it
                 self._discard([each for _, each in self._segments].index(segment))
 
@@ -218,7 +226,7 @@ class SpoolLog:
         """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
         _check_ownership(os.stat(self.directory))  # noqa: PTH116
-        path = os.path.join(self.directory, _LOCK)  # noqa: PTH118
+        path = os.path.join(self.directory, LOCK)  # noqa: PTH118
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,8 +254,6 @@ class SpoolLog:
             segment = Segment.recover(self._path(number))
         except OSError as error:
             self._report(error)
-            return
-        if segment is None:
             return
         self.damaged_bytes += segment.damaged_bytes
         self._segments.append((number, segment))

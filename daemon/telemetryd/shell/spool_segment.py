@@ -62,6 +62,8 @@ class Segment:
         self.count = Count()
         self.records = 0
         self.newest_ms = 0
+        self.oldest_ms = 0
+        """When the first of what is not settled was read, as far as that is known."""
         self.damaged_bytes = 0
         """Bytes found to belong to no intact record."""
         self._fd = fd
@@ -80,8 +82,8 @@ class Segment:
         return segment
 
     @classmethod
-    def recover(cls, path: str) -> Segment | None:
-        """What another process left; None if nothing in it was ever a segment. Raises OSError."""
+    def recover(cls, path: str) -> Segment:
+        """What another process left, be it only damage. Raises OSError."""
         fd = os.open(path, _FLAGS)
         try:
             end = os.fstat(fd).st_size
@@ -96,9 +98,6 @@ class Segment:
         except OSError:
             os.close(fd)
             raise
-        if not segment.records and decode_segment(data) is None and end > SEGMENT_BYTES:
-            segment.close()
-            return None
         segment.damaged_bytes = max(end - segment.settled, 0)
         return segment
 
@@ -183,6 +182,8 @@ class Segment:
 
     def _counts(self, record: Record | RecordHeader) -> None:
         self.count.add(record.lines, record.size)
+        if not self.records:
+            self.oldest_ms = record.at_ms
         self.records += 1
         self.newest_ms = max(self.newest_ms, record.at_ms)
 

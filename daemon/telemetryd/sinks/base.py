@@ -137,7 +137,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     offset: int = 0
     """Position of the first line in the stream of its connection."""
     received_at: float = 0.0
-    """Monotonic seconds at which the first line was read."""
+    """Monotonic seconds at which the first line was read; 0: with the first block of the batch."""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 
 from telemetryd.sinks.base import Batch, Item, Sink
@@ -12,9 +13,12 @@ _NEWLINE = 0x0A
 
 
 def block(*lines: bytes, source: int = 1, offset: int = 0, added: int = 0) -> Block:
-    """A block of `lines`, given without their newlines; `added` of its bytes were not received."""
+    """A block of `lines`, given without their newlines, read just now.
+
+    `added` of its bytes were not received.
+    """
     data = b"".join(line + b"\n" for line in lines)
-    return Block(data, len(lines), source, offset, added=added)
+    return Block(data, len(lines), source, offset, time.monotonic(), added)
 
 
 def numbered_blocks(count: int, lines: int = 3, start: int = 0) -> list[Block]:
