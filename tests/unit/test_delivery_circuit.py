@@ -2,13 +2,27 @@
 
 import asyncio
 
-from telemetryd.core.breaker import FAILURES
+import pytest
+
+from telemetryd.core.breaker import FAILURES, FIRST_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
-from telemetryd.testing import JumpingLoop, Rig, data_of, run
-from unit.test_delivery import MemorySink, accepted, batches, numbered_blocks, raising, rig_of
+from telemetryd.sinks.base import DELIVERED, MIB
+from telemetryd.testing import JumpingLoop, Rig, block, data_of, run
+from unit.test_delivery import (
+    Answer,
+    MemorySink,
+    accepted,
+    batches,
+    hang,
+    numbered_blocks,
+    raising,
+    returning,
+    rig_of,
+)
 
 DOWN = raising(TransientSinkError("unreachable"))
 DENIED = raising(PermanentSinkError("access_denied", stops_sink=True))
+accept = returning(DELIVERED)
 
 
 def pair(broken: Rig) -> Rig:
@@ -115,6 +129,74 @@ def test_nobody_waits_for_a_flush_while_the_circuit_is_open() -> None:
     run(JumpingLoop, scenario())
     rig.check_end()
     assert rig.lines() == {"dropped.unreachable": 3}
+
+
+async def freezes(rig: Rig, count: int) -> list[bool]:
+    """So many invocations whose end waits a little for the sink; whether that was of use."""
+    flushed = []
+    for _ in range(count):
+        flushed.append(await rig.flush(seconds=0.2))
+        await rig.worker.hold()
+        rig.worker.release()
+    return flushed
+
+
+def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None:
+    """Each attempt is cut off by a freeze, long before it could fail by itself."""
+    rig = rig_of(*[hang] * (FAILURES + 1), retry_max_elapsed_ms=600_000)
+    blocks = numbered_blocks(4)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        loop = asyncio.get_running_loop()
+        rig.offer(blocks)
+        assert await freezes(rig, FAILURES) == [False] * FAILURES
+        before = loop.time()
+        assert await freezes(rig, 10) == [False] * 10
+        assert loop.time() < before + 0.2  # on the rig's clock, which jumps over every wait
+        assert len(batches(rig)) == FAILURES
+        await asyncio.sleep(FIRST_SECONDS)  # then an invocation asks once more
+        assert await freezes(rig, 10) == [False] * 10
+        assert len(batches(rig)) == FAILURES + 1
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert accepted(rig) == data_of(blocks)
+    assert [each["code"] for each in rig.log.facts("circuit_opened")] == ["cut_off"] * 2
+
+
+def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:
+    rig = rig_of(*[hang, hang, accept] * 10, retry_max_elapsed_ms=600_000, batch_max_bytes=1024)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for number in range(10):
+            rig.offer(numbered_blocks(1, start=number))
+            assert await freezes(rig, 3) == [False, False, True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 30}
+    assert rig.log.facts("circuit_opened") == []
+
+
+@pytest.mark.parametrize("answer", [DOWN, DENIED], ids=["down", "denied"])
+def test_reading_does_not_stop_for_a_sink_that_refuses_fast(answer: Answer) -> None:
+    rig = rig_of(endless=answer, overflow="drop_oldest", queue_max_bytes=MIB)
+    large = block(b"x" * (MIB // 4))
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer([large])
+        await seen(rig, "circuit_opened")
+        rig.offer([large] * 10)
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.holds == []
 
 
 def test_the_end_of_the_process_asks_a_dead_sink_once_more() -> None:

@@ -248,7 +248,10 @@ class Attempts:
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
         elif isinstance(error, TimeoutError):
-            if self.out_of_time or self.held:
+            if self.out_of_time:
+                return None, "cut"
+            if self.held:
+                self.circuit.cut_off()
                 return None, "cut"
             outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from telemetryd.core.breaker import Breaker
 from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks.base import Batch, WriteResult
+
+CUT_OFF: Final = "cut_off"
+"""The reason the log gives for a circuit that was opened by attempts without an answer."""
 
 
 class Circuit:
@@ -52,6 +56,14 @@ class Circuit:
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.failed(_now(), permanent=permanent), code)
+
+    def cut_off(self) -> None:
+        """A freeze came before the destination's answer.
+
+        One that hangs may never be given the time to fail; without this, each invocation of a
+        function would wait for it anew.
+        """
+        self._note(self._breaker.failed(_now()), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:
