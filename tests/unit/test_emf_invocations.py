@@ -84,6 +84,14 @@ def test_events_delivered_twice_count_once() -> None:
     assert metrics(once[0])["duration"] == [12.5]
 
 
+def test_a_reset_after_the_answer_is_a_failure_that_counts_once() -> None:
+    """The answer came in time; an extension then used up the rest."""
+    events = [start("a"), done("a"), done("a", **TIMED_OUT), report("a", **TIMED_OUT)]
+    found = packed(lambda_sink(), *([line] for line in events))
+    assert [metrics(each).get("timeouts") for each in found] == [None, None, [1], None]
+    assert [metrics(each).get("runtime_duration") for each in found] == [None, [10.5], None, None]
+
+
 def test_a_report_from_an_earlier_life_adds_figures_but_no_invocation() -> None:
     subject = lambda_sink()
     (found,) = packed(subject, [report("old", **TIMED_OUT)])
