@@ -141,12 +141,12 @@ class AwsClient:
             problem = as_sink_error(error)
             if problem.code != "credentials_expired":
                 raise problem from error
+            await self.close()  # the next one has no old credentials, whenever that is
             if self._refreshed:
                 raise PermanentSinkError(
                     "credentials_refused", problem.detail, stops_sink=True
                 ) from error
             self._refreshed = True
-            await self.close()
             raise problem from error
         self._refreshed = False
         return answer
