@@ -1,11 +1,13 @@
 """A sink that is down: the circuit breaker, and the sink that stands in for it."""
 
 import asyncio
+import math
 
 import pytest
 
 from telemetryd.core.breaker import FAILURES, FIRST_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
+from telemetryd.shell.circuit import PATIENCE_SECONDS
 from telemetryd.sinks.base import DELIVERED, MIB
 from telemetryd.testing import JumpingLoop, Rig, block, data_of, run
 from unit.test_delivery import (
@@ -23,6 +25,8 @@ from unit.test_delivery import (
 DOWN = raising(TransientSinkError("unreachable"))
 DENIED = raising(PermanentSinkError("access_denied", stops_sink=True))
 accept = returning(DELIVERED)
+PAUSE = 0.3
+"""What an invocation waits."""
 
 
 def pair(broken: Rig) -> Rig:
@@ -135,7 +139,7 @@ async def freezes(rig: Rig, count: int) -> list[bool]:
     """So many invocations whose end waits a little for the sink; whether that was of use."""
     flushed = []
     for _ in range(count):
-        flushed.append(await rig.flush(seconds=0.2))
+        flushed.append(await rig.flush(seconds=PAUSE))
         await rig.worker.hold()
         rig.worker.release()
     return flushed
@@ -143,21 +147,22 @@ async def freezes(rig: Rig, count: int) -> list[bool]:
 
 def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None:
     """Each attempt is cut off by a freeze, long before it could fail by itself."""
-    rig = rig_of(*[hang] * (FAILURES + 1), retry_max_elapsed_ms=600_000)
+    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE)
+    rig = rig_of(*[hang] * (waits + 1), retry_max_elapsed_ms=600_000)
     blocks = numbered_blocks(4)
 
     async def scenario() -> None:
         rig.worker.start()
         loop = asyncio.get_running_loop()
         rig.offer(blocks)
-        assert await freezes(rig, FAILURES) == [False] * FAILURES
+        assert await freezes(rig, waits) == [False] * waits
         before = loop.time()
         assert await freezes(rig, 10) == [False] * 10
-        assert loop.time() < before + 0.2  # on the rig's clock, which jumps over every wait
-        assert len(batches(rig)) == FAILURES
-        await asyncio.sleep(FIRST_SECONDS)  # then an invocation asks once more
+        assert loop.time() < before + PAUSE  # on the rig's clock, which jumps over every wait
+        assert len(batches(rig)) == waits
+        await asyncio.sleep(FIRST_SECONDS)  # then one invocation asks again
         assert await freezes(rig, 10) == [False] * 10
-        assert len(batches(rig)) == FAILURES + 1
+        assert len(batches(rig)) == waits + 1
         await rig.stop()
 
     run(JumpingLoop, scenario())
@@ -167,18 +172,20 @@ def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None
 
 
 def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:
-    rig = rig_of(*[hang, hang, accept] * 10, retry_max_elapsed_ms=600_000, batch_max_bytes=1024)
+    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE) - 1
+    answers = [*[hang] * waits, accept] * 3
+    rig = rig_of(*answers, retry_max_elapsed_ms=600_000, batch_max_bytes=1024)
 
     async def scenario() -> None:
         rig.worker.start()
-        for number in range(10):
+        for number in range(3):
             rig.offer(numbered_blocks(1, start=number))
-            assert await freezes(rig, 3) == [False, False, True]
+            assert await freezes(rig, waits + 1) == [*[False] * waits, True]
         await rig.stop()
 
     run(JumpingLoop, scenario())
     rig.check_end()
-    assert rig.lines() == {"delivered": 30}
+    assert rig.lines() == {"delivered": 9}
     assert rig.log.facts("circuit_opened") == []
 
 

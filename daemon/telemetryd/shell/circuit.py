@@ -12,6 +12,8 @@ from telemetryd.sinks.base import Batch, WriteResult
 
 CUT_OFF: Final = "cut_off"
 """The reason the log gives for a circuit that was opened by attempts without an answer."""
+PATIENCE_SECONDS: Final = 1.0
+"""So much time of attempts that a freeze cut off, without any answer between, is a failure."""
 
 
 class Circuit:
@@ -21,6 +23,8 @@ class Circuit:
         self._sink = sink
         self._log = log
         self._breaker = Breaker()
+        self._unanswered = 0.0
+        """Seconds of attempts that were cut off since the last answer."""
 
     @property
     def is_open(self) -> bool:
@@ -44,6 +48,7 @@ class Circuit:
 
     def answered(self, batch: Batch, result: WriteResult) -> None:
         """The destination has answered, which shows whether it takes anything."""
+        self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
             if self._breaker.succeeded():
                 self._log("info", "circuit_closed", sink=self._sink)
@@ -52,17 +57,23 @@ class Circuit:
 
     def failed(self, error: BaseException, code: str) -> None:
         """An attempt failed as a whole, which may speak against the destination."""
+        self._unanswered = 0.0
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.failed(_now(), permanent=permanent), code)
 
-    def cut_off(self) -> None:
-        """A freeze came before the destination's answer.
+    def cut_off(self, seconds: float) -> None:
+        """A freeze came before the destination's answer, after so many seconds.
 
         One that hangs may never be given the time to fail; without this, each invocation of a
-        function would wait for it anew.
+        function would wait for it anew. One that is slow to begin with, as where a small function
+        imports a client for it, has time for that.
         """
+        self._unanswered += seconds
+        if self._unanswered < PATIENCE_SECONDS and self._breaker.state(_now()) != "half_open":
+            return
+        self._unanswered = 0.0
         self._note(self._breaker.failed(_now()), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
