@@ -287,6 +287,17 @@ def test_exceptions_in_the_log_count_once_as_errors(record: object, kind: str) -
     assert "errors" not in metrics(found[1])
 
 
+def test_on_managed_instances_no_exception_is_put_down_to_a_neighbour() -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    raised = event("function", "[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n")
+    failed = report("a", metrics={"durationMs": 3.0}, status="error", errorType="KeyError")
+    lines = [
+        init_start(initializationType="lambda-managed-instances"), start("a"), start("b"), raised,
+        failed, report("b", metrics={"durationMs": 4.0}),
+    ]  # fmt: skip
+    assert counts(subject, lines) == {"invocations": 2, "errors": 1}
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -151,12 +151,17 @@ class Invocations:
         return handler(self._environment(source), decode_record(event), at)
 
     def exception(self, record: LogRecord, source: int) -> Measured | None:
-        """The failure that a log line tells of, if its invocation is not known to have failed."""
+        """The failure that a log line tells of, if its invocation is not known to have failed.
+
+        On Managed Instances a line may be of any of several; there the `report` tells.
+        """
         found = exception_in(record)
         if found is None:
             return None
         environment = self._environment(source)
-        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else environment.current
+        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else None
+        if environment.initialization != InitializationType.MANAGED_INSTANCES:
+            request_id = request_id or environment.current
         invocation = self._find(request_id) if request_id else None
         if invocation is None:
             return None
