@@ -39,7 +39,12 @@ def _handle_record(data: bytes) -> None:
     if decoded.record_id is not None and decoded.record_id in _seen:
         return
     for line in decoded.lines:
-        _handle_event(json.loads(line))
+        try:
+            event = json.loads(line)
+        except ValueError:  # telemetryd passes on what it was sent: trying again would not help
+            print(json.dumps({"not_json": line[:200].decode(errors="replace")}))
+            continue
+        _handle_event(event)
     if decoded.record_id is not None:
         _seen[decoded.record_id] = None
         if len(_seen) > REMEMBERED:

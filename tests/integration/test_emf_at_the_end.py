@@ -20,6 +20,12 @@ def event(kind: str, **record: object) -> bytes:
 START = event("platform.start", requestId="r1", version="1")
 DONE = event("platform.runtimeDone", requestId="r1", status="timeout")
 SUCCESS = event("platform.runtimeDone", requestId="r1", status="success")
+REPORT = event(
+    "platform.report",
+    requestId="r1",
+    status="success",
+    metrics={"durationMs": 3, "billedDurationMs": 3},
+)
 
 
 def measured(events: bytes, reason: str) -> dict[str, float]:
@@ -49,10 +55,22 @@ def measured(events: bytes, reason: str) -> dict[str, float]:
         (START, "timeout", 1, 1),
         (START, "failure", 1, 0),
         (START + DONE, "timeout", 1, 1),
-        (START + SUCCESS, "timeout", 0, 0),
+        (START + SUCCESS, "timeout", 1, 1),
+        (START + SUCCESS, "failure", 0, 0),
+        (START + SUCCESS + REPORT, "timeout", 0, 0),
         (START, "spindown", 0, 0),
+        (START, "Timeout", 1, 1),
     ],
-    ids=["only the reason", "a crash", "both", "it had ended", "for good"],
+    ids=[
+        "only the reason",
+        "a crash",
+        "both",
+        "an extension took too long",
+        "a crash after the answer",
+        "it had ended",
+        "for good",
+        "an emulator",
+    ],
 )
 def test_a_failure_known_only_from_the_shutdown_counts_once(events, reason, errors, timeouts):
     """The reset of the environment may overtake `runtimeDone` and `report`."""

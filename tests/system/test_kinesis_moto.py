@@ -250,7 +250,8 @@ def assert_delivered(page: dict[str, Any], count: int) -> None:
 
 def test_a_million_events_through_throttled_shards_none_missing() -> None:
     count = 1_000_000
-    with moto() as server:
+    # a quarter of a real shard's bytes: a slow machine would not send enough to be throttled
+    with moto(1000, 256 * 1024) as server:
         server.create_stream(4)
         keys = {"compression": "zstd", "partition_key": "random", "retry_max_elapsed_ms": 120_000}
         with Listen(server.url, **keys) as daemon:

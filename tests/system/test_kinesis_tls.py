@@ -1,9 +1,12 @@
-"""The Kinesis sink over TLS: certificates that verify, and all the ways in which they don't."""
+"""The Kinesis sink over TLS: certificates that do and don't verify, and proxies in between."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -130,3 +133,55 @@ def test_a_bundle_that_is_not_there_is_said(tmp_path, monkeypatch):
         found = error()
         assert "none.pem" in f"{found.detail} {found.__cause__!r}" or "No such file" in found.detail
         assert server.requests == []
+
+
+class Proxy:
+    """An HTTP proxy that makes one tunnel at a time (RFC 9110, CONNECT), and remembers where to."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:  # closed
+                return
+            with near, near.makefile("rb") as reading:
+                _, target, _ = reading.readline().decode().split()
+                while reading.readline().strip():
+                    pass
+                self.targets.append(target)
+                host, _, port = target.rpartition(":")
+                with socket.create_connection((host, int(port))) as far:
+                    near.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    back = threading.Thread(target=self._copy, args=(far, near))
+                    back.start()
+                    self._copy(near, far)
+                    back.join()
+
+    @staticmethod
+    def _copy(source: socket.socket, destination: socket.socket) -> None:
+        with source.makefile("rb", 0) as reading, destination.makefile("wb", 0) as writing:
+            shutil.copyfileobj(reading, writing)
+        destination.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listening.close()
+
+
+@pytest.mark.parametrize("bypassed", [False, True], ids=["HTTPS_PROXY", "NO_PROXY"])
+def test_a_proxy_gets_a_tunnel_unless_the_host_is_excepted(tmp_path, monkeypatch, bypassed):
+    """What the proxy carries is encrypted for the service, whose certificate is verified."""
+    proxy = Proxy()
+    with serving(monkeypatch, certificate(tmp_path)) as server:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1" if bypassed else "example.org")
+        assert write() == DELIVERED
+        assert len(server.accepted) == 1
+        assert proxy.targets == ([] if bypassed else [server.url.removeprefix("https://")])
+    proxy.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ def rig_of(
 ) -> Rig:
     config = SinkConfig(type="memory", **keys)
     log = LogBook()
-    script = iter(answers) if endless is None else forever(endless)
+    script = iter(answers) if endless is None else itertools.chain(answers, forever(endless))
     return Rig(
         sink(config, log, script), config, log=log, dead_letter=dead_letter, overflow=overflow
     )

@@ -1,19 +1,34 @@
 """A sink that is down: the circuit breaker, and the sink that stands in for it."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
 
 from helpers.wall_clock import WallClock
-from telemetryd.core.breaker import FAILURES, MAX_SECONDS
+from telemetryd.core.breaker import FAILURES, FIRST_SECONDS, MAX_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
-from telemetryd.sinks.base import SpoolConfig
-from telemetryd.testing import JumpingLoop, Rig, data_of, run
-from unit.test_delivery import MemorySink, accepted, batches, numbered_blocks, raising, rig_of
+from telemetryd.shell.circuit import PATIENCE_SECONDS
+from telemetryd.sinks.base import DELIVERED, MIB, SpoolConfig
+from telemetryd.testing import JumpingLoop, Rig, block, data_of, run
+from unit.test_delivery import (
+    Answer,
+    MemorySink,
+    accepted,
+    batches,
+    hang,
+    numbered_blocks,
+    raising,
+    returning,
+    rig_of,
+)
 
 DOWN = raising(TransientSinkError("unreachable"))
 DENIED = raising(PermanentSinkError("access_denied", stops_sink=True))
+accept = returning(DELIVERED)
+PAUSE = 0.3
+"""What an invocation waits."""
 
 
 def pair(broken: Rig) -> Rig:
@@ -120,6 +135,77 @@ def test_nobody_waits_for_a_flush_while_the_circuit_is_open() -> None:
     run(JumpingLoop, scenario())
     rig.check_end()
     assert rig.lines() == {"dropped.unreachable": 3}
+
+
+async def freezes(rig: Rig, count: int) -> list[bool]:
+    """So many invocations whose end waits a little for the sink; whether that was of use."""
+    flushed = []
+    for _ in range(count):
+        flushed.append(await rig.flush(seconds=PAUSE))
+        await rig.worker.hold()
+        rig.worker.release()
+    return flushed
+
+
+def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None:
+    """Each attempt is cut off by a freeze, long before it could fail by itself."""
+    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE)
+    rig = rig_of(*[hang] * (waits + 1), retry_max_elapsed_ms=600_000)
+    blocks = numbered_blocks(4)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        loop = asyncio.get_running_loop()
+        rig.offer(blocks)
+        assert await freezes(rig, waits) == [False] * waits
+        before = loop.time()
+        assert await freezes(rig, 10) == [False] * 10
+        assert loop.time() < before + PAUSE  # on the rig's clock, which jumps over every wait
+        assert len(batches(rig)) == waits
+        await asyncio.sleep(FIRST_SECONDS)  # then one invocation asks again
+        assert await freezes(rig, 10) == [False] * 10
+        assert len(batches(rig)) == waits + 1
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert accepted(rig) == data_of(blocks)
+    assert [each["code"] for each in rig.log.facts("circuit_opened")] == ["cut_off"] * 2
+
+
+def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:
+    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE) - 1
+    answers = [*[hang] * waits, accept] * 3
+    rig = rig_of(*answers, retry_max_elapsed_ms=600_000, batch_max_bytes=1024)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for number in range(3):
+            rig.offer(numbered_blocks(1, start=number))
+            assert await freezes(rig, waits + 1) == [*[False] * waits, True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 9}
+    assert rig.log.facts("circuit_opened") == []
+
+
+@pytest.mark.parametrize("answer", [DOWN, DENIED], ids=["down", "denied"])
+def test_reading_does_not_stop_for_a_sink_that_refuses_fast(answer: Answer) -> None:
+    rig = rig_of(endless=answer, overflow="drop_oldest", queue_max_bytes=MIB)
+    large = block(b"x" * (MIB // 4))
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer([large])
+        await seen(rig, "circuit_opened")
+        rig.offer([large] * 10)
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.holds == []
 
 
 def test_the_end_of_the_process_asks_a_dead_sink_once_more() -> None:

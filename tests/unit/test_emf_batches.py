@@ -23,6 +23,7 @@ from helpers.emf_streams import (
 )
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.testing import LogBook
+from telemetryd_proto.emf import MAX_DOCUMENT_BYTES
 from telemetryd_proto.framing import Block
 
 SECOND = "2026-03-14T10:15:{:02d}.500Z"
@@ -130,6 +131,33 @@ def test_many_reasons_for_errors_do_not_swell_a_document() -> None:
     assert sum(metrics(d).get("errors", [0])[0] for d in found) == 180
     assert all(len(json.dumps(d)) < 200_000 for d in found)
     assert max(len(d["error_type"]) for d in found) == 20
+
+
+def test_the_largest_document_a_configuration_permits_is_within_the_limit() -> None:
+    properties = {f"{i:02d}" + '"' * 248: '"' * 1024 for i in range(30)}
+    names = list(properties)
+    dimensions = [names, names[:14]]
+    assert len(json.dumps([dimensions, properties])) > MAX_DOCUMENT_BYTES // 2 * 0.95
+    subject = sink(properties=properties, dimensions=dimensions, namespace="n" * 255, resolution=1)
+    long = 123456789012345.125
+    names = ["responseLatency", "responseDuration", "runtimeOverhead", "extensionOverhead"]
+    spans = [{"name": name, "start": "t", "durationMs": long} for name in names]
+    usage = {"durationMs": long, "billedDurationMs": long, "memorySizeMB": 10**14}
+    usage |= {"maxMemoryUsedMB": 10**14, "initDurationMs": long, "restoreDurationMs": long}
+    named = {"functionName": '"' * 1024, "functionVersion": '"' * 1024}
+    answered = {"durationMs": long, "producedBytes": 10**14}
+    lines: list[bytes] = []
+    for i in range(100):
+        failed = {"status": "error", "errorType": chr(1 + i % 30) * 256, "spans": spans}
+        lines += [
+            event("platform.initStart", named),
+            start(f"{i}"),
+            done(f"{i}", metrics=answered, **failed),
+            report(f"{i}", metrics=usage, **failed),
+        ]
+    payloads = [item.payload for item in subject.pack([block(lines)]) if item.payload]
+    assert max(map(len, payloads)) <= MAX_DOCUMENT_BYTES
+    assert sum(len(metrics(json.loads(each)).get("duration", [])) for each in payloads) == 100
 
 
 @pytest.mark.parametrize("reads_logs", [False, True])

@@ -55,7 +55,25 @@ def test_the_defaults_need_no_permission_and_no_decision() -> None:
         ({"properties": {"x": " "}}, "properties: x: ' ': a value is ASCII text and not blank"),
         ({"properties": {"x": "y" * 1025}}, "properties: x: a value has 1 to 1024 characters"),
         ({"metrics": ["errors", "invocation"]}, "metrics: unknown metric 'invocation'; docs/"),
-        ({"endpoint_url": "logs.eu-west-1"}, "endpoint_url: must begin with http"),
+        (
+            {
+                "dimensions": [
+                    ["function_name", "function_version"],
+                    ["function_version", "function_name"],
+                ]
+            },
+            "dimensions: each set may be listed once",
+        ),
+        (
+            {
+                "properties": {f"{i:02d}" + '"' * 248: '"' * 1024 for i in range(30)},
+                "dimensions": [[f"{i:02d}" + '"' * 248 for i in range(n)] for n in range(21, 31)],
+            },
+            "dimensions: with the properties they take 204340",
+        ),
+        ({"endpoint_url": "logs.eu-west-1"}, "endpoint_url: must look like https://host"),
+        ({"endpoint_url": "http://host:99999"}, "endpoint_url: must look like https://host"),
+        ({"region": "Ireland"}, "region: must be the name of a region, such as eu-west-1"),
         ({"delivery": "logs", "log_group": "a b"}, "log_group: must have 1 to 512 letters"),
         ({"delivery": "logs", "log_group": "aws/x"}, "log_group: must not begin with aws/"),
         ({"delivery": "logs", "log_group": "/{date}"}, "log_group: unknown placeholder {date}"),

@@ -84,6 +84,14 @@ def test_events_delivered_twice_count_once() -> None:
     assert metrics(once[0])["duration"] == [12.5]
 
 
+def test_a_reset_after_the_answer_is_a_failure_that_counts_once() -> None:
+    """The answer came in time; an extension then used up the rest."""
+    events = [start("a"), done("a"), done("a", **TIMED_OUT), report("a", **TIMED_OUT)]
+    found = packed(lambda_sink(), *([line] for line in events))
+    assert [metrics(each).get("timeouts") for each in found] == [None, None, [1], None]
+    assert [metrics(each).get("runtime_duration") for each in found] == [None, [10.5], None, None]
+
+
 def test_a_report_from_an_earlier_life_adds_figures_but_no_invocation() -> None:
     subject = lambda_sink()
     (found,) = packed(subject, [report("old", **TIMED_OUT)])
@@ -277,6 +285,17 @@ def test_exceptions_in_the_log_count_once_as_errors(record: object, kind: str) -
     assert metrics(found[0])["errors"] == [1]
     assert found[0]["error_type"] == kind
     assert "errors" not in metrics(found[1])
+
+
+def test_on_managed_instances_no_exception_is_put_down_to_a_neighbour() -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    raised = event("function", "[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n")
+    failed = report("a", metrics={"durationMs": 3.0}, status="error", errorType="KeyError")
+    lines = [
+        init_start(initializationType="lambda-managed-instances"), start("a"), start("b"), raised,
+        failed, report("b", metrics={"durationMs": 4.0}),
+    ]  # fmt: skip
+    assert counts(subject, lines) == {"invocations": 2, "errors": 1}
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,15 @@ def test_a_bad_record_is_named_and_what_follows_left(
     assert capsys.readouterr().out.count("function") == 1
 
 
+def test_a_line_that_is_not_json_holds_up_nothing(
+    app: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.handler(batch(b"no json \xff\n" + LINES), None) == {"batchItemFailures": []}
+    bad, good = capsys.readouterr().out.splitlines()
+    assert json.loads(bad) == {"not_json": "no json \ufffd"}
+    assert good.endswith(" function")
+
+
 def test_what_it_remembers_is_bounded(app: ModuleType) -> None:
     app.REMEMBERED = 10
     app.handler(batch(*(encoded("ndjson", "gzip", number) for number in range(50))), None)

@@ -492,7 +492,9 @@ def test_credentials_of_a_container_are_used_and_renewed_when_they_expire(
     assert tokens == ["of-the-container"] * 2
 
 
-def test_credentials_refused_twice_are_permanent(server: KinesisServer) -> None:
+def test_credentials_refused_twice_are_permanent_until_there_are_others(
+    server: KinesisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.otherwise = Error(400, "UnrecognizedClientException")
 
     async def scenario(subject: KinesisSink) -> None:
@@ -502,8 +504,12 @@ def test_credentials_refused_twice_are_permanent(server: KinesisServer) -> None:
         with pytest.raises(PermanentSinkError) as caught:
             await subject.write(batch, attempt=2, deadline=0.0)
         assert caught.value.code == "credentials_refused"
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mended")  # found by the circuit's next probe
+        server.otherwise = None
+        assert await subject.write(batch, attempt=3, deadline=0.0) == DELIVERED
 
     use(sink(), scenario)
+    assert "=mended/" in server.requests[-1].headers["authorization"]
 
 
 def test_without_credentials_open_says_so(

@@ -50,6 +50,8 @@ class Attempts:
         self._log = log
         self._can_wait = can_wait
         self._is_open = False
+        self._tried_at = 0.0
+        """Loop time at which the last attempt began."""
         self._released = asyncio.Event()
         self._released.set()
         self._landed = asyncio.Event()
@@ -160,7 +162,8 @@ class Attempts:
 
         None when `stop_at` or `hold` cut the attempt: the destination did not say anything.
         """
-        deadline = _now() + self._seconds
+        self._tried_at = _now()
+        deadline = self._tried_at + self._seconds
         if self.stop_at is not None:
             deadline = min(deadline, self.stop_at)
         stats, began = self._stats, time.monotonic()
@@ -248,7 +251,10 @@ class Attempts:
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
         elif isinstance(error, TimeoutError):
-            if self.out_of_time or self.held:
+            if self.out_of_time:
+                return None, "cut"
+            if self.held:
+                self.circuit.cut_off(_now() - self._tried_at)
                 return None, "cut"
             outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"

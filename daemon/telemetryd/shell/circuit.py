@@ -11,10 +11,16 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from typing import Final
 
 from telemetryd.core.breaker import Breaker
 from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks.base import Batch, WriteResult
+
+CUT_OFF: Final = "cut_off"
+"""The reason the log gives for a circuit that was opened by attempts without an answer."""
+PATIENCE_SECONDS: Final = 1.0
+"""So much time of attempts that a freeze cut off, without any answer between, is a failure."""
 
 
 class Circuit:
@@ -26,6 +32,8 @@ class Circuit:
         self._breaker = Breaker()
         self._ahead = -math.inf
         """By how much the wall clock was ahead of the loop's, at most."""
+        self._unanswered = 0.0
+        """Seconds of attempts that were cut off since the last answer."""
 
     @property
     def is_open(self) -> bool:
@@ -49,6 +57,7 @@ class Circuit:
 
     def answered(self, batch: Batch, result: WriteResult) -> None:
         """The destination has answered, which shows whether it takes anything."""
+        self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
             if self._breaker.succeeded():
                 self._log("info", "circuit_closed", sink=self._sink)
@@ -57,10 +66,24 @@ class Circuit:
 
     def failed(self, error: BaseException, code: str) -> None:
         """An attempt failed as a whole, which may speak against the destination."""
+        self._unanswered = 0.0
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.failed(self._now(), permanent=permanent), code)
+
+    def cut_off(self, seconds: float) -> None:
+        """A freeze came before the destination's answer, after so many seconds.
+
+        One that hangs may never be given the time to fail; without this, each invocation of a
+        function would wait for it anew. One that is slow to begin with, as where a small function
+        imports a client for it, has time for that.
+        """
+        self._unanswered += seconds
+        if self._unanswered < PATIENCE_SECONDS and self._breaker.state(self._now()) != "half_open":
+            return
+        self._unanswered = 0.0
+        self._note(self._breaker.failed(self._now()), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:

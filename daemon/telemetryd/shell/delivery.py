@@ -337,11 +337,13 @@ class DeliveryWorker:
                     len(blocks), sum(len(b.data) for b in blocks) / self._config.batch_max_bytes
                 )
                 self._taken = blocks
-                began = time.monotonic()
+                began, before = time.monotonic(), self.account.delivered.lines
                 try:
                     await self._deliver(blocks)
                 finally:
-                    self._queue.settle(blocks, time.monotonic() - began)
+                    delivered = self.account.delivered.lines - before
+                    all_of_it = delivered == sum(b.lines for b in blocks)
+                    self._queue.settle(blocks, time.monotonic() - began if all_of_it else None)
 
     async def _run_dry(self) -> None:
         """The queue is empty: wait for more, unless there is something on disk."""
@@ -412,7 +414,9 @@ class DeliveryWorker:
                 self._settle(result)
                 if not self._unsettled:
                     return
-            elif self._attempts.held:  # broken off by `hold`: not a failure
+            elif self._attempts.held:  # broken off by `hold`: says nothing of these lines
+                await self._attempts.until_released()
+                await self._until_probe()
                 continue
             again_at = schedule.next_attempt(
                 _now(), retry_after=retry_after, deadline=self._attempts.stop_at
@@ -465,12 +469,11 @@ class DeliveryWorker:
         self._diverting = False
         if self._spool is None or not self._should_divert():
             return
-        began = time.monotonic()
         blocks = self._queue.take(self._config.batch_max_bytes)
         if not blocks:
             return
         self._spill(blocks)
-        self._queue.settle(blocks, time.monotonic() - began)
+        self._queue.settle(blocks)
         self._queue.wake()
         if len(self._queue):
             self._divert_soon()

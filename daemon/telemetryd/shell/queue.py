@@ -12,12 +12,15 @@ it. What was read before the stop is still accepted, so it may exceed the bound 
 The drop policies do so too, above half of `max_bytes`, but only for a sink that is fast: a burst
 that outruns it for a moment waits in the kernel instead of being dropped. Such a pause is over in
 milliseconds; one that is not is cut short and the last for a while, so that it can't slow down
-another sink or the sender by more than a twentieth.
+another sink or the sender by more than a twentieth. For a sink that is slow or dead there is none:
+what counts is its last batch, which must have been delivered at such a rate, and the one in flight,
+which must not be overdue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -35,9 +38,10 @@ HIGH_WATER: Final = 0.75
 """Above this part of the queue, a sink with a spool begins to use it."""
 BURST_FRACTION: Final = 0.5
 FAST_BYTES_PER_SECOND: Final = 10_000_000
-"""A sink that settles a batch at such a rate is fast: 34,000 lines of 290 bytes."""
+"""A sink that delivers a batch at such a rate is fast: 34,000 lines of 290 bytes."""
 BURST_PAUSE_SECONDS: Final = 0.1
-"""After so long without an end, a pause for a fast sink ends anyhow ..."""
+"""After so long without an end, a pause for a fast sink ends anyhow, as does one when the batch in
+flight has taken so long ..."""
 NO_PAUSE_SECONDS: Final = 2.0
 """... and none begins for so long: what is more than a burst is for the overflow policy."""
 _PIECES: Final = 4
@@ -45,7 +49,10 @@ _PIECES: Final = 4
 
 
 class SinkQueue:
-    """A queue with one consumer. `hold_reading(True/False)` is called when `block` needs it."""
+    """A queue with one consumer. `hold_reading(True/False)` is called when reading should stop.
+
+    `clock` gives monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -54,7 +61,10 @@ class SinkQueue:
         hold_reading: Callable[[bool], None],
         budget: MemoryBudget | None = None,
         stats: SinkStats | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._stats = stats or SinkStats()
         self._budget = budget or MemoryBudget(max_bytes, 1)
         max_bytes = self._max = min(max_bytes, self._budget.largest_bytes)
@@ -65,6 +75,8 @@ class SinkQueue:
         self._holding = False
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
         self._is_fast = False
+        self._taken_at = 0.0
+        """When what is in flight was taken, by `clock`; 0 when nothing is."""
         self._no_pause_until = 0.0
         self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()
@@ -159,17 +171,21 @@ class SinkQueue:
 
     def _hold(self) -> None:
         if self._overflow != "block":
-            if not self._is_fast:
+            seconds = BURST_PAUSE_SECONDS
+            if self._taken_at:
+                seconds -= self._clock() - self._taken_at
+            if not self._is_fast or seconds <= 0:
                 return
             loop = asyncio.get_running_loop()
             if loop.time() < self._no_pause_until:
                 return
-            self._pause_limit = loop.call_later(BURST_PAUSE_SECONDS, self._pause_was_long)
+            self._pause_limit = loop.call_later(seconds, self._pause_was_long)
         self._holding = True
         self._stats.read_pauses += 1
         self._hold_reading(True)
 
     def _pause_was_long(self) -> None:
+        self._is_fast = False  # until a batch shows otherwise
         self._no_pause_until = asyncio.get_running_loop().time() + NO_PAUSE_SECONDS
         self._resume()
 
@@ -209,13 +225,19 @@ class SinkQueue:
             block = self._blocks.popleft()
             self._queued_bytes -= len(block.data)
             taken.append(block)
+        if taken:
+            self._taken_at = self._clock()
         return taken
 
-    def settle(self, blocks: list[Block], seconds: float = 1.0) -> None:
-        """Blocks taken `seconds` ago have met their end: give their bytes back."""
+    def settle(self, blocks: list[Block], seconds: float | None = None) -> None:
+        """Blocks that were taken have met their end: give their bytes back.
+
+        `seconds`: how long it took to deliver them; None when they were not delivered.
+        """
         size = sum(len(b.data) for b in blocks)
         self._charge(-size - BLOCK_OVERHEAD * len(blocks))
-        self._is_fast = size >= seconds * FAST_BYTES_PER_SECOND
+        self._is_fast = seconds is not None and size >= seconds * FAST_BYTES_PER_SECOND
+        self._taken_at = 0.0
         slow = self._overflow != "block" and not self._is_fast
         if self._holding and (slow or self._charged <= self._resume_below):
             self._resume()

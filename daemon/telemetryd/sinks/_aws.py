@@ -11,9 +11,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from types import ModuleType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks._thread import SinkThread
@@ -23,12 +26,32 @@ MISSING: Final = "aiobotocore is not installed; pip install 'telemetryd[aws]'"
 _USER_AGENT: Final = "telemetryd"
 _HTTP: Final = "telemetryd.sinks._aws_http"
 _ERRORS: Final = "telemetryd.sinks._aws_errors"
+_REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _loaded: Final[list[ModuleType]] = []
 
 
 def is_available() -> bool:
     """Whether aiobotocore is installed. Does not import it."""
     return importlib.util.find_spec("aiobotocore") is not None
+
+
+def region_problems(region: str) -> Iterator[str]:
+    """Why `region` can't be that of a service, as `"key: text"`. Empty: it is not set."""
+    if region and not _REGION.fullmatch(region):
+        yield "region: must be the name of a region, such as eu-west-1"
+
+
+def endpoint_problems(url: str) -> Iterator[str]:
+    """Why `url` can't be the endpoint of a service, as `"key: text"`. Empty: it is not set."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        usable = False
+    if not usable or any(char.isspace() for char in url):
+        yield "endpoint_url: must look like https://host or http://host:port"
 
 
 async def open_client(
@@ -118,12 +141,12 @@ class AwsClient:
             problem = as_sink_error(error)
             if problem.code != "credentials_expired":
                 raise problem from error
+            await self.close()  # the next one has no old credentials, whenever that is
             if self._refreshed:
                 raise PermanentSinkError(
                     "credentials_refused", problem.detail, stops_sink=True
                 ) from error
             self._refreshed = True
-            await self.close()
             raise problem from error
         self._refreshed = False
         return answer

@@ -53,10 +53,11 @@ nothing:
   (with `resolution = 1`, one second), one combination of dimension values. `linger_ms` (1000 unless
   set) is how long the sink waits for more; the end of an invocation may end the wait. A document
   has the time of its first event, however late it arrives.
-- An invocation is counted when it begins, its failure with the first event that tells of it. Its
-  `platform.report` may come with the next invocation or never; when it comes it adds durations,
-  memory and cost, and nothing twice. After a crash Lambda may hand that report to a new process,
-  which knows of no such invocation: it adds the same figures, and no invocation.
+- An invocation is counted when it begins, its failure with the first event that tells of it, or
+  with the reason for which Lambda ends the process. Its `platform.report` may come with the next
+  invocation or never; when it comes it adds durations, memory and cost, and nothing twice. After a
+  crash Lambda may hand that report to a new process, which knows of no such invocation: it adds the
+  same figures, and no invocation.
 - If Lambda dropped the `platform.start` of an invocation, the next event of it counts it.
 - Managed Instances send `platform.start` and `platform.report` only, and the latter without memory
   and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.

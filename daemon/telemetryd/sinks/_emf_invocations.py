@@ -151,12 +151,17 @@ class Invocations:
         return handler(self._environment(source), decode_record(event), at)
 
     def exception(self, record: LogRecord, source: int) -> Measured | None:
-        """The failure that a log line tells of, if its invocation is not known to have failed."""
+        """The failure that a log line tells of, if its invocation is not known to have failed.
+
+        On Managed Instances a line may be of any of several; there the `report` tells.
+        """
         found = exception_in(record)
         if found is None:
             return None
         environment = self._environment(source)
-        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else environment.current
+        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else None
+        if environment.initialization != InitializationType.MANAGED_INSTANCES:
+            request_id = request_id or environment.current
         invocation = self._find(request_id) if request_id else None
         if invocation is None:
             return None
@@ -168,12 +173,15 @@ class Invocations:
         """The environment is reset for `reason` (Extensions API, Shutdown): the last invocation.
 
         What the platform has to say of it may never come to this process; should it come to the
-        next, it belongs to an earlier life there.
+        next, it belongs to an earlier life there. One that had its answer may have timed out all
+        the same: the time of extensions counts too ("Lambda execution environment lifecycle").
         """
-        status = _FATAL.get(reason)
+        status = _FATAL.get(reason.lower())  # emulators write it in their own way
         env = self._environments.get(0)
         invocation = self._open.get(env.current) if env is not None and env.current else None
-        if status is None or env is None or invocation is None or invocation.runtime_done:
+        if status is None or env is None or invocation is None:
+            return None
+        if invocation.runtime_done and status != Status.TIMEOUT:
             return None
         invocation.runtime_done = True
         measured = self._of(invocation, env.current)
@@ -248,13 +256,12 @@ class Invocations:
 
     def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
         invocation, measured, earlier = self._resume(env, record.request_id, at)
-        if invocation.runtime_done:
-            return None
-        invocation.runtime_done = True
-        if record.metrics is not None:
-            _put(measured, "runtime_duration", record.metrics.duration_ms)
-            _put(measured, "produced_bytes", record.metrics.produced_bytes)
-        _put_spans(measured, record.spans)
+        if not invocation.runtime_done:  # a reset may send a second one, which only says how
+            invocation.runtime_done = True
+            if record.metrics is not None:
+                _put(measured, "runtime_duration", record.metrics.duration_ms)
+                _put(measured, "produced_bytes", record.metrics.produced_bytes)
+            _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
         self._fail(invocation, measured, record.status, record.error_type)

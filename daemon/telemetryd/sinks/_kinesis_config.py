@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -23,7 +22,6 @@ _STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _STREAM_ARN: Final = re.compile(
     r"arn:aws[a-z-]*:kinesis:(?P<region>[a-z0-9-]+):[0-9]{12}:stream/(?P<name>.+)"
 )
-_REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _HASH_KEY: Final = re.compile(r"0|[1-9][0-9]{0,38}")
 
 
@@ -78,7 +76,8 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
             yield f"type: {_aws.MISSING}"
         yield from self._packing_problems()
         yield from self._stream_problems()
-        yield from _endpoint_problems(self.endpoint_url)
+        yield from _aws.endpoint_problems(self.endpoint_url)
+        yield from _aws.region_problems(self.region)
         if self.max_request_bytes < self.max_record_bytes:
             yield (
                 f"max_request_bytes: must be at least max_record_bytes, which is "
@@ -114,9 +113,6 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
             yield "compression: zstd is not installed; pip install 'telemetryd[zstd]'"
 
     def _stream_problems(self) -> Iterator[str]:
-        region = self.region
-        if region and not _REGION.fullmatch(region):
-            yield "region: must be the name of a region, such as eu-west-1"
         if not self.stream.startswith("arn:"):
             if not _STREAM_NAME.fullmatch(self.stream):
                 yield (
@@ -127,17 +123,5 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         found = _STREAM_ARN.fullmatch(self.stream)
         if not found or not _STREAM_NAME.fullmatch(found["name"]):
             yield "stream: an ARN must look like arn:aws:kinesis:<region>:<account>:stream/<name>"
-        elif region and found["region"] != region:
+        elif self.region and found["region"] != self.region:
             yield f"region: is not the one in the ARN of the stream, which is {found['region']}"
-
-
-def _endpoint_problems(url: str) -> Iterator[str]:
-    if not url:
-        return
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # such as a port that is no number
-        usable = False
-    if not usable or any(char.isspace() for char in url):
-        yield "endpoint_url: must look like https://host or http://host:port"

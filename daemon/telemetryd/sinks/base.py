@@ -86,8 +86,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     It gets its own lines as well; one that should get nothing else has `exclude = ["^"]`."""
     overflow: Overflow | None = None
     """What happens when the queue is full; not set: `block` in `listen`, `drop_oldest` in Lambda.
-    `block` holds up every sink; the others hold up nobody, except that a sink that keeps up with
-    10 MB/s may let a burst wait in the kernel, for at most 100 ms in any two seconds."""
+    `block` holds up every sink. With the others a slow or dead sink holds up nobody; for one that
+    keeps up with 10 MB/s, a burst may wait in the kernel, at most 100 ms in any two seconds."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
     """Bytes of lines that may wait or be in flight, bookkeeping included."""
     batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from telemetryd.sinks import _emf_prices
-from telemetryd.sinks._aws import MISSING, is_available
+from telemetryd.sinks._aws import MISSING, endpoint_problems, is_available, region_problems
 from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
 from telemetryd.sinks._emf_clock import EventTimes
 from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured, Place
@@ -37,6 +37,7 @@ from telemetryd.sinks.base import (
 from telemetryd.sinks.stdout import StdoutSink
 from telemetryd_proto.emf import (
     MAX_DIMENSIONS,
+    MAX_DOCUMENT_BYTES,
     MAX_NAMESPACE,
     dimension_name_problem,
     dimension_value_problem,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 _FUNCTION: Final = "function"
 _MAX_PROPERTIES: Final = 30
+_MAX_COMMON_BYTES: Final = MAX_DOCUMENT_BYTES // 2
+"""What dimension sets and properties may take of each document; the rest is for values."""
 _PLACEHOLDER: Final = r"\{([^{}]*)\}"
 _PLACEHOLDERS: Final = ("function", "version", "instance")
 _ARM: Final = frozenset({"aarch64", "arm64"})
@@ -133,8 +136,8 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
                 yield f"delivery: {MISSING}"
             yield from _template_problems("log_group", self.log_group, group_problem)
             yield from _template_problems("log_stream", self.log_stream, stream_problem)
-        if self.endpoint_url and not re.match(r"https?://[^/\s]", self.endpoint_url):
-            yield "endpoint_url: must begin with http:// or https:// and name a host"
+        yield from region_problems(self.region or "")
+        yield from endpoint_problems(self.endpoint_url or "")
 
     def aws_needs(self) -> Iterator[AwsNeed]:
         """To make the log group and stream, and to write to it; nothing for what is printed."""
@@ -176,6 +179,14 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
 
     def _dimension_problems(self) -> Iterator[str]:
         known = (*DIMENSIONS, *(self.properties or {}))
+        if len({frozenset(names) for names in self.dimensions}) < len(self.dimensions):
+            yield "dimensions: each set may be listed once"
+        size = len(msgspec.json.encode((self.dimensions, self.properties)))
+        if size > _MAX_COMMON_BYTES:
+            yield (
+                f"dimensions: with the properties they take {size} bytes of each document, more "
+                f"than {_MAX_COMMON_BYTES}"
+            )
         for names in self.dimensions:
             if len(names) > MAX_DIMENSIONS:
                 yield f"dimensions: a set has at most {MAX_DIMENSIONS} names, not {len(names)}"
