@@ -66,13 +66,12 @@ bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts i
 	@$(BIN)/python -m bench run --all
 
 bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
-	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed kinesis slow-sink --quick --out build/bench
+	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed fanout --quick --out build/bench
 
-bench-parts: $(STAMP)  ## what framing, a scrape, the EMF and the Kinesis sink cost by themselves
+bench-parts: $(STAMP)  ## what framing, a scrape and the EMF sink cost by themselves
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
-	@$(BIN)/python -m bench.kinesis
 
 schema: $(STAMP)  ## write proto/schema/ anew from the types
 	@$(BIN)/telemetryd schema --write proto/schema

@@ -1,1 +1,1 @@
-"""Measurements that anyone can reprint: `python -m bench.ingest`, `python -m bench.framing`."""
+"""Measurements that anyone can reprint: `python -m bench`; see README.md."""

@@ -1,10 +1,11 @@
 """`python -m bench`: the load-test harness.
 
   python -m bench list                      scenarios, and the peers that are measured beside them
-  python -m bench run ingest-file           measure, with peers; tables and charts in bench/results
-  python -m bench run --all --no-peers      everything, telemetryd alone
-  python -m bench rate ingest-file          the highest rate with p99 below 5 ms, and the curve
+  python -m bench run ingest-file           measure it; table, chart and JSON in bench/results
+  python -m bench run my-load.toml          the same with a scenario, or a configuration, of yours
+  python -m bench run --all                 everything (about an hour)
   python -m bench compare OLD NEW           did it become slower? (folders of results)
+  python -m bench readme                    write the table of README.md anew from bench/results
 
 Each receiver runs alone on one core, the sender on another, in turn. A run counts only when every
 line is where it belongs and the ledger balances.
@@ -14,26 +15,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench import measure, rate, report
-from bench.daemon import LossError
+from bench import (
+    coldstart,
+    coldstart_report,
+    comparison,
+    files,
+    invoke,
+    rate,
+    readme,
+    report,
+    scenario,
+)
+from bench.errors import AbsentError, LossError
 from bench.machine import describe
 from bench.peers import catalog
-from bench.peers.catalog import Peer, PeerAbsentError, PeerError
-from bench.report import OURS, Result, Row
-from bench.scenario import Scenario, load
+from bench.progress import Progress, say
+from bench.scenario import FOLDER, Invoke, Load, Rate, Scenario
 
 RESULTS: Final = Path(__file__).parent / "results"
-_QUICK_LINES: Final = 500_000
-_QUICK_PEERS: Final = ("copier",)
+QUICK_REPEAT: Final = 3
+QUICK_LINES: Final = 500_000
+RATE_SECONDS: Final = 3.0
 EXIT_WORSE: Final = 1
 EXIT_USAGE: Final = 64
+EXIT_ABSENT: Final = 69
 EXIT_LOSS: Final = 70
 
 
@@ -45,6 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     except LossError as error:
         print(f"bench: a run does not count: {error}", file=sys.stderr)
         return EXIT_LOSS
+    except AbsentError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_ABSENT
     return status
 
 
@@ -59,18 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=_list)
     run = commands.add_parser("run", help="measure scenarios")
     run.set_defaults(command=_run)
-    run.add_argument("scenario", nargs="*", help="names that `list` shows")
+    run.add_argument("scenario", nargs="*", help="names that `list` shows, or paths of TOML files")
     run.add_argument("--all", action="store_true", help="every scenario")
-    run.add_argument("--repeat", type=int, default=5, help="runs of each receiver (default: 5)")
-    run.add_argument("--no-peers", action="store_true", help="only the ceiling beside telemetryd")
+    run.add_argument("--repeat", type=int, help="runs of each receiver (default: the scenario's)")
+    run.add_argument("--no-peers", action="store_true", help="only the copier beside telemetryd")
     run.add_argument("--peers", help="these peers only, separated by commas")
-    run.add_argument("--quick", action="store_true", help="fewer lines, 3 runs, only the ceiling")
+    run.add_argument("--seconds", type=float, help="how long a rate is held")
+    run.add_argument("--minutes", type=float, help="the same, for a soak")
+    run.add_argument(
+        "--quick", action="store_true", help="fewer lines, 3 runs, only the copier beside it"
+    )
     run.add_argument("--out", type=Path, default=RESULTS, help="folder for results")
-    paced = commands.add_parser("rate", help="latency under a steady load")
-    paced.set_defaults(command=_rate)
-    paced.add_argument("scenario")
-    paced.add_argument("--p99-ms", type=float, default=5.0, help="the bound (default: 5)")
-    paced.add_argument("--seconds", type=float, default=3.0, help="for each rate (default: 3)")
     comparing = commands.add_parser("compare", help="two folders of results")
     comparing.set_defaults(command=_compare)
     comparing.add_argument("before", type=Path)
@@ -78,13 +91,15 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument(
         "--tolerance", type=float, default=0.15, help="change that is noise (default: 0.15)"
     )
+    writing = commands.add_parser("readme", help="the table of README.md")
+    writing.set_defaults(command=_readme)
     return parser
 
 
 def _list(_: argparse.Namespace) -> int:
     print("scenarios:")
-    for name, scenario in load().items():
-        print(f"  {name:<18} {scenario.title}")
+    for name in scenario.names():
+        print(f"  {name:<18} {scenario.load(FOLDER / f'{name}.toml').title}")
     print("peers:")
     for name, peer in catalog.load().items():
         print(f"  {name:<24} {peer.spec.title}: {peer.spec.does}")
@@ -92,119 +107,107 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    scenarios = load()
-    names = list(scenarios) if options.all else options.scenario
-    unknown = [name for name in names if name not in scenarios]
-    if unknown or not names:
-        what = f"no scenario is named {', '.join(unknown)}" if unknown else "name a scenario"
-        print(f"bench: {what}; there is: {', '.join(scenarios)}", file=sys.stderr)
+    known = scenario.names()
+    asked = list(known) if options.all else options.scenario
+    if not asked:
+        print(f"bench: name a scenario; there is: {', '.join(known)}", file=sys.stderr)
         return EXIT_USAGE
-    for name in names:
-        result = _measure(name, scenarios[name], options)
-        report.write(result, options.out)
-        print(report.markdown(result))
-    return 0
-
-
-def _measure(name: str, scenario: Scenario, options: argparse.Namespace) -> Result:
-    repeat = options.repeat
-    if options.quick:
-        repeat = min(repeat, 3)
-        lines = min(scenario.lines, _QUICK_LINES)
-        scenario = msgspec.structs.replace(scenario, lines=lines)
-    rows = [Row(receiver=OURS, title=OURS, runs=[])]
-    present: list[Peer] = []
-    for peer in _peers(scenario, options):
-        spec = peer.spec
-        row = Row(
-            receiver=peer.name, title=spec.title, kind=spec.kind, does=spec.does,
-            does_not=spec.does_not, runs=[],
-        )  # fmt: skip
-        _show(f"preparing {peer.name}")
+    chosen: list[tuple[str, Scenario]] = []
+    for name in asked:
+        path = FOLDER / f"{name}.toml" if name in known else Path(name)
         try:
-            peer.prepare()
-            row = msgspec.structs.replace(row, version=peer.version())
-            present.append(peer)
-        except PeerAbsentError as error:
-            row = msgspec.structs.replace(row, absent=str(error))
-        rows.append(row)
-    by_name = {row.receiver: row for row in rows}
-    began, done, total = time.monotonic(), 0, repeat * (1 + len(present))
-    for _ in range(repeat):
-        by_name[OURS].runs.append(measure.telemetryd(scenario))
-        done += 1
-        _show(_bar(name, OURS, done, total, began))
-        for peer in present:
-            if not by_name[peer.name].absent:
-                try:
-                    by_name[peer.name].runs.append(measure.peer(peer, scenario))
-                except (PeerError, LossError) as error:
-                    absent = f"failed: {str(error).splitlines()[0][:200]}"
-                    failed = msgspec.structs.replace(by_name[peer.name], absent=absent, runs=[])
-                    by_name[peer.name] = failed
-            done += 1
-            _show(_bar(name, peer.name, done, total, began))
-    _show("")
-    ordered = [by_name[row.receiver] for row in rows]
-    return Result(scenario=name, settings=scenario, machine=describe(), rows=ordered)
-
-
-def _peers(scenario: Scenario, options: argparse.Namespace) -> list[Peer]:
-    known = catalog.load()
-    if not scenario.expect.output or scenario.connections > 1:
-        return []
-    if options.quick or options.no_peers or not scenario.peers:
-        return [known[name] for name in _QUICK_PEERS if name in known]
-    wanted = options.peers.split(",") if options.peers else list(known)
-    return [known[name] for name in wanted if name in known]
-
-
-def _rate(options: argparse.Namespace) -> int:
-    scenario = load()[options.scenario]
-    _show("searching for the highest rate")
-    highest = rate.search(scenario, options.p99_ms, options.seconds)
-    _show("")
-    print(f"highest rate with p99 below {options.p99_ms:g} ms and no drop: {highest:,} lines/s\n")
-    print("| load | lines/s | p50 ms | p95 ms | p99 ms | max ms | all arrived |")
-    print("|---|---|---|---|---|---|---|")
-    for load_part, point in zip(
-        rate.LOADS, rate.curve(scenario, highest, options.seconds), strict=True
-    ):
-        print(
-            f"| {load_part:.0%} | {point.rate:,} | {point.p50_ms:.2f} | {point.p95_ms:.2f} "
-            f"| {point.p99_ms:.2f} | {point.max_ms:.2f} | {'yes' if point.arrived else 'NO'} |"
-        )
+            chosen.append((path.stem, scenario.load(path)))
+        except FileNotFoundError:
+            print(f"bench: no scenario {name}; there is: {', '.join(known)}", file=sys.stderr)
+            return EXIT_USAGE
+        except (OSError, ValueError, msgspec.ValidationError) as error:
+            print(f"bench: {path}: {error}", file=sys.stderr)
+            return EXIT_USAGE
+    for name, found in chosen:
+        print(_measured(name, found, options))
     return 0
+
+
+def _measured(name: str, found: Scenario, options: argparse.Namespace) -> str:
+    """Measure one scenario and write its results; the table."""
+    link = f"{name}.svg"
+    if isinstance(found, Load):
+        result = comparison.measured(name, _adjusted(found, options), _peers(found, options))
+        text = report.markdown(result, link)
+        files.write(name, options.out, json=result, markdown=text, svg=report.svg(result))
+        return text
+    if isinstance(found, Rate):
+        seconds = options.seconds or RATE_SECONDS
+        repeat = options.repeat or QUICK_REPEAT
+        searched = rate.search(name, found, describe(), seconds=seconds, repeat=repeat, show=say)
+        text = rate.markdown(searched, link)
+        files.write(name, options.out, json=searched, markdown=text, svg=rate.svg(searched))
+        return text
+    if isinstance(found, Invoke):
+        settings = invoke.QUICK if options.quick else invoke.Settings()
+        if options.repeat:
+            settings = msgspec.structs.replace(settings, repeat=options.repeat)
+        invoked = invoke.measure_all(settings, progress=Progress(name).show)
+        invoke.write(invoked, options.out)
+        return invoke.markdown(invoked)
+    chosen = coldstart.QUICK if options.quick else coldstart_report.Options()
+    started = coldstart.measure_all(chosen, say)
+    coldstart_report.write(started, options.out)
+    return coldstart_report.markdown(started)
+
+
+def _adjusted(found: Load, options: argparse.Namespace) -> Load:
+    """`found` as the options want it."""
+    repeat = options.repeat or found.repeat
+    if options.quick:
+        repeat = min(repeat, QUICK_REPEAT)
+    seconds = options.minutes * 60 if options.minutes else options.seconds
+
+    def source(of: scenario.Source) -> scenario.Source:
+        lines = min(of.lines, QUICK_LINES) if options.quick else of.lines
+        return msgspec.structs.replace(of, lines=lines, seconds=seconds or of.seconds)
+
+    variants = tuple(
+        msgspec.structs.replace(each, source=each.source and source(each.source))
+        for each in found.variant
+    )
+    return msgspec.structs.replace(
+        found, repeat=repeat, source=source(found.source), variant=variants
+    )
+
+
+def _peers(found: Load, options: argparse.Namespace) -> list[str]:
+    """The peers to measure beside it; the copier is the yardstick where lines go flat out."""
+    if found.source.rate:
+        return []
+    if options.peers:
+        return [report.CEILING, *options.peers.split(",")]
+    if options.quick or options.no_peers or not found.peers:
+        return [report.CEILING]
+    return list(catalog.load())
 
 
 def _compare(options: argparse.Namespace) -> int:
-    worse = False
-    names = sorted(path.name for path in options.after.glob("*.json"))
-    for name in names:
-        before = options.before / name
+    worse, compared = False, False
+    for path in sorted(options.after.glob("*.json")):
+        before = options.before / path.name
         if not before.exists():
-            print(f"{name}: only in {options.after}")
+            print(f"{path.name}: only in {options.after}")
             continue
-        text, slower = report.compare(
-            report.read(before), report.read(options.after / name), options.tolerance
-        )
+        try:
+            old, new = report.read(before), report.read(path)
+        except msgspec.ValidationError:
+            continue  # of another kind: it has no copier beside it
+        text, slower = report.compare(old, new, options.tolerance)
         print(text)
-        worse |= slower
-    if not names:
-        print(f"bench: no results in {options.after}", file=sys.stderr)
+        worse, compared = worse | slower, True
+    if not compared:
+        print(f"bench: nothing in {options.after} to compare", file=sys.stderr)
         return EXIT_USAGE
     return EXIT_WORSE if worse else 0
 
 
-def _bar(scenario: str, receiver: str, done: int, total: int, began: float) -> str:
-    filled = round(30 * done / total)
-    left = (time.monotonic() - began) / done * (total - done)
-    bar = "#" * filled + "." * (30 - filled)
-    return f"[{bar}] {done}/{total} {scenario}, {receiver}, {left:.0f} s left"
-
-
-def _show(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
-    elif text:
-        print(text, file=sys.stderr, flush=True)
+def _readme(_: argparse.Namespace) -> int:
+    path = readme.README
+    path.write_text(readme.filled(path.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    return 0

@@ -32,15 +32,16 @@ from pathlib import Path
 from typing import Final
 
 from bench import coldstart_report as report
-from bench import daemon
 from bench.coldstart_init import init_milliseconds
 from bench.coldstart_report import Coldstart, Condition, Options, Row
 from bench.coldstart_start import Start, cpu_share, instructions, run
 from bench.coldstart_subjects import LAYER, NAMES, Subject, find
+from bench.kinesis_service import STREAM, serving
 from bench.machine import describe
+from bench.scenario import Service
 
 RESULTS: Final = Path(__file__).parent / "results"
-_QUICK: Final = {"runs": 3, "limited_runs": 2}
+QUICK: Final = Options(runs=3, limited_runs=2)
 
 Say = Callable[[str], None]
 
@@ -101,12 +102,12 @@ def _condition(
                 starts[name].append(start)
         if not options.init:
             continue
-        for other, subject in ((None, None), *found.items()):
-            if cold and subject is not None:
-                subject.evict()
-            value = init_milliseconds(subject, directory, group)
+        for values, each in ((alone, None), *((inits[name], found[name]) for name in found)):
+            if cold and each is not None:
+                each.evict()
+            value = init_milliseconds(each, directory, group)
             if turn:
-                (alone if other is None else inits[other]).append(value)
+                values.append(value)
     rows = [
         Row(name=name, title=subject.title, starts=starts[name], inits=inits[name])
         for name, subject in found.items()
@@ -138,8 +139,8 @@ def _with_kinesis(
 
 @contextmanager
 def _kinesis() -> Iterator[dict[str, str]]:
-    with daemon.kinesis([]) as url:
-        yield {"TYPE": "kinesis", "STREAM": "bench", "ENDPOINT_URL": url}
+    with tempfile.TemporaryDirectory() as place, serving(Service(), Path(place), []) as server:
+        yield {"TYPE": "kinesis", "STREAM": STREAM, "ENDPOINT_URL": server.url}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -167,10 +168,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(NAMES):
         parser.error(f"--only: {', '.join(sorted(unknown))}; there is: {', '.join(NAMES)}")
-    keys = {"runs": options.runs, "limited_runs": options.limited_runs}
     wanted = Options(
         layer=options.layer,
-        **(_QUICK if options.quick else keys),
+        runs=QUICK.runs if options.quick else options.runs,
+        limited_runs=QUICK.limited_runs if options.quick else options.limited_runs,
         only=tuple(options.only.split(",")),
         shares=tuple(None if share >= 100 else share for share in options.share)
         if options.share

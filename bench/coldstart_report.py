@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from bench import chart, files
 from bench.coldstart_start import Start
 from bench.coldstart_subjects import LAYER, NAMES
 from bench.stats import Spread
@@ -101,21 +101,9 @@ def described(share: float | None, *, cold: bool, sink: str = "file") -> str:
     return f"{cpu}, {'cold' if cold else 'warm'} page cache"
 
 
-def write(result: Coldstart, folder: Path) -> list[Path]:
-    """Write the result's JSON, Markdown and chart; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.encode(result, enc_hook=str)
-    texts = {
-        "json": msgspec.json.format(encoded, indent=1).decode() + "\n",
-        "md": markdown(result),
-        "svg": chart(result),
-    }
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{NAME}.{suffix}"
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
+def write(result: Coldstart, folder: Path) -> None:
+    """Write the result's JSON, Markdown and chart."""
+    files.write(NAME, folder, json=result, markdown=markdown(result), svg=svg(result))
 
 
 def read(path: Path) -> Coldstart:
@@ -194,50 +182,22 @@ def added(inits: Sequence[float], alone: Sequence[float]) -> float:
 
 # -- the chart ------------------------------------------------------------------------------------
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _BAR, _HEAD = 860, 250, 190, 24, 14, 34
-_PARTS: Final = (("register", "#7c2d12"), ("next", "#ea580c"), ("up", "#fed7aa"))
 
-
-def chart(result: Coldstart) -> str:
+def svg(result: Coldstart) -> str:
     """For each condition, how long each subject takes to register, to `next` and to be up."""
-    conditions = [each for each in result.conditions if each.sink == "file"]
-    height = 50 + sum(_HEAD + _ROW * len(each.rows) for each in conditions)
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-            f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">'
-        ),
-        '<rect width="100%" height="100%" fill="#ffffff"/>',
-        '<text x="10" y="22" font-size="15">Cold start, ms from execve (medians)</text>',
+    panels = [
+        chart.Panel(
+            _title(condition),
+            [row.title.replace("`", "") for row in condition.rows],
+            {
+                name.removesuffix(" ms").replace("`", ""): [
+                    statistics.median(value(start) for start in row.starts)
+                    for row in condition.rows
+                ]
+                for name, value in _TIMES
+            },
+        )
+        for condition in result.conditions
+        if condition.sink == "file"
     ]
-    for place, (name, colour) in enumerate(_PARTS):
-        x = _WIDTH - 250 + 85 * place
-        parts.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 17}" y="22">{name}</text>')
-    top = 40
-    for condition in conditions:
-        parts += _panel(condition, top)
-        top += _HEAD + _ROW * len(condition.rows)
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _panel(condition: Condition, top: int) -> Iterator[str]:
-    yield (f'<text x="10" y="{top + 20}" font-weight="bold">{escape(_title(condition))}</text>')
-    medians = [
-        [statistics.median(value(start) for start in row.starts) for _, value in _TIMES]
-        for row in condition.rows
-    ]
-    most = max((value for values in medians for value in values), default=1.0)
-    scale = (_WIDTH - _LEFT - _RIGHT) / most
-    for place, (row, values) in enumerate(zip(condition.rows, medians, strict=True)):
-        y = top + _HEAD + _ROW * place
-        label = escape(row.title.replace("`", ""))
-        yield f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{label}</text>'
-        for value, (_, colour) in reversed(list(zip(values, _PARTS, strict=True))):
-            width = max(value * scale, 1)
-            yield (
-                f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>'
-            )
-        x = _LEFT + max(values) * scale + 8
-        said = " / ".join(f"{value:,.1f}" for value in values)
-        yield f'<text x="{x:.1f}" y="{y + 11}">{said}</text>'
+    return chart.nested_bars("Cold start", "ms from execve (medians)", panels)

@@ -154,8 +154,10 @@ def instructions(subject: Subject, output: Path) -> float | None:
         return None
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "log")
-        prefix = ("valgrind", "--tool=cachegrind", "--cache-sim=no", f"--log-file={log}")
-        prefix += (f"--cachegrind-out-file={directory}/out", "--trace-children=yes")
+        prefix = (
+            "valgrind", "--tool=cachegrind", "--cache-sim=no", f"--log-file={log}",
+            f"--cachegrind-out-file={directory}/out", "--trace-children=yes",
+        )  # fmt: skip
         run(subject, output, prefix=prefix)
         found = re.findall(r"I\s+refs:\s+([\d,]+)", log.read_text())
     return int(found[-1].replace(",", "")) / 1e6 if found else None

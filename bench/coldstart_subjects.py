@@ -94,8 +94,8 @@ def find(
 
     Builds other extensions where they are not built. Raises `bench.peers.catalog.PeerError`.
     """
-    found = {}
-    absent = {}
+    found: dict[str, Subject] = {}
+    absent: dict[str, str] = {}
     if any(name.startswith("layer") for name in wanted):
         if layer.exists():
             found |= _of_layer(unpack(layer, directory / "opt"), directory)

@@ -12,12 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-KINESIS_SERVER: Final = Path(__file__).parent.parent / "tests" / "helpers" / "kinesis_server.py"
+from bench.errors import LossError
+
 END_SECONDS: Final = 30
-
-
-class LossError(Exception):
-    """Lines are missing, or the books do not show them: the run does not count."""
+KEYS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 
 class Daemon:
@@ -43,9 +41,8 @@ class Daemon:
 def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> Iterator[Daemon]:
     """Start it behind `prefix` (say `taskset -c 0`), its log in `scratch`; kill it in the end."""
     log = scratch / "telemetryd.log"
-    aws = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
-    environ = {"PATH": os.environ["PATH"], **aws, **quiet, **variables(config)}
+    environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
     command = [*prefix, sys.executable, "-m", "telemetryd", "listen"]
     with (
@@ -77,20 +74,6 @@ def _port(stderr: IO[str]) -> int:
             return port
         said.append(line)
     raise LossError(f"telemetryd did not start: {''.join(said)}")
-
-
-@contextlib.contextmanager
-def kinesis(prefix: Sequence[str]) -> Iterator[str]:
-    """The URL of a Kinesis server that accepts at memory speed."""
-    with subprocess.Popen(
-        [*prefix, sys.executable, str(KINESIS_SERVER)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as server:  # fmt: skip
-        assert server.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        finally:
-            server.communicate()
 
 
 def variables(config: Mapping[str, Any], prefix: str = "TELEMETRYD") -> dict[str, str]:

@@ -24,21 +24,21 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from html import escape
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from bench.added_init import unpack
-from bench.daemon import LossError
+from bench import chart, files
+from bench.coldstart_subjects import unpack
+from bench.errors import LossError
 from bench.invoke_environment import EXTENSION, FUNCTION_CORE, Run, Stage, environment
 from bench.machine import describe
 from bench.measure import on_core
+from bench.progress import Progress
 from bench.stats import Spread
 from telemetryd.core.pacing import BUSY_GAP_SECONDS, BUSY_RUN, Strategy
 
@@ -52,10 +52,9 @@ PLATFORM_CORE: Final = 1
 EXIT_LOSS: Final = 70
 _WARM_UP: Final = {"busy": 4 * BUSY_RUN, "rare": 1}
 """Invocations that do not count: the cold start, and those until `auto` sees that it is busy."""
-_BAR, _ROW, _LEFT, _WIDTH = 16, 26, 190, 720
 
 Load = Literal["busy", "rare"]
-Progress = Callable[[int, int, str], None]
+Show = Callable[[int, int, str], None]
 """Called with the runs done, how many there will be, and what the last one was."""
 
 
@@ -71,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lines: Annotated[int, Meta(ge=0)] = 10
     """Lines the function prints in each invocation."""
     strategies: tuple[str, ...] = STRATEGIES
+
+
+QUICK: Final = Settings(repeat=2, busy=50, rare=2)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +124,7 @@ def measure_all(
     *,
     extension: Path | None = None,
     variables: Mapping[str, str] | None = None,
-    progress: Progress = lambda *_: None,
+    progress: Show = lambda *_: None,
 ) -> Result:
     """Measure; takes minutes. Raises LossError where a line is missing.
 
@@ -143,7 +145,7 @@ def measure_all(
 
 class _Measuring:
     def __init__(
-        self, settings: Settings, extension: Path, variables: Mapping[str, str], progress: Progress
+        self, settings: Settings, extension: Path, variables: Mapping[str, str], progress: Show
     ) -> None:
         self.settings = settings
         self._subjects = (ALONE, LEAST, *settings.strategies)
@@ -272,52 +274,21 @@ def _ms(spread: Spread) -> str:
     return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})"
 
 
-def chart(result: Result) -> str:
-    """What is added to an invocation as bars, busy functions first, in SVG."""
-    most = max((row.added_ms.median for row in result.rows), default=0.0) or 1.0
-    height = 40 + _ROW * len(result.rows)
-    title = "Milliseconds added to an invocation (less is better)"
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-            f'font-family="sans-serif" font-size="13" role="img" aria-label="{title}">'
-        ),
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="8" y="20" font-weight="bold">{title}</text>',
-    ]
-    for number, row in enumerate(result.rows):
-        top = 34 + number * _ROW
-        value = row.added_ms.median
-        width = max(1, round(value / most * (_WIDTH - _LEFT - 70)))
-        colour = "#c2410c" if row.subject in STRATEGIES else "#cbd5e1"
-        label = escape(f"{row.load}, {row.subject}")
-        parts += [
-            f'<text x="{_LEFT - 8}" y="{top + 13}" text-anchor="end">{label}</text>',
-            f'<rect x="{_LEFT}" y="{top}" width="{width}" height="{_BAR}" fill="{colour}"/>',
-            f'<text x="{_LEFT + width + 6}" y="{top + 13}">{value:.2f}</text>',
-        ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+def svg(result: Result) -> str:
+    """What is added to an invocation as bars, busy functions first."""
+    shown = []
+    for row in result.rows:
+        spread = row.added_ms
+        kind = "ours" if row.subject in STRATEGIES else "ceiling"
+        label = f"{row.load}, {row.subject}"
+        shown.append(chart.Bar(label, spread.median, spread.low, spread.high, kind))
+    title = "What telemetryd adds to an invocation"
+    return chart.bars(title, "ms (less is better)", shown, in_order=True)
 
 
 def write(result: Result, folder: Path) -> None:
     """Write `invoke.json`, `invoke.md` and `invoke.svg`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    raw = msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n"
-    texts = {"json": raw, "md": markdown(result), "svg": chart(result)}
-    for suffix, text in texts.items():
-        (folder / f"{NAME}.{suffix}").write_text(text, encoding="utf-8")
-
-
-def show_progress(done: int, total: int, what: str, *, began: float) -> None:
-    """A bar on stderr, on one line where somebody looks on."""
-    filled = round(30 * done / total)
-    left = (time.monotonic() - began) / done * (total - done)
-    text = f"[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} {what}, {left:.0f} s left"
-    if not sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
-    else:
-        end = "" if done < total else "\n"
-        print(f"\r{text}\x1b[K", end=end, file=sys.stderr, flush=True)
+    files.write(NAME, folder, json=result, markdown=markdown(result), svg=svg(result))
 
 
 def main() -> int:
@@ -338,13 +309,12 @@ def main() -> int:
     options = parser.parse_args()
     chosen = {name: getattr(options, name) for name in Settings.__struct_fields__}
     settings = msgspec.convert(chosen, Settings)
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         try:
             result = measure_all(
                 settings,
                 extension=unpack(options.layer, Path(place)) if options.layer else None,
-                progress=lambda *args: show_progress(*args, began=began),
+                progress=Progress(NAME).show,
             )
         except LossError as error:
             print(f"bench: a run does not count: {error}", file=sys.stderr)

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.added_init import HANDLER
-from bench.daemon import LossError
+from bench.coldstart_init import HANDLER
+from bench.errors import LossError
 from bench.measure import on_core
 from telemetryd.local import LocalConfig, LocalLambda
 
@@ -64,7 +64,8 @@ class Stage:
         self.printed.update(f"{tag} i={number}" for number in range(self._lines))
         invocation = self.env.prepare({"print": self._lines, "text": tag})
         task = self.env.run(invocation)
-        await asyncio.wait({task, invocation.answered}, return_when=asyncio.FIRST_COMPLETED)
+        ended: set[asyncio.Future[Any]] = {task, invocation.answered}
+        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
         return task, 1000 * (time.monotonic() - invocation.called)
 
     async def _finish(self, call: tuple[asyncio.Task[Any], float], *, counts: bool) -> None:

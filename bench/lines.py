@@ -1,27 +1,64 @@
-"""Telemetry lines of a given mean size: text and JSON function logs, 6 % platform events."""
+"""Telemetry lines of given mean sizes: text and JSON function logs, and platform events."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
+from typing import Final
 
-_WORDS = ("order", "customer", "total=12.50", "sku-4711", "shipped", "the", "latency", "retry")
+BLOCK_BYTES: Final = 1024 * 1024
+_WORDS: Final = (
+    "order",
+    "customer",
+    "total=12.50",
+    "sku-4711",
+    "shipped",
+    "the",
+    "latency",
+    "retry",
+)
+_LEAST_BYTES: Final = 120
+"""Of a line: what a platform event needs."""
 
 
-def block_of_lines(mean_bytes: int, block_bytes: int = 1024 * 1024, seed: int = 1) -> bytes:
+def block_of_lines(mean_bytes: int, block_bytes: int = BLOCK_BYTES, seed: int = 1) -> bytes:
     """About `block_bytes` of whole lines whose mean length, newline included, is `mean_bytes`."""
+    return mixed_block([(mean_bytes, 1.0)], block_bytes=block_bytes, seed=seed)
+
+
+def mixed_block(
+    sizes: Sequence[tuple[int, float]],
+    *,
+    platform_events: float = 0.06,
+    json_logs: float = 0.53,
+    block_bytes: int = BLOCK_BYTES,
+    seed: int = 1,
+) -> bytes:
+    """About `block_bytes` of whole lines of several mean sizes, each with its share of the lines.
+
+    `platform_events` is their share of the lines, `json_logs` that of the function's lines.
+    """
     rng = random.Random(seed)
+    written = [(0, 0)] * len(sizes)  # lines and bytes of each size so far
+    weights = [share for _, share in sizes]
     lines: list[bytes] = []
-    size = 0
-    while size < block_bytes:
-        wanted = mean_bytes * (len(lines) + 1) - size  # steer the mean
-        line = _line(rng, len(lines), max(120, min(2 * mean_bytes, wanted)))
+    total = 0
+    while total < block_bytes:
+        at = rng.choices(range(len(sizes)), weights)[0] if len(sizes) > 1 else 0
+        mean, (count, size) = sizes[at][0], written[at]
+        wanted = mean * (count + 1) - size  # steer the mean
+        bounded = max(_LEAST_BYTES, min(2 * mean, wanted))
+        line = _line(rng, len(lines), bounded, platform_events, json_logs)
+        written[at] = (count + 1, size + len(line))
         lines.append(line)
-        size += len(line)
+        total += len(line)
     return b"".join(lines)
 
 
-def _line(rng: random.Random, number: int, size: int) -> bytes:
+def _line(
+    rng: random.Random, number: int, size: int, platform_events: float, json_logs: float
+) -> bytes:
     stamp = (
         f"2026-03-14T10:{number // 60000 % 60:02d}:{number // 1000 % 60:02d}.{number % 1000:03d}Z"
     )
@@ -29,19 +66,19 @@ def _line(rng: random.Random, number: int, size: int) -> bytes:
     kind = rng.random()
     event: dict[str, object] = {"time": stamp, "type": "function"}
     trace = {"type": "X-Amzn-Trace-Id", "value": ""}
-    if kind < 0.02:
+    if kind < platform_events / 3:
         start = {"requestId": request, "version": "$LATEST", "tracing": trace}
         event |= {"type": "platform.start", "record": start}
-    elif kind < 0.04:
+    elif kind < platform_events / 3 * 2:
         metrics = {"durationMs": round(rng.random() * 900, 3), "producedBytes": 348}
         done = {"requestId": request, "status": "success", "metrics": metrics, "tracing": trace}
         event |= {"type": "platform.runtimeDone", "record": done}
-    elif kind < 0.06:
+    elif kind < platform_events:
         metrics = {"durationMs": 278.928, "billedDurationMs": 279, "memorySizeMB": 512}
         metrics["maxMemoryUsedMB"] = 87
         report = {"requestId": request, "status": "success", "metrics": metrics, "tracing": trace}
         event |= {"type": "platform.report", "record": report}
-    elif kind < 0.5:
+    elif kind < platform_events + (1 - platform_events) * (1 - json_logs):
         event["record"] = f"[INFO]\t{stamp}\t{request}\t\n"
     else:
         event["record"] = {"timestamp": stamp, "level": "INFO", "requestId": request, "message": ""}

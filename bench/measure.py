@@ -11,45 +11,28 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from bench import daemon
-from bench.daemon import LossError
-from bench.lines import block_of_lines
+from bench import daemon, kinesis_service, limits
+from bench.errors import LossError
+from bench.kinesis_service import KinesisService
+from bench.pace import drive
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
-from bench.scenario import Scenario, filled
+from bench.run import Latency, Run
+from bench.scenario import Load, Service, Source, filled
+from bench.send import Sent, block_of
 
 DEADLINE_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.005
 _SETTLE_SECONDS: Final = 0.02
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run showed."""
-
-    lines: int
-    bytes: int
-    seconds: float
-    """From the first byte sent until every line was where it belongs."""
-    cpu_seconds: float
-    """User and system time of the receiver's processes, its start left out."""
-    peak_mib: float
-    drops: dict[str, int] = {}
-    """Lines dropped, by sink and reason."""
-
-    @property
-    def lines_per_second(self) -> float:
-        """Throughput."""
-        return self.lines / self.seconds
-
-    @property
-    def cpu_us_per_line(self) -> float:
-        """What a line costs."""
-        return self.cpu_seconds / self.lines * 1e6
+_STILL_SECONDS: Final = 0.2
+_PATIENT_SECONDS: Final = 2.5
+"""Where a service makes telemetryd wait: longer than it backs off."""
 
 
 def on_core(core: int) -> list[str]:
@@ -58,88 +41,139 @@ def on_core(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if several else []
 
 
-def telemetryd(scenario: Scenario) -> Run:
-    """Run telemetryd on one core, everything else on another. Raises LossError."""
+def telemetryd(load: Load) -> Run:
+    """Run telemetryd on one core, everything else on another.
+
+    Raises LossError, and AbsentError where the machine lacks what the scenario needs.
+    """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         values = {"output": str(output), "scratch": str(scratch)}
-        if "{kinesis}" in json.dumps(scenario.daemon):
-            values["kinesis"] = stack.enter_context(daemon.kinesis(on_core(1)))
-        config = filled(scenario.daemon, values)
-        running = stack.enter_context(daemon.running(config, scratch, on_core(0)))
-        pid = running.process.pid
-        warm = 0 if scenario.expect.output else _warm_up(running.port, pid)
-        sender = stack.enter_context(_sender("tcp", running.port, scenario))
+        service: KinesisService | None = None
+        if "{kinesis}" in json.dumps(load.daemon):
+            serving = kinesis_service.serving(load.service, scratch, on_core(1))
+            service = stack.enter_context(serving)
+            values["kinesis"] = service.url
+        prefix = [*stack.enter_context(limits.granted(load.limits)), *on_core(0)]
+        config = filled(load.daemon, values)
+        running = stack.enter_context(daemon.running(config, scratch, prefix))
+        if load.source.rate:
+            return _paced(load, running, output)
+        return _flood(load, running, output, service)
+
+
+def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
+    pid, expect = running.process.pid, load.expect
+    warm = b"" if expect.output else _warm_up(load.source, running.port, pid)
+    with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender)
-        if scenario.expect.output:
-            _wait_for(output, sent["lines"], began)
-        else:
-            _wait_until_idle(pid, began)
-        seconds, cpu = time.perf_counter() - began, cpu_seconds(pid) - began_cpu
-        peak = peak_mib(pid)
-        ledger = running.stop()
-        drops = _judge(scenario, ledger, sent, warm)
-        if scenario.expect.output:
-            _verify(scenario, output)
-    return Run(
-        lines=sent["lines"], bytes=sent["bytes"], seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
+        if expect.output:
+            _wait_for(output, sent.lines, began)
+        seconds = time.perf_counter() - began
+        if not expect.output or expect.delivered:
+            still = _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
+            seconds = max(seconds, _wait_until_idle(pid, began, still))
+        cpu = cpu_seconds(pid) - began_cpu
+    peak = resident_mib(pid, "VmHWM")
+    drops = _judge(load, running.stop(), sent, warm)
+    if expect.output and (wrong := _differences("tcp", load.source, sent, output)):
+        raise LossError(wrong)
+    run = Run(
+        lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
         drops=drops,
+    )  # fmt: skip
+    return _with_records(run, load, service, sent, warm) if service else run
+
+
+def _with_records(run: Run, load: Load, service: KinesisService, sent: Sent, warm: bytes) -> Run:
+    """`run` with what the Kinesis server counted. Raises LossError where a line is missing."""
+    records, told = service.records()
+    if load.expect.stream:
+        block = block_of(load.source)
+        times = sent.bytes // len(block)
+        if wrong := kinesis_service.differences(records, block, times, warm):
+            raise LossError(wrong)
+    return msgspec.structs.replace(run, records=told["records"], record_bytes=told["data_bytes"])
+
+
+def _paced(load: Load, running: daemon.Daemon, output: Path) -> Run:
+    pid = running.process.pid
+    began = cpu_seconds(pid)
+    paced = drive(running.port, output, load.source, lambda: resident_mib(pid, "VmRSS"))
+    cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
+    sent = Sent(lines=paced.lines, bytes=paced.bytes)
+    drops = _judge(load, running.stop(), sent, b"")
+    if load.expect.output and not load.expect.drops and paced.wrong:
+        raise LossError(paced.wrong)
+    return Run(
+        lines=paced.lines, bytes=paced.bytes, seconds=paced.seconds, cpu_seconds=cpu,
+        peak_mib=peak, drops=drops, resident_mib=tuple(paced.samples),
+        latency=Latency.of(paced.latencies) if paced.latencies else None,
     )  # fmt: skip
 
 
-def peer(subject: Peer, scenario: Scenario) -> Run:
+def peer(subject: Peer, source: Source) -> Run:
     """Run a peer likewise. Raises LossError, or what `bench.peers.catalog` raises."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         process, port = stack.enter_context(subject.running(output, on_core(0)))
-        sender = stack.enter_context(_sender(subject.spec.protocol, port, scenario))
+        sender = stack.enter_context(_sender(subject.spec.protocol, port, source, process.pid))
         began_cpu, began = cpu_seconds(process.pid), time.perf_counter()
         sent = _send(sender)
-        _wait_for(output, sent["lines"], began)
+        _wait_for(output, sent.lines, began)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
-        peak = peak_mib(process.pid)
-        block = block_of_lines(scenario.line_bytes)
-        if wrong := differences(subject.spec.protocol, block.splitlines(keepends=True), output):
+        peak = resident_mib(process.pid, "VmHWM")
+        if wrong := _differences(subject.spec.protocol, source, sent, output):
             raise LossError(f"{subject.name}: {wrong}")
-    return Run(
-        lines=sent["lines"], bytes=sent["bytes"], seconds=seconds, cpu_seconds=cpu, peak_mib=peak
-    )
+    return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak)
 
 
-def peak_mib(pid: int) -> float:
-    """Largest resident set of the process so far."""
+def generator(source: Source) -> Run:
+    """Send to a program that reads and forgets: what no receiver can exceed."""
+    single = msgspec.structs.replace(source, connections=1, burst_lines=0, pause_ms=0, freeze=False)
+    command = [*on_core(0), sys.executable, "-m", "bench.discard"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline())
+            with _sender("tcp", port, single, process.pid) as sender:
+                began = time.perf_counter()
+                sent = _send(sender)
+                process.wait(DEADLINE_SECONDS)
+                seconds = time.perf_counter() - began
+        finally:
+            process.kill()
+    return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds)
+
+
+def resident_mib(pid: int, field: str) -> float:
+    """The process's resident set: now (`VmRSS`), or at most so far (`VmHWM`)."""
     status = Path(f"/proc/{pid}/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
+    found = next(line for line in status.splitlines() if line.startswith(field))
+    return int(found.split()[1]) / 1024
 
 
-def _warm_up(port: int, pid: int) -> int:
-    """Send one line ahead, for what is loaded only then; its bytes."""
-    line = block_of_lines(290, block_bytes=1)
+def _warm_up(source: Source, port: int, pid: int) -> bytes:
+    """Send one line ahead, for what is loaded only then; that line."""
+    block = block_of(source)
+    line = block[: block.index(b"\n") + 1]
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(line)
     _wait_until_idle(pid, time.perf_counter())
-    return len(line)
+    return line
 
 
 # -- sending --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _sender(protocol: str, port: int, scenario: Scenario) -> Any:
+def _sender(protocol: str, port: int, source: Source, pid: int) -> Iterator[subprocess.Popen[str]]:
     """A process that has everything encoded and waits for the starting signal."""
-    if protocol == "tcp":
-        arguments = [
-            "bench.blast", str(port), str(scenario.lines), str(scenario.line_bytes),
-            str(scenario.connections), str(scenario.burst_lines), str(scenario.pauses_ms),
-        ]  # fmt: skip
-    else:
-        arguments = [
-            "bench.peers.send", protocol, str(port), str(scenario.lines), str(scenario.line_bytes)
-        ]  # fmt: skip
+    described = msgspec.json.encode(source).decode()
+    arguments = ["bench.send", protocol, str(port), described, str(pid)]
     command = [*on_core(1), sys.executable, "-m", *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -152,15 +186,14 @@ def _sender(protocol: str, port: int, scenario: Scenario) -> Any:
             process.kill()
 
 
-def _send(sender: subprocess.Popen[str]) -> dict[str, int]:
+def _send(sender: subprocess.Popen[str]) -> Sent:
     assert sender.stdin is not None
     assert sender.stdout is not None
     sender.stdin.write("go\n")
     sender.stdin.flush()
-    sent: dict[str, int] | None = json.loads(sender.stdout.readline() or "null")
-    if sent is None:
+    if not (said := sender.stdout.readline()):
         raise LossError("sending failed")
-    return sent
+    return msgspec.json.decode(said, type=Sent)
 
 
 # -- arriving -------------------------------------------------------------------------------------
@@ -174,54 +207,55 @@ def _wait_for(output: Path, lines: int, began: float) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _wait_until_idle(pid: int, began: float) -> None:
-    """Return when the process has used no CPU for a while: the ledger then tells what it did."""
-    still, last = 0, -1.0
-    while still < 10:
-        now = cpu_seconds(pid)
-        still, last = (still + 1 if now == last else 0), now
-        if time.perf_counter() - began > DEADLINE_SECONDS:
+def _wait_until_idle(pid: int, began: float, still: float = _STILL_SECONDS) -> float:
+    """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
+
+    The seconds from `began` to when it used some last.
+    """
+    last, busy = -1.0, time.perf_counter()
+    while (now := time.perf_counter()) - busy < still:
+        used = cpu_seconds(pid)
+        if used != last:
+            last, busy = used, now
+        if now - began > DEADLINE_SECONDS:
             raise LossError(f"still at work after {DEADLINE_SECONDS} s")
         time.sleep(_SETTLE_SECONDS)
+    return busy - began
 
 
-def _judge(
-    scenario: Scenario, ledger: dict[str, Any], sent: dict[str, int], warm: int
-) -> dict[str, int]:
+def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[str, int]:
     """What was dropped. Raises LossError where the ledger tells of what should not have been.
 
-    `warm`: bytes of a line that was sent ahead, 0 if none was.
+    `warm`: the line that was sent ahead, if one was.
     """
-    if warm:
-        sent = {"lines": sent["lines"] + 1, "bytes": sent["bytes"] + warm}
-    if ledger["received"]["lines"] != sent["lines"]:
-        raise LossError(f"{ledger['received']['lines']:,} of {sent['lines']:,} lines received")
-    drops = {
-        f"{name}: {reason}": count["lines"]
-        for name, page in ledger["sinks"].items()
-        for reason, count in page["dropped"].items()
-    }
-    if drops and not scenario.expect.drops:
-        raise LossError(f"lines were dropped: {drops}")
-    for name in scenario.expect.delivered:
+    whole = {"lines": sent.lines + bool(warm), "bytes": sent.bytes + len(warm)}
+    if ledger["received"] != whole:
+        raise LossError(f"telemetryd received {ledger['received']}, not {whole}")
+    drops: dict[str, int] = {}
+    for name, page in ledger["sinks"].items():
+        for reason, count in page["dropped"].items():
+            if name not in load.expect.drops:
+                raise LossError(f"{name} dropped {count['lines']:,} lines: {reason}")
+            drops[f"{name}: {reason}"] = count["lines"]
+    for name in load.expect.delivered:
         delivered = ledger["sinks"][name]["delivered"]
-        if delivered != sent:
-            raise LossError(f"{name} delivered {delivered}, not {sent}")
+        if delivered != whole:
+            raise LossError(f"{name} delivered {delivered}, not {whole}")
     return drops
 
 
-def _verify(scenario: Scenario, output: Path) -> None:
-    """The file holds what was sent: in order for one connection, each line as often for several."""
-    lines = block_of_lines(scenario.line_bytes).splitlines(keepends=True)
-    if scenario.connections == 1:
-        if wrong := differences("tcp", lines, output):
-            raise LossError(wrong)
-        return
+def _differences(protocol: str, source: Source, sent: Sent, output: Path) -> str | None:
+    """What is wrong with the file: order counts for one connection, for several how often."""
+    if (found := Counted(output).lines()) != sent.lines:
+        return f"{found:,} lines are in the file, and {sent.lines:,} were sent"
+    lines = block_of(source).splitlines(keepends=True)
+    if source.connections == 1:
+        return differences(protocol, lines, output)
     with output.open("rb") as file:
-        found = Counter(file)
-    if found.keys() != set(lines):
-        raise LossError("the file does not hold the lines that were sent")
+        counts = Counter(file)
+    if counts.keys() != set(lines):
+        return "the file does not hold the lines that were sent"
     wanted = Counter(lines)
-    rounds = {found[line] / count for line, count in wanted.items()}
-    if len(rounds) != 1:
-        raise LossError("some lines are in the file more often than others")
+    if len({counts[line] / count for line, count in wanted.items()}) != 1:
+        return "some lines are in the file more often than others"
+    return None

@@ -1,61 +1,132 @@
 """Sends lines on a schedule and times each from when it should have been sent until it is there.
 
 The schedule does not wait for the receiver: a line that could not be sent in time counts from when
-it was due (no coordinated omission). Sending and looking take turns in one thread, a millisecond
-each, so no latency is known better than that.
+it was due (no coordinated omission). Sending and looking take turns in one thread, and one line of
+each tick carries the time it was due, so no latency is known better than a tick.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
-from bench.lines import block_of_lines
+from bench.scenario import Source
+from bench.send import block_of
 
 TICK_SECONDS: Final = 0.001
+SAMPLE_SECONDS: Final = 1.0
 _MARK: Final = b'{"time":"2026-03-14T10:15:30.123Z","type":"function","record":"due '
 _DIGITS: Final = 20
 _PATIENCE_SECONDS: Final = 10.0
+_READ_BYTES: Final = 1 << 22
 
 
 class Paced(NamedTuple):
     """What became of the lines."""
 
-    sent: int
+    lines: int
+    bytes: int
     arrived: int
+    """Lines in the file when nothing more came."""
+    seconds: float
+    """From the first line until then."""
     latencies: list[float]
-    """Seconds, of one line in each tick."""
+    """Seconds, of one line in each tick, in the order of their arrival."""
+    samples: list[float]
+    """What `sample` returned, once a second."""
+    wrong: str | None
+    """The first difference between the file and what was sent."""
 
 
-def drive(port: int, output: Path, *, rate: int, seconds: float, line_bytes: int) -> Paced:
-    """Send `rate` lines a second for so long, and read them back from `output`."""
-    filler = block_of_lines(line_bytes).splitlines(keepends=True)
-    per_tick = rate * TICK_SECONDS
-    ticks = round(seconds / TICK_SECONDS)
-    sent = 0
-    arrivals = _Arrivals(output)
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        began = time.perf_counter()
-        for tick in range(ticks):
-            due = began + tick * TICK_SECONDS
-            count = int((tick + 1) * per_tick) - int(tick * per_tick)
+class Schedule:
+    """What is sent in which tick, the same each time it is asked."""
+
+    def __init__(self, source: Source) -> None:
+        self.began = 0.0
+        """By `time.perf_counter`; to be set when the first tick is due."""
+        self.ticks = round(source.seconds / TICK_SECONDS)
+        self._filler = block_of(source).splitlines(keepends=True)
+        self._per_tick = source.rate * TICK_SECONDS
+
+    def due(self, tick: int) -> float:
+        """When, by `time.perf_counter`."""
+        return self.began + tick * TICK_SECONDS
+
+    def lines(self, tick: int) -> tuple[int, bytes]:
+        """How many, and their bytes; the first one tells when it was due."""
+        first, end = int(tick * self._per_tick), int((tick + 1) * self._per_tick)
+        count = end - first
+        if not count:
+            return 0, b""
+        at = first % max(len(self._filler) - count, 1)
+        mark = _MARK + b"%020d" % int(self.due(tick) * 1e9) + b'"}\n'
+        return count, mark + b"".join(self._filler[at : at + count - 1])
+
+
+def drive(
+    port: int, output: Path, source: Source, sample: Callable[[], float] | None = None
+) -> Paced:
+    """Send `source.rate` lines a second for `source.seconds`, and read them back from `output`.
+
+    `sample` is called once a second meanwhile.
+    """
+    sent = size = 0
+    samples: list[float] = []
+    schedule = Schedule(source)
+    with (
+        _on_last_core(),
+        _Arrivals(output) as arrivals,
+        socket.create_connection(("127.0.0.1", port)) as sock,
+    ):
+        began = schedule.began = time.perf_counter()
+        for tick in range(schedule.ticks):
+            count, data = schedule.lines(tick)
+            while (early := schedule.due(tick) - time.perf_counter()) > 0:
+                arrivals.look()
+                if early > TICK_SECONDS / 4:
+                    time.sleep(TICK_SECONDS / 8)
             if count:
-                first = _MARK + b"%020d" % int(due * 1e9) + b'"}\n'
-                at = sent % max(len(filler) - count, 1)
-                while (early := due - time.perf_counter()) > 0:
-                    arrivals.look()
-                    if early > TICK_SECONDS / 4:
-                        time.sleep(TICK_SECONDS / 8)
-                sock.sendall(first + b"".join(filler[at : at + count - 1]))
-                sent += count
+                sock.sendall(data)
+                sent, size = sent + count, size + len(data)
             arrivals.look()
+            if sample and time.perf_counter() - began > SAMPLE_SECONDS * (len(samples) + 1):
+                samples.append(sample())
         end = time.perf_counter() + _PATIENCE_SECONDS
         while arrivals.lines < sent and time.perf_counter() < end:
             arrivals.look()
             time.sleep(TICK_SECONDS / 4)
-    return Paced(sent, arrivals.lines, arrivals.latencies)
+        seconds = time.perf_counter() - began
+    wrong = _difference(schedule, output)
+    return Paced(sent, size, arrivals.lines, seconds, arrivals.latencies, samples, wrong)
+
+
+def _difference(schedule: Schedule, output: Path) -> str | None:
+    """The first tick whose lines are not where they should be in the file; or None."""
+    with output.open("rb") as file:
+        for tick in range(schedule.ticks):
+            _, data = schedule.lines(tick)
+            if (found := file.read(len(data))) != data:
+                return f"tick {tick} arrived as {found[:120]!r}, not {data[:120]!r}"
+        if more := file.read(120):
+            return f"more arrived than was sent: {more!r}"
+    return None
+
+
+@contextlib.contextmanager
+def _on_last_core() -> Iterator[None]:
+    """Leave the first core, on which receivers are measured, where there are several."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) > 1:
+        os.sched_setaffinity(0, cores - {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 class _Arrivals:
@@ -65,16 +136,16 @@ class _Arrivals:
         self.lines = 0
         self.latencies: list[float] = []
         self._path = path
-        self._file = None
+        self._descriptor = -1
         self._rest = b""
 
     def look(self) -> None:
         """Read what is new."""
-        if self._file is None:
+        if self._descriptor < 0:
             if not self._path.exists():
                 return
-            self._file = self._path.open("rb", buffering=0)
-        data = self._file.read(1 << 22)
+            self._descriptor = os.open(self._path, os.O_RDONLY)
+        data = os.read(self._descriptor, _READ_BYTES)
         if not data:
             return
         now = time.perf_counter()
@@ -85,7 +156,11 @@ class _Arrivals:
             start = at + len(_MARK)
             self.latencies.append(now - int(data[start : start + _DIGITS]) / 1e9)
             at = data.find(_MARK, start)
-        keep = len(_MARK) + _DIGITS - 1
-        self._rest = data[at:] if at >= 0 else data[-keep:]
-        if at < 0 and _MARK in self._rest:
-            self._rest = b""
+        self._rest = data[at:] if at >= 0 else data[1 - len(_MARK) :]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)

@@ -1,20 +1,23 @@
-"""Results for people: a Markdown table, a chart; and for programs: JSON."""
+"""Results of `kind = "load"` for people: a Markdown table, a chart; and for programs: JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import msgspec
 
-from bench.measure import Run
-from bench.scenario import Scenario
+from bench import chart
+from bench.run import Run
+from bench.scenario import OURS, Load, Source, Target
 from bench.stats import Spread, paired_ratio
 
-OURS: Final = "telemetryd"
-_BAR, _ROW, _LEFT, _WIDTH = 16, 26, 190, 720
+CEILING: Final = "copier"
+"""The row that every other is compared with, across occasions and machines."""
+
+
+Column: TypeAlias = tuple[str, Callable[["Row"], str]]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +26,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     receiver: str
     title: str
     kind: str = "ours"
-    """"ours", "peer" or "ceiling"."""
+    """"ours", "peer", "ceiling" or "generator"."""
     does: str = ""
     does_not: str = ""
     version: str = ""
@@ -36,9 +39,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario, measured."""
 
     scenario: str
-    settings: Scenario
+    settings: Load
     machine: dict[str, str]
     rows: list[Row]
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A target and what was measured."""
+
+    target: Target
+    value: float | None
+    """None where a row is absent."""
+
+    @property
+    def met(self) -> bool | None:
+        """None where nothing was measured."""
+        return None if self.value is None else self.target.met(self.value)
 
 
 def read(path: Path) -> Result:
@@ -46,119 +62,231 @@ def read(path: Path) -> Result:
     return msgspec.json.decode(path.read_bytes(), type=Result)
 
 
-def write(result: Result, folder: Path) -> list[Path]:
-    """Write the result's JSON, Markdown and chart; their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        "json": msgspec.json.format(msgspec.json.encode(result), indent=1).decode() + "\n",
-        "md": markdown(result),
-        "svg": chart(result),
-    }
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{result.scenario}.{suffix}"
-        path.write_text(text, encoding="utf-8")
-        paths.append(path)
-    return paths
+def judged(result: Result) -> list[Judgement]:
+    """Each target with the median that was measured for it."""
+    rows = {row.receiver: row for row in result.rows if row.runs}
+    found = []
+    for target in result.settings.target:
+        value = None
+        if target.row in rows and all(name in rows for name in target.over):
+            value = _measured(target, rows[target.row], [rows[name] for name in target.over])
+        found.append(Judgement(target=target, value=value))
+    return found
 
 
-def markdown(result: Result) -> str:
-    """The table, with what each row does and what it was measured on."""
+def _measured(target: Target, row: Row, over: Sequence[Row]) -> float:
+    def values(of: Row) -> list[float]:
+        return [float(getattr(run, target.measure)) for run in of.runs]
+
+    if not over:
+        return Spread.of(values(row)).median
+    sums = [sum(parts) for parts in zip(*map(values, over), strict=True)]
+    return paired_ratio(values(row), sums)
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def markdown(result: Result, link: str = "") -> str:
+    """The table, with what each row does and what it was measured on; `link` to the chart."""
     settings = result.settings
     lines = [
         f"## {settings.title}",
         "",
-        (
-            f"`python -m bench run {result.scenario}`: {settings.lines:,} lines of "
-            f"{settings.line_bytes} bytes, {settings.connections} connection(s). Medians (lowest "
-            f"to highest) of runs in turn, each receiver on one core; CPU is user + system time."
-        ),
+        f"`python -m bench run {result.scenario}`: {_sent(settings)}",
         "",
-        "| receiver | CPU µs/line | against the ceiling | lines/s | peak MiB | notes |",
-        "|---|---|---|---|---|---|",
+        *table(result),
+        "",
     ]
-    ceiling = next((row for row in result.rows if row.kind == "ceiling" and row.runs), None)
-    lines += [_table_row(row, ceiling) for row in result.rows]
+    if judgements := judged(result):
+        lines += ["| target | wanted | measured | |", "|---|---|---|---|"]
+        lines += [_target_row(result, judgement) for judgement in judgements]
+        lines += [""]
+    if link:
+        lines += [f"![{settings.title}: CPU per line]({link})", ""]
     machine = ", ".join(f"{name} {value}" for name, value in result.machine.items())
-    lines += ["", f"Measured on: {machine}.", ""]
-    told = [row for row in result.rows if row.does]
-    lines += [f"- **{row.title}** {row.does}. It does not {row.does_not}." for row in told]
-    return "\n".join(lines) + "\n"
-
-
-def _table_row(row: Row, ceiling: Row | None) -> str:
-    if row.absent:
-        return f"| {row.title} | absent | | | | {row.absent} |"
-    cpu = Spread.of([run.cpu_us_per_line for run in row.runs])
-    rate = Spread.of([run.lines_per_second for run in row.runs])
-    peak = max(run.peak_mib for run in row.runs)
-    ratio = ""
-    if ceiling is not None and row is not ceiling and len(row.runs) == len(ceiling.runs):
-        raw = [run.cpu_us_per_line for run in ceiling.runs]
-        ratio = f"{paired_ratio([run.cpu_us_per_line for run in row.runs], raw):.2f}"
-    drops = {reason: count for run in row.runs for reason, count in run.drops.items()}
-    notes = ", ".join(f"dropped {count:,} ({reason})" for reason, count in drops.items())
-    return (
-        f"| {row.title} | {cpu.median:.3f} ({cpu.low:.3f} to {cpu.high:.3f}) | {ratio} "
-        f"| {rate.median:,.0f} | {peak:.0f} | {notes} |"
-    )
-
-
-def chart(result: Result) -> str:
-    """CPU per line as bars, lowest first, in SVG."""
-    rows = [row for row in result.rows if row.runs]
-    bars = sorted(
-        (Spread.of([run.cpu_us_per_line for run in row.runs]).median, row.title, row.kind)
-        for row in rows
-    )
-    most = max((value for value, _, _ in bars), default=1.0)
-    colours: Mapping[str, str] = {"ours": "#c2410c", "peer": "#64748b", "ceiling": "#cbd5e1"}
-    height = 40 + _ROW * len(bars)
-    parts = [
-        (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
-            f'font-family="sans-serif" font-size="13" role="img" '
-            f'aria-label="{escape(result.settings.title)}: CPU per line">'
-        ),
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        (
-            f'<text x="8" y="20" font-weight="bold">{escape(result.settings.title)}: '
-            f"µs of CPU per line (less is better)</text>"
-        ),
+    lines += [f"Measured on: {machine}.", ""]
+    lines += [
+        f"- **{row.title}** {row.does}. It does not {row.does_not}."
+        for row in result.rows
+        if row.does
     ]
-    for number, (value, title, kind) in enumerate(bars):
-        top = 34 + number * _ROW
-        width = max(1, round(value / most * (_WIDTH - _LEFT - 70)))
-        parts += [
-            f'<text x="{_LEFT - 8}" y="{top + 13}" text-anchor="end">{escape(title)}</text>',
-            f'<rect x="{_LEFT}" y="{top}" width="{width}" height="{_BAR}" fill="{colours[kind]}"/>',
-            f'<text x="{_LEFT + width + 6}" y="{top + 13}">{value:.3f}</text>',
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sent(settings: Load) -> str:
+    source = settings.source
+    if source.rate:
+        what = f"{source.rate:,} lines/s for {source.seconds:g} s"
+    else:
+        what = f"{source.lines:,} lines as fast as they are taken"
+        if source.burst_lines:
+            frozen = ", frozen meanwhile" if source.freeze else ""
+            what = (
+                f"{source.lines:,} lines in bursts of {source.burst_lines:,}, "
+                f"{source.pause_ms} ms apart{frozen}"
+            )
+    return (
+        f"{what}, {_sizes(source)}, {source.connections} connection(s), unless a row says "
+        f"otherwise. Medians (lowest to highest) of runs in turn, each receiver on one core; CPU "
+        f"is user + system time."
+    )
+
+
+def _sizes(source: Source) -> str:
+    if len(source.sizes) == 1:
+        return f"{source.sizes[0].bytes} bytes each"
+    return "of " + ", ".join(f"{s.bytes} bytes ({s.share:.0%})" for s in source.sizes)
+
+
+def table(result: Result) -> list[str]:
+    """The rows of figures; columns that would be empty are left out."""
+    rows = [row for row in result.rows if row.kind != "generator"]
+    runs = [run for row in rows for run in row.runs]
+    ceiling = next((row for row in result.rows if row.receiver == CEILING and row.runs), None)
+    columns: list[Column] = [
+        ("receiver", lambda row: row.title),
+        ("CPU µs/line", lambda row: _spread([run.cpu_us_per_line for run in row.runs])),
+    ]
+    if ceiling is not None:
+        columns += [("against the copier", lambda row: _against(row, ceiling))]
+    columns += [
+        ("lines/s", lambda row: f"{_median(row, 'lines_per_second'):,.0f}"),
+        ("MB/s", lambda row: f"{_median(row, 'megabytes_per_second'):,.0f}"),
+        ("peak MiB", lambda row: f"{max(run.peak_mib for run in row.runs):.0f}"),
+    ]
+    if any(run.latency for run in runs):
+        columns += [_latency_column(name) for name in ("p50", "p95", "p99", "max")]
+    if any(run.records for run in runs):
+        columns += [
+            ("Kinesis records", lambda row: _count(row, "records")),
+            ("their MB", lambda row: _count(row, "record_bytes", 1e6)),
         ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    if any(run.drops for run in runs):
+        columns += [("dropped", _drops)]
+    lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|---" * len(columns) + "|"]
+    for row in rows:
+        if row.absent:
+            cells = [row.title, f"absent: {row.absent}", *[""] * (len(columns) - 2)]
+        else:
+            cells = [cell(row) for _, cell in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    for row in result.rows:
+        if row.kind == "generator" and row.runs:
+            rate = _median(row, "lines_per_second")
+            lines += [
+                "",
+                f"The generator alone sends {rate:,.0f} lines/s to a program that only reads.",
+            ]
+    return lines
+
+
+def _median(row: Row, measure: str) -> float:
+    return Spread.of([float(getattr(run, measure)) for run in row.runs]).median
+
+
+def _count(row: Row, measure: str, unit: float = 1.0) -> str:
+    value = _median(row, measure)
+    return f"{value / unit:,.0f}" if value else ""
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = Spread.of(values)
+    return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
+
+
+def _latency_column(name: str) -> Column:
+    def cell(row: Row) -> str:
+        values = [getattr(run.latency, name) for run in row.runs if run.latency]
+        return f"{Spread.of(values).median:.2f}" if values else ""
+
+    return f"{name} ms", cell
+
+
+def _against(row: Row, ceiling: Row) -> str:
+    if row is ceiling or len(row.runs) != len(ceiling.runs):
+        return ""
+    ours, theirs = ([run.cpu_us_per_line for run in each.runs] for each in (row, ceiling))
+    return f"{paired_ratio(ours, theirs):.2f}"
+
+
+def _drops(row: Row) -> str:
+    reasons = sorted({reason for run in row.runs for reason in run.drops})
+    told = []
+    for reason in reasons:
+        counts = [run.drops.get(reason, 0) for run in row.runs]
+        told.append(f"{Spread.of(counts).median:,.0f} ({reason})")
+    return ", ".join(told)
+
+
+def _target_row(result: Result, judgement: Judgement) -> str:
+    target = judgement.target
+    titles = {row.receiver: row.title for row in result.rows}
+    over = " + ".join(titles.get(name, name) for name in target.over)
+    of = "" if target.row == OURS else f" of {titles.get(target.row, target.row)}"
+    what = f"{_MEASURES[target.measure]}{of}" + (f", over that of {over}" if over else "")
+    wanted = (
+        f"at most {target.at_most:g}" if target.at_most is not None
+        else f"at least {target.at_least:g}"
+    )  # fmt: skip
+    if judgement.value is None:
+        return f"| {what} | {wanted} | not measured | |"
+    return f"| {what} | {wanted} | {judgement.value:.3g} | {'met' if judgement.met else 'MISSED'} |"
+
+
+_MEASURES: Final = {
+    "cpu_us_per_line": "CPU µs/line",
+    "lines_per_second": "lines/s",
+    "peak_mib": "peak MiB",
+    "p99_ms": "p99 ms",
+    "growth_kib_per_s": "growth of resident KiB per second",
+    "dropped": "lines dropped",
+    "records": "Kinesis records",
+    "record_bytes": "bytes in Kinesis records",
+}
+
+
+# -- the chart, and regressions -------------------------------------------------------------------
+
+
+def svg(result: Result) -> str:
+    """CPU per line as bars."""
+    shown = []
+    for row in result.rows:
+        if row.runs and row.kind != "generator":
+            spread = Spread.of([run.cpu_us_per_line for run in row.runs])
+            shown.append(chart.Bar(row.title, spread.median, spread.low, spread.high, row.kind))
+    return chart.bars(result.settings.title, "µs of CPU per line (less is better)", shown)
 
 
 def compare(before: Result, after: Result, tolerance: float) -> tuple[str, bool]:
-    """Both results side by side, and whether ours costs more than it did.
+    """Both results side by side, and whether a row of ours costs more than it did.
 
     Absolute times of two occasions don't compare on a shared machine; what is compared is our CPU
-    per line divided by the ceiling's, of runs made in turn.
+    per line divided by the copier's, of runs made in turn.
     """
-    ratios = [_against_ceiling(result) for result in (before, after)]
-    if None in ratios:
-        return f"{after.scenario}: no ceiling was measured beside it", False
-    old, new = (ratio for ratio in ratios if ratio is not None)
-    change = new / old - 1
-    worse = change > tolerance
-    verdict = "WORSE" if worse else "better" if change < -tolerance else "the same"
-    text = f"{after.scenario}: {old:.2f} -> {new:.2f} times the ceiling ({change:+.0%}): {verdict}"
-    return text, worse
+    told, any_worse = [], False
+    for row in after.rows:
+        if row.kind != "ours" or not row.runs:
+            continue
+        name = f"{after.scenario}, {row.title}"
+        old, new = (_ratio(result, row.receiver) for result in (before, after))
+        if old is None or new is None:
+            told.append(f"{name}: no copier was measured beside it")
+            continue
+        change = new / old - 1
+        worse = change > tolerance
+        any_worse |= worse
+        verdict = "WORSE" if worse else "better" if change < -tolerance else "the same"
+        told.append(f"{name}: {old:.2f} -> {new:.2f} times the copier ({change:+.0%}): {verdict}")
+    return "\n".join(told), any_worse
 
 
-def _against_ceiling(result: Result) -> float | None:
-    rows: dict[str, Sequence[Any]] = {row.kind: row.runs for row in result.rows if row.runs}
-    ours = next((row.runs for row in result.rows if row.receiver == OURS), None)
-    if not ours or "ceiling" not in rows or len(rows["ceiling"]) != len(ours):
+def _ratio(result: Result, receiver: str) -> float | None:
+    rows = {row.receiver: row.runs for row in result.rows if row.runs}
+    ours, theirs = rows.get(receiver), rows.get(CEILING)
+    if not ours or not theirs or len(ours) != len(theirs):
         return None
     return paired_ratio(
-        [run.cpu_us_per_line for run in ours], [run.cpu_us_per_line for run in rows["ceiling"]]
+        [run.cpu_us_per_line for run in ours], [run.cpu_us_per_line for run in theirs]
     )

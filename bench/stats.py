@@ -32,8 +32,11 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of runs made side by side: what a noisy machine distorts least."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    """The median of the ratios of runs made side by side: what a noisy machine distorts least.
+
+    Infinite where the clock did not tick for theirs.
+    """
+    return statistics.median(a / b if b else math.inf for a, b in zip(ours, theirs, strict=True))
 
 
 def highest_rate(holds: Callable[[int], bool], start: int, limit: int, steps: int) -> int:
@@ -61,3 +64,13 @@ def highest_rate(holds: Callable[[int], bool], start: int, limit: int, steps: in
         else:
             bad = rate
     return good
+
+
+def slope(values: Sequence[float]) -> float:
+    """How much evenly spaced values rise from one to the next, by least squares."""
+    count = len(values)
+    if count < 2:
+        return 0.0
+    middle, mean = (count - 1) / 2, sum(values) / count
+    rise = sum((at - middle) * (value - mean) for at, value in enumerate(values))
+    return rise / sum((at - middle) ** 2 for at in range(count))

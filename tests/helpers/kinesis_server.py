@@ -1,10 +1,7 @@
 """A loopback HTTP server that speaks Kinesis PutRecords, as fast as memory and as badly as asked.
 
 It accepts what keeps to the limits of the real service, notes what does not, and follows a script:
-each step answers one request. Also a program, for benches: prints its port, counts until stdin
-ends, then prints what it counted as JSON.
-
-    python tests/helpers/kinesis_server.py
+each step answers one request.
 """
 
 from __future__ import annotations
@@ -14,9 +11,8 @@ import contextlib
 import json
 import socket
 import ssl
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -90,7 +86,11 @@ Answer: TypeAlias = tuple[int, dict[str, str], bytes]
 
 
 class KinesisServer:
-    """In a thread of its own; a context manager. `script` is used up, then `otherwise` applies."""
+    """In a thread of its own; a context manager.
+
+    `script` is used up, then `otherwise` applies, or what `choose` says of the request. Answers
+    take `delay_seconds`.
+    """
 
     def __init__(
         self,
@@ -101,6 +101,8 @@ class KinesisServer:
     ) -> None:
         self.script: list[Step] = []
         self.otherwise: Step = None
+        self.choose: Callable[[PutRecords], Step] | None = None
+        self.delay_seconds = 0.0
         self.requests: list[Request] = []
         self.accepted: list[Put] = []
         self.violations: list[str] = []
@@ -203,7 +205,10 @@ class KinesisServer:
         self.counts["calls"] += 1
         self.counts["body_bytes"] += len(body)
         with self.seen:
-            step = self.script.pop(0) if self.script else self.otherwise
+            if self.script:
+                step = self.script.pop(0)
+            else:
+                step = self.choose(put) if self.choose else self.otherwise
             if self._keep:
                 self.requests.append(Request(headers.get("x-amz-target", ""), headers, put))
                 self.seen.notify_all()
@@ -301,7 +306,12 @@ class _Connection(asyncio.Protocol):
         status, extra, content = answer
         lines = {"content-type": TYPE, "content-length": str(len(content)), **extra}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        self.transport.write(f"HTTP/1.1 {status} scripted\r\n{head}\r\n".encode() + content)
+        whole = f"HTTP/1.1 {status} scripted\r\n{head}\r\n".encode() + content
+        if self._owner.delay_seconds:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._owner.delay_seconds, self.transport.write, whole)
+        else:
+            self.transport.write(whole)
 
 
 def environment(monkeypatch: Any, server: KinesisServer | None = None) -> None:
@@ -322,15 +332,3 @@ def environment(monkeypatch: Any, server: KinesisServer | None = None) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     if server is not None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", server.url)
-
-
-def main() -> None:
-    """Serve until stdin ends."""
-    with KinesisServer(keep=False, max_request=10 * MIB) as server:
-        print(server.port, flush=True)
-        sys.stdin.read()
-        print(json.dumps(server.counts), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -48,13 +48,13 @@ def test_a_start_is_stamped_in_its_order(result):
 
 def test_results_are_written_for_people_and_programs(result, tmp_path):
     """JSON that reads back as what was written, a table, a chart that is well-formed."""
-    paths = {path.suffix: path for path in coldstart_report.write(result, tmp_path)}
-    assert coldstart_report.read(paths[".json"]) == result
-    table = paths[".md"].read_text()
+    coldstart_report.write(result, tmp_path)
+    assert coldstart_report.read(tmp_path / "coldstart.json") == result
+    table = (tmp_path / "coldstart.md").read_text()
     assert "### Whole CPU, warm page cache" in table
     assert "\n| no extension | " in table
     assert "no figure for layer" in table
-    chart = ET.parse(paths[".svg"]).getroot()  # noqa: S314 - our own
+    chart = ET.parse(tmp_path / "coldstart.svg").getroot()  # noqa: S314 - our own
     assert "virtual environment" in "".join(chart.itertext())
 
 

@@ -9,10 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import measure
-from bench.daemon import LossError
+from bench import comparison, measure
+from bench.cli import main
+from bench.errors import LossError
 from bench.peers.catalog import Peer, PeerSpec
-from bench.scenario import Expect, Scenario
+from bench.scenario import Expect, Load, Service, Source, Variant
 
 RECEIVER = """
 import signal, socket, sys
@@ -26,9 +27,26 @@ signal.pause()
 """
 
 
-def scenario(**keys: object) -> Scenario:
-    daemon = {"sinks": {"out": {"type": "file", "path": "{output}"}}}
-    return Scenario(**{"title": "t", "lines": 4000, "daemon": daemon} | keys)
+FILE = {"sinks": {"out": {"type": "file", "path": "{output}"}}}
+STREAM = {
+    "sinks": {
+        "out": {
+            "type": "kinesis", "stream": "bench", "region": "eu-west-1",
+            "endpoint_url": "{kinesis}", "overflow": "block",
+        }
+    }
+}  # fmt: skip
+DEAD = {
+    "sinks": {
+        "out": {"type": "file", "path": "{output}", "overflow": "block"},
+        "dead": {"type": "file", "path": "{output}/not-a-directory", "retry_max_elapsed_ms": 0},
+    }
+}
+
+
+def load(**keys: object) -> Load:
+    source = keys.pop("source", Source(lines=4000))
+    return Load(**{"title": "t", "source": source, "daemon": FILE} | keys)
 
 
 def receiver(tmp_path: Path, changed: str) -> Peer:
@@ -44,32 +62,89 @@ def receiver(tmp_path: Path, changed: str) -> Peer:
 @pytest.mark.parametrize("connections", [1, 3])
 def test_a_run_of_telemetryd_is_verified_and_measured(connections):
     """Every line read back, the ledger believed only where it balances."""
-    run = measure.telemetryd(scenario(connections=connections))
+    run = measure.telemetryd(load(source=Source(lines=4000, connections=connections)))
     assert run.lines >= 3000
     assert run.bytes > 250 * run.lines
     assert run.cpu_seconds >= 0  # a clock that ticks a hundred times a second
     assert run.peak_mib > 10
     assert run.drops == {}
+    assert run.latency is None
+
+
+def test_a_run_at_a_rate_tells_latencies_and_memory():
+    """One line of each tick is timed from when it was due."""
+    run = measure.telemetryd(load(source=Source(rate=2000, seconds=2.2)))
+    assert run.lines == 4400
+    assert 0 < run.latency.p50 <= run.latency.p95 <= run.latency.p99 <= run.latency.max
+    assert len(run.resident_mib) == 2
+
+
+def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them():
+    """It is stopped with lines in flight."""
+    source = Source(lines=12_000, burst_lines=3000, pause_ms=20, freeze=True)
+    assert measure.telemetryd(load(source=source)).lines >= 9000
+
+
+@pytest.mark.parametrize(
+    "service",
+    [Service(), Service(latency_ms=20, error_rate=0.2, throttle_rate=0.3)],
+    ids=["quick", "slow and failing"],
+)
+def test_a_stream_is_read_back(service):
+    """Whatever the server makes of it, each line is in it once."""
+    expect = Expect(output=False, stream=True, delivered=("out",))
+    run = measure.telemetryd(load(daemon=STREAM, expect=expect, service=service))
+    assert 0 < run.records < 100
+    assert run.record_bytes >= run.bytes
 
 
 def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured():
     """Then the drops are shown, by sink and reason."""
-    daemon = {
-        "sinks": {
-            "out": {"type": "file", "path": "{output}", "overflow": "block"},
-            "dead": {"type": "file", "path": "{output}/not-a-directory", "retry_max_elapsed_ms": 0},
-        }
-    }
-    with pytest.raises(LossError, match="lines were dropped"):
-        measure.telemetryd(scenario(daemon=daemon))
-    run = measure.telemetryd(scenario(daemon=daemon, expect=Expect(drops=True)))
+    with pytest.raises(LossError, match="dead dropped"):
+        measure.telemetryd(load(daemon=DEAD))
+    run = measure.telemetryd(load(daemon=DEAD, expect=Expect(drops=("dead",))))
     assert all(name.startswith("dead: ") for name in run.drops)
-    assert sum(run.drops.values()) == run.lines
+    assert run.dropped == run.lines
+
+
+def test_a_daemon_whose_file_is_not_what_was_sent_does_not_count(tmp_path):
+    """Here a second sink writes to it, as a daemon would that wrote every line twice."""
+    expect = Expect(delivered=("out", "again"))
+    twice = {"sinks": {name: {"type": "file", "path": "{output}"} for name in ("out", "again")}}
+    with pytest.raises(LossError, match="lines are in the file"):
+        measure.telemetryd(load(daemon=twice, expect=expect))
+
+
+def test_rows_are_run_in_turn_and_one_that_can_not_be_is_absent(tmp_path):
+    """A peer that is not there is no reason to measure nothing."""
+    variants = (Variant(name="one"), Variant(name="two"))
+    result = comparison.measured("s", load(repeat=2, variant=variants), ["copier"])
+    runs = {row.receiver: len(row.runs) for row in result.rows}
+    assert runs["one"] == runs["two"] == runs["generator"] == 2
+    assert all(row.runs or row.absent for row in result.rows)
+
+
+def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
+    """Table, JSON and chart where they were asked for."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'kind = "load"\ntitle = "mine"\n[source]\nlines = 4000\n'
+        '[daemon.sinks.out]\ntype = "file"\npath = "{output}"\n'
+    )
+    out = tmp_path / "out"
+    assert main(["run", str(path), "--repeat", "1", "--out", str(out)]) == 0
+    assert "| telemetryd | " in capsys.readouterr().out
+    assert {file.name for file in out.iterdir()} == {"mine.json", "mine.md", "mine.svg"}
+    assert main(["compare", str(out), str(out)]) in (0, 64)  # 64: without a C compiler, no copier
+    assert main(["run", str(tmp_path / "none.toml")]) == 64
+    path.write_text('kind = "load"\ntitel = "mine"\n')
+    assert main(["run", str(path)]) == 64
+    assert "titel" in capsys.readouterr().err
 
 
 def test_an_honest_peer_counts(tmp_path):
     """What the other tests do to this one must be what they catch."""
-    assert measure.peer(receiver(tmp_path, "line"), scenario()).lines >= 3000
+    assert measure.peer(receiver(tmp_path, "line"), Source(lines=4000)).lines >= 3000
 
 
 @pytest.mark.parametrize(
@@ -77,7 +152,7 @@ def test_an_honest_peer_counts(tmp_path):
     [
         ("line if number != 1000 else b''", "lines arrived"),
         ("line if number != 1000 else line.replace(b'2026', b'2027')", "line 1001 is"),
-        ("line if number != 1000 else line + line", "is b"),
+        ("line if number != 1000 else line + line", "lines are in the file"),
     ],
     ids=["lossy", "corrupting", "doubling"],
 )
@@ -85,4 +160,4 @@ def test_a_peer_that_is_not_honest_does_not(tmp_path, monkeypatch, changed, told
     """A faster receiver that loses lines is not faster."""
     monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
     with pytest.raises(LossError, match=told):
-        measure.peer(receiver(tmp_path, changed), scenario())
+        measure.peer(receiver(tmp_path, changed), Source(lines=4000))

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from bench.lines import block_of_lines
 from bench.peers.catalog import BUILD_SECONDS, PeerAbsentError, load
-from bench.peers.send import batches, post
 from bench.peers.verify import Counted, differences
+from bench.send import batches, post
 
 from extensions.local_kit import HANDLER, wait_for
 from telemetryd.local import LocalConfig, LocalLambda
@@ -130,14 +128,6 @@ def test_a_lost_a_changed_and_a_doubled_line_are_found(tmp_path):
         assert judge(protocol, [lines[0], *lines]) is not None
         assert judge(protocol, []) is not None
         assert judge(protocol, [*lines[:5], lines[5].replace(b"INFO", b"WARN"), *lines[6:]])
-
-
-@named(["copier"])
-def test_the_command_prints_a_row(built):
-    """Whatever the figures are."""
-    command = [sys.executable, "-m", "bench.peers", "copier", "--lines", "20000"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "\n| copier | tcp | " in done.stdout
 
 
 def test_every_peer_says_what_it_does_and_is_in_the_readme():

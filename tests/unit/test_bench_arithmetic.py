@@ -5,19 +5,27 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import report
+from bench import chart, files, rate, readme, report, scenario
 from bench.daemon import variables
-from bench.measure import Run
+from bench.kinesis_service import differences
+from bench.pace import TICK_SECONDS, Schedule
+from bench.rate import Point, RateResult
 from bench.report import Result, Row
-from bench.scenario import Scenario, filled, load
-from bench.stats import Spread, highest_rate, paired_ratio, percentile
+from bench.run import Latency, Run
+from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant, filled
+from bench.send import block_of
+from bench.stats import Spread, highest_rate, paired_ratio, percentile, slope
+
+from telemetryd_proto.kinesis import Encoder, RecordId
 
 VALUES = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=200)
 
@@ -50,6 +58,13 @@ def test_a_ratio_is_that_of_pairs_so_a_slow_moment_of_both_does_not_count() -> N
         paired_ratio([1.0], [1.0, 2.0])
 
 
+@given(start=st.floats(-100, 100), step=st.floats(-5, 5), count=st.integers(2, 50))
+def test_the_slope_of_a_line_is_its_step(start: float, step: float, count: int) -> None:
+    values = [start + at * step for at in range(count)]
+    assert slope(values) == pytest.approx(step, abs=1e-9)
+    assert slope(values[:1]) == 0.0
+
+
 @given(limit=st.integers(5_000, 3_000_000))
 def test_the_search_comes_near_the_rate_at_which_it_breaks(limit: int) -> None:
     asked: list[int] = []
@@ -69,39 +84,124 @@ def test_the_search_ends_where_nothing_holds_and_where_everything_does() -> None
     assert highest_rate(lambda _: True, 50_000, 4_000_000, 4) == 3_200_000
 
 
-def run(cpu: float, lines: int = 1_000_000) -> Run:
-    return Run(lines=lines, bytes=290 * lines, seconds=0.5, cpu_seconds=cpu, peak_mib=40.0)
+def test_latencies_are_told_in_milliseconds_and_drift_by_quarters() -> None:
+    latency = Latency.of([0.001] * 50 + [0.002] * 49 + [0.1])
+    assert (latency.p50, latency.p95, latency.p99, latency.max) == (1.0, 2.0, 2.0, 100.0)
+    assert (latency.early_p99, latency.late_p99) == (1.0, 100.0)
 
 
-def result(ours: list[float], raw: list[float]) -> Result:
+def run(cpu: float, lines: int = 1_000_000, **keys: object) -> Run:
+    given = {"lines": lines, "bytes": 290 * lines, "seconds": 0.5, "peak_mib": 40.0} | keys
+    return Run(cpu_seconds=cpu, **given)  # type: ignore[arg-type]
+
+
+def result(ours: list[float], raw: list[float], **settings: object) -> Result:
     rows = [
         Row(receiver="telemetryd", title="telemetryd", runs=[run(cpu) for cpu in ours]),
         Row(receiver="copier", title="copier", kind="ceiling", runs=[run(cpu) for cpu in raw]),
         Row(receiver="gone", title="gone", kind="peer", absent="gone not found"),
+        Row(receiver="generator", title="generator", kind="generator", runs=[run(0.0)]),
     ]
-    settings = Scenario(title="<a title>", lines=1_000_000, daemon={})
-    return Result(scenario="s", settings=settings, machine={"cores": "2"}, rows=rows)
+    load = Load(title="<a title>", repeat=len(ours), **settings)  # type: ignore[arg-type]
+    machine = dict.fromkeys(("processor", "cores", "system", "python"), "2")
+    return Result(scenario="s", settings=load, machine=machine, rows=rows)
 
 
 def test_the_table_tells_what_a_line_costs_and_what_is_absent() -> None:
     text = report.markdown(result([0.3, 0.2, 0.4], [0.1, 0.1, 0.1]))
-    assert "| telemetryd | 0.300 (0.200 to 0.400) | 3.00 | 2,000,000 | 40 |  |" in text
-    assert "| gone | absent | | | | gone not found |" in text
+    assert "| telemetryd | 0.300 (0.200 to 0.400) | 3.00 | 2,000,000 | 580 | 40 |" in text
+    assert "| gone | absent: gone not found |" in text
+    assert "The generator alone sends 2,000,000 lines/s" in text
     assert "cores 2" in text
 
 
+def test_columns_are_there_where_something_was_measured() -> None:
+    plain = report.markdown(result([0.3], [0.1]))
+    assert not any(column in plain for column in ("p99 ms", "Kinesis records", "dropped"))
+    latency = Latency.of([0.001, 0.004])
+    full = run(0.2, latency=latency, records=7, record_bytes=9_000_000, drops={"a: full": 5})
+    row = Row(receiver="telemetryd", title="telemetryd", runs=[full])
+    text = report.markdown(msgspec.structs.replace(result([0.3], [0.1]), rows=[row]))
+    assert "| 1.00 | 4.00 | 4.00 | 4.00 | 7 | 9 | 5 (a: full) |" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "met"),
+    [
+        (Target(over=("copier",), at_most=3.0), 3.0, True),
+        (Target(over=("copier",), at_most=2.9), 3.0, False),
+        (Target(over=("copier", "copier"), at_most=1.5), 1.5, True),
+        (Target(row="copier", over=("telemetryd",), at_least=0.34), 1 / 3, False),
+        (Target(at_most=0.7), 0.3, True),
+        (Target(measure="lines_per_second", at_least=2e6), 2e6, True),
+        (Target(over=("gone",), at_most=1.0), None, None),
+        (Target(row="gone", at_most=1.0), None, None),
+    ],
+)
+def test_a_target_is_judged_by_medians_and_ratios_of_pairs(
+    target: Target, value: float | None, met: bool | None
+) -> None:
+    (judgement,) = report.judged(result([0.3, 0.2, 0.4], [0.1, 0.1, 0.1], target=(target,)))
+    assert judgement.value == (None if value is None else pytest.approx(value))
+    assert judgement.met is met
+
+
+def test_the_table_says_which_targets_are_missed() -> None:
+    targets = (Target(over=("copier",), at_most=2.0), Target(over=("gone",), at_most=2.0))
+    text = report.markdown(result([0.3], [0.1], target=targets))
+    assert "| CPU µs/line, over that of copier | at most 2 | 3 | MISSED |" in text
+    assert "| CPU µs/line, over that of gone | at most 2 | not measured | |" in text
+
+
+def test_a_target_has_one_bound() -> None:
+    for bounds in ({}, {"at_most": 1.0, "at_least": 0.5}):
+        with pytest.raises(ValueError, match="at_most"):
+            Target(**bounds)
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter() if element.text]  # noqa: S314 - ours
+
+
 def test_the_chart_shows_the_measured_and_escapes_titles() -> None:
-    svg = report.chart(result([0.3], [0.1]))
-    assert "&lt;a title&gt;" in svg
-    assert svg.count("<rect") == 3  # the background, and a bar for each that was measured
-    assert "gone" not in svg
+    svg = report.svg(result([0.3], [0.1]))
+    shown = texts(svg)
+    assert "<a title>" in shown
+    assert {"telemetryd", "copier", "0.3", "0.1"} <= set(shown)
+    assert not {"gone", "generator"} & set(shown)
+    assert svg == report.svg(result([0.3], [0.1]))
+
+
+def test_curves_are_drawn_and_named() -> None:
+    svg = chart.curves("t", "lines/s", "ms", [chart.Curve("p99", [1.0, 2.0], [1.0, 5.0])])
+    assert {"p99", "lines/s", "ms"} <= set(texts(svg))
+
+
+def test_bars_within_bars_show_every_value() -> None:
+    panels = [chart.Panel("warm", ["a", "b"], {"next": [1.0, 2.0], "up": [3.0, 4.5]})]
+    assert {"warm", "a", "b", "next", "up", "1.0 / 3.0", "2.0 / 4.5"} <= set(
+        texts(chart.nested_bars("t", "ms", panels))
+    )
+
+
+def test_a_search_is_told_as_a_table_and_a_chart() -> None:
+    runs = [run(0.2, latency=Latency.of([0.001, 0.002])) for _ in range(3)]
+    found = RateResult(
+        scenario="latency", settings=Rate(title="by load"), machine={"cores": "2"}, seconds=3.0,
+        highest=800_000, curve=[Point(load=0.5, rate=400_000, runs=runs)],
+    )  # fmt: skip
+    text = rate.markdown(found)
+    assert "**800,000 lines/s** (232 MB/s)" in text
+    assert "| 50% | 400,000 | 1.00 | 2.00 | 2.00 | 2.00 | 0.200 |" in text
+    assert "by load" in texts(rate.svg(found))
 
 
 def test_results_read_back_as_they_were_written(tmp_path: Path) -> None:
     written = result([0.3], [0.1])
-    paths = report.write(written, tmp_path)
-    assert {path.suffix for path in paths} == {".json", ".md", ".svg"}
-    assert report.read(paths[0]) == written
+    files.write("s", tmp_path, json=written, markdown="text", svg="<svg/>")
+    assert report.read(tmp_path / "s.json") == written
+    assert (tmp_path / "s.md").read_text() == "text"
+    assert (tmp_path / "s.svg").read_text() == "<svg/>"
 
 
 @pytest.mark.parametrize(
@@ -121,12 +221,130 @@ def test_a_comparison_is_of_ratios(
     assert text.endswith(told)
 
 
-def test_every_scenario_is_one_that_telemetryd_understands() -> None:
+def test_the_readme_shows_the_results_that_are_in_the_repository() -> None:
+    text = readme.README.read_text(encoding="utf-8")
+    assert "<!-- bench:" in text
+    assert readme.filled(text, FOLDER.parent / "results") == text
+
+
+def test_a_part_of_the_readme_is_made_anew(tmp_path: Path) -> None:
+    files.write("s", tmp_path, json=result([0.3], [0.1]), markdown="", svg="")
+    text = "before\n<!-- bench:s -->\nold\n<!-- /bench -->\nafter\n"
+    made = readme.filled(text, tmp_path)
+    assert "old" not in made
+    assert "| telemetryd | 0.300" in made
+    assert made.startswith("before\n<!-- bench:s -->\n")
+    assert made.endswith("<!-- /bench -->\nafter\n")
+    assert readme.filled(made, tmp_path) == made
+
+
+# -- what is sent ---------------------------------------------------------------------------------
+
+
+def test_lines_have_the_sizes_and_the_kinds_that_were_asked_for() -> None:
+    sizes = (Size(bytes=200, share=0.8), Size(bytes=1000, share=0.2))
+    source = Source(sizes=sizes, platform_events=0.3, json_logs=0.25, seed=7)
+    lines = block_of(source).splitlines(keepends=True)
+    long = [line for line in lines if len(line) > 450]
+    assert len(long) / len(lines) == pytest.approx(0.2, abs=0.05)
+    assert sum(map(len, lines)) / len(lines) == pytest.approx(source.mean_bytes, rel=0.1)
+    platform = [line for line in lines if b'"type":"platform.' in line]
+    assert len(platform) / len(lines) == pytest.approx(0.3, abs=0.05)
+    objects = [line for line in lines if b'"record":{"timestamp"' in line]
+    assert len(objects) / (len(lines) - len(platform)) == pytest.approx(0.25, abs=0.05)
+    assert block_of(source) == block_of(source)
+    assert block_of(source) != block_of(msgspec.structs.replace(source, seed=8))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"sizes": (Size(bytes=200, share=0.8),)}, "shares"),
+        ({"rate": 5, "connections": 2}, "one connection"),
+        ({"rate": 5, "burst_lines": 2}, "one connection"),
+        ({"freeze": True}, "freeze"),
+    ],
+)
+def test_a_source_that_can_not_be_is_refused(keys: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Source(**keys)  # type: ignore[arg-type]
+
+
+@given(rate=st.integers(1, 3_000_000), seconds=st.floats(0.01, 0.2))
+def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: float) -> None:
+    schedule = Schedule(Source(rate=rate, seconds=seconds))
+    sent = 0
+    for tick in range(schedule.ticks):
+        count, data = schedule.lines(tick)
+        assert data.count(b"\n") == count
+        assert schedule.lines(tick) == (count, data)
+        sent += count
+        assert sent == int((tick + 1) * rate * TICK_SECONDS)
+
+
+# -- what is measured -----------------------------------------------------------------------------
+
+
+def records(lines: list[bytes], each: int) -> list[bytes]:
+    encoder = Encoder("ndjson", "gzip")
+    starts = range(0, len(lines), each)
+    return [
+        encoder.encode(b"".join(lines[at : at + each]), record_id=RecordId(b"p" * 16, at))
+        for at in starts
+    ]
+
+
+def test_what_is_in_a_stream_is_compared_with_what_was_sent() -> None:
+    block = block_of(Source())
+    lines = block.splitlines(keepends=True)
+    sent = [lines[0], *lines, *lines]
+    whole = records(sent, 500)
+    assert differences(whole, block, 2, lines[0]) is None
+    assert differences(whole[::-1], block, 2, lines[0]) is None  # shards have no common order
+    assert differences([*whole, whole[3]], block, 2, lines[0]) is None  # the same id: the same
+    assert "500 lines are missing" in str(differences(whole[:3] + whole[4:], block, 2, lines[0]))
+    assert "in it twice" in str(differences(whole, block, 2, b""))
+    other = records([*sent[:-1], b'{"time":"","type":"function","record":"x"}\n'], 500)
+    assert "was not sent" in str(differences(other, block, 2, lines[0]))
+
+
+def test_rows_are_the_scenario_with_what_a_variant_says() -> None:
+    load = Load(
+        title="t", daemon={"a": 1}, source=Source(lines=5),
+        variant=(Variant(name="one"), Variant(name="two", daemon={"b": 2})),
+    )  # fmt: skip
+    assert [(name, row.daemon, row.source.lines) for name, row in load.rows()] == [
+        ("one", {"a": 1}, 5), ("two", {"b": 2}, 5),
+    ]  # fmt: skip
+    assert [name for name, _ in msgspec.structs.replace(load, variant=()).rows()] == ["telemetryd"]
+
+
+def test_a_configuration_of_ones_own_can_be_load_tested(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('kind = "load"\ntitle = "mine"\nconfig = "t.toml"\n')
+    (tmp_path / "t.toml").write_text('[sinks.out]\ntype = "null"\n')
+    found = scenario.load(tmp_path / "mine.toml")
+    assert isinstance(found, Load)
+    assert found.daemon == {"sinks": {"out": {"type": "null"}}}
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_every_scenario_is_one_that_telemetryd_understands(name: str) -> None:
     from telemetryd.config import load as load_config
 
-    for name, scenario in load().items():
-        values = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
-        config = filled(scenario.daemon, values)
+    found = scenario.load(FOLDER / f"{name}.toml")
+    if not isinstance(found, Load | Rate):
+        return
+    loads = found.rows() if isinstance(found, Load) else [(name, found.holding(1000, 1.0))]
+    titles = {title for title, _ in loads} | {"copier", "generator"}
+    values = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
+    for title, load in loads:
+        config = filled(load.daemon, values)
         loaded = load_config(variables(config), default_paths=()).config
-        assert set(scenario.expect.delivered) <= set(loaded.sinks), name
-        assert not any(f"{{{place}}}" in str(config) for place in values), name
+        assert {*load.expect.delivered, *load.expect.drops} <= set(loaded.sinks), title
+        assert not any(f"{{{place}}}" in str(config) for place in values), title
+    if isinstance(found, Load):
+        from bench.peers import catalog
+
+        known = titles | (set(catalog.load()) if found.peers else set())
+        for target in found.target:
+            assert {target.row, *target.over} <= known, target

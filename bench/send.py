@@ -1,0 +1,142 @@
+"""Sends a scenario's lines: over TCP as fast as they are taken, or what the platform would POST.
+
+    python -m bench.send PROTOCOL PORT SOURCE [PID]
+
+SOURCE is a scenario's `[source]` as JSON; PID is frozen in the pauses between bursts, where the
+source says so. Everything is encoded before the first byte goes out: a send is a system call and
+nothing else. Says when that is done, waits for a line on standard input, and prints the lines and
+bytes it has sent, as JSON.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from bench.lines import mixed_block
+from bench.scenario import Source
+
+# The platform's own defaults (`buffering` of the Telemetry API).
+BATCH_EVENTS: Final = 10_000
+BATCH_BYTES: Final = 262_144
+ANSWER_SECONDS: Final = 60
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What went out."""
+
+    lines: int
+    bytes: int
+
+
+def block_of(source: Source) -> bytes:
+    """The lines that are sent, again and again: about 1 MiB of them."""
+    return mixed_block(
+        [(size.bytes, size.share) for size in source.sizes],
+        platform_events=source.platform_events,
+        json_logs=source.json_logs,
+        seed=source.seed,
+    )
+
+
+def batches(lines: Sequence[bytes]) -> list[bytes]:
+    """JSON arrays of events, each closed when it reaches a limit, as the platform does."""
+    bodies: list[bytes] = []
+    batch: list[bytes] = []
+    size = 0
+    for line in lines:
+        batch.append(line.rstrip(b"\n"))
+        size += len(batch[-1])
+        if len(batch) == BATCH_EVENTS or size >= BATCH_BYTES:
+            bodies.append(b"[" + b",".join(batch) + b"]")
+            batch, size = [], 0
+    if batch:
+        bodies.append(b"[" + b",".join(batch) + b"]")
+    return bodies
+
+
+def post(port: int, bodies: Sequence[bytes]) -> None:
+    """One POST after the other over one connection, each answered before the next."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    for body in bodies:
+        connection.request("POST", "/", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+        if answer.status != http.HTTPStatus.OK:
+            raise RuntimeError(f"a batch was answered {answer.status}: {said!r}")
+    connection.close()
+
+
+def tcp_sender(
+    port: int, block: bytes, rounds: int, source: Source, pid: int
+) -> Callable[[], None]:
+    """A call that sends `block` so often over each of the source's connections, made now."""
+    socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(source.connections)]
+    blocks = max(1, round(source.burst_lines / block.count(b"\n"))) if source.burst_lines else 0
+
+    def send(sock: socket.socket) -> None:
+        for number in range(rounds):
+            if blocks and number and number % blocks == 0:
+                _pause(source, pid)
+            sock.sendall(block)
+        sock.close()
+
+    def send_all() -> None:
+        if len(socks) == 1:
+            send(socks[0])
+        else:
+            threads = [threading.Thread(target=send, args=(sock,)) for sock in socks]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    return send_all
+
+
+def _pause(source: Source, pid: int) -> None:
+    if source.freeze:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(source.pause_ms / 1000)
+    if source.freeze:
+        os.kill(pid, signal.SIGCONT)
+
+
+def main(protocol: str, port: int, source: Source, pid: int) -> None:
+    """Send about `source.lines` lines."""
+    block = block_of(source)
+    count = block.count(b"\n")
+    rounds = max(1, round(source.lines / count / source.connections))
+    if protocol == "tcp":
+        send: Callable[[], None] = tcp_sender(port, block, rounds, source, pid)
+    else:
+        bodies = batches(block.splitlines()) * (rounds * source.connections)
+
+        def send() -> None:
+            post(port, bodies)
+
+    print(json.dumps({"ready": True}), flush=True)
+    if not sys.stdin.readline():  # the starting signal
+        return
+    send()
+    times = rounds * source.connections
+    print(msgspec.json.encode(Sent(lines=count * times, bytes=len(block) * times)).decode())
+
+
+if __name__ == "__main__":
+    main(
+        sys.argv[1],
+        int(sys.argv[2]),
+        msgspec.json.decode(sys.argv[3], type=Source),
+        int(sys.argv[4]) if len(sys.argv) > 4 else 0,
+    )
