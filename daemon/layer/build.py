@@ -65,7 +65,7 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
         native=natives[machine.name],
         extensions=objects,
         frozen=frozen,
-        reads=contents["early"]["reads"],
+        reads=contents["early"]["until_next"] + contents["early"]["until_up"],
     )
     launcher = link.launcher(cache, tools, machine, executable)
     library = lib.build(cache, machine, found, host, contents["lib"])
