@@ -6,7 +6,8 @@ Starts each extension against a platform in this process, which answers at once,
 call as it arrives; zero is the moment before `execve`. "up" is the line telemetryd logs when its
 loop and sinks are up; the others ask for `next` only then. CPU and memory are the process's own;
 instructions are those of valgrind's cachegrind, which no neighbour disturbs (the whole life, with
-the end). "init" is `initReport` on the local Lambda, with the extension and without any.
+the end). "init" is `initReport` on the local Lambda, with the extension and without any; "first
+response" and "first duration" are of the invocation after it.
 
     layer        the zip of `make layer`, unpacked as Lambda would
     layer-file   the same with a configuration file
@@ -26,13 +27,14 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from bench import coldstart_report as report
-from bench.coldstart_init import init_milliseconds
+from bench.coldstart_init import Init, init
 from bench.coldstart_report import Coldstart, Condition, Options, Row
 from bench.coldstart_start import Start, cpu_share, instructions, run
 from bench.coldstart_subjects import LAYER, NAMES, Subject, find
@@ -66,12 +68,15 @@ def measure_all(options: Options, say: Say = lambda _: None) -> Coldstart:
                 absent[f"{share} % of a CPU"] = "needs root"
                 continue
             with cpu_share(share) as group:
-                conditions += [
-                    _condition(found, directory, group, share, options, say, cold=cold)
-                    for cold in options.caches
-                ]
-                if options.kinesis:
-                    conditions.append(_with_kinesis(found, directory, group, share, options, say))
+                measure = partial(
+                    _condition, directory=directory, options=options, say=say, group=group,
+                    share=share,
+                )  # fmt: skip
+                conditions += [measure(found, cold=cold) for cold in options.caches]
+                ours = {name: found[name] for name in ("layer", "venv") if name in found}
+                if options.kinesis and ours:
+                    with _kinesis() as sink:
+                        conditions.append(measure(ours, sink=sink))
     return Coldstart(
         machine=describe(), options=options, instructions=counts, conditions=conditions,
         absent=absent,
@@ -81,23 +86,26 @@ def measure_all(options: Options, say: Say = lambda _: None) -> Coldstart:
 def _condition(
     found: dict[str, Subject],
     directory: Path,
-    group: Path | None,
-    share: float | None,
     options: Options,
     say: Say,
     *,
-    cold: bool,
+    group: Path | None,
+    share: float | None,
+    cold: bool = False,
+    sink: Mapping[str, str] | None = None,
 ) -> Condition:
+    """Every subject in turn, as often as the options say."""
+    kind = "kinesis" if sink else "file"
     starts: dict[str, list[Start]] = {name: [] for name in found}
-    inits: dict[str, list[float]] = {name: [] for name in found}
-    alone: list[float] = []
+    inits: dict[str, list[Init]] = {name: [] for name in found}
+    alone: list[Init] = []
     runs = options.runs if share is None else options.limited_runs
     for turn in range(runs + 1):  # the first one warms what is meant to be warm
-        say(f"{report.described(share, cold=cold)}: {turn} of {runs}")
+        say(f"{report.described(share, cold=cold, sink=kind)}: {turn} of {runs}")
         for name, subject in found.items():
             if cold:
                 subject.evict()
-            start = run(subject, directory / "telemetry.ndjson", group=group)
+            start = run(subject, directory / "telemetry.ndjson", sink=sink, group=group)
             if turn:
                 starts[name].append(start)
         if not options.init:
@@ -105,36 +113,14 @@ def _condition(
         for values, each in ((alone, None), *((inits[name], found[name]) for name in found)):
             if cold and each is not None:
                 each.evict()
-            value = init_milliseconds(each, directory, group)
+            value = init(each, directory, sink=sink, group=group)
             if turn:
                 values.append(value)
     rows = [
         Row(name=name, title=subject.title, starts=starts[name], inits=inits[name])
         for name, subject in found.items()
     ]
-    return Condition(share=share, cold=cold, rows=rows, alone=alone)
-
-
-def _with_kinesis(
-    found: dict[str, Subject],
-    directory: Path,
-    group: Path | None,
-    share: float | None,
-    options: Options,
-    say: Say,
-) -> Condition:
-    """With a live client of a Kinesis on loopback: what telemetryd alone has."""
-    runs = options.runs if share is None else options.limited_runs
-    rows = []
-    with _kinesis() as sink:
-        for name in ("layer", "venv"):
-            if name not in found:
-                continue
-            say(f"{report.described(share, cold=False)}, Kinesis sink: {found[name].title}")
-            output = directory / "telemetry.ndjson"
-            starts = [run(found[name], output, sink=sink, group=group) for _ in range(runs)]
-            rows.append(Row(name=name, title=found[name].title, starts=starts))
-    return Condition(share=share, cold=False, sink="kinesis", rows=rows)
+    return Condition(share=share, cold=cold, sink=kind, rows=rows, alone=alone)
 
 
 @contextmanager

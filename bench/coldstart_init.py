@@ -12,27 +12,40 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from bench.coldstart_subjects import Subject
-from telemetryd.local import LocalConfig, LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 HANDLER: Final = Path(__file__).parents[1] / "examples" / "handler"
 _PATIENCE_SECONDS: Final = 120.0  # a small share of a CPU makes init longer than Lambda would wait
 
 
-def init_milliseconds(subject: Subject | None, directory: Path, group: Path | None) -> float:
-    """`initReport` of one environment, which also has one invocation and an orderly end.
+class Init(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds of one environment's init and first invocation."""
+
+    init_ms: float
+    """`initReport`."""
+    response_ms: float
+    """Until the caller of the first invocation had its response."""
+    duration_ms: float
+    """Of the first invocation, runtime and extensions: what is paid for."""
+
+
+def init(
+    subject: Subject | None,
+    directory: Path,
+    *,
+    sink: Mapping[str, str] | None = None,
+    group: Path | None = None,
+) -> Init:
+    """One environment: its init, an invocation, its end.
 
     Runtime and extension run in the control group `group`, the platform does not. `directory` is
     scratch.
     """
-    seen: list[float] = []
-
-    def on_event(what: str, details: Mapping[str, Any]) -> None:
-        if what == "init":
-            seen.append(float(details["duration_ms"]))
-
     output = directory / "telemetry.ndjson"
     extensions = [] if subject is None else [_within(group, subject.executable, directory)]
     runtime = _script(group, directory / "bootstrap", [sys.executable, "-m", "awslambdaric"])
@@ -40,18 +53,20 @@ def init_milliseconds(subject: Subject | None, directory: Path, group: Path | No
         bootstrap=[str(runtime), "app.handler"],
         task_root=HANDLER,
         extensions=extensions,
-        extension_env={} if subject is None else subject.environment(output),
+        extension_env={} if subject is None else subject.environment(output, sink),
         init_timeout=_PATIENCE_SECONDS,
         timeout=_PATIENCE_SECONDS,
-        on_event=on_event,
     )
 
-    async def scenario() -> None:
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
-            await env.invoke({})
+            return await env.invoke({})
 
-    asyncio.run(scenario())
-    return seen[0]
+    result = asyncio.run(scenario())
+    assert result.init_ms is not None
+    return Init(
+        init_ms=result.init_ms, response_ms=result.response_ms, duration_ms=result.duration_ms
+    )
 
 
 def _within(group: Path | None, executable: Path, directory: Path) -> Path:

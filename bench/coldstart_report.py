@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from bench import chart, files
+from bench.coldstart_init import Init
 from bench.coldstart_start import Start
 from bench.coldstart_subjects import LAYER, NAMES
 from bench.stats import Spread
@@ -41,8 +42,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     starts: list[Start]
-    inits: list[float] = []
-    """Milliseconds of `initReport`."""
+    inits: list[Init] = []
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +52,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     cold: bool
     sink: str = "file"
     rows: list[Row]
-    alone: list[float] = []
-    """Milliseconds of `initReport` without any extension, in turn with the others."""
+    alone: list[Init] = []
+    """Without any extension, in turn with the others."""
 
 
 class Coldstart(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +153,7 @@ def _table(condition: Condition, result: Coldstart) -> Iterator[str]:
     if counted:
         heads.append("M instructions")
     if condition.alone:
-        heads += ["init ms", "added to init ms"]
+        heads += ["init ms", "added to init ms", "first response ms", "first duration ms"]
     yield "| | " + " | ".join(heads) + " |"
     yield "|---" * (len(heads) + 1) + "|"
     for row in condition.rows:
@@ -161,11 +161,18 @@ def _table(condition: Condition, result: Coldstart) -> Iterator[str]:
         if counted:
             cells.append(f"{counted[row.name]:,.0f}" if row.name in counted else "-")
         if condition.alone:
-            cells += [cell(row.inits), f"{added(row.inits, condition.alone):.1f}"]
+            cells += _init_cells(row.inits, condition.alone)
         yield f"| {row.title} | " + " | ".join(cells) + " |"
     if condition.alone:
-        cells = [""] * (len(heads) - 2)
-        yield "| no extension | " + " | ".join([*cells, cell(condition.alone), ""]) + " |"
+        cells = [""] * (len(heads) - 4) + _init_cells(condition.alone, [])
+        yield "| no extension | " + " | ".join(cells) + " |"
+
+
+def _init_cells(inits: Sequence[Init], alone: Sequence[Init]) -> list[str]:
+    init = [each.init_ms for each in inits]
+    more = f"{added(init, [each.init_ms for each in alone]):.1f}" if alone else ""
+    response, duration = zip(*((i.response_ms, i.duration_ms) for i in inits), strict=True)
+    return [cell(init), more, cell(response), cell(duration)]
 
 
 def cell(values: Sequence[float]) -> str:

@@ -65,13 +65,13 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
         native=natives[machine.name],
         extensions=objects,
         frozen=frozen,
-        reads=contents["early"]["reads"],
+        reads=contents["early"]["until_next"] + contents["early"]["until_up"],
     )
     launcher = link.launcher(cache, tools, machine, executable)
     library = lib.build(cache, machine, found, host, contents["lib"])
     texts = licenses.texts(found, target, natives[machine.name])
     zipped = out / f"telemetryd-layer-{machine.name}.zip"
-    bundle.write(zipped, bundle.files(launcher, executable, library, texts))
+    bundle.write(zipped, bundle.files(launcher, executable, library, texts), host)
     document = sbom.document(zipped, sources, found)
     zipped.with_suffix(".cdx.json").write_text(document)
     return zipped

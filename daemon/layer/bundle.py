@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-import zipfile
+import json
+import tempfile
 from pathlib import Path
 
-from layer.shell import EPOCH
+from layer import shell
+from layer.cache import HERE
 
 _EXECUTABLE = ("extensions/telemetryd", "telemetryd/telemetryd")
-_DATE = time.gmtime(EPOCH)[:6]
 
 
 def files(
@@ -28,15 +28,22 @@ def files(
     return found
 
 
-def write(path: Path, content: dict[str, bytes]) -> None:
-    """Write the zip, replacing an older one only when it is whole."""
+def write(path: Path, content: dict[str, bytes], python: Path) -> None:
+    """Write the zip, replacing an older one only when it is whole. Raises BuildError.
+
+    `python` is layer.cpython's here: what a zlib makes of the same input depends on its version.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
-        for name in sorted(content):
-            entry = zipfile.ZipInfo(name, _DATE)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # Unix: the mode below counts
-            entry.external_attr = (0o100755 if name in _EXECUTABLE else 0o100644) << 16
-            packed.writestr(entry, content[name])
+    unfinished = path.with_suffix(".unfinished").resolve()
+    with tempfile.TemporaryDirectory() as place:
+        work = Path(place)
+        plan = []
+        for number, name in enumerate(sorted(content)):
+            file = work / str(number)
+            file.write_bytes(content[name])
+            plan.append((name, str(file), 0o755 if name in _EXECUTABLE else 0o644))
+        (work / "plan.json").write_text(json.dumps(plan))
+        command = [python / "bin" / "python", "-S", "-s", "-P", HERE / "bundle_worker.py"]
+        env = shell.environment(PYTHONDONTWRITEBYTECODE="1")
+        shell.run([*command, unfinished, work / "plan.json"], work, env, work / "log")
     unfinished.replace(path)

@@ -25,12 +25,16 @@ _ABSENT = (
     "_codecs_iso2022", "_codecs_jp", "_codecs_kr", "_codecs_tw", "_multibytecodec", "_interpreters",
     "_interpchannels", "_interpqueues", "_multiprocessing", "_posixshmem", "_zoneinfo",
 )  # fmt: skip
-# What configure would find out by running a program it has compiled: true of every Lambda machine.
-_CROSS = (
-    "ac_cv_file__dev_ptmx=yes",
-    "ac_cv_file__dev_ptc=no",
-    "ac_cv_buggy_getaddrinfo=no",
-)
+# What configure finds out by running a program it has compiled, or by looking at this machine.
+# Where it can't it assumes the worst (for arm64, no computed gotos), and what it finds may depend
+# on how nice the build is; these are true of every Lambda machine.
+_FOUND = (
+    "ac_cv_aligned_required=no", "ac_cv_broken_mbstowcs=no", "ac_cv_broken_nice=no",
+    "ac_cv_broken_poll=no", "ac_cv_broken_sem_getvalue=no", "ac_cv_buggy_getaddrinfo=no",
+    "ac_cv_computed_gotos=yes", "ac_cv_file__dev_ptc=no", "ac_cv_file__dev_ptmx=yes",
+    "ac_cv_posix_semaphores_enabled=yes", "ac_cv_pthread_system_supported=yes",
+    "ac_cv_rshift_extends_sign=yes", "ac_cv_working_tzset=yes",
+)  # fmt: skip
 
 
 def build(
@@ -82,10 +86,11 @@ def _options(machine: Machine, prefix: Path, builder: Path | None) -> list[str]:
         f"--with-openssl={prefix}",
         "--with-ssl-default-suites=openssl",
         *(f"py_cv_module_{name}=n/a" for name in _ABSENT),
+        *_FOUND,
     ]
     if builder is not None:
         cross = f"--host={machine.triple}", f"--build={this_machine().triple}"
-        options += [*cross, f"--with-build-python={builder / 'bin' / 'python'}", *_CROSS]
+        options += [*cross, f"--with-build-python={builder / 'bin' / 'python'}"]
     return options
 
 

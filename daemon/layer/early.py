@@ -22,7 +22,7 @@ def header(executable: bytes, reads: Sequence[Sequence[str]]) -> str:
         start = _place(places, first)[0] if first else 0
         end = sum(_place(places, last))
         if end <= start:
-            raise BuildError(f"contents.toml, early.reads: {last} does not lie behind {first}")
+            raise BuildError(f"contents.toml, [early]: {last} does not lie behind {first}")
         start -= start % _PAGE
         lines.append(f"    {{{start}, {end - start}}},\n")
     return (
@@ -36,5 +36,5 @@ def _place(places: dict[str, list[tuple[int, int]]], name: str) -> tuple[int, in
     found = places.get(name, [])
     if len(found) != 1:
         what = f"{len(found)} symbols are named" if found else "there is no"
-        raise BuildError(f"contents.toml, early.reads: {what} {name}")
+        raise BuildError(f"contents.toml, [early]: {what} {name}")
     return found[0]

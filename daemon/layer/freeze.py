@@ -13,13 +13,17 @@ from layer.cpython import STANDARD_LIBRARY
 from layer.packages import Packages
 
 PROJECT = HERE.parents[1]
-# What runs before `next` comes first, so that a cold start reads it in one go; then what follows.
+# What runs before `next`; the blob begins with it.
 _EARLY = (
     "encodings", "encodings.aliases", "encodings.utf_8", "telemetryd", "telemetryd.__main__",
     "telemetryd.extension", "telemetryd.extension.boot", "telemetryd.extension.early",
     "telemetryd.extension.http",
 )  # fmt: skip
-_NEXT = ("telemetryd.extension.run",)
+# What it loads afterwards is what these import at once, and so on; it follows in the blob.
+_START = (
+    "telemetryd.extension.run", "telemetryd.config.values", "telemetryd.sinks.emf",
+    "telemetryd.sinks.stdout", "telemetryd.sinks.file", "concurrent.futures.thread", "numbers",
+)  # fmt: skip
 
 
 def contents() -> dict[str, Any]:
@@ -47,7 +51,8 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
         plan = {
             **listed["frozen"],
             "early": _EARLY,
-            "first": [*_EARLY, *_NEXT],
+            "start": _START,
+            "first": [*_EARLY, *_START],
             "lib_leave_out": listed["lib"]["leave_out"],
             "site": str(packages.site),
             "facade_directory": str(HERE / "facades"),
@@ -84,18 +89,20 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
 
 
 def _write_table(work: Path) -> None:
-    table = json.loads((work / "frozen.json").read_text())
-    later = next(start for name, start, _, _ in table if name not in _EARLY)
+    written = json.loads((work / "frozen.json").read_text())
+    _, later, rest = written["parts"]
     (work / "frozen.S").write_text(
-        "    .section .rodata\n    .balign 4096\n"
-        "    .global telemetryd_frozen_code, telemetryd_frozen_later\n"
+        "    .section .rodata\n    .balign 4096\n    .global telemetryd_frozen_code, "
+        "telemetryd_frozen_later, telemetryd_frozen_rest, telemetryd_frozen_end\n"
         f'telemetryd_frozen_code:\n    .incbin "frozen.bin", 0, {later}\n'
-        f'telemetryd_frozen_later:\n    .incbin "frozen.bin", {later}\n'
+        f'telemetryd_frozen_later:\n    .incbin "frozen.bin", {later}, {rest - later}\n'
+        f'telemetryd_frozen_rest:\n    .incbin "frozen.bin", {rest}\n'
+        "telemetryd_frozen_end:\n"
         '    .section .note.GNU-stack,"",%progbits\n'
     )
     lines = [
         f'    {{"{name}", telemetryd_frozen_code + {start}, {size}, {int(is_package)}}},'
-        for name, start, size, is_package in table
+        for name, start, size, is_package in written["modules"]
     ]
     (work / "frozen.c").write_text(
         "#include <Python.h>\nextern const unsigned char telemetryd_frozen_code[];\n"

@@ -1,7 +1,8 @@
 """Runs in the interpreter that is being packaged: finds the modules to freeze and compiles them.
 
 Usage: python freeze_worker.py PLAN OUTPUT. PLAN is JSON: where to look, what to start from, what to
-leave out. OUTPUT gets `frozen.bin` (the bytecode, one module after the other) and `frozen.json`.
+leave out. OUTPUT gets `frozen.bin` (the bytecode, one module after the other, in the order in which
+a start reads them) and `frozen.json` (where each lies, and where each part begins).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from modulefinder import ModuleFinder
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 _ALIGNMENT = 16
@@ -33,7 +35,7 @@ def modules_in(package: Path, root: Path) -> list[str]:
 
 
 def find(plan: dict[str, Any]) -> dict[str, str]:
-    """The file of each module to freeze, by name: the early ones, then the order of import."""
+    """The file of each module to freeze, by name."""
     finder = ModuleFinder(path=plan["path"], excludes=plan["never"])
     for name in (*plan["first"], *plan["also"], *roots(plan)):
         finder.import_hook(name)
@@ -46,7 +48,25 @@ def find(plan: dict[str, Any]) -> dict[str, str]:
         is_ours = name.partition(".")[0] in plan["packages"]
         if is_standard or (is_ours and not is_one_of(name, plan["leave_out"])):
             found[name] = file
-    return {name: found.pop(name) for name in plan["early"]} | found
+    return found
+
+
+class AtStart(ModuleFinder):
+    """Finds what is imported at once: not what a function imports when it is called."""
+
+    def scan_code(self, code: CodeType, module: Any) -> None:
+        """As ModuleFinder does, without the code objects in `code`."""
+        consts = tuple(None if isinstance(c, CodeType) else c for c in code.co_consts)
+        super().scan_code(code.replace(co_consts=consts), module)
+
+
+def loaded_at_start(plan: dict[str, Any]) -> Iterator[str]:
+    """The modules that are loaded until everything is up, in the order of import."""
+    finder = AtStart(path=plan["path"], excludes=[*plan["never"], *plan["facades"]])
+    for name in plan["start"]:
+        finder.import_hook(name)
+    yield from finder.modules
+    yield from plan["facades"]
 
 
 def roots(plan: dict[str, Any]) -> Iterator[str]:
@@ -62,14 +82,18 @@ def roots(plan: dict[str, Any]) -> Iterator[str]:
                     yield name
 
 
-def with_facades(plan: dict[str, Any], found: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """`found`, with a facade before each module that has one, which becomes `_full_NAME`."""
-    for name, file in found.items():
-        if name in plan["facades"]:
-            yield name, str(Path(plan["facade_directory"], f"{name}.py"))
-            yield f"_full_{name}", file
-        else:
-            yield name, file
+def with_facades(plan: dict[str, Any], found: dict[str, str]) -> dict[str, str]:
+    """`found`, with facades in place of the modules that have one, which become `_full_NAME`."""
+    facades = {name: str(Path(plan["facade_directory"], f"{name}.py")) for name in plan["facades"]}
+    return found | facades | {f"_full_{name}": found[name] for name in facades}
+
+
+def in_parts(plan: dict[str, Any], found: dict[str, str]) -> list[list[str]]:
+    """The names in `found`: what is loaded until `next`, then until everything is up, the rest."""
+    early = plan["early"]
+    start = [name for name in loaded_at_start(plan) if name in found and name not in early]
+    taken = {*early, *start}
+    return [early, start, [name for name in found if name not in taken]]
 
 
 def shortened(file: str, plan: dict[str, Any]) -> str:
@@ -82,21 +106,28 @@ def shortened(file: str, plan: dict[str, Any]) -> str:
 def main(plan: dict[str, Any], output: Path) -> None:
     """Write both files."""
     names = _imp._frozen_module_names()  # type: ignore[attr-defined]  # noqa: SLF001 - no public one
-    built_in = {*names, "zipimport"}
-    blob, table = bytearray(), []
-    for name, file in with_facades(plan, find(plan)):
-        if name in built_in or name in sys.builtin_module_names:
-            continue
-        shown = "<frozen>/" + shortened(file, plan)
-        optimize = 1 if name.partition(".")[0] in plan["keeps_docstrings"] else 2
-        source = importlib.util.decode_source(Path(file).read_bytes())
-        code = compile(source, shown, "exec", dont_inherit=True, optimize=optimize)
+    built_in = {*names, "zipimport", *sys.builtin_module_names}
+    found = {n: f for n, f in with_facades(plan, find(plan)).items() if n not in built_in}
+    blob, table, starts = bytearray(), [], []
+    for part in in_parts(plan, found):
         blob += b"\0" * (-len(blob) % _ALIGNMENT)
-        data = marshal.dumps(code)
-        table.append((name, len(blob), len(data), file.endswith("__init__.py")))
-        blob += data
+        starts.append(len(blob))
+        for name in part:
+            blob += b"\0" * (-len(blob) % _ALIGNMENT)
+            data = compiled(plan, name, found[name])
+            is_package = found[name].endswith("__init__.py")
+            table.append((name, len(blob), len(data), is_package))
+            blob += data
     (output / "frozen.bin").write_bytes(blob)
-    (output / "frozen.json").write_text(json.dumps(table))
+    (output / "frozen.json").write_text(json.dumps({"modules": table, "parts": starts}))
+
+
+def compiled(plan: dict[str, Any], name: str, file: str) -> bytes:
+    """The bytecode of one module."""
+    shown = "<frozen>/" + shortened(file, plan)
+    optimize = 1 if name.partition(".")[0] in plan["keeps_docstrings"] else 2
+    source = importlib.util.decode_source(Path(file).read_bytes())
+    return marshal.dumps(compile(source, shown, "exec", dont_inherit=True, optimize=optimize))
 
 
 if __name__ == "__main__":

@@ -113,3 +113,15 @@ def test_the_same_input_gives_the_same_bytes(own_zip, tmp_path):
     (stages.parent / "archives").symlink_to(CACHE / "archives")
     again = build(HERE, tmp_path / "dist", "--cache", str(stages.parent))
     assert again.read_bytes() == own_zip.read_bytes()
+
+
+def test_the_interpreters_of_both_architectures_are_configured_alike(tmp_path):
+    """Nothing is left to what configure makes of this machine, or of a cross compiler."""
+    found = []
+    for name in MACHINES:
+        build(name, tmp_path)
+        stages = (CACHE / "stages").glob(f"cpython-{name}-*")
+        newest = max(stages, key=lambda stage: stage.stat().st_mtime)
+        lines = (newest / "include" / "pyconfig.h").read_text().splitlines()
+        found.append({line.split()[1] for line in lines if line.startswith("#define ")})
+    assert found[0] ^ found[1] <= {"HAVE_GCC_ASM_FOR_X64", "HAVE_GCC_ASM_FOR_X87"}
