@@ -294,7 +294,7 @@ async def outage(stage: Stage) -> None:
 
 
 async def slow(stage: Stage) -> None:
-    """The sink takes 1 % of what comes; reset; it is fast again."""
+    """The sink takes about 1 % of what comes; reset; it is fast again."""
     stage.opens(SLOW_BYTES_PER_SECOND)
     async with stage.environment(queue_max_bytes=MIB, batch_max_bytes=16_384) as env:
         await _outrun(stage, env, 20_000)
@@ -304,18 +304,19 @@ async def slow(stage: Stage) -> None:
 
 
 async def slow_without_spool(stage: Stage) -> None:
-    """The sink takes 1 % of what comes, and there is no spool."""
+    """The sink takes about 1 % of what comes, and there is no spool."""
     stage.promise = COUNTED
     stage.opens(SLOW_BYTES_PER_SECOND)
     keys = {"queue_max_bytes": MIB, "batch_max_bytes": 16_384}
     async with stage.environment(spool=False, **keys) as env:
         await _outrun(stage, env, 20_000)
+        await stage.invoke(env, 1, sleep=1.5)
 
 
 async def _outrun(stage: Stage, env: LocalLambda, lines: int) -> None:
     result = await stage.invoke(env, lines)
     rate = lines * 100 / (result.duration_ms / 1000)
-    stage.note = f"takes {SLOW_BYTES_PER_SECOND / rate:.1%} of the input"
+    stage.note = f"{100 * SLOW_BYTES_PER_SECOND / rate:.1f} % of the input"
 
 
 async def killed(stage: Stage) -> None:

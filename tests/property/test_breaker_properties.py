@@ -47,6 +47,7 @@ def test_it_is_open_for_a_reason_and_never_for_long(
         else:
             now += seconds
         assert breaker.is_failing is (in_a_row > 0)
+        assert breaker.is_closed is (breaker.state(now) == "closed")
         assert breaker.permanent is permanent
         if breaker.state(now) == "open":
             left_alone = breaker.probe_at - last_failure

@@ -36,6 +36,11 @@ class Breaker:
         return "open" if now < self._open_until else "half_open"
 
     @property
+    def is_closed(self) -> bool:
+        """Whether every attempt may be made, at any time."""
+        return self._open_until is None
+
+    @property
     def probe_at(self) -> float:
         """When the next attempt may be made; in the past unless the circuit is open."""
         return self._open_until or 0.0

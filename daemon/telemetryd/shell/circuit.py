@@ -38,7 +38,8 @@ class Circuit:
     @property
     def is_open(self) -> bool:
         """Whether no attempt should be made now."""
-        return self._breaker.state(self._now()) == "open"
+        # asked for every block: no clock is needed while all goes well
+        return not self._breaker.is_closed and self._breaker.state(self._now()) == "open"
 
     @property
     def is_failing(self) -> bool:
