@@ -65,20 +65,21 @@ def telemetryd(load: Load) -> Run:
 
 def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid, expect = running.process.pid, load.expect
-    warm = b"" if expect.output else _warm_up(load.source, running.port, pid)
+    warm = _warm_up(load.source, running.port, pid)
     with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender)
         if expect.output:
-            _wait_for(output, sent.lines, began)
+            _wait_for(output, sent.lines + 1, began)  # and the one that was sent ahead
         seconds = time.perf_counter() - began
         if not expect.output or expect.delivered:
             still = _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
-            seconds = max(seconds, _wait_until_idle(pid, began, still))
+            busy = _wait_until_idle(pid, began, still)
+            seconds = seconds if expect.output else busy
         cpu = cpu_seconds(pid) - began_cpu
     peak = resident_mib(pid, "VmHWM")
     drops = _judge(load, running.stop(), sent, warm)
-    if expect.output and (wrong := _differences("tcp", load.source, sent, output)):
+    if expect.output and (wrong := _differences("tcp", load.source, sent, output, warm)):
         raise LossError(wrong)
     run = Run(
         lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
@@ -126,7 +127,7 @@ def peer(subject: Peer, source: Source) -> Run:
         _wait_for(output, sent.lines, began)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
         peak = resident_mib(process.pid, "VmHWM")
-        if wrong := _differences(subject.spec.protocol, source, sent, output):
+        if wrong := _differences(subject.spec.protocol, source, sent, output, b""):
             raise LossError(f"{subject.name}: {wrong}")
     return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak)
 
@@ -244,14 +245,21 @@ def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[
     return drops
 
 
-def _differences(protocol: str, source: Source, sent: Sent, output: Path) -> str | None:
-    """What is wrong with the file: order counts for one connection, for several how often."""
-    if (found := Counted(output).lines()) != sent.lines:
-        return f"{found:,} lines are in the file, and {sent.lines:,} were sent"
+def _differences(
+    protocol: str, source: Source, sent: Sent, output: Path, warm: bytes
+) -> str | None:
+    """What is wrong with the file: order counts for one connection, for several how often.
+
+    It begins with `warm`, the line that was sent ahead.
+    """
+    if (found := Counted(output).lines()) != sent.lines + bool(warm):
+        return f"{found:,} lines are in the file, and {sent.lines + bool(warm):,} were sent"
     lines = block_of(source).splitlines(keepends=True)
     if source.connections == 1:
-        return differences(protocol, lines, output)
+        return differences(protocol, lines, output, first=warm)
     with output.open("rb") as file:
+        if (first := file.read(len(warm))) != warm:
+            return f"the file begins with {first!r}"
         counts = Counter(file)
     if counts.keys() != set(lines):
         return "the file does not hold the lines that were sent"

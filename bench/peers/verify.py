@@ -30,13 +30,18 @@ class Counted:
         return self._lines
 
 
-def differences(protocol: str, sent: Sequence[bytes], output: Path) -> str | None:
+def differences(
+    protocol: str, sent: Sequence[bytes], output: Path, first: bytes = b""
+) -> str | None:
     """The first difference between `output` and `sent`, repeated as often as it was; or None.
 
-    A TCP peer writes the very bytes. An HTTP peer may encode an event anew: see `essence`.
+    A TCP peer writes the very bytes. An HTTP peer may encode an event anew: see `essence`. The line
+    `first` comes before all others.
     """
     count = 0
     with output.open("rb") as file:
+        if (found := file.read(len(first))) != first:
+            return f"the file begins with {found!r} and should begin with {first!r}"
         for count, line in enumerate(file, 1):
             wanted = sent[(count - 1) % len(sent)]
             if line != wanted and (protocol == "tcp" or essence(line) != essence(wanted)):
