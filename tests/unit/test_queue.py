@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 
 import pytest
 
@@ -20,8 +21,9 @@ def queue_of(overflow: Overflow) -> tuple[SinkQueue, list[bool]]:
     return SinkQueue(MAX, overflow, holds.append), holds
 
 
+@cache
 def thousand(number: int) -> Block:
-    """A block that is charged exactly 1000 bytes: four fill the queue."""
+    """A block that is charged exactly 1000 bytes: four fill the queue. The same for a number."""
     return block(b"%03d" % number + b"x" * (1000 - BLOCK_OVERHEAD - 4))
 
 
