@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache
+import functools
 
 import pytest
 
 from telemetryd.core.ledger import Count
-from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
+from telemetryd.shell.queue import (
+    BLOCK_OVERHEAD,
+    BURST_PAUSE_SECONDS,
+    NO_PAUSE_SECONDS,
+    SinkQueue,
+)
 from telemetryd.sinks.base import Overflow
 from telemetryd.testing import JumpingLoop, block, data_of, run
 from telemetryd_proto.framing import Block
@@ -21,9 +26,9 @@ def queue_of(overflow: Overflow) -> tuple[SinkQueue, list[bool]]:
     return SinkQueue(MAX, overflow, holds.append), holds
 
 
-@cache
+@functools.cache  # a block has a time: the same one again
 def thousand(number: int) -> Block:
-    """A block that is charged exactly 1000 bytes: four fill the queue. The same for a number."""
+    """A block that is charged exactly 1000 bytes: four fill the queue."""
     return block(b"%03d" % number + b"x" * (1000 - BLOCK_OVERHEAD - 4))
 
 
@@ -81,6 +86,80 @@ def test_block_accepts_one_that_is_larger_than_the_queue() -> None:
     assert queue.take(1) == [big]
     queue.settle([big])
     assert holds == [True, False]
+
+
+class Dropping:
+    """A queue that drops, inside a loop whose time jumps; `holds` is what it asked of reading."""
+
+    def __init__(self, overflow: Overflow) -> None:
+        self.now = 1.0
+        self.holds: list[bool] = []
+        self.queue = SinkQueue(MAX, overflow, self.holds.append, clock=lambda: self.now)
+
+    def deliver_one(self, seconds: float | None) -> None:
+        """One block goes through: delivered in `seconds`, or not at all."""
+        self.queue.offer(thousand(0))
+        self.queue.settle(self.queue.take(1), seconds)
+
+
+@pytest.mark.parametrize("seconds", [1.0, None], ids=["slow", "dead"])
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_reading_never_stops_for_a_sink_that_is_slow_or_dead(
+    overflow: Overflow, seconds: float | None
+) -> None:
+    """However fast it has been, and however fast it refuses."""
+
+    async def scenario() -> list[bool]:
+        dropping = Dropping(overflow)
+        dropping.deliver_one(0.0)
+        dropping.deliver_one(seconds)
+        fill(dropping.queue, 9)
+        return dropping.holds
+
+    assert run(JumpingLoop, scenario()) == []
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_fast_sink_gets_time_for_a_burst(overflow: Overflow) -> None:
+    async def scenario() -> list[bool]:
+        dropping = Dropping(overflow)
+        dropping.deliver_one(0.0)
+        fill(dropping.queue, 3)
+        assert dropping.holds == [True]
+        for _ in range(2):
+            dropping.queue.settle(dropping.queue.take(1), 0.0)
+        return dropping.holds
+
+    assert run(JumpingLoop, scenario()) == [True, False]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_a_fast_sink_that_stops_gets_no_second_pause(overflow: Overflow) -> None:
+    async def scenario() -> list[bool]:
+        dropping = Dropping(overflow)
+        dropping.deliver_one(0.0)
+        fill(dropping.queue, 3)
+        assert dropping.holds == [True]
+        await asyncio.sleep(BURST_PAUSE_SECONDS * 1.01)  # of the loop's own time
+        assert dropping.holds == [True, False]
+        await asyncio.sleep(NO_PAUSE_SECONDS)
+        fill(dropping.queue, 9)
+        return dropping.holds
+
+    assert run(JumpingLoop, scenario()) == [True, False]
+
+
+def test_there_is_no_pause_for_a_sink_whose_batch_is_overdue() -> None:
+    async def scenario() -> list[bool]:
+        dropping = Dropping("drop_oldest")
+        dropping.deliver_one(0.0)
+        dropping.queue.offer(thousand(0))
+        dropping.queue.take(1)
+        dropping.now += BURST_PAUSE_SECONDS
+        fill(dropping.queue, 9)
+        return dropping.holds
+
+    assert run(JumpingLoop, scenario()) == []
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
