@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -693,3 +695,40 @@ def test_after_a_snapshot_is_restored_batches_have_another_id() -> None:
     assert first.startswith(rig.sink.context.instance)
     assert second.startswith("f" * 32)
     assert told == ["f" * 32]
+
+
+class Held:
+    """Something in the frame of a write."""
+
+
+def test_a_failed_attempt_keeps_nothing_alive() -> None:
+    """Error and frame hold each other where a sink has its error in a variable."""
+    frames: list[weakref.ref[Held]] = []
+
+    async def answer(batch: Batch) -> WriteResult:
+        held = Held()
+        frames.append(weakref.ref(held))
+        cause = TransientSinkError("lower")
+        try:
+            raise cause
+        except TransientSinkError as caught:
+            error = TransientSinkError("down")
+            raise error from caught
+
+    rig = rig_of(endless=answer, retry_max_elapsed_ms=1000)
+
+    async def scenario() -> list[bool]:
+        rig.worker.start()
+        rig.offer([block(b"1")])
+        await rig.flush()
+        alive = [frame() is not None for frame in frames]
+        await rig.stop()
+        return alive
+
+    gc.disable()
+    try:
+        alive = run(JumpingLoop, scenario())
+    finally:
+        gc.enable()
+    assert len(alive) > 1
+    assert not any(alive)

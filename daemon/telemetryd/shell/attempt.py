@@ -188,6 +188,7 @@ class Attempts:
             if is_cancelled(error):
                 raise
             failed, outcome = self._failed(batch, error)
+            _forget_frames(error)
             return failed, _seconds(getattr(error, "retry_after", 0.0))
         finally:
             self._limit = None
@@ -284,6 +285,22 @@ def is_cancelled(error: BaseException) -> bool:
     """Whether our task is being cancelled, as opposed to a sink letting such an error out."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of the frames that `error` came through, and with them of the batch.
+
+    A sink that keeps its error in a variable has made a circle of error and frame; until the
+    garbage collector came by, each failed attempt would hold on to its batch.
+    """
+    seen: set[int] = set()
+    following: list[BaseException | None] = [error]
+    while following:
+        each = following.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            following += (each.__cause__, each.__context__)
 
 
 def _now() -> float:

@@ -386,7 +386,9 @@ class DeliveryWorker:
 
     async def _deliver_spooled(self, spool: SinkSpool) -> bool:
         """Deliver a batch of what is spooled; False where it is left to the next process."""
-        batch_id, items = spool.take(self._config.batch_max_bytes)
+        # what is read back is in no queue: without the bound each of many sinks would add a batch
+        most = min(self._config.batch_max_bytes, self._queue.own_bytes)
+        batch_id, items = spool.take(most)
         await self._deliver_items(items, batch_id)
         spool.settle()
         await asyncio.sleep(0)  # there may have been nothing to wait for

@@ -98,6 +98,11 @@ class SinkQueue:
         return self._max
 
     @property
+    def own_bytes(self) -> int:
+        """What it may hold whatever the queues of other sinks do."""
+        return self._budget.own_bytes
+
+    @property
     def pause_above_bytes(self) -> int:
         """Holding more, it asks for reading to stop; with a drop policy only for a fast sink."""
         return self._hold_above
