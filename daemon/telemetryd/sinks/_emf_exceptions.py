@@ -17,11 +17,12 @@ import msgspec
 
 from telemetryd_proto.records import LogRecord
 
-HINTS: Final = (b"errorType", b"Traceback")
-"""Every line of interest holds one of these: others need not be decoded."""
+HINTS: Final = (b"errorType", b"Traceback (most recent call last)")
+"""Every line of interest holds one of these: others need not be decoded. The longer such a text is,
+the farther a search for it skips."""
 
 _PYTHON: Final = r"\[ERROR\] ([A-Za-z_][\w.]*)[:\r\n]"  # what `logging` writes has a tab instead
-_TRACEBACK: Final = "Traceback (most recent call last)"
+_TRACEBACK: Final = HINTS[1].decode()
 _NODE: Final = (
     r"[^\t]+\t([0-9A-Za-z-]+)\tERROR\t(?:Invoke Error|Uncaught Exception)\s+"
     r'\{"errorType":"([^"]+)"'

@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measure
 from telemetryd.sinks._emf_exceptions import HINTS
 from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
 from telemetryd.sinks._emf_invocations import Invocations
+from telemetryd.sinks._emf_lines import events_with
 from telemetryd.sinks._emf_self import SelfMetrics
 from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery, group_problem, stream_problem
 from telemetryd.sinks.base import (
@@ -43,7 +43,7 @@ from telemetryd_proto.emf import (
     dimension_value_problem,
     namespace_problem,
 )
-from telemetryd_proto.envelope import Envelope, decode_lines
+from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.events import LogRecord, decode_record
 from telemetryd_proto.framing import Block
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from telemetryd.sinks.aws_needs import AwsNeed
 
 _FUNCTION: Final = "function"
+_PLATFORM: Final = b'"platform.'
+"""Every platform event holds these bytes, the beginning of its type."""
 _MAX_PROPERTIES: Final = 30
 _MAX_COMMON_BYTES: Final = MAX_DOCUMENT_BYTES // 2
 """What dimension sets and properties may take of each document; the rest is for values."""
@@ -245,9 +247,7 @@ class EmfSink(Sink):
             self._logs = LogsDelivery(
                 *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
             )
-        self._hints: tuple[bytes, ...] = (FORWARD_HINT,) if config.forward_emf else ()
-        if config.count_log_errors:
-            self._hints += HINTS
+        self._marks = _marks(config)
         # printing is over in an instant, a conversation with CloudWatch Logs is not
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
 
@@ -271,26 +271,16 @@ class EmfSink(Sink):
         documents = Documents(self._layout)
         items: list[Item] = []
         for block in blocks:
-            lines = BytesIO(block.data).readlines()
-            rest: list[bytes] = []
-            offset = block.offset
-            reads_logs = any(hint in block.data for hint in self._hints)
-            for line, event in zip(lines, decode_lines(lines), strict=True):
-                used = False
-                if event is None:
-                    pass
-                elif event.type != _FUNCTION:
-                    used = self._measure(event, line, block, offset, documents)
-                elif reads_logs and (item := self._forward(event, line, block, offset)):
-                    items.append(item)
-                    used = True
-                elif reads_logs:
-                    used = self._measure_log(event, line, block, offset, documents)
-                if not used:
-                    rest.append(line)
-                offset += len(line)
+            data, rest, used, at = block.data, list[bytes](), 0, 0
+            for start, line, event in events_with(self._marks, data):
+                if self._use(event, line, block, block.offset + start, documents, items):
+                    if at < start:
+                        rest.append(data[at:start])
+                    used, at = used + 1, start + len(line)
+            if at < len(data):
+                rest.append(data[at:])
             if rest:
-                items.append(_rest_item(rest, block))
+                items.append(_rest_item(rest, block, block.lines - used))
         items += map(_document_item, documents.finish())
         items = _as_received(items, sum(block.added for block in blocks))
         if self._self is not None and (measured := self._self.when_due()):
@@ -337,6 +327,23 @@ class EmfSink(Sink):
 
     # -- one line ------------------------------------------------------------------------------
 
+    def _use(
+        self,
+        event: Envelope,
+        line: bytes,
+        block: Block,
+        offset: int,
+        documents: Documents,
+        items: list[Item],
+    ) -> bool:
+        """Put what a line tells into a document or an item of its own; False if that is nothing."""
+        if event.type != _FUNCTION:
+            return self._measure(event, line, block, offset, documents)
+        if item := self._forward(event, line, block, offset):
+            items.append(item)
+            return True
+        return self._measure_log(event, line, block, offset, documents)
+
     def _measure(
         self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
     ) -> bool:
@@ -379,15 +386,24 @@ class EmfSink(Sink):
         )
 
 
+def _marks(config: EmfConfig) -> tuple[bytes, ...]:
+    """What lines of interest hold; empty if all that come may be of interest."""
+    if config.types and all(kind.startswith("platform") for kind in config.types):
+        return ()
+    marks: tuple[bytes, ...] = (_PLATFORM,)
+    if config.forward_emf:
+        marks += (FORWARD_HINT,)
+    return marks + HINTS if config.count_log_errors else marks
+
+
 def _place(block: Block, offset: int) -> Place:
     return Place(block.source, offset, block.received_at)
 
 
-def _rest_item(lines: list[bytes], block: Block) -> EmfItem:
-    origin = (block.data,) if len(lines) == block.lines else tuple(lines)
-    size = sum(map(len, origin))
+def _rest_item(pieces: list[bytes], block: Block, lines: int) -> EmfItem:
+    size = sum(map(len, pieces))
     place = (block.source, block.offset, block.received_at)
-    return EmfItem(b"", len(lines), size, *place, origin=origin)
+    return EmfItem(b"", lines, size, *place, origin=tuple(pieces))
 
 
 def _as_received(items: list[Item], added: int) -> list[Item]:
