@@ -47,6 +47,7 @@ class Platform:
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self._pid = threading.Event()
         self._process = 0
+        self._before = 0.0
         self._waiting: socket.socket | None = None
         self._sockets: list[socket.socket] = []
         self._asked = threading.Event()
@@ -62,8 +63,9 @@ class Platform:
             item.close()
 
     def watch(self, pid: int) -> None:
-        """Whose CPU to note."""
+        """Whose CPU to note, from now on."""
         self._process = pid
+        self._before = self._used()
         self._pid.set()
 
     def stamp(self) -> Stamp:
@@ -78,7 +80,10 @@ class Platform:
         return Path(f"/proc/{self._process}/{name}").read_text()
 
     def cpu(self) -> float:
-        """CPU of the process so far, threads that have ended included, in milliseconds."""
+        """CPU of the process since `watch`, threads that have ended included, in milliseconds."""
+        return self._used() - self._before
+
+    def _used(self) -> float:
         clock = ~self._process << 3 | _CPU_OF_PROCESS
         return time.clock_gettime_ns(clock) / 1e6
 

@@ -23,6 +23,7 @@ _EARLY = (
 _START = (
     "telemetryd.extension.run", "telemetryd.config.values", "telemetryd.sinks.emf",
     "telemetryd.sinks.stdout", "telemetryd.sinks.file", "concurrent.futures.thread", "numbers",
+    "tomllib",
 )  # fmt: skip
 
 
