@@ -118,7 +118,8 @@ def differences(records: Iterable[bytes], block: bytes, times: int, warm: bytes)
 
 
 def _client(url: str) -> Any:
-    import botocore.session  # noqa: PLC0415 - only where it is used: half a second
+    # here, as it takes half a second
+    import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return botocore.session.get_session().create_client(
         "kinesis", endpoint_url=url, region_name=REGION,
