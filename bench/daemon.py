@@ -21,9 +21,11 @@ KEYS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 class Daemon:
     """A running `telemetryd listen`."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path, printed: Path) -> None:
         self.process = process
         self.port = port
+        self.printed = printed
+        """Its standard output."""
         self._log = log
 
     def stop(self) -> dict[str, Any]:
@@ -39,16 +41,17 @@ class Daemon:
 
 @contextlib.contextmanager
 def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> Iterator[Daemon]:
-    """Start it behind `prefix` (say `taskset -c 0`), its log in `scratch`; kill it in the end."""
-    log = scratch / "telemetryd.log"
+    """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it."""
+    log, printed = scratch / "telemetryd.log", scratch / "printed"
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
     environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
     command = [*prefix, sys.executable, "-m", "telemetryd", "listen"]
     with (
         log.open("wb") as said,
+        printed.open("wb") as output,
         subprocess.Popen(
-            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, env=environ, stdout=output, stderr=subprocess.PIPE, text=True
         ) as process,
     ):
         assert process.stderr is not None
@@ -56,7 +59,7 @@ def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> 
             port = _port(process.stderr)
             drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=said)
             try:
-                yield Daemon(process, port, log)
+                yield Daemon(process, port, log, printed)
             finally:
                 process.kill()
                 drain.wait(END_SECONDS)

@@ -11,21 +11,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from bench import daemon, kinesis_service, limits
+from bench import daemon, kinesis_service, limits, printed
 from bench.errors import LossError
-from bench.kinesis_service import KinesisService
-from bench.pace import drive
+from bench.kinesis_service import KinesisService, decoded
+from bench.pace import drive, latencies
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 from bench.run import Latency, Run
 from bench.scenario import Load, Service, Source, filled
-from bench.send import Sent, block_of
+from bench.send import Sent, Traffic
 
 DEADLINE_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.005
@@ -59,13 +59,15 @@ def telemetryd(load: Load) -> Run:
         config = filled(load.daemon, values)
         running = stack.enter_context(daemon.running(config, scratch, prefix))
         if load.source.rate:
-            return _paced(load, running, output)
+            return _paced(load, running, output, service)
         return _flood(load, running, output, service)
 
 
 def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid, expect = running.process.pid, load.expect
-    warm = _warm_up(load.source, running.port, pid)
+    traffic = Traffic(load.source)
+    warm = traffic.first()
+    _warm_up(warm, running.port, pid)
     with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender)
@@ -79,40 +81,59 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         cpu = cpu_seconds(pid) - began_cpu
     peak = resident_mib(pid, "VmHWM")
     drops = _judge(load, running.stop(), sent, warm)
-    if expect.output and (wrong := _differences("tcp", load.source, sent, output, warm)):
+    if expect.output and (wrong := _differences("tcp", traffic, output, warm)):
+        raise LossError(wrong)
+    if expect.metrics and (wrong := printed.differences(running.printed, traffic.lines())):
         raise LossError(wrong)
     run = Run(
         lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
         drops=drops,
     )  # fmt: skip
-    return _with_records(run, load, service, sent, warm) if service else run
+    if service is None:
+        return run
+    wanted = Counter(traffic.lines() * traffic.connections)
+    wanted[warm] += 1
+    return _with_records(run, load, service, wanted)
 
 
-def _with_records(run: Run, load: Load, service: KinesisService, sent: Sent, warm: bytes) -> Run:
-    """`run` with what the Kinesis server counted. Raises LossError where a line is missing."""
+def _with_records(
+    run: Run, load: Load, service: KinesisService, wanted: Mapping[bytes, int]
+) -> Run:
+    """`run` with what the Kinesis server counted. Raises LossError where a line is missing.
+
+    And with latencies, where lines tell when they were due and no file has shown when they came.
+    """
     records, told = service.records()
-    if load.expect.stream:
-        block = block_of(load.source)
-        times = sent.bytes // len(block)
-        if wrong := kinesis_service.differences(records, block, times, warm):
-            raise LossError(wrong)
-    return msgspec.structs.replace(run, records=told["records"], record_bytes=told["data_bytes"])
+    run = msgspec.structs.replace(run, records=told["records"], record_bytes=told["data_bytes"])
+    if not load.expect.stream:
+        return run
+    arrived = list(decoded(records))
+    if wrong := kinesis_service.differences((lines for _, lines in arrived), wanted):
+        raise LossError(wrong)
+    timed = [(record.at, lines) for record, lines in arrived if record.at is not None]
+    if run.latency is None and (found := latencies(timed)):
+        return msgspec.structs.replace(run, latency=Latency.of(found))
+    return run
 
 
-def _paced(load: Load, running: daemon.Daemon, output: Path) -> Run:
+def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid = running.process.pid
     began = cpu_seconds(pid)
-    paced = drive(running.port, output, load.source, lambda: resident_mib(pid, "VmRSS"))
+    file = output if load.expect.output else None
+    paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"))
+    if load.expect.delivered or file is None:
+        _wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
     cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
     sent = Sent(lines=paced.lines, bytes=paced.bytes)
     drops = _judge(load, running.stop(), sent, b"")
     if load.expect.output and not load.expect.drops and paced.wrong:
         raise LossError(paced.wrong)
-    return Run(
+    run = Run(
         lines=paced.lines, bytes=paced.bytes, seconds=paced.seconds, cpu_seconds=cpu,
         peak_mib=peak, drops=drops, resident_mib=tuple(paced.samples),
         latency=Latency.of(paced.latencies) if paced.latencies else None,
     )  # fmt: skip
+    return _with_records(run, load, service, paced.schedule.counts()) if service else run
 
 
 def peer(subject: Peer, source: Source) -> Run:
@@ -127,7 +148,7 @@ def peer(subject: Peer, source: Source) -> Run:
         _wait_for(output, sent.lines, began)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
         peak = resident_mib(process.pid, "VmHWM")
-        if wrong := _differences(subject.spec.protocol, source, sent, output, b""):
+        if wrong := _differences(subject.spec.protocol, Traffic(source), output, b""):
             raise LossError(f"{subject.name}: {wrong}")
     return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak)
 
@@ -157,14 +178,11 @@ def resident_mib(pid: int, field: str) -> float:
     return int(found.split()[1]) / 1024
 
 
-def _warm_up(source: Source, port: int, pid: int) -> bytes:
-    """Send one line ahead, for what is loaded only then; that line."""
-    block = block_of(source)
-    line = block[: block.index(b"\n") + 1]
+def _warm_up(line: bytes, port: int, pid: int) -> None:
+    """Send one line ahead, for what is loaded only then."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(line)
     _wait_until_idle(pid, time.perf_counter())
-    return line
 
 
 # -- sending --------------------------------------------------------------------------------------
@@ -245,25 +263,21 @@ def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[
     return drops
 
 
-def _differences(
-    protocol: str, source: Source, sent: Sent, output: Path, warm: bytes
-) -> str | None:
+def _differences(protocol: str, traffic: Traffic, output: Path, warm: bytes) -> str | None:
     """What is wrong with the file: order counts for one connection, for several how often.
 
     It begins with `warm`, the line that was sent ahead.
     """
-    if (found := Counted(output).lines()) != sent.lines + bool(warm):
-        return f"{found:,} lines are in the file, and {sent.lines + bool(warm):,} were sent"
-    lines = block_of(source).splitlines(keepends=True)
-    if source.connections == 1:
+    sent = traffic.sent.lines + bool(warm)
+    if (found := Counted(output).lines()) != sent:
+        return f"{found:,} lines are in the file, and {sent:,} were sent"
+    lines = traffic.lines()
+    if traffic.connections == 1:
         return differences(protocol, lines, output, first=warm)
     with output.open("rb") as file:
         if (first := file.read(len(warm))) != warm:
             return f"the file begins with {first!r}"
         counts = Counter(file)
-    if counts.keys() != set(lines):
-        return "the file does not hold the lines that were sent"
-    wanted = Counter(lines)
-    if len({counts[line] / count for line, count in wanted.items()}) != 1:
-        return "some lines are in the file more often than others"
+    if counts != Counter(lines * traffic.connections):
+        return "the file does not hold the lines that were sent, each as often as it was"
     return None

@@ -115,6 +115,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`{output}` holds every line sent, byte for byte and in order (for each connection)."""
     stream: bool = False
     """The Kinesis server holds every line sent."""
+    metrics: bool = False
+    """What an `emf` sink prints counts a duration for each `platform.report` sent."""
     delivered: tuple[str, ...] = ()
     """Sinks whose ledger must say that they delivered every line."""
     drops: tuple[str, ...] = ()

@@ -79,6 +79,50 @@ def test_a_run_at_a_rate_tells_latencies_and_memory():
     assert len(run.resident_mib) == 2
 
 
+def test_a_stream_at_a_rate_is_read_back_and_timed():
+    """A line counts until the server has answered for it."""
+    expect = Expect(output=False, stream=True, delivered=("out",))
+    source, service = Source(rate=2000, seconds=1.0), Service(latency_ms=30)
+    run = measure.telemetryd(load(daemon=STREAM, expect=expect, source=source, service=service))
+    assert run.lines == 2000
+    assert run.records > 0
+    assert run.latency.p50 >= 30
+
+
+def test_a_configuration_that_writes_nothing_to_read_back_is_measured_by_its_ledger():
+    """As a user's own may be."""
+    null = {"sinks": {"out": {"type": "null"}}}
+    expect = Expect(output=False, delivered=("out",))
+    run = measure.telemetryd(
+        load(daemon=null, expect=expect, source=Source(rate=2000, seconds=0.5))
+    )
+    assert (run.lines, run.latency) == (1000, None)
+
+
+def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void():
+    """Here by a metric that is not asked for, as if it were lost."""
+    expect = Expect(output=False, metrics=True)
+    source = Source(lines=20_000)
+    emf = {"type": "emf", "overflow": "block"}
+    assert measure.telemetryd(
+        load(daemon={"sinks": {"m": emf}}, expect=expect, source=source)
+    ).lines
+    emf = emf | {"metrics": ["invocations"]}
+    with pytest.raises(LossError, match="hold 0 durations"):
+        measure.telemetryd(load(daemon={"sinks": {"m": emf}}, expect=expect, source=source))
+
+
+@pytest.mark.parametrize("name", ["file", "stream"])
+def test_a_daemon_that_loses_lines_does_not_count(name, monkeypatch):
+    """Its sink does not take platform events, and its ledger balances nevertheless."""
+    monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
+    of = {"file": FILE, "stream": STREAM}[name]["sinks"]["out"]
+    expect = Expect(output=name == "file", stream=name == "stream")
+    lossy = {"sinks": {"out": of | {"types": ["function"]}}}
+    with pytest.raises(LossError, match=r"lines (arrived|are missing)"):
+        measure.telemetryd(load(daemon=lossy, expect=expect))
+
+
 def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them():
     """It is stopped with lines in flight."""
     source = Source(lines=12_000, burst_lines=3000, pause_ms=20, freeze=True)

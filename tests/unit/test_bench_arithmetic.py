@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,15 +15,15 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import chart, files, rate, readme, report, scenario
+from bench import chart, files, printed, rate, readme, report, scenario
 from bench.daemon import variables
-from bench.kinesis_service import differences
-from bench.pace import TICK_SECONDS, Schedule
+from bench.kinesis_service import Record, decoded, differences
+from bench.pace import TICK_SECONDS, Schedule, latencies
 from bench.rate import Point, RateResult
 from bench.report import Result, Row
 from bench.run import Latency, Run
 from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant, filled
-from bench.send import block_of
+from bench.send import DISTINCT_BLOCKS, Traffic, block_of
 from bench.stats import Spread, highest_rate, paired_ratio, percentile, slope
 
 from telemetryd_proto.kinesis import Encoder, RecordId
@@ -256,6 +257,37 @@ def test_lines_have_the_sizes_and_the_kinds_that_were_asked_for() -> None:
     assert block_of(source) != block_of(msgspec.structs.replace(source, seed=8))
 
 
+def test_lines_tell_of_invocations_none_of_which_comes_again_soon() -> None:
+    """Whoever counts each invocation once must count all of them."""
+    traffic = Traffic(Source(lines=1_000_000))
+    assert len(traffic.blocks) == DISTINCT_BLOCKS
+    reported: list[str] = []
+    for block in traffic.blocks:
+        events = [msgspec.json.decode(line) for line in block.splitlines()]
+        life = [event for event in events if event["type"] != "function"]
+        kinds = [event["type"] for event in life]
+        assert kinds[:4] == [
+            "platform.start", "platform.runtimeDone", "platform.report", "platform.start",
+        ]  # fmt: skip
+        for at in range(0, len(life) - 2, 3):
+            assert len({event["record"]["requestId"] for event in life[at : at + 3]}) == 1
+        reported += [
+            each["record"]["requestId"] for each in life if each["type"] == "platform.report"
+        ]
+    assert len(set(reported)) == len(reported) > 4000
+    assert {len(block) for block in traffic.blocks} == {len(traffic.blocks[0])}
+
+
+def test_traffic_is_what_each_connection_sends() -> None:
+    traffic = Traffic(Source(lines=500_000, connections=2))
+    blocks = list(traffic.in_turn())
+    assert blocks[DISTINCT_BLOCKS] == blocks[0] != blocks[1]
+    assert b"".join(traffic.lines()) == b"".join(blocks)
+    assert traffic.sent.lines == 2 * len(traffic.lines())
+    assert traffic.sent.bytes == 2 * sum(map(len, blocks))
+    assert b'"type":"function"' in traffic.first()
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
@@ -271,7 +303,7 @@ def test_a_source_that_can_not_be_is_refused(keys: dict[str, object], told: str)
 
 
 @settings(deadline=None)
-@given(rate=st.integers(1, 3_000_000), seconds=st.floats(0.01, 0.05))
+@given(rate=st.integers(1, 1_000_000), seconds=st.floats(0.005, 0.02))
 def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: float) -> None:
     schedule = Schedule(Source(rate=rate, seconds=seconds))
     sent = 0
@@ -286,13 +318,19 @@ def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: fl
 # -- what is measured -----------------------------------------------------------------------------
 
 
-def records(lines: list[bytes], each: int) -> list[bytes]:
+def records(lines: list[bytes], each: int) -> list[Record]:
     encoder = Encoder("ndjson", "gzip")
     starts = range(0, len(lines), each)
     return [
-        encoder.encode(b"".join(lines[at : at + each]), record_id=RecordId(b"p" * 16, at))
+        Record(
+            encoder.encode(b"".join(lines[at : at + each]), record_id=RecordId(b"p" * 16, at)), 0.0
+        )
         for at in starts
     ]
+
+
+def wrong(found: list[Record], sent: list[bytes]) -> str | None:
+    return differences((lines for _, lines in decoded(found)), Counter(sent))
 
 
 def test_what_is_in_a_stream_is_compared_with_what_was_sent() -> None:
@@ -300,13 +338,33 @@ def test_what_is_in_a_stream_is_compared_with_what_was_sent() -> None:
     lines = block.splitlines(keepends=True)
     sent = [lines[0], *lines, *lines]
     whole = records(sent, 500)
-    assert differences(whole, block, 2, lines[0]) is None
-    assert differences(whole[::-1], block, 2, lines[0]) is None  # shards have no common order
-    assert differences([*whole, whole[3]], block, 2, lines[0]) is None  # the same id: the same
-    assert "500 lines are missing" in str(differences(whole[:3] + whole[4:], block, 2, lines[0]))
-    assert "in it twice" in str(differences(whole, block, 2, b""))
+    assert wrong(whole, sent) is None
+    assert wrong(whole[::-1], sent) is None  # shards have no common order
+    assert wrong([*whole, whole[3]], sent) is None  # the same id: the same
+    assert "500 lines are missing" in str(wrong(whole[:3] + whole[4:], sent))
+    assert "in it twice" in str(wrong(whole, sent[1:]))
     other = records([*sent[:-1], b'{"time":"","type":"function","record":"x"}\n'], 500)
-    assert "was not sent" in str(differences(other, block, 2, lines[0]))
+    assert "was not sent" in str(wrong(other, sent))
+
+
+def test_a_line_is_timed_from_when_it_was_due_to_the_answer_that_it_is_there() -> None:
+    schedule = Schedule(Source(rate=3000, seconds=0.004))
+    schedule.began = 100.0
+    sent = [line for tick in range(4) for line in schedule.lines(tick)[1].splitlines()]
+    assert sum(schedule.counts().values()) == len(sent) == 12
+    found = latencies([(100.01, sent[:6]), (100.02, sent[6:])])
+    assert found == pytest.approx([0.010, 0.009, 0.018, 0.017])
+
+
+def test_printed_metrics_are_counted_against_the_reports_that_were_sent(tmp_path: Path) -> None:
+    lines = block_of(Source(platform_events=0.3)).splitlines(keepends=True)
+    count = printed.reports(lines)
+    assert count == pytest.approx(len(lines) / 10, rel=0.2)
+    documents = [{"duration": [1.0] * (count - 1)}, {"duration": 2.0}, {"invocations": 3}]
+    path = tmp_path / "printed"
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in documents))
+    assert printed.differences(path, lines) is None
+    assert "reports were sent" in str(printed.differences(path, lines[:-100]))
 
 
 def test_rows_are_the_scenario_with_what_a_variant_says() -> None:
