@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from bench import daemon, kinesis_service, limits, printed
+from bench.cores import aside, on_core
 from bench.errors import LossError
 from bench.kinesis_service import KinesisService, decoded
 from bench.pace import drive, latencies
@@ -28,17 +28,12 @@ from bench.scenario import Load, Service, Source, filled
 from bench.send import Sent, Traffic
 
 DEADLINE_SECONDS: Final = 300
-_LOOK_SECONDS: Final = 0.005
+_LOOK_SECONDS: Final = 0.001
 _SETTLE_SECONDS: Final = 0.02
 _STILL_SECONDS: Final = 0.2
+_NOTHING_SECONDS: Final = 0.005
 _PATIENT_SECONDS: Final = 2.5
 """Where a service makes telemetryd wait: longer than it backs off."""
-
-
-def on_core(core: int) -> list[str]:
-    """What binds a command to one core, where there is more than one."""
-    several = len(os.sched_getaffinity(0)) > 1
-    return ["taskset", "-c", str(core)] if several else []
 
 
 def telemetryd(load: Load) -> Run:
@@ -46,7 +41,7 @@ def telemetryd(load: Load) -> Run:
 
     Raises LossError, and AbsentError where the machine lacks what the scenario needs.
     """
-    with contextlib.ExitStack() as stack:
+    with aside(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         values = {"output": str(output), "scratch": str(scratch)}
@@ -72,7 +67,7 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender)
         if expect.output:
-            _wait_for(output, sent.lines + 1, began)  # and the one that was sent ahead
+            _wait_for(output, sent.bytes + len(warm), began)
         seconds = time.perf_counter() - began
         if not expect.output or expect.delivered:
             still = _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
@@ -138,14 +133,15 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
 
 def peer(subject: Peer, source: Source) -> Run:
     """Run a peer likewise. Raises LossError, or what `bench.peers.catalog` raises."""
-    with contextlib.ExitStack() as stack:
+    with aside(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         process, port = stack.enter_context(subject.running(output, on_core(0)))
         sender = stack.enter_context(_sender(subject.spec.protocol, port, source, process.pid))
+        raw = subject.spec.protocol == "tcp"  # others may write an event in their own way
         began_cpu, began = cpu_seconds(process.pid), time.perf_counter()
         sent = _send(sender)
-        _wait_for(output, sent.lines, began)
+        _wait_for(output, sent.bytes, began, lines=None if raw else sent.lines)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
         peak = resident_mib(process.pid, "VmHWM")
         if wrong := _differences(subject.spec.protocol, Traffic(source), output, b""):
@@ -157,7 +153,7 @@ def generator(source: Source) -> Run:
     """Send to a program that reads and forgets: what no receiver can exceed."""
     single = msgspec.structs.replace(source, connections=1, burst_lines=0, pause_ms=0, freeze=False)
     command = [*on_core(0), sys.executable, "-m", "bench.discard"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with aside(), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline())
@@ -218,23 +214,36 @@ def _send(sender: subprocess.Popen[str]) -> Sent:
 # -- arriving -------------------------------------------------------------------------------------
 
 
-def _wait_for(output: Path, lines: int, began: float) -> None:
+def _wait_for(output: Path, size: int, began: float, lines: int | None = None) -> None:
+    """Return when the file has so many bytes, or `lines`, where only these are known.
+
+    Reading it meanwhile would take a share of the memory's speed from what is measured.
+    """
     written = Counted(output)
-    while (found := written.lines()) < lines:
+    while (written.lines() if lines else _size(output)) < (lines or size):
         if time.perf_counter() - began > DEADLINE_SECONDS:
-            raise LossError(f"{found:,} of {lines:,} lines arrived in {DEADLINE_SECONDS} s")
+            raise LossError(
+                f"{written.lines():,} lines arrived in {DEADLINE_SECONDS} s, {_size(output):,} "
+                f"bytes; {size:,} were sent"
+            )
         time.sleep(_LOOK_SECONDS)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _wait_until_idle(pid: int, began: float, still: float = _STILL_SECONDS) -> float:
     """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
+
+    Less than `_NOTHING_SECONDS` is none: timers go on.
 
     The seconds from `began` to when it used some last.
     """
     last, busy = -1.0, time.perf_counter()
     while (now := time.perf_counter()) - busy < still:
         used = cpu_seconds(pid)
-        if used != last:
+        if used - last > _NOTHING_SECONDS:
             last, busy = used, now
         if now - began > DEADLINE_SECONDS:
             raise LossError(f"still at work after {DEADLINE_SECONDS} s")

@@ -7,12 +7,11 @@ each tick carries the time it was due, so no latency is known better than a tick
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -104,7 +103,6 @@ def drive(
     samples: list[float] = []
     schedule = Schedule(source)
     with (
-        _on_last_core(),
         _Arrivals(output) as arrivals,
         socket.create_connection(("127.0.0.1", port)) as sock,
     ):
@@ -142,18 +140,6 @@ def _difference(schedule: Schedule, output: Path) -> str | None:
         if more := file.read(120):
             return f"more arrived than was sent: {more!r}"
     return None
-
-
-@contextlib.contextmanager
-def _on_last_core() -> Iterator[None]:
-    """Leave the first core, on which receivers are measured, where there are several."""
-    cores = os.sched_getaffinity(0)
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores - {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 class _Arrivals:

@@ -10,6 +10,7 @@ bytes it has sent, as JSON.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import itertools
 import json
@@ -25,7 +26,7 @@ from typing import Final
 import msgspec
 
 from bench.lines import mixed_block, of_other_invocations
-from bench.scenario import Source
+from bench.scenario import Size, Source
 
 # The platform's own defaults (`buffering` of the Telemetry API).
 BATCH_EVENTS: Final = 10_000
@@ -47,11 +48,16 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 def block_of(source: Source) -> bytes:
     """The lines that are sent: about 1 MiB of them."""
+    return _block(source.sizes, source.platform_events, source.json_logs, source.seed)
+
+
+@functools.lru_cache(maxsize=4)
+def _block(sizes: tuple[Size, ...], platform_events: float, json_logs: float, seed: int) -> bytes:
     return mixed_block(
-        [(size.bytes, size.share) for size in source.sizes],
-        platform_events=source.platform_events,
-        json_logs=source.json_logs,
-        seed=source.seed,
+        [(size.bytes, size.share) for size in sizes],
+        platform_events=platform_events,
+        json_logs=json_logs,
+        seed=seed,
     )
 
 

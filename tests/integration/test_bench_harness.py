@@ -65,7 +65,7 @@ def test_a_run_of_telemetryd_is_verified_and_measured(connections):
     run = measure.telemetryd(load(source=Source(lines=4000, connections=connections)))
     assert run.lines >= 3000
     assert run.bytes > 250 * run.lines
-    assert run.cpu_seconds >= 0  # a clock that ticks a hundred times a second
+    assert run.cpu_seconds > 0
     assert run.peak_mib > 10
     assert run.drops == {}
     assert run.latency is None

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench import chart, files, printed, rate, readme, report, scenario
 from bench.daemon import variables
 from bench.kinesis_service import Record, decoded, differences
+from bench.lines import mixed_block
 from bench.pace import TICK_SECONDS, Schedule, latencies
 from bench.rate import Point, RateResult
 from bench.report import Result, Row
@@ -253,7 +254,8 @@ def test_lines_have_the_sizes_and_the_kinds_that_were_asked_for() -> None:
     assert len(platform) / len(lines) == pytest.approx(0.3, abs=0.05)
     objects = [line for line in lines if b'"record":{"timestamp"' in line]
     assert len(objects) / (len(lines) - len(platform)) == pytest.approx(0.25, abs=0.05)
-    assert block_of(source) == block_of(source)
+    block = mixed_block([(200, 0.8), (1000, 0.2)], platform_events=0.3, json_logs=0.25, seed=7)
+    assert block_of(source) == block
     assert block_of(source) != block_of(msgspec.structs.replace(source, seed=8))
 
 
