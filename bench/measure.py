@@ -65,7 +65,7 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
     _warm_up(warm, running.port, pid)
     with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
-        sent = _send(sender)
+        sent = _send(sender, running)
         if expect.output:
             _wait_for(output, sent.bytes + len(warm), began)
         seconds = time.perf_counter() - began
@@ -115,7 +115,11 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
     pid = running.process.pid
     began = cpu_seconds(pid)
     file = output if load.expect.output else None
-    paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"))
+    try:
+        paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"))
+    except ConnectionError as error:
+        running.stop()  # knows more, if it has ended
+        raise LossError(f"the connection broke: {error}") from error
     if load.expect.delivered or file is None:
         _wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
     cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
@@ -168,10 +172,10 @@ def generator(source: Source) -> Run:
 
 
 def resident_mib(pid: int, field: str) -> float:
-    """The process's resident set: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    """The process's resident set: now (`VmRSS`), or its peak (`VmHWM`); 0 if it has ended."""
     status = Path(f"/proc/{pid}/status").read_text()
-    found = next(line for line in status.splitlines() if line.startswith(field))
-    return int(found.split()[1]) / 1024
+    found = next((line for line in status.splitlines() if line.startswith(field)), "")
+    return int(found.split()[1]) / 1024 if found else 0.0
 
 
 def _warm_up(line: bytes, port: int, pid: int) -> None:
@@ -201,13 +205,15 @@ def _sender(protocol: str, port: int, source: Source, pid: int) -> Iterator[subp
             process.kill()
 
 
-def _send(sender: subprocess.Popen[str]) -> Sent:
+def _send(sender: subprocess.Popen[str], running: daemon.Daemon | None = None) -> Sent:
     assert sender.stdin is not None
     assert sender.stdout is not None
     sender.stdin.write("go\n")
     sender.stdin.flush()
     if not (said := sender.stdout.readline()):
-        raise LossError("sending failed")
+        if running is not None:
+            running.stop()  # knows more, if it has ended
+        raise LossError("the receiver closed the connection")
     return msgspec.json.decode(said, type=Sent)
 
 

@@ -259,10 +259,22 @@ Scenario: TypeAlias = Load | Rate | Invoke | Coldstart
 def load(path: Path) -> Scenario:
     """The scenario in a file. Raises OSError, ValueError (TOML), msgspec.ValidationError."""
     with path.open("rb") as file:
-        found = msgspec.convert(tomllib.load(file), Scenario)
+        read = tomllib.load(file)
+    if "kind" not in read:
+        raise ValueError(
+            "no `kind`, so no scenario; to load-test a telemetryd.toml, write a scenario with "
+            '`kind = "load"` and `config = "telemetryd.toml"`, as bench/README.md shows'
+        )
+    found = msgspec.convert(read, Scenario)
     if isinstance(found, Load | Rate) and found.config:
-        with (path.parent / found.config).open("rb") as file:
-            found = msgspec.structs.replace(found, daemon=tomllib.load(file))
+        if found.daemon:
+            raise ValueError("either `config` or [daemon], not both")
+        config = path.parent / found.config
+        try:
+            with config.open("rb") as file:
+                found = msgspec.structs.replace(found, daemon=tomllib.load(file))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"config {config}: {error}") from error
     return found  # type: ignore[no-any-return]
 
 

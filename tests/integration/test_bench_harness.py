@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import comparison, measure
+from bench import comparison, daemon, measure
 from bench.cli import main
-from bench.errors import LossError
+from bench.errors import AbsentError, LossError
 from bench.peers.catalog import Peer, PeerSpec
-from bench.scenario import Expect, Load, Service, Source, Variant
+from bench.scenario import Expect, Limits, Load, Service, Source, Variant
 
 RECEIVER = """
 import signal, socket, sys
@@ -142,6 +143,23 @@ def test_a_stream_is_read_back(service):
     assert run.record_bytes >= run.bytes
 
 
+def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path):
+    """As the kernel does where its memory is limited."""
+    config = {"sinks": {"out": {"type": "null"}}}
+    with daemon.running(config, tmp_path, []) as running:
+        running.process.kill()
+        with pytest.raises(LossError, match="status -9, killed"):
+            running.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="limits need root")
+@pytest.mark.parametrize("source", [Source(lines=4000), Source(rate=1000, seconds=1.0)])
+def test_a_limit_that_is_too_low_is_told_of_as_such(source):
+    """Whenever it is that the kernel kills it."""
+    with pytest.raises((LossError, AbsentError), match=r"did not start|killed|\[limits\]"):
+        measure.telemetryd(load(source=source, limits=Limits(memory_mb=5)))
+
+
 def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured():
     """Then the drops are shown, by sink and reason."""
     with pytest.raises(LossError, match="dead dropped"):
@@ -180,10 +198,30 @@ def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
     assert "| telemetryd | " in capsys.readouterr().out
     assert {file.name for file in out.iterdir()} == {"mine.json", "mine.md", "mine.svg"}
     assert main(["compare", str(out), str(out)]) in (0, 64)  # 64: without a C compiler, no copier
+    assert main(["compare", str(out), str(tmp_path / "none")]) == 64
     assert main(["run", str(tmp_path / "none.toml")]) == 64
+    assert main(["run", str(path), "--peers", "syslogd"]) == 64
+    assert "no peer syslogd; there is: copier" in capsys.readouterr().err
     path.write_text('kind = "load"\ntitel = "mine"\n')
     assert main(["run", str(path)]) == 64
     assert "titel" in capsys.readouterr().err
+
+
+def test_a_scenario_whose_run_does_not_count_leaves_the_others_theirs(
+    tmp_path, capsys, monkeypatch
+):
+    """An hour of measurements is not lost to the one that fails."""
+    monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
+    text = 'kind = "load"\ntitle = "t"\nrepeat = 1\n[source]\nlines = 4000\n[daemon.sinks.out]\n'
+    text += 'type = "file"\npath = "{output}"\n'
+    (tmp_path / "lossy.toml").write_text(text + 'types = ["function"]\n')
+    (tmp_path / "sound.toml").write_text(text)
+    names = [str(tmp_path / f"{name}.toml") for name in ("lossy", "sound")]
+    assert main(["run", *names, "--out", str(tmp_path)]) == 70
+    said = capsys.readouterr()
+    assert "bench: lossy: a run does not count: telemetryd: " in said.err
+    assert "python -m bench run sound" in said.out
+    assert not (tmp_path / "lossy.json").exists()
 
 
 def test_an_honest_peer_counts(tmp_path):

@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import chart, files, printed, rate, readme, report, scenario
-from bench.daemon import variables
+from bench import chart, check, files, printed, rate, readme, report, scenario
 from bench.kinesis_service import Record, decoded, differences
 from bench.lines import mixed_block
 from bench.pace import TICK_SECONDS, Schedule, latencies
 from bench.rate import Point, RateResult
 from bench.report import Result, Row
 from bench.run import Latency, Run
-from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant, filled
+from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant
 from bench.send import DISTINCT_BLOCKS, Traffic, block_of
 from bench.stats import Spread, highest_rate, paired_ratio, percentile, slope
 
@@ -223,6 +222,23 @@ def test_a_comparison_is_of_ratios(
     assert text.endswith(told)
 
 
+def test_results_of_other_lines_do_not_compare() -> None:
+    text, worse = report.compare(
+        result([0.3], [0.1]), result([0.9], [0.1], source=Source(lines=5)), 0.15
+    )
+    assert not worse
+    assert "other lines were sent" in text
+
+
+def test_a_row_of_other_lines_has_no_ratio_to_the_copier() -> None:
+    own = Variant(name="telemetryd", source=Source(sizes=(Size(bytes=1024),)))
+    alike = Variant(name="telemetryd")
+    for variant, shown in ((own, False), (alike, True)):
+        found = result([0.3], [0.1], variant=(variant,))
+        assert ("| 3.00 |" in report.markdown(found)) is shown
+        assert ("times the copier" in report.compare(found, found, 0.15)[0]) is shown
+
+
 def test_the_readme_shows_the_results_that_are_in_the_repository() -> None:
     text = readme.README.read_text(encoding="utf-8")
     assert "<!-- bench:" in text
@@ -380,6 +396,49 @@ def test_rows_are_the_scenario_with_what_a_variant_says() -> None:
     assert [name for name, _ in msgspec.structs.replace(load, variant=()).rows()] == ["telemetryd"]
 
 
+FILE = '[daemon.sinks.out]\ntype = "file"\npath = "{output}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[daemon.sinks.out]\ntype = "null"\n', "set `path = "),
+        (FILE + '[daemon.sinks.two]\ntype = "flie"\n', "sinks.two"),
+        (FILE + "[daemon.telemetry]\nprot = 5\n", "prot"),
+        (FILE + "[expect]\nstream = true\n", "endpoint_url"),
+        (FILE + '[expect]\ndelivered = ["otu"]\n', "'otu'; there is: out"),
+        (FILE + '[[target]]\nrow = "rsyslog"\nat_most = 1.0\n', "no row 'rsyslog'"),
+        (FILE + '[[variant]]\nname = "a"\n[[variant]]\nname = "a"\n', "`name` of its own"),
+        (FILE + "[source]\nrate = 5\n[expect]\nmetrics = true\n", "without a `rate`"),
+    ],
+)
+def test_what_is_wrong_with_a_scenario_is_told_before_it_is_run(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('kind = "load"\ntitle = "mine"\n' + text)
+    (problem,) = check.problems(scenario.load(path))
+    assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[sinks.out]\ntype = "file"\n', "no scenario"),
+        ('kind = "load"\ntitle = "t"\nconfig = "none.toml"\n', "none.toml"),
+        ('kind = "load"\ntitle = "t"\nconfig = "t.toml"\n' + FILE, "not both"),
+        ('kind = "load"\ntitle = "t"\nrepeat = 0\n', "repeat"),
+        ('kind = "laod"\ntitle = "t"\n', "laod"),
+        ('kind = "load"\ntitle = "t"\n[source]\nliens = 5\n', "liens"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        scenario.load(path)
+
+
 def test_a_configuration_of_ones_own_can_be_load_tested(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('kind = "load"\ntitle = "mine"\nconfig = "t.toml"\n')
     (tmp_path / "t.toml").write_text('[sinks.out]\ntype = "null"\n')
@@ -390,22 +449,4 @@ def test_a_configuration_of_ones_own_can_be_load_tested(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", scenario.names())
 def test_every_scenario_is_one_that_telemetryd_understands(name: str) -> None:
-    from telemetryd.config import load as load_config
-
-    found = scenario.load(FOLDER / f"{name}.toml")
-    if not isinstance(found, Load | Rate):
-        return
-    loads = found.rows() if isinstance(found, Load) else [(name, found.holding(1000, 1.0))]
-    titles = {title for title, _ in loads} | {"copier", "generator"}
-    values = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
-    for title, load in loads:
-        config = filled(load.daemon, values)
-        loaded = load_config(variables(config), default_paths=()).config
-        assert {*load.expect.delivered, *load.expect.drops} <= set(loaded.sinks), title
-        assert not any(f"{{{place}}}" in str(config) for place in values), title
-    if isinstance(found, Load):
-        from bench.peers import catalog
-
-        known = titles | (set(catalog.load()) if found.peers else set())
-        for target in found.target:
-            assert {target.row, *target.over} <= known, target
+    assert list(check.problems(scenario.load(FOLDER / f"{name}.toml"))) == []
