@@ -62,7 +62,7 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
     pid, expect = running.process.pid, load.expect
     traffic = Traffic(load.source)
     warm = traffic.first()
-    _warm_up(warm, running.port, pid)
+    _warm_up(warm, running.port, pid, _still(load))
     with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender, running)
@@ -70,8 +70,7 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
             _wait_for(output, sent.bytes + len(warm), began)
         seconds = time.perf_counter() - began
         if not expect.output or expect.delivered:
-            still = _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
-            busy = _wait_until_idle(pid, began, still)
+            busy = _wait_until_idle(pid, began, _still(load))
             seconds = seconds if expect.output else busy
         cpu = cpu_seconds(pid) - began_cpu
     peak = resident_mib(pid, "VmHWM")
@@ -113,10 +112,12 @@ def _with_records(
 
 def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid = running.process.pid
+    warm = Traffic(msgspec.structs.replace(load.source, lines=1)).first()
+    _warm_up(warm, running.port, pid, _still(load))
     began = cpu_seconds(pid)
     file = output if load.expect.output else None
     try:
-        paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"))
+        paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"), warm)
     except ConnectionError as error:
         running.stop()  # knows more, if it has ended
         raise LossError(f"the connection broke: {error}") from error
@@ -124,7 +125,7 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         _wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
     cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
     sent = Sent(lines=paced.lines, bytes=paced.bytes)
-    drops = _judge(load, running.stop(), sent, b"")
+    drops = _judge(load, running.stop(), sent, warm)
     if load.expect.output and not load.expect.drops and paced.wrong:
         raise LossError(paced.wrong)
     run = Run(
@@ -132,7 +133,11 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         peak_mib=peak, drops=drops, resident_mib=tuple(paced.samples),
         latency=Latency.of(paced.latencies) if paced.latencies else None,
     )  # fmt: skip
-    return _with_records(run, load, service, paced.schedule.counts()) if service else run
+    if service is None:
+        return run
+    wanted = paced.schedule.counts()
+    wanted[warm] += 1
+    return _with_records(run, load, service, wanted)
 
 
 def peer(subject: Peer, source: Source) -> Run:
@@ -178,11 +183,16 @@ def resident_mib(pid: int, field: str) -> float:
     return int(found.split()[1]) / 1024 if found else 0.0
 
 
-def _warm_up(line: bytes, port: int, pid: int) -> None:
+def _still(load: Load) -> float:
+    """For how long telemetryd is idle when it has nothing left to do."""
+    return _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
+
+
+def _warm_up(line: bytes, port: int, pid: int, still: float) -> None:
     """Send one line ahead, for what is loaded only then."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(line)
-    _wait_until_idle(pid, time.perf_counter())
+    _wait_until_idle(pid, time.perf_counter(), still)
 
 
 # -- sending --------------------------------------------------------------------------------------
@@ -239,7 +249,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _wait_until_idle(pid: int, began: float, still: float = _STILL_SECONDS) -> float:
+def _wait_until_idle(pid: int, began: float, still: float) -> float:
     """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
 
     Less than `_NOTHING_SECONDS` is none: timers go on.

@@ -93,11 +93,16 @@ def latencies(arrived: Iterable[tuple[float, Iterable[bytes]]]) -> list[float]:
 
 
 def drive(
-    port: int, output: Path | None, source: Source, sample: Callable[[], float] | None = None
+    port: int,
+    output: Path | None,
+    source: Source,
+    sample: Callable[[], float] | None = None,
+    ahead: bytes = b"",
 ) -> Paced:
     """Send `source.rate` lines a second for `source.seconds`, and read them back from `output`.
 
-    Without one it is over when the last line is sent. `sample` is called once a second meanwhile.
+    Without one it is over when the last line is sent. `sample` is called once a second meanwhile;
+    `ahead` is the line that was sent before.
     """
     sent = size = 0
     samples: list[float] = []
@@ -120,19 +125,21 @@ def drive(
             if sample and time.perf_counter() - began > SAMPLE_SECONDS * (len(samples) + 1):
                 samples.append(sample())
         end = time.perf_counter() + _PATIENCE_SECONDS
-        while output and arrivals.lines < sent and time.perf_counter() < end:
+        while output and arrivals.lines < sent + bool(ahead) and time.perf_counter() < end:
             arrivals.look()
             time.sleep(TICK_SECONDS / 4)
         seconds = time.perf_counter() - began
-    wrong = _difference(schedule, output) if output else None
+    wrong = _difference(schedule, output, ahead) if output else None
     return Paced(sent, size, arrivals.lines, seconds, arrivals.latencies, samples, wrong, schedule)
 
 
-def _difference(schedule: Schedule, output: Path) -> str | None:
+def _difference(schedule: Schedule, output: Path, ahead: bytes) -> str | None:
     """The first tick whose lines are not where they should be in the file; or None."""
     if not output.exists():
         return "nothing arrived"
     with output.open("rb") as file:
+        if (found := file.read(len(ahead))) != ahead:
+            return f"the file begins with {found!r}, not {ahead!r}"
         for tick in range(schedule.ticks):
             _, data = schedule.lines(tick)
             if (found := file.read(len(data))) != data:

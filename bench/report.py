@@ -127,10 +127,14 @@ def _sent(settings: Load) -> str:
                 f"{source.pause_ms} ms apart{frozen}"
             )
     return (
-        f"{what}, {_sizes(source)}, {source.connections} connection(s), unless a row says "
+        f"{what}, {_sizes(source)}, over {_connections(source)}, unless a row says "
         f"otherwise. Medians (lowest to highest) of runs in turn, each receiver on one core; CPU "
         f"is user + system time."
     )
+
+
+def _connections(source: Source) -> str:
+    return "one connection" if source.connections == 1 else f"{source.connections} connections"
 
 
 def _sizes(source: Source) -> str:
