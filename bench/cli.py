@@ -2,7 +2,7 @@
 
   python -m bench list                      scenarios, and the peers that are measured beside them
   python -m bench run ingest-file           measure it; table, chart and JSON in bench/results
-  python -m bench run my-load.toml          the same with a scenario, or a configuration, of yours
+  python -m bench run my-load.toml          the same with a scenario of yours (bench/README.md)
   python -m bench run --all                 everything (about an hour)
   python -m bench compare OLD NEW           did it become slower? (folders of results)
   python -m bench readme                    write the table of README.md anew from bench/results
@@ -14,6 +14,7 @@ line is where it belongs and the ledger balances.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Final
 import msgspec
 
 from bench import (
+    check,
     coldstart,
     coldstart_report,
     comparison,
@@ -32,9 +34,12 @@ from bench import (
     report,
     scenario,
 )
+from bench.coldstart_start import NoStartError
+from bench.cores import SEVERAL
 from bench.errors import AbsentError, LossError
 from bench.machine import describe
 from bench.peers import catalog
+from bench.peers.catalog import PeerError
 from bench.progress import Progress, say
 from bench.scenario import FOLDER, Invoke, Load, Rate, Scenario
 
@@ -53,12 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
-    except LossError as error:
-        print(f"bench: a run does not count: {error}", file=sys.stderr)
-        return EXIT_LOSS
-    except AbsentError as error:
+    except (OSError, msgspec.DecodeError) as error:
         print(f"bench: {error}", file=sys.stderr)
-        return EXIT_ABSENT
+        return EXIT_USAGE
     return status
 
 
@@ -75,11 +77,13 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     run.add_argument("scenario", nargs="*", help="names that `list` shows, or paths of TOML files")
     run.add_argument("--all", action="store_true", help="every scenario")
-    run.add_argument("--repeat", type=int, help="runs of each receiver (default: the scenario's)")
+    run.add_argument(
+        "--repeat", type=_positive_int, help="runs of each receiver (default: the scenario's)"
+    )
     run.add_argument("--no-peers", action="store_true", help="only the copier beside telemetryd")
     run.add_argument("--peers", help="these peers only, separated by commas")
-    run.add_argument("--seconds", type=float, help="how long a rate is held")
-    run.add_argument("--minutes", type=float, help="the same, for a soak")
+    run.add_argument("--seconds", type=_positive, help="how long a rate is held")
+    run.add_argument("--minutes", type=_positive, help="the same, for a soak")
     run.add_argument(
         "--quick", action="store_true", help="fewer lines, 3 runs, only the copier beside it"
     )
@@ -94,6 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     writing = commands.add_parser("readme", help="the table of README.md")
     writing.set_defaults(command=_readme)
     return parser
+
+
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -123,9 +139,34 @@ def _run(options: argparse.Namespace) -> int:
         except (OSError, ValueError, msgspec.ValidationError) as error:
             print(f"bench: {path}: {error}", file=sys.stderr)
             return EXIT_USAGE
+        if wrong := list(check.problems(chosen[-1][1])):
+            print(*(f"bench: {path}: {each}" for each in wrong), sep="\n", file=sys.stderr)
+            return EXIT_USAGE
+    peers = set(options.peers.split(",")) if options.peers else set()
+    if unknown := peers - set(catalog.load()):
+        there_is = ", ".join(catalog.load())
+        print(f"bench: no peer {min(unknown)}; there is: {there_is}", file=sys.stderr)
+        return EXIT_USAGE
+    if not SEVERAL:
+        say("bench: one core only: what is measured shares it with all else; trust CPU times alone")
+    return _each(chosen, options)
+
+
+def _each(chosen: Sequence[tuple[str, Scenario]], options: argparse.Namespace) -> int:
+    """Measure one after the other; one that fails is told, and does not keep the rest from it."""
+    status = 0
     for name, found in chosen:
-        print(_measured(name, found, options))
-    return 0
+        try:
+            print(_measured(name, found, options), flush=True)
+        except LossError as error:
+            say("")
+            print(f"bench: {name}: a run does not count: {error}", file=sys.stderr)
+            status = EXIT_LOSS
+        except (AbsentError, NoStartError, PeerError) as error:
+            say("")
+            print(f"bench: {name}: {error}", file=sys.stderr)
+            status = status or EXIT_ABSENT
+    return status
 
 
 def _measured(name: str, found: Scenario, options: argparse.Namespace) -> str:
@@ -189,6 +230,10 @@ def _peers(found: Load, options: argparse.Namespace) -> list[str]:
 
 def _compare(options: argparse.Namespace) -> int:
     worse, compared = False, False
+    for folder in (options.before, options.after):
+        if not folder.is_dir():
+            print(f"bench: no folder {folder}", file=sys.stderr)
+            return EXIT_USAGE
     for path in sorted(options.after.glob("*.json")):
         before = options.before / path.name
         if not before.exists():
@@ -197,7 +242,8 @@ def _compare(options: argparse.Namespace) -> int:
         try:
             old, new = report.read(before), report.read(path)
         except msgspec.ValidationError:
-            continue  # of another kind: it has no copier beside it
+            print(f"{path.name}: not compared: no ratio to the copier, or of another version")
+            continue
         text, slower = report.compare(old, new, options.tolerance)
         print(text)
         worse, compared = worse | slower, True

@@ -36,11 +36,12 @@ from typing import Final
 from bench import coldstart_report as report
 from bench.coldstart_init import Init, init
 from bench.coldstart_report import Coldstart, Condition, Options, Row
-from bench.coldstart_start import Start, cpu_share, instructions, run
+from bench.coldstart_start import Start, instructions, run
 from bench.coldstart_subjects import LAYER, NAMES, Subject, find
 from bench.kinesis_service import STREAM, serving
+from bench.limits import groups
 from bench.machine import describe
-from bench.scenario import Service
+from bench.scenario import Limits, Service
 
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK: Final = Options(runs=3, limited_runs=2)
@@ -67,13 +68,15 @@ def measure_all(options: Options, say: Say = lambda _: None) -> Coldstart:
             if share is not None and os.geteuid() != 0:
                 absent[f"{share} % of a CPU"] = "needs root"
                 continue
-            with cpu_share(share) as group:
+            with groups(Limits(cpu_percent=share or 0)) as made:
                 measure = partial(
-                    _condition, directory=directory, options=options, say=say, group=group,
-                    share=share,
+                    _condition, directory=directory, options=options, say=say,
+                    group=made[0] if made else None, share=share,
                 )  # fmt: skip
                 conditions += [measure(found, cold=cold) for cold in options.caches]
-                ours = {name: found[name] for name in ("layer", "venv") if name in found}
+                ours: dict[str, Subject] = {
+                    name: found[name] for name in ("layer", "venv") if name in found
+                }
                 if options.kinesis and ours:
                     with _kinesis() as sink:
                         conditions.append(measure(ours, sink=sink))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,6 @@ from bench.coldstart_platform import Platform, Stamp
 from bench.coldstart_subjects import QUIET_MILLISECONDS, Subject
 
 REST_SECONDS: Final = 0.25
-PERIOD_MICROSECONDS: Final = 20_000
 # What becomes the extension. It is small: when a copy of this process does, the kernel first has to
 # take that copy apart, in the extension's time.
 _WAITING: Final = 'echo ready; read -r go; echo $$ > "$0"; exec "$@" < /dev/null > /dev/null'
@@ -162,25 +160,3 @@ def instructions(subject: Subject, output: Path) -> float | None:
         run(subject, output, prefix=prefix)
         found = re.findall(r"I\s+refs:\s+([\d,]+)", log.read_text())
     return int(found[-1].replace(",", "")) / 1e6 if found else None
-
-
-@contextlib.contextmanager
-def cpu_share(percent: float | None) -> Iterator[Path | None]:
-    """A control group with that share of one CPU; needs root. Raises OSError."""
-    if percent is None:
-        yield None
-        return
-    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    root = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/cpu")
-    group = root / f"telemetryd-bench-{os.getpid()}"
-    group.mkdir()
-    quota = int(PERIOD_MICROSECONDS * percent / 100)
-    try:
-        if unified:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD_MICROSECONDS}")
-        else:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD_MICROSECONDS))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-        yield group
-    finally:
-        group.rmdir()

@@ -52,7 +52,7 @@ def measured(name: str, load: Load, peers: Sequence[str]) -> Result:
                 absent[row.receiver] = str(error)
             except (PeerError, LossError) as error:
                 if row.kind == "ours":
-                    raise
+                    raise LossError(f"{row.title}: {error}") from error
                 absent[row.receiver] = f"failed: {str(error).splitlines()[0][:200]}"
     progress.end()
     rows = [

@@ -21,17 +21,37 @@ KEYS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 class Daemon:
     """A running `telemetryd listen`."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[str],
+        port: int,
+        drain: subprocess.Popen[bytes],
+        log: Path,
+        printed: Path,
+    ) -> None:
         self.process = process
         self.port = port
+        self.printed = printed
+        """Its standard output."""
+        self._drain = drain
         self._log = log
 
     def stop(self) -> dict[str, Any]:
-        """End it; its ledger. Raises LossError where it does not balance."""
+        """End it; its ledger. Raises LossError where there is none, or it does not balance."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(END_SECONDS)
-        records = [json.loads(line) for line in self._log.read_text().splitlines()]
-        ledger: dict[str, Any] = next(r for r in records if r["event"] == "ledger")
+        try:
+            status = self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise LossError(f"did not end within {END_SECONDS} s of SIGTERM") from error
+        self._drain.wait(END_SECONDS)
+        said = self._log.read_text()
+        records = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        ledger: dict[str, Any] | None = next((r for r in records if r["event"] == "ledger"), None)
+        if ledger is None:
+            killed = ", killed, as by [limits] it does not fit into" if status == -9 else ""
+            raise LossError(
+                f"ended with status {status}{killed}, and left no ledger: {said[-500:]}"
+            )
         if not ledger["balanced"]:
             raise LossError(f"the ledger does not balance: {ledger}")
         return ledger
@@ -39,16 +59,17 @@ class Daemon:
 
 @contextlib.contextmanager
 def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> Iterator[Daemon]:
-    """Start it behind `prefix` (say `taskset -c 0`), its log in `scratch`; kill it in the end."""
-    log = scratch / "telemetryd.log"
+    """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it."""
+    log, printed = scratch / "telemetryd.log", scratch / "printed"
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
     environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
     command = [*prefix, sys.executable, "-m", "telemetryd", "listen"]
     with (
         log.open("wb") as said,
+        printed.open("wb") as output,
         subprocess.Popen(
-            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, env=environ, stdout=output, stderr=subprocess.PIPE, text=True
         ) as process,
     ):
         assert process.stderr is not None
@@ -56,7 +77,7 @@ def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> 
             port = _port(process.stderr)
             drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=said)
             try:
-                yield Daemon(process, port, log)
+                yield Daemon(process, port, drain, log, printed)
             finally:
                 process.kill()
                 drain.wait(END_SECONDS)

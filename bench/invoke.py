@@ -34,10 +34,10 @@ from msgspec import Meta
 
 from bench import chart, files
 from bench.coldstart_subjects import unpack
+from bench.cores import on_core
 from bench.errors import LossError
 from bench.invoke_environment import EXTENSION, FUNCTION_CORE, Run, Stage, environment
 from bench.machine import describe
-from bench.measure import on_core
 from bench.progress import Progress
 from bench.stats import Spread
 from telemetryd.core.pacing import BUSY_GAP_SECONDS, BUSY_RUN, Strategy

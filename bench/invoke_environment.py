@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from bench.coldstart_init import HANDLER
+from bench.cores import on_core
 from bench.errors import LossError
-from bench.measure import on_core
 from telemetryd.local import LocalConfig, LocalLambda
 
 FUNCTION_CORE: Final = 0

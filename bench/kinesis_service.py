@@ -15,7 +15,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,14 @@ REGION: Final = "eu-west-1"
 _THROTTLED: Final = "ProvisionedThroughputExceededException"
 
 
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A record in the stream."""
+
+    data: bytes
+    at: float | None = None
+    """When the answer that it is there went out, by `time.perf_counter`; not told by moto."""
+
+
 class KinesisService:
     """A running server with one stream, `bench`."""
 
@@ -43,18 +52,19 @@ class KinesisService:
         self._kept = kept
         self._service = service
 
-    def records(self) -> tuple[list[bytes], dict[str, int]]:
-        """The data of all records in the order of their arrival, by shard; what was counted.
+    def records(self) -> tuple[list[Record], dict[str, int]]:
+        """All records in the order of their arrival, by shard; what was counted.
 
         The memory server ends with that. Raises LossError where it saw its limits violated.
         """
         if self._service.kind == "moto":
             records = list(_read_stream(self.url))
-            return records, {"records": len(records), "data_bytes": sum(map(len, records))}
-        told: dict[str, Any] = json.loads(self._process.communicate()[0])
+            told = {"records": len(records), "data_bytes": sum(len(each.data) for each in records)}
+            return records, told
+        told = json.loads(self._process.communicate()[0])
         if violations := told.pop("violations"):
             raise LossError(f"Kinesis would have refused: {violations[0]}")
-        return msgspec.msgpack.decode(self._kept.read_bytes(), type=list[bytes]), told
+        return msgspec.msgpack.decode(self._kept.read_bytes(), type=list[Record]), told
 
 
 @contextlib.contextmanager
@@ -85,30 +95,34 @@ def serving(service: Service, scratch: Path, prefix: Sequence[str]) -> Iterator[
             process.kill()
 
 
-def differences(records: Iterable[bytes], block: bytes, times: int, warm: bytes) -> str | None:
-    """What is wrong with `records`, given the lines of `block` so many times and `warm` once.
+def decoded(records: Iterable[Record]) -> Iterator[tuple[Record, Sequence[bytes]]]:
+    """Each record with its lines, without their newlines.
 
-    None where nothing is. Records that were delivered twice are told by their id, as a consumer
-    would. Shards keep no order among each other: each line must be there as often as it was sent.
+    One that was delivered twice comes once, told by its id, as a consumer would.
     """
-    wanted = dict.fromkeys(block.split(b"\n")[:-1], 0)
-    for line in block.split(b"\n")[:-1]:
-        wanted[line] += times
-    if warm:
-        wanted[warm.rstrip(b"\n")] += 1
     seen: set[str] = set()
-    for data in records:
-        decoded = decode(data)
-        if decoded.record_id:
-            if decoded.record_id in seen:
+    for record in records:
+        found = decode(record.data)
+        if found.record_id:
+            if found.record_id in seen:
                 continue
-            seen.add(decoded.record_id)
-        for line in decoded.lines:
-            if line not in wanted:
+            seen.add(found.record_id)
+        yield record, found.lines
+
+
+def differences(arrived: Iterable[Sequence[bytes]], wanted: Mapping[bytes, int]) -> str | None:
+    """What is wrong with lines, given how often each was sent, its newline included; or None.
+
+    Shards keep no order among each other: each line must be there as often as it was sent.
+    """
+    left = {line.rstrip(b"\n"): count for line, count in wanted.items()}
+    for lines in arrived:
+        for line in lines:
+            if line not in left:
                 return f"a line was not sent: {line[:120]!r}"
-            wanted[line] -= 1
-    missing = sum(count for count in wanted.values() if count > 0)
-    doubled = -sum(count for count in wanted.values() if count < 0)
+            left[line] -= 1
+    missing = sum(count for count in left.values() if count > 0)
+    doubled = -sum(count for count in left.values() if count < 0)
     if missing or doubled:
         return f"{missing:,} lines are missing from the stream, {doubled:,} are in it twice"
     return None
@@ -118,7 +132,8 @@ def differences(records: Iterable[bytes], block: bytes, times: int, warm: bytes)
 
 
 def _client(url: str) -> Any:
-    import botocore.session  # noqa: PLC0415 - only where it is used: half a second
+    # here, as it takes half a second
+    import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
 
     return botocore.session.get_session().create_client(
         "kinesis", endpoint_url=url, region_name=REGION,
@@ -132,7 +147,7 @@ def _create_stream(url: str, shards: int) -> None:
     client.get_waiter("stream_exists").wait(StreamName=STREAM, WaiterConfig={"Delay": 1})
 
 
-def _read_stream(url: str) -> Iterator[bytes]:
+def _read_stream(url: str) -> Iterator[Record]:
     client = _client(url)
     for shard in client.list_shards(StreamName=STREAM)["Shards"]:
         iterator = client.get_shard_iterator(
@@ -141,7 +156,7 @@ def _read_stream(url: str) -> Iterator[bytes]:
         while iterator:
             page = client.get_records(ShardIterator=iterator)
             for record in page["Records"]:
-                yield record["Data"]
+                yield Record(record["Data"])
             iterator = page.get("NextShardIterator") if page["MillisBehindLatest"] else None
 
 
@@ -160,20 +175,27 @@ def main(service: Service, kept: Path) -> None:
     )
 
     rng = random.Random(1)
+    arrived: dict[int, float] = {}
 
     def choose(put: PutRecords) -> Any:
+        now = time.perf_counter()
+        arrived.update((id(record), now) for record in put.records)
         if service.error_rate and rng.random() < service.error_rate:
             return Error(500, "InternalFailure")
+        if not service.throttle_rate:
+            return None
         refused = [i for i in range(len(put.records)) if rng.random() < service.throttle_rate]
         return Refuse(dict.fromkeys(refused, _THROTTLED)) if refused else None
 
     with KinesisServer(keep=True, max_request=10 * MIB) as server:
         server.delay_seconds = service.latency_ms / 1000
-        if service.error_rate or service.throttle_rate:
-            server.choose = choose
+        server.choose = choose
         print(server.port, flush=True)
         sys.stdin.read()
-        kept.write_bytes(msgspec.msgpack.encode([put.data for put in server.accepted]))
+        records = [
+            Record(put.data, arrived[id(put)] + server.delay_seconds) for put in server.accepted
+        ]
+        kept.write_bytes(msgspec.msgpack.encode(records))
         print(json.dumps({**server.counts, "violations": server.violations}), flush=True)
 
 

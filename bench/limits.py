@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,44 +13,53 @@ from bench.errors import AbsentError
 from bench.scenario import Limits
 
 ROOT: Final = Path("/sys/fs/cgroup")
-NAME: Final = "telemetryd-bench-limits"
+NAME: Final = f"telemetryd-bench-{os.getpid()}"
 PERIOD_MICROSECONDS: Final = 20_000
 _LEAVE_SECONDS: Final = 2.0
 
 
 @contextlib.contextmanager
-def granted(limits: Limits) -> Iterator[list[str]]:
-    """What to put before a command so that it runs within `limits`.
+def groups(limits: Limits) -> Iterator[list[Path]]:
+    """Control groups of `limits`, for as long as it lasts: none where nothing is limited.
 
-    Raises AbsentError where the machine grants no control group (it needs root, and controllers of
-    either version).
+    Raises AbsentError where the machine grants none (it needs root, and controllers of either
+    version).
     """
-    settings = _settings(limits)
-    groups: list[Path] = []
+    made: list[Path] = []
     try:
         try:
-            for group, values in settings.items():
+            for group, values in _settings(limits).items():
                 group.mkdir(exist_ok=True)
-                groups.append(group)
+                made.append(group)
                 for name, value in values.items():
                     (group / name).write_text(value)
+                _without_swap(group, limits)
         except OSError as error:
-            raise AbsentError(f"no control group for limits ({error}): needs root") from error
-        enter = " ".join(f"{group}/cgroup.procs" for group in groups)
-        script = f'for group in {enter}; do echo $$ > "$group"; done; exec "$@"'
-        yield ["sh", "-c", script, "sh"] if groups else []
+            raise AbsentError(
+                f"[limits] needs root and a writable {ROOT} with the controllers memory and cpu: "
+                f"{error}"
+            ) from error
+        yield made
     finally:
-        for group in groups:
+        for group in made:
             _remove(group)
+
+
+@contextlib.contextmanager
+def granted(limits: Limits) -> Iterator[list[str]]:
+    """What to put before a command so that it runs within `limits`. Raises what `groups` does."""
+    with groups(limits) as made:
+        enter = " ".join(f"{group}/cgroup.procs" for group in made)
+        script = f'for group in {enter}; do echo $$ > "$group"; done; exec "$@"'
+        yield ["sh", "-c", script, "sh"] if made else []
 
 
 def _settings(limits: Limits) -> dict[Path, dict[str, str]]:
     unified = (ROOT / "cgroup.controllers").exists() and not (ROOT / "memory").is_dir()
     found: dict[Path, dict[str, str]] = {}
     if limits.memory_mb:
-        size = str(limits.memory_mb * 1024 * 1024)
         key = "memory.max" if unified else "memory.limit_in_bytes"
-        found.setdefault(_group(unified, "memory"), {})[key] = size
+        found.setdefault(_group(unified, "memory"), {})[key] = _bytes(limits)
     if limits.cpu_percent:
         quota = int(PERIOD_MICROSECONDS * limits.cpu_percent / 100)
         group = found.setdefault(_group(unified, "cpu"), {})
@@ -59,6 +69,17 @@ def _settings(limits: Limits) -> dict[Path, dict[str, str]]:
             group["cpu.cfs_period_us"] = str(PERIOD_MICROSECONDS)
             group["cpu.cfs_quota_us"] = str(quota)
     return found
+
+
+def _bytes(limits: Limits) -> str:
+    return str(limits.memory_mb * 1024 * 1024)
+
+
+def _without_swap(group: Path, limits: Limits) -> None:
+    """Swapped out memory counts as well, where the kernel keeps account of it."""
+    for name, value in (("memory.swap.max", "0"), ("memory.memsw.limit_in_bytes", _bytes(limits))):
+        if limits.memory_mb and (group / name).exists():
+            (group / name).write_text(value)
 
 
 def _group(unified: bool, controller: str) -> Path:

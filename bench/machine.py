@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+
+from bench.cores import ALLOWED
 
 
 def describe() -> dict[str, str]:
     """Processor, cores, memory, system and versions, for the head of every result."""
     return {
         "processor": _field("/proc/cpuinfo", "model name"),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(len(ALLOWED)),
         "memory": _field("/proc/meminfo", "MemTotal"),
         "system": f"{_system()}, Linux {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",

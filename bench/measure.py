@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from bench import daemon, kinesis_service, limits
+from bench import daemon, kinesis_service, limits, printed
+from bench.cores import aside, on_core
 from bench.errors import LossError
-from bench.kinesis_service import KinesisService
-from bench.pace import drive
+from bench.kinesis_service import KinesisService, decoded
+from bench.pace import drive, latencies
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 from bench.run import Latency, Run
 from bench.scenario import Load, Service, Source, filled
-from bench.send import Sent, block_of
+from bench.send import Sent, Traffic
 
 DEADLINE_SECONDS: Final = 300
-_LOOK_SECONDS: Final = 0.005
+_LOOK_SECONDS: Final = 0.001
 _SETTLE_SECONDS: Final = 0.02
 _STILL_SECONDS: Final = 0.2
+_NOTHING_SECONDS: Final = 0.005
 _PATIENT_SECONDS: Final = 2.5
 """Where a service makes telemetryd wait: longer than it backs off."""
-
-
-def on_core(core: int) -> list[str]:
-    """What binds a command to one core, where there is more than one."""
-    several = len(os.sched_getaffinity(0)) > 1
-    return ["taskset", "-c", str(core)] if several else []
 
 
 def telemetryd(load: Load) -> Run:
@@ -46,7 +41,7 @@ def telemetryd(load: Load) -> Run:
 
     Raises LossError, and AbsentError where the machine lacks what the scenario needs.
     """
-    with contextlib.ExitStack() as stack:
+    with aside(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         values = {"output": str(output), "scratch": str(scratch)}
@@ -59,75 +54,106 @@ def telemetryd(load: Load) -> Run:
         config = filled(load.daemon, values)
         running = stack.enter_context(daemon.running(config, scratch, prefix))
         if load.source.rate:
-            return _paced(load, running, output)
+            return _paced(load, running, output, service)
         return _flood(load, running, output, service)
 
 
 def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid, expect = running.process.pid, load.expect
-    warm = _warm_up(load.source, running.port, pid)
+    traffic = Traffic(load.source)
+    warm = traffic.first()
+    _warm_up(warm, running.port, pid, _still(load))
     with _sender("tcp", running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
-        sent = _send(sender)
+        sent = _send(sender, running)
         if expect.output:
-            _wait_for(output, sent.lines + 1, began)  # and the one that was sent ahead
+            _wait_for(output, sent.bytes + len(warm), began)
         seconds = time.perf_counter() - began
         if not expect.output or expect.delivered:
-            still = _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
-            busy = _wait_until_idle(pid, began, still)
+            busy = _wait_until_idle(pid, began, _still(load))
             seconds = seconds if expect.output else busy
         cpu = cpu_seconds(pid) - began_cpu
     peak = resident_mib(pid, "VmHWM")
     drops = _judge(load, running.stop(), sent, warm)
-    if expect.output and (wrong := _differences("tcp", load.source, sent, output, warm)):
+    if expect.output and (wrong := _differences("tcp", traffic, output, warm)):
+        raise LossError(wrong)
+    if expect.metrics and (wrong := printed.differences(running.printed, traffic.lines())):
         raise LossError(wrong)
     run = Run(
         lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
         drops=drops,
     )  # fmt: skip
-    return _with_records(run, load, service, sent, warm) if service else run
+    if service is None:
+        return run
+    wanted = Counter(traffic.lines() * traffic.connections)
+    wanted[warm] += 1
+    return _with_records(run, load, service, wanted)
 
 
-def _with_records(run: Run, load: Load, service: KinesisService, sent: Sent, warm: bytes) -> Run:
-    """`run` with what the Kinesis server counted. Raises LossError where a line is missing."""
+def _with_records(
+    run: Run, load: Load, service: KinesisService, wanted: Mapping[bytes, int]
+) -> Run:
+    """`run` with what the Kinesis server counted. Raises LossError where a line is missing.
+
+    And with latencies, where lines tell when they were due and no file has shown when they came.
+    """
     records, told = service.records()
-    if load.expect.stream:
-        block = block_of(load.source)
-        times = sent.bytes // len(block)
-        if wrong := kinesis_service.differences(records, block, times, warm):
-            raise LossError(wrong)
-    return msgspec.structs.replace(run, records=told["records"], record_bytes=told["data_bytes"])
+    run = msgspec.structs.replace(run, records=told["records"], record_bytes=told["data_bytes"])
+    if not load.expect.stream:
+        return run
+    arrived = list(decoded(records))
+    if wrong := kinesis_service.differences((lines for _, lines in arrived), wanted):
+        raise LossError(wrong)
+    timed = [(record.at, lines) for record, lines in arrived if record.at is not None]
+    if run.latency is None and (found := latencies(timed)):
+        return msgspec.structs.replace(run, latency=Latency.of(found))
+    return run
 
 
-def _paced(load: Load, running: daemon.Daemon, output: Path) -> Run:
+def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
     pid = running.process.pid
+    warm = Traffic(msgspec.structs.replace(load.source, lines=1)).first()
+    _warm_up(warm, running.port, pid, _still(load))
     began = cpu_seconds(pid)
-    paced = drive(running.port, output, load.source, lambda: resident_mib(pid, "VmRSS"))
+    file = output if load.expect.output else None
+    try:
+        paced = drive(running.port, file, load.source, lambda: resident_mib(pid, "VmRSS"), warm)
+    except ConnectionError as error:
+        running.stop()  # knows more, if it has ended
+        raise LossError(f"the connection broke: {error}") from error
+    if load.expect.delivered or file is None:
+        _wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
     cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
     sent = Sent(lines=paced.lines, bytes=paced.bytes)
-    drops = _judge(load, running.stop(), sent, b"")
+    drops = _judge(load, running.stop(), sent, warm)
     if load.expect.output and not load.expect.drops and paced.wrong:
         raise LossError(paced.wrong)
-    return Run(
+    run = Run(
         lines=paced.lines, bytes=paced.bytes, seconds=paced.seconds, cpu_seconds=cpu,
         peak_mib=peak, drops=drops, resident_mib=tuple(paced.samples),
         latency=Latency.of(paced.latencies) if paced.latencies else None,
     )  # fmt: skip
+    if service is None:
+        return run
+    wanted = paced.schedule.counts()
+    wanted[warm] += 1
+    return _with_records(run, load, service, wanted)
 
 
 def peer(subject: Peer, source: Source) -> Run:
     """Run a peer likewise. Raises LossError, or what `bench.peers.catalog` raises."""
-    with contextlib.ExitStack() as stack:
+    with aside(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
         process, port = stack.enter_context(subject.running(output, on_core(0)))
         sender = stack.enter_context(_sender(subject.spec.protocol, port, source, process.pid))
+        raw = subject.spec.protocol == "tcp"  # others may write an event in their own way
         began_cpu, began = cpu_seconds(process.pid), time.perf_counter()
         sent = _send(sender)
-        _wait_for(output, sent.lines, began)
+        _wait_for(output, sent.bytes, began, lines=None if raw else sent.lines)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
         peak = resident_mib(process.pid, "VmHWM")
-        if wrong := _differences(subject.spec.protocol, source, sent, output, b""):
+        if wrong := _differences(subject.spec.protocol, Traffic(source), output, b""):
             raise LossError(f"{subject.name}: {wrong}")
     return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak)
 
@@ -136,7 +162,7 @@ def generator(source: Source) -> Run:
     """Send to a program that reads and forgets: what no receiver can exceed."""
     single = msgspec.structs.replace(source, connections=1, burst_lines=0, pause_ms=0, freeze=False)
     command = [*on_core(0), sys.executable, "-m", "bench.discard"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with aside(), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             port = int(process.stdout.readline())
@@ -151,20 +177,22 @@ def generator(source: Source) -> Run:
 
 
 def resident_mib(pid: int, field: str) -> float:
-    """The process's resident set: now (`VmRSS`), or at most so far (`VmHWM`)."""
+    """The process's resident set: now (`VmRSS`), or its peak (`VmHWM`); 0 if it has ended."""
     status = Path(f"/proc/{pid}/status").read_text()
-    found = next(line for line in status.splitlines() if line.startswith(field))
-    return int(found.split()[1]) / 1024
+    found = next((line for line in status.splitlines() if line.startswith(field)), "")
+    return int(found.split()[1]) / 1024 if found else 0.0
 
 
-def _warm_up(source: Source, port: int, pid: int) -> bytes:
-    """Send one line ahead, for what is loaded only then; that line."""
-    block = block_of(source)
-    line = block[: block.index(b"\n") + 1]
+def _still(load: Load) -> float:
+    """For how long telemetryd is idle when it has nothing left to do."""
+    return _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
+
+
+def _warm_up(line: bytes, port: int, pid: int, still: float) -> None:
+    """Send one line ahead, for what is loaded only then."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(line)
-    _wait_until_idle(pid, time.perf_counter())
-    return line
+    _wait_until_idle(pid, time.perf_counter(), still)
 
 
 # -- sending --------------------------------------------------------------------------------------
@@ -187,36 +215,51 @@ def _sender(protocol: str, port: int, source: Source, pid: int) -> Iterator[subp
             process.kill()
 
 
-def _send(sender: subprocess.Popen[str]) -> Sent:
+def _send(sender: subprocess.Popen[str], running: daemon.Daemon | None = None) -> Sent:
     assert sender.stdin is not None
     assert sender.stdout is not None
     sender.stdin.write("go\n")
     sender.stdin.flush()
     if not (said := sender.stdout.readline()):
-        raise LossError("sending failed")
+        if running is not None:
+            running.stop()  # knows more, if it has ended
+        raise LossError("the receiver closed the connection")
     return msgspec.json.decode(said, type=Sent)
 
 
 # -- arriving -------------------------------------------------------------------------------------
 
 
-def _wait_for(output: Path, lines: int, began: float) -> None:
+def _wait_for(output: Path, size: int, began: float, lines: int | None = None) -> None:
+    """Return when the file has so many bytes, or `lines`, where only these are known.
+
+    Reading it meanwhile would take a share of the memory's speed from what is measured.
+    """
     written = Counted(output)
-    while (found := written.lines()) < lines:
+    while (written.lines() if lines else _size(output)) < (lines or size):
         if time.perf_counter() - began > DEADLINE_SECONDS:
-            raise LossError(f"{found:,} of {lines:,} lines arrived in {DEADLINE_SECONDS} s")
+            raise LossError(
+                f"{written.lines():,} lines arrived in {DEADLINE_SECONDS} s, {_size(output):,} "
+                f"bytes; {size:,} were sent"
+            )
         time.sleep(_LOOK_SECONDS)
 
 
-def _wait_until_idle(pid: int, began: float, still: float = _STILL_SECONDS) -> float:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _wait_until_idle(pid: int, began: float, still: float) -> float:
     """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
+
+    Less than `_NOTHING_SECONDS` is none: timers go on.
 
     The seconds from `began` to when it used some last.
     """
     last, busy = -1.0, time.perf_counter()
     while (now := time.perf_counter()) - busy < still:
         used = cpu_seconds(pid)
-        if used != last:
+        if used - last > _NOTHING_SECONDS:
             last, busy = used, now
         if now - began > DEADLINE_SECONDS:
             raise LossError(f"still at work after {DEADLINE_SECONDS} s")
@@ -245,25 +288,21 @@ def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[
     return drops
 
 
-def _differences(
-    protocol: str, source: Source, sent: Sent, output: Path, warm: bytes
-) -> str | None:
+def _differences(protocol: str, traffic: Traffic, output: Path, warm: bytes) -> str | None:
     """What is wrong with the file: order counts for one connection, for several how often.
 
     It begins with `warm`, the line that was sent ahead.
     """
-    if (found := Counted(output).lines()) != sent.lines + bool(warm):
-        return f"{found:,} lines are in the file, and {sent.lines + bool(warm):,} were sent"
-    lines = block_of(source).splitlines(keepends=True)
-    if source.connections == 1:
+    sent = traffic.sent.lines + bool(warm)
+    if (found := Counted(output).lines()) != sent:
+        return f"{found:,} lines are in the file, and {sent:,} were sent"
+    lines = traffic.lines()
+    if traffic.connections == 1:
         return differences(protocol, lines, output, first=warm)
     with output.open("rb") as file:
         if (first := file.read(len(warm))) != warm:
             return f"the file begins with {first!r}"
         counts = Counter(file)
-    if counts.keys() != set(lines):
-        return "the file does not hold the lines that were sent"
-    wanted = Counter(lines)
-    if len({counts[line] / count for line, count in wanted.items()}) != 1:
-        return "some lines are in the file more often than others"
+    if counts != Counter(lines * traffic.connections):
+        return "the file does not hold the lines that were sent, each as often as it was"
     return None

@@ -7,16 +7,18 @@ each tick carries the time it was due, so no latency is known better than a tick
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+import msgspec
+
 from bench.scenario import Source
-from bench.send import block_of
+from bench.send import Traffic
 
 TICK_SECONDS: Final = 0.001
 SAMPLE_SECONDS: Final = 1.0
@@ -41,6 +43,8 @@ class Paced(NamedTuple):
     """What `sample` returned, once a second."""
     wrong: str | None
     """The first difference between the file and what was sent."""
+    schedule: Schedule
+    """What was sent."""
 
 
 class Schedule:
@@ -50,12 +54,21 @@ class Schedule:
         self.began = 0.0
         """By `time.perf_counter`; to be set when the first tick is due."""
         self.ticks = round(source.seconds / TICK_SECONDS)
-        self._filler = block_of(source).splitlines(keepends=True)
+        lines = max(round(source.rate * source.seconds), 1)
+        blocks = Traffic(msgspec.structs.replace(source, lines=lines)).blocks
+        self._filler = b"".join(blocks).splitlines(keepends=True)
         self._per_tick = source.rate * TICK_SECONDS
 
     def due(self, tick: int) -> float:
         """When, by `time.perf_counter`."""
         return self.began + tick * TICK_SECONDS
+
+    def counts(self) -> Counter[bytes]:
+        """How often each line is sent in all."""
+        found: Counter[bytes] = Counter()
+        for tick in range(self.ticks):
+            found.update(self.lines(tick)[1].splitlines(keepends=True))
+        return found
 
     def lines(self, tick: int) -> tuple[int, bytes]:
         """How many, and their bytes; the first one tells when it was due."""
@@ -68,18 +81,33 @@ class Schedule:
         return count, mark + b"".join(self._filler[at : at + count - 1])
 
 
+def latencies(arrived: Iterable[tuple[float, Iterable[bytes]]]) -> list[float]:
+    """Seconds that the marked ones among lines took, given when each few of them arrived."""
+    found = []
+    for at, lines in arrived:
+        for line in lines:
+            if line.startswith(_MARK):
+                due = int(line[len(_MARK) : len(_MARK) + _DIGITS]) / 1e9
+                found.append(at - due)
+    return found
+
+
 def drive(
-    port: int, output: Path, source: Source, sample: Callable[[], float] | None = None
+    port: int,
+    output: Path | None,
+    source: Source,
+    sample: Callable[[], float] | None = None,
+    ahead: bytes = b"",
 ) -> Paced:
     """Send `source.rate` lines a second for `source.seconds`, and read them back from `output`.
 
-    `sample` is called once a second meanwhile.
+    Without one it is over when the last line is sent. `sample` is called once a second meanwhile;
+    `ahead` is the line that was sent before.
     """
     sent = size = 0
     samples: list[float] = []
     schedule = Schedule(source)
     with (
-        _on_last_core(),
         _Arrivals(output) as arrivals,
         socket.create_connection(("127.0.0.1", port)) as sock,
     ):
@@ -97,17 +125,21 @@ def drive(
             if sample and time.perf_counter() - began > SAMPLE_SECONDS * (len(samples) + 1):
                 samples.append(sample())
         end = time.perf_counter() + _PATIENCE_SECONDS
-        while arrivals.lines < sent and time.perf_counter() < end:
+        while output and arrivals.lines < sent + bool(ahead) and time.perf_counter() < end:
             arrivals.look()
             time.sleep(TICK_SECONDS / 4)
         seconds = time.perf_counter() - began
-    wrong = _difference(schedule, output)
-    return Paced(sent, size, arrivals.lines, seconds, arrivals.latencies, samples, wrong)
+    wrong = _difference(schedule, output, ahead) if output else None
+    return Paced(sent, size, arrivals.lines, seconds, arrivals.latencies, samples, wrong, schedule)
 
 
-def _difference(schedule: Schedule, output: Path) -> str | None:
+def _difference(schedule: Schedule, output: Path, ahead: bytes) -> str | None:
     """The first tick whose lines are not where they should be in the file; or None."""
+    if not output.exists():
+        return "nothing arrived"
     with output.open("rb") as file:
+        if (found := file.read(len(ahead))) != ahead:
+            return f"the file begins with {found!r}, not {ahead!r}"
         for tick in range(schedule.ticks):
             _, data = schedule.lines(tick)
             if (found := file.read(len(data))) != data:
@@ -117,22 +149,10 @@ def _difference(schedule: Schedule, output: Path) -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def _on_last_core() -> Iterator[None]:
-    """Leave the first core, on which receivers are measured, where there are several."""
-    cores = os.sched_getaffinity(0)
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores - {min(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-
-
 class _Arrivals:
     """Reads a growing file, and notes when marked lines are there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.lines = 0
         self.latencies: list[float] = []
         self._path = path
@@ -142,7 +162,7 @@ class _Arrivals:
     def look(self) -> None:
         """Read what is new."""
         if self._descriptor < 0:
-            if not self._path.exists():
+            if self._path is None or not self._path.exists():
                 return
             self._descriptor = os.open(self._path, os.O_RDONLY)
         data = os.read(self._descriptor, _READ_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Final
@@ -33,6 +34,7 @@ class Progress:
 def say(text: str) -> None:
     """Show `text` in place of the last one on a terminal, on a line of its own elsewhere."""
     if sys.stderr.isatty():
+        text = text[: shutil.get_terminal_size().columns - 1]  # a second row would stay
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
     elif text:
         print(text, file=sys.stderr, flush=True)

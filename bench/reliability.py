@@ -17,16 +17,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from bench.errors import AbsentError
+from bench.limits import granted
+from bench.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
 ROOT: Final = Path(__file__).parents[1]
@@ -62,7 +66,6 @@ class Stage:
         """Lines that were on disk at the moment that matters."""
         self.peak_mib = 0.0
         self.note = ""
-        self._cgroup: MemoryLimit | None = None
 
     # -- setting ---------------------------------------------------------------------------------
 
@@ -74,7 +77,7 @@ class Stage:
 
     @asynccontextmanager
     async def environment(
-        self, *, spool: bool = True, limit: MemoryLimit | None = None, **keys: object
+        self, *, spool: bool = True, limit: Sequence[str] = (), **keys: object
     ) -> AsyncIterator[LocalLambda]:
         """The environment; `keys` are the sink's."""
         plugin = self.directory / "plugin"
@@ -89,7 +92,7 @@ class Stage:
             settings |= {"spool__path": self.spool}
         sink = {f"TELEMETRYD_SINKS__D__{k.upper()}": str(v) for k, v in (settings | keys).items()}
         config = LocalConfig(
-            bootstrap=self._command([sys.executable, "-m", "awslambdaric", "app.handler"], limit),
+            bootstrap=[*limit, sys.executable, "-m", "awslambdaric", "app.handler"],
             task_root=ROOT / "examples" / "handler",
             extensions=[self._executable(limit)],
             extension_env={
@@ -111,18 +114,13 @@ class Stage:
             finally:
                 watcher.cancel()
 
-    def _executable(self, limit: MemoryLimit | None) -> Path:
+    def _executable(self, limit: Sequence[str]) -> Path:
         path = self.directory / "extensions" / NAME
         path.parent.mkdir()
-        command = self._command([sys.executable, "-m", "telemetryd"], limit)
-        path.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + "\n")
+        command = [*limit, sys.executable, "-m", "telemetryd"]
+        path.write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n")
         path.chmod(0o755)
         return path
-
-    def _command(self, command: list[str], limit: MemoryLimit | None) -> list[str]:
-        if limit is None:
-            return command
-        return ["/bin/sh", "-c", f'echo $$ > {limit.tasks} && exec "$@"', "sh", *command]
 
     def _listen(self, kind: str, _: str, line: bytes) -> None:
         if kind == "extension":
@@ -227,48 +225,30 @@ def _peak_mib(pid: int) -> float:
 # -- what the machine has to allow -----------------------------------------------------------------
 
 
-class MemoryLimit:
-    """A control group with a memory limit, of either version."""
-
-    def __init__(self, directory: Path, *, version: int) -> None:
-        self.directory = directory
-        self.tasks = directory / "cgroup.procs"
-        limit, swap = (
-            ("memory.max", "memory.swap.max")
-            if version == 2
-            else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-        )
-        (directory / limit).write_text(str(LIMIT_MIB * MIB))
-        with suppress(OSError):  # a kernel may not account for swap
-            (directory / swap).write_text("0" if version == 2 else str(LIMIT_MIB * MIB))
-
-
 @contextmanager
-def memory_limit() -> Iterator[MemoryLimit | None]:
-    """A group of `LIMIT_MIB`; None where the machine does not allow it."""
-    for version, root in ((1, Path("/sys/fs/cgroup/memory")), (2, Path("/sys/fs/cgroup"))):
-        group = root / "telemetryd-bench"
+def memory_limit() -> Iterator[list[str]]:
+    """What puts a command into a group of `LIMIT_MIB`; nothing where the machine has no such."""
+    with ExitStack() as stack:
         try:
-            group.mkdir(exist_ok=True)
-            found = MemoryLimit(group, version=version)
-        except OSError:
-            with suppress(OSError):
-                group.rmdir()
-            continue
-        try:
-            yield found
-        finally:
-            with suppress(OSError):  # a process may take a moment to leave
-                group.rmdir()
-        return
-    yield None
+            prefix = stack.enter_context(granted(Limits(memory_mb=LIMIT_MIB)))
+        except AbsentError:
+            prefix = []
+        yield prefix
 
 
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[None]:
     """A tmpfs mounted at `path`."""
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "telemetryd-bench", path]
+    command = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={size},mode=0700",
+        "telemetryd-bench",
+        str(path),
+    ]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -307,8 +287,7 @@ async def slow_without_spool(stage: Stage) -> None:
     """The sink takes about 1 % of what comes, and there is no spool."""
     stage.promise = COUNTED
     stage.opens(SLOW_BYTES_PER_SECOND)
-    keys = {"queue_max_bytes": MIB, "batch_max_bytes": 16_384}
-    async with stage.environment(spool=False, **keys) as env:
+    async with stage.environment(spool=False, queue_max_bytes=MIB, batch_max_bytes=16_384) as env:
         await _outrun(stage, env, 20_000)
         await stage.invoke(env, 1, sleep=1.5)
 
@@ -389,7 +368,7 @@ async def burst_spooled(stage: Stage) -> None:
     await _burst(stage)
 
 
-async def _burst(stage: Stage, **keys: object) -> None:
+async def _burst(stage: Stage, **keys: Any) -> None:
     with memory_limit() as limit:
         async with stage.environment(limit=limit, **keys) as env:
             await stage.invoke(env, stage.options.burst)

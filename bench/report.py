@@ -127,10 +127,14 @@ def _sent(settings: Load) -> str:
                 f"{source.pause_ms} ms apart{frozen}"
             )
     return (
-        f"{what}, {_sizes(source)}, {source.connections} connection(s), unless a row says "
+        f"{what}, {_sizes(source)}, over {_connections(source)}, unless a row says "
         f"otherwise. Medians (lowest to highest) of runs in turn, each receiver on one core; CPU "
         f"is user + system time."
     )
+
+
+def _connections(source: Source) -> str:
+    return "one connection" if source.connections == 1 else f"{source.connections} connections"
 
 
 def _sizes(source: Source) -> str:
@@ -149,7 +153,10 @@ def table(result: Result) -> list[str]:
         ("CPU µs/line", lambda row: _spread([run.cpu_us_per_line for run in row.runs])),
     ]
     if ceiling is not None:
-        columns += [("against the copier", lambda row: _against(row, ceiling))]
+        alike = _sent_the_same(result)
+        columns += [
+            ("against the copier", lambda row: _against(row, ceiling) if alike(row) else "")
+        ]
     columns += [
         ("lines/s", lambda row: f"{_median(row, 'lines_per_second'):,.0f}"),
         ("MB/s", lambda row: f"{_median(row, 'megabytes_per_second'):,.0f}"),
@@ -201,6 +208,16 @@ def _latency_column(name: str) -> Column:
         return f"{Spread.of(values).median:.2f}" if values else ""
 
     return f"{name} ms", cell
+
+
+def _sources(result: Result) -> dict[str, Source]:
+    return {name: load.source for name, load in result.settings.rows()}
+
+
+def _sent_the_same(result: Result) -> Callable[[Row], bool]:
+    """Whether a row was sent what the copier was: a variant may have a source of its own."""
+    sources = _sources(result)
+    return lambda row: sources.get(row.receiver, result.settings.source) == result.settings.source
 
 
 def _against(row: Row, ceiling: Row) -> str:
@@ -270,9 +287,12 @@ def compare(before: Result, after: Result, tolerance: float) -> tuple[str, bool]
         if row.kind != "ours" or not row.runs:
             continue
         name = f"{after.scenario}, {row.title}"
-        old, new = (_ratio(result, row.receiver) for result in (before, after))
+        if _sources(before).get(row.receiver) != _sources(after).get(row.receiver):
+            told.append(f"{name}: not compared, as other lines were sent")
+            continue
+        old, new = (_ratio(result, row) for result in (before, after))
         if old is None or new is None:
-            told.append(f"{name}: no copier was measured beside it")
+            told.append(f"{name}: no copier was measured beside it with the same lines")
             continue
         change = new / old - 1
         worse = change > tolerance
@@ -282,10 +302,10 @@ def compare(before: Result, after: Result, tolerance: float) -> tuple[str, bool]
     return "\n".join(told), any_worse
 
 
-def _ratio(result: Result, receiver: str) -> float | None:
+def _ratio(result: Result, row: Row) -> float | None:
     rows = {row.receiver: row.runs for row in result.rows if row.runs}
-    ours, theirs = rows.get(receiver), rows.get(CEILING)
-    if not ours or not theirs or len(ours) != len(theirs):
+    ours, theirs = rows.get(row.receiver), rows.get(CEILING)
+    if not _sent_the_same(result)(row) or not ours or not theirs or len(ours) != len(theirs):
         return None
     return paired_ratio(
         [run.cpu_us_per_line for run in ours], [run.cpu_us_per_line for run in theirs]

@@ -115,6 +115,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`{output}` holds every line sent, byte for byte and in order (for each connection)."""
     stream: bool = False
     """The Kinesis server holds every line sent."""
+    metrics: bool = False
+    """What an `emf` sink prints counts a duration for each `platform.report` sent."""
     delivered: tuple[str, ...] = ()
     """Sinks whose ledger must say that they delivered every line."""
     drops: tuple[str, ...] = ()
@@ -257,10 +259,22 @@ Scenario: TypeAlias = Load | Rate | Invoke | Coldstart
 def load(path: Path) -> Scenario:
     """The scenario in a file. Raises OSError, ValueError (TOML), msgspec.ValidationError."""
     with path.open("rb") as file:
-        found = msgspec.convert(tomllib.load(file), Scenario)
+        read = tomllib.load(file)
+    if "kind" not in read:
+        raise ValueError(
+            "no `kind`, so no scenario; to load-test a telemetryd.toml, write a scenario with "
+            '`kind = "load"` and `config = "telemetryd.toml"`, as bench/README.md shows'
+        )
+    found = msgspec.convert(read, Scenario)
     if isinstance(found, Load | Rate) and found.config:
-        with (path.parent / found.config).open("rb") as file:
-            found = msgspec.structs.replace(found, daemon=tomllib.load(file))
+        if found.daemon:
+            raise ValueError("either `config` or [daemon], not both")
+        config = path.parent / found.config
+        try:
+            with config.open("rb") as file:
+                found = msgspec.structs.replace(found, daemon=tomllib.load(file))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"config {config}: {error}") from error
     return found  # type: ignore[no-any-return]
 
 

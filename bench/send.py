@@ -10,7 +10,9 @@ bytes it has sent, as JSON.
 
 from __future__ import annotations
 
+import functools
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -18,18 +20,23 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from bench.lines import mixed_block
-from bench.scenario import Source
+from bench.lines import mixed_block, of_other_invocations
+from bench.scenario import Size, Source
 
 # The platform's own defaults (`buffering` of the Telemetry API).
 BATCH_EVENTS: Final = 10_000
 BATCH_BYTES: Final = 262_144
 ANSWER_SECONDS: Final = 60
+
+
+DISTINCT_BLOCKS: Final = 64
+"""Blocks of different invocations that are sent in turn: whoever remembers invocations, to count
+each once, has forgotten them when they come again."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +47,50 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def block_of(source: Source) -> bytes:
-    """The lines that are sent, again and again: about 1 MiB of them."""
+    """The lines that are sent: about 1 MiB of them."""
+    return _block(source.sizes, source.platform_events, source.json_logs, source.seed)
+
+
+@functools.lru_cache(maxsize=4)
+def _block(sizes: tuple[Size, ...], platform_events: float, json_logs: float, seed: int) -> bytes:
     return mixed_block(
-        [(size.bytes, size.share) for size in source.sizes],
-        platform_events=source.platform_events,
-        json_logs=source.json_logs,
-        seed=source.seed,
+        [(size.bytes, size.share) for size in sizes],
+        platform_events=platform_events,
+        json_logs=json_logs,
+        seed=seed,
     )
+
+
+class Traffic:
+    """What a source sends flat out: each connection sends `blocks` in turn, `rounds` in all."""
+
+    def __init__(self, source: Source) -> None:
+        block = block_of(source)
+        self.connections = source.connections
+        self.rounds = max(1, round(source.lines / block.count(b"\n") / source.connections))
+        numbers = range(min(self.rounds, DISTINCT_BLOCKS))
+        self.blocks = [of_other_invocations(block, number) for number in numbers]
+
+    @property
+    def sent(self) -> Sent:
+        """All of it."""
+        times, block = self.rounds * self.connections, self.blocks[0]
+        return Sent(lines=block.count(b"\n") * times, bytes=len(block) * times)
+
+    def in_turn(self) -> Iterator[bytes]:
+        """The blocks that one connection sends."""
+        return itertools.islice(itertools.cycle(self.blocks), self.rounds)
+
+    def lines(self) -> list[bytes]:
+        """The lines that one connection sends."""
+        split = [block.splitlines(keepends=True) for block in self.blocks]
+        turns = itertools.islice(itertools.cycle(split), self.rounds)
+        return [line for lines in turns for line in lines]
+
+    def first(self) -> bytes:
+        """A line to send ahead: the first that is no platform event, which would count twice."""
+        lines = self.blocks[0].splitlines(keepends=True)
+        return next((line for line in lines if b'"type":"function"' in line), lines[0])
 
 
 def batches(lines: Sequence[bytes]) -> list[bytes]:
@@ -77,16 +121,15 @@ def post(port: int, bodies: Sequence[bytes]) -> None:
     connection.close()
 
 
-def tcp_sender(
-    port: int, block: bytes, rounds: int, source: Source, pid: int
-) -> Callable[[], None]:
-    """A call that sends `block` so often over each of the source's connections, made now."""
+def tcp_sender(port: int, traffic: Traffic, source: Source, pid: int) -> Callable[[], None]:
+    """A call that sends `traffic` over each of the source's connections, which are made now."""
     socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(source.connections)]
-    blocks = max(1, round(source.burst_lines / block.count(b"\n"))) if source.burst_lines else 0
+    count = traffic.blocks[0].count(b"\n")
+    burst = max(1, round(source.burst_lines / count)) if source.burst_lines else 0
 
     def send(sock: socket.socket) -> None:
-        for number in range(rounds):
-            if blocks and number and number % blocks == 0:
+        for number, block in enumerate(traffic.in_turn()):
+            if burst and number and number % burst == 0:
                 _pause(source, pid)
             sock.sendall(block)
         sock.close()
@@ -114,13 +157,13 @@ def _pause(source: Source, pid: int) -> None:
 
 def main(protocol: str, port: int, source: Source, pid: int) -> None:
     """Send about `source.lines` lines."""
-    block = block_of(source)
-    count = block.count(b"\n")
-    rounds = max(1, round(source.lines / count / source.connections))
+    traffic = Traffic(source)
     if protocol == "tcp":
-        send: Callable[[], None] = tcp_sender(port, block, rounds, source, pid)
+        send: Callable[[], None] = tcp_sender(port, traffic, source, pid)
     else:
-        bodies = batches(block.splitlines()) * (rounds * source.connections)
+        encoded = [batches(block.splitlines()) for block in traffic.blocks]
+        turns = itertools.islice(itertools.cycle(encoded), traffic.rounds)
+        bodies = [body for each in turns for body in each] * source.connections
 
         def send() -> None:
             post(port, bodies)
@@ -129,8 +172,7 @@ def main(protocol: str, port: int, source: Source, pid: int) -> None:
     if not sys.stdin.readline():  # the starting signal
         return
     send()
-    times = rounds * source.connections
-    print(msgspec.json.encode(Sent(lines=count * times, bytes=len(block) * times)).decode())
+    print(msgspec.json.encode(traffic.sent).decode())
 
 
 if __name__ == "__main__":

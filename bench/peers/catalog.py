@@ -41,6 +41,7 @@ START_SECONDS: Final = 20
 END_SECONDS: Final = 20
 UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
 _LISTEN_STATE: Final = "0A"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class PeerError(Exception):
@@ -174,14 +175,22 @@ def load(builds: Path | None = None) -> dict[str, Peer]:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of `pid`, of its descendants, and of those they have waited for."""
-    ticks = 0
+    seconds = 0.0
     for process in _family(pid):
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended meanwhile: its parent has its time
-        ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+        own, waited_for = (sum(map(int, fields[at : at + 2])) / _TICKS for at in (11, 13))
+        with contextlib.suppress(OSError):  # ended, and not waited for
+            own = time.clock_gettime(_cpu_clock(process))  # the same, to the nanosecond
+        seconds += own + waited_for
+    return seconds
+
+
+def _cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time, as clock_getcpuclockid(3) composes it on Linux."""
+    return (~pid << 3) | 2
 
 
 def _family(pid: int) -> list[int]:

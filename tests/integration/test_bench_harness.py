@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import comparison, measure
+from bench import comparison, daemon, measure
 from bench.cli import main
-from bench.errors import LossError
+from bench.errors import AbsentError, LossError
 from bench.peers.catalog import Peer, PeerSpec
-from bench.scenario import Expect, Load, Service, Source, Variant
+from bench.scenario import Expect, Limits, Load, Service, Source, Variant
 
 RECEIVER = """
 import signal, socket, sys
@@ -65,7 +66,7 @@ def test_a_run_of_telemetryd_is_verified_and_measured(connections):
     run = measure.telemetryd(load(source=Source(lines=4000, connections=connections)))
     assert run.lines >= 3000
     assert run.bytes > 250 * run.lines
-    assert run.cpu_seconds >= 0  # a clock that ticks a hundred times a second
+    assert run.cpu_seconds > 0
     assert run.peak_mib > 10
     assert run.drops == {}
     assert run.latency is None
@@ -77,6 +78,50 @@ def test_a_run_at_a_rate_tells_latencies_and_memory():
     assert run.lines == 4400
     assert 0 < run.latency.p50 <= run.latency.p95 <= run.latency.p99 <= run.latency.max
     assert len(run.resident_mib) == 2
+
+
+def test_a_stream_at_a_rate_is_read_back_and_timed():
+    """A line counts until the server has answered for it."""
+    expect = Expect(output=False, stream=True, delivered=("out",))
+    source, service = Source(rate=2000, seconds=1.0), Service(latency_ms=30)
+    run = measure.telemetryd(load(daemon=STREAM, expect=expect, source=source, service=service))
+    assert run.lines == 2000
+    assert run.records > 0
+    assert run.latency.p50 >= 30
+
+
+def test_a_configuration_that_writes_nothing_to_read_back_is_measured_by_its_ledger():
+    """As a user's own may be."""
+    null = {"sinks": {"out": {"type": "null"}}}
+    expect = Expect(output=False, delivered=("out",))
+    run = measure.telemetryd(
+        load(daemon=null, expect=expect, source=Source(rate=2000, seconds=0.5))
+    )
+    assert (run.lines, run.latency) == (1000, None)
+
+
+def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void():
+    """Here by a metric that is not asked for, as if it were lost."""
+    expect = Expect(output=False, metrics=True)
+    source = Source(lines=20_000)
+    emf = {"type": "emf", "overflow": "block"}
+    assert measure.telemetryd(
+        load(daemon={"sinks": {"m": emf}}, expect=expect, source=source)
+    ).lines
+    emf = emf | {"metrics": ["invocations"]}
+    with pytest.raises(LossError, match="hold 0 durations"):
+        measure.telemetryd(load(daemon={"sinks": {"m": emf}}, expect=expect, source=source))
+
+
+@pytest.mark.parametrize("name", ["file", "stream"])
+def test_a_daemon_that_loses_lines_does_not_count(name, monkeypatch):
+    """Its sink does not take platform events, and its ledger balances nevertheless."""
+    monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
+    of = {"file": FILE, "stream": STREAM}[name]["sinks"]["out"]
+    expect = Expect(output=name == "file", stream=name == "stream")
+    lossy = {"sinks": {"out": of | {"types": ["function"]}}}
+    with pytest.raises(LossError, match=r"lines (arrived|are missing)"):
+        measure.telemetryd(load(daemon=lossy, expect=expect))
 
 
 def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them():
@@ -96,6 +141,23 @@ def test_a_stream_is_read_back(service):
     run = measure.telemetryd(load(daemon=STREAM, expect=expect, service=service))
     assert 0 < run.records < 100
     assert run.record_bytes >= run.bytes
+
+
+def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path):
+    """As the kernel does where its memory is limited."""
+    config = {"sinks": {"out": {"type": "null"}}}
+    with daemon.running(config, tmp_path, []) as running:
+        running.process.kill()
+        with pytest.raises(LossError, match="status -9, killed"):
+            running.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="limits need root")
+@pytest.mark.parametrize("source", [Source(lines=4000), Source(rate=1000, seconds=1.0)])
+def test_a_limit_that_is_too_low_is_told_of_as_such(source):
+    """Whenever it is that the kernel kills it."""
+    with pytest.raises((LossError, AbsentError), match=r"did not start|killed|\[limits\]"):
+        measure.telemetryd(load(source=source, limits=Limits(memory_mb=5)))
 
 
 def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured():
@@ -136,10 +198,30 @@ def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
     assert "| telemetryd | " in capsys.readouterr().out
     assert {file.name for file in out.iterdir()} == {"mine.json", "mine.md", "mine.svg"}
     assert main(["compare", str(out), str(out)]) in (0, 64)  # 64: without a C compiler, no copier
+    assert main(["compare", str(out), str(tmp_path / "none")]) == 64
     assert main(["run", str(tmp_path / "none.toml")]) == 64
+    assert main(["run", str(path), "--peers", "syslogd"]) == 64
+    assert "no peer syslogd; there is: copier" in capsys.readouterr().err
     path.write_text('kind = "load"\ntitel = "mine"\n')
     assert main(["run", str(path)]) == 64
     assert "titel" in capsys.readouterr().err
+
+
+def test_a_scenario_whose_run_does_not_count_leaves_the_others_theirs(
+    tmp_path, capsys, monkeypatch
+):
+    """An hour of measurements is not lost to the one that fails."""
+    monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
+    text = 'kind = "load"\ntitle = "t"\nrepeat = 1\n[source]\nlines = 4000\n[daemon.sinks.out]\n'
+    text += 'type = "file"\npath = "{output}"\n'
+    (tmp_path / "lossy.toml").write_text(text + 'types = ["function"]\n')
+    (tmp_path / "sound.toml").write_text(text)
+    names = [str(tmp_path / f"{name}.toml") for name in ("lossy", "sound")]
+    assert main(["run", *names, "--out", str(tmp_path)]) == 70
+    said = capsys.readouterr()
+    assert "bench: lossy: a run does not count: telemetryd: " in said.err
+    assert "python -m bench run sound" in said.out
+    assert not (tmp_path / "lossy.json").exists()
 
 
 def test_an_honest_peer_counts(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,15 +15,15 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench import chart, files, rate, readme, report, scenario
-from bench.daemon import variables
-from bench.kinesis_service import differences
-from bench.pace import TICK_SECONDS, Schedule
+from bench import chart, check, files, printed, rate, readme, report, scenario
+from bench.kinesis_service import Record, decoded, differences
+from bench.lines import mixed_block
+from bench.pace import TICK_SECONDS, Schedule, latencies
 from bench.rate import Point, RateResult
 from bench.report import Result, Row
 from bench.run import Latency, Run
-from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant, filled
-from bench.send import block_of
+from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant
+from bench.send import DISTINCT_BLOCKS, Traffic, block_of
 from bench.stats import Spread, highest_rate, paired_ratio, percentile, slope
 
 from telemetryd_proto.kinesis import Encoder, RecordId
@@ -221,6 +222,23 @@ def test_a_comparison_is_of_ratios(
     assert text.endswith(told)
 
 
+def test_results_of_other_lines_do_not_compare() -> None:
+    text, worse = report.compare(
+        result([0.3], [0.1]), result([0.9], [0.1], source=Source(lines=5)), 0.15
+    )
+    assert not worse
+    assert "other lines were sent" in text
+
+
+def test_a_row_of_other_lines_has_no_ratio_to_the_copier() -> None:
+    own = Variant(name="telemetryd", source=Source(sizes=(Size(bytes=1024),)))
+    alike = Variant(name="telemetryd")
+    for variant, shown in ((own, False), (alike, True)):
+        found = result([0.3], [0.1], variant=(variant,))
+        assert ("| 3.00 |" in report.markdown(found)) is shown
+        assert ("times the copier" in report.compare(found, found, 0.15)[0]) is shown
+
+
 def test_the_readme_shows_the_results_that_are_in_the_repository() -> None:
     text = readme.README.read_text(encoding="utf-8")
     assert "<!-- bench:" in text
@@ -252,8 +270,40 @@ def test_lines_have_the_sizes_and_the_kinds_that_were_asked_for() -> None:
     assert len(platform) / len(lines) == pytest.approx(0.3, abs=0.05)
     objects = [line for line in lines if b'"record":{"timestamp"' in line]
     assert len(objects) / (len(lines) - len(platform)) == pytest.approx(0.25, abs=0.05)
-    assert block_of(source) == block_of(source)
+    block = mixed_block([(200, 0.8), (1000, 0.2)], platform_events=0.3, json_logs=0.25, seed=7)
+    assert block_of(source) == block
     assert block_of(source) != block_of(msgspec.structs.replace(source, seed=8))
+
+
+def test_lines_tell_of_invocations_none_of_which_comes_again_soon() -> None:
+    """Whoever counts each invocation once must count all of them."""
+    traffic = Traffic(Source(lines=1_000_000))
+    assert len(traffic.blocks) == DISTINCT_BLOCKS
+    reported: list[str] = []
+    for block in traffic.blocks:
+        events = [msgspec.json.decode(line) for line in block.splitlines()]
+        life = [event for event in events if event["type"] != "function"]
+        kinds = [event["type"] for event in life]
+        assert kinds[:4] == [
+            "platform.start", "platform.runtimeDone", "platform.report", "platform.start",
+        ]  # fmt: skip
+        for at in range(0, len(life) - 2, 3):
+            assert len({event["record"]["requestId"] for event in life[at : at + 3]}) == 1
+        reported += [
+            each["record"]["requestId"] for each in life if each["type"] == "platform.report"
+        ]
+    assert len(set(reported)) == len(reported) > 4000
+    assert {len(block) for block in traffic.blocks} == {len(traffic.blocks[0])}
+
+
+def test_traffic_is_what_each_connection_sends() -> None:
+    traffic = Traffic(Source(lines=500_000, connections=2))
+    blocks = list(traffic.in_turn())
+    assert blocks[DISTINCT_BLOCKS] == blocks[0] != blocks[1]
+    assert b"".join(traffic.lines()) == b"".join(blocks)
+    assert traffic.sent.lines == 2 * len(traffic.lines())
+    assert traffic.sent.bytes == 2 * sum(map(len, blocks))
+    assert b'"type":"function"' in traffic.first()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +321,7 @@ def test_a_source_that_can_not_be_is_refused(keys: dict[str, object], told: str)
 
 
 @settings(deadline=None)
-@given(rate=st.integers(1, 3_000_000), seconds=st.floats(0.01, 0.05))
+@given(rate=st.integers(1, 1_000_000), seconds=st.floats(0.005, 0.02))
 def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: float) -> None:
     schedule = Schedule(Source(rate=rate, seconds=seconds))
     sent = 0
@@ -286,13 +336,19 @@ def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: fl
 # -- what is measured -----------------------------------------------------------------------------
 
 
-def records(lines: list[bytes], each: int) -> list[bytes]:
+def records(lines: list[bytes], each: int) -> list[Record]:
     encoder = Encoder("ndjson", "gzip")
     starts = range(0, len(lines), each)
     return [
-        encoder.encode(b"".join(lines[at : at + each]), record_id=RecordId(b"p" * 16, at))
+        Record(
+            encoder.encode(b"".join(lines[at : at + each]), record_id=RecordId(b"p" * 16, at)), 0.0
+        )
         for at in starts
     ]
+
+
+def wrong(found: list[Record], sent: list[bytes]) -> str | None:
+    return differences((lines for _, lines in decoded(found)), Counter(sent))
 
 
 def test_what_is_in_a_stream_is_compared_with_what_was_sent() -> None:
@@ -300,13 +356,33 @@ def test_what_is_in_a_stream_is_compared_with_what_was_sent() -> None:
     lines = block.splitlines(keepends=True)
     sent = [lines[0], *lines, *lines]
     whole = records(sent, 500)
-    assert differences(whole, block, 2, lines[0]) is None
-    assert differences(whole[::-1], block, 2, lines[0]) is None  # shards have no common order
-    assert differences([*whole, whole[3]], block, 2, lines[0]) is None  # the same id: the same
-    assert "500 lines are missing" in str(differences(whole[:3] + whole[4:], block, 2, lines[0]))
-    assert "in it twice" in str(differences(whole, block, 2, b""))
+    assert wrong(whole, sent) is None
+    assert wrong(whole[::-1], sent) is None  # shards have no common order
+    assert wrong([*whole, whole[3]], sent) is None  # the same id: the same
+    assert "500 lines are missing" in str(wrong(whole[:3] + whole[4:], sent))
+    assert "in it twice" in str(wrong(whole, sent[1:]))
     other = records([*sent[:-1], b'{"time":"","type":"function","record":"x"}\n'], 500)
-    assert "was not sent" in str(differences(other, block, 2, lines[0]))
+    assert "was not sent" in str(wrong(other, sent))
+
+
+def test_a_line_is_timed_from_when_it_was_due_to_the_answer_that_it_is_there() -> None:
+    schedule = Schedule(Source(rate=3000, seconds=0.004))
+    schedule.began = 100.0
+    sent = [line for tick in range(4) for line in schedule.lines(tick)[1].splitlines()]
+    assert sum(schedule.counts().values()) == len(sent) == 12
+    found = latencies([(100.01, sent[:6]), (100.02, sent[6:])])
+    assert found == pytest.approx([0.010, 0.009, 0.018, 0.017])
+
+
+def test_printed_metrics_are_counted_against_the_reports_that_were_sent(tmp_path: Path) -> None:
+    lines = block_of(Source(platform_events=0.3)).splitlines(keepends=True)
+    count = printed.reports(lines)
+    assert count == pytest.approx(len(lines) / 10, rel=0.2)
+    documents = [{"duration": [1.0] * (count - 1)}, {"duration": 2.0}, {"invocations": 3}]
+    path = tmp_path / "printed"
+    path.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in documents))
+    assert printed.differences(path, lines) is None
+    assert "reports were sent" in str(printed.differences(path, lines[:-100]))
 
 
 def test_rows_are_the_scenario_with_what_a_variant_says() -> None:
@@ -320,6 +396,49 @@ def test_rows_are_the_scenario_with_what_a_variant_says() -> None:
     assert [name for name, _ in msgspec.structs.replace(load, variant=()).rows()] == ["telemetryd"]
 
 
+FILE = '[daemon.sinks.out]\ntype = "file"\npath = "{output}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[daemon.sinks.out]\ntype = "null"\n', "set `path = "),
+        (FILE + '[daemon.sinks.two]\ntype = "flie"\n', "sinks.two"),
+        (FILE + "[daemon.telemetry]\nprot = 5\n", "prot"),
+        (FILE + "[expect]\nstream = true\n", "endpoint_url"),
+        (FILE + '[expect]\ndelivered = ["otu"]\n', "'otu'; there is: out"),
+        (FILE + '[[target]]\nrow = "rsyslog"\nat_most = 1.0\n', "no row 'rsyslog'"),
+        (FILE + '[[variant]]\nname = "a"\n[[variant]]\nname = "a"\n', "`name` of its own"),
+        (FILE + "[source]\nrate = 5\n[expect]\nmetrics = true\n", "without a `rate`"),
+    ],
+)
+def test_what_is_wrong_with_a_scenario_is_told_before_it_is_run(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('kind = "load"\ntitle = "mine"\n' + text)
+    (problem,) = check.problems(scenario.load(path))
+    assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[sinks.out]\ntype = "file"\n', "no scenario"),
+        ('kind = "load"\ntitle = "t"\nconfig = "none.toml"\n', "none.toml"),
+        ('kind = "load"\ntitle = "t"\nconfig = "t.toml"\n' + FILE, "not both"),
+        ('kind = "load"\ntitle = "t"\nrepeat = 0\n', "repeat"),
+        ('kind = "laod"\ntitle = "t"\n', "laod"),
+        ('kind = "load"\ntitle = "t"\n[source]\nliens = 5\n', "liens"),
+    ],
+)
+def test_a_file_that_is_no_scenario_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        scenario.load(path)
+
+
 def test_a_configuration_of_ones_own_can_be_load_tested(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('kind = "load"\ntitle = "mine"\nconfig = "t.toml"\n')
     (tmp_path / "t.toml").write_text('[sinks.out]\ntype = "null"\n')
@@ -330,22 +449,4 @@ def test_a_configuration_of_ones_own_can_be_load_tested(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", scenario.names())
 def test_every_scenario_is_one_that_telemetryd_understands(name: str) -> None:
-    from telemetryd.config import load as load_config
-
-    found = scenario.load(FOLDER / f"{name}.toml")
-    if not isinstance(found, Load | Rate):
-        return
-    loads = found.rows() if isinstance(found, Load) else [(name, found.holding(1000, 1.0))]
-    titles = {title for title, _ in loads} | {"copier", "generator"}
-    values = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
-    for title, load in loads:
-        config = filled(load.daemon, values)
-        loaded = load_config(variables(config), default_paths=()).config
-        assert {*load.expect.delivered, *load.expect.drops} <= set(loaded.sinks), title
-        assert not any(f"{{{place}}}" in str(config) for place in values), title
-    if isinstance(found, Load):
-        from bench.peers import catalog
-
-        known = titles | (set(catalog.load()) if found.peers else set())
-        for target in found.target:
-            assert {target.row, *target.over} <= known, target
+    assert list(check.problems(scenario.load(FOLDER / f"{name}.toml"))) == []

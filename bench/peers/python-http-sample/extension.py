@@ -110,7 +110,8 @@ def main() -> None:
     """Register, listen, subscribe, and serve until SHUTDOWN or SIGTERM."""
     signal.signal(signal.SIGTERM, terminate)
     port = int(os.environ.get("PEER_PORT", "4243"))
-    Receiver.events = events = queue.Queue()
+    events: Events = queue.Queue()
+    Receiver.events = events
     platform = Platform(os.environ["AWS_LAMBDA_RUNTIME_API"])
     platform.register()
     with (

@@ -1,0 +1,29 @@
+"""Which core is whose: what is measured has the first to itself, all else is on the others."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Final
+
+ALLOWED: Final = sorted(os.sched_getaffinity(0))
+"""As this process was started, whatever it was bound to since."""
+SEVERAL: Final = len(ALLOWED) > 1
+
+
+def on_core(number: int) -> list[str]:
+    """What binds a command to an allowed core, 0 the first; nothing where there is one only."""
+    return ["taskset", "-c", str(ALLOWED[number])] if SEVERAL else []
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Leave the first core to what is measured, where there are several."""
+    before = os.sched_getaffinity(0)
+    if SEVERAL:
+        os.sched_setaffinity(0, ALLOWED[1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

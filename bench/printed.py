@@ -1,0 +1,35 @@
+"""What an `emf` sink printed: embedded metric format, counted as CloudWatch would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+DURATION: Final = "duration"
+_REPORT: Final = b'"type":"platform.report"'
+
+
+def values(printed: Path, metric: str = DURATION) -> int:
+    """How many values of `metric` all documents hold. Raises ValueError where one is no JSON."""
+    count = 0
+    with printed.open("rb") as lines:
+        for line in lines:
+            document = json.loads(line)
+            value = document.get(metric, [])
+            count += len(value) if isinstance(value, list) else 1
+    return count
+
+
+def reports(lines: Iterable[bytes]) -> int:
+    """How many of `lines` tell of the end of an invocation."""
+    return sum(_REPORT in line for line in lines)
+
+
+def differences(printed: Path, lines: Iterable[bytes]) -> str | None:
+    """What is wrong with the documents, given the lines that were sent; or None."""
+    found, wanted = values(printed), reports(lines)
+    if found != wanted:
+        return f"the documents hold {found:,} durations, and {wanted:,} reports were sent"
+    return None
