@@ -153,7 +153,11 @@ def peer(subject: Peer, source: Source) -> Run:
         _wait_for(output, sent.bytes, began, lines=None if raw else sent.lines)
         seconds, cpu = time.perf_counter() - began, cpu_seconds(process.pid) - began_cpu
         peak = resident_mib(process.pid, "VmHWM")
-        if wrong := _differences(subject.spec.protocol, Traffic(source), output, b""):
+        if subject.spec.kind == "ceiling" and source.connections > 1:
+            wrong = _missing(output, sent)
+        else:
+            wrong = _differences(subject.spec.protocol, Traffic(source), output, b"")
+        if wrong:
             raise LossError(f"{subject.name}: {wrong}")
     return Run(lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak)
 
@@ -286,6 +290,13 @@ def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[
         if delivered != whole:
             raise LossError(f"{name} delivered {delivered}, not {whole}")
     return drops
+
+
+def _missing(output: Path, sent: Sent) -> str | None:
+    """What is wrong with the size of the file: a copier mixes the bytes of connections."""
+    if (found := _size(output)) != sent.bytes:
+        return f"{found:,} bytes are in the file, and {sent.bytes:,} were sent"
+    return None
 
 
 def _differences(protocol: str, traffic: Traffic, output: Path, warm: bytes) -> str | None:

@@ -186,6 +186,14 @@ def test_rows_are_run_in_turn_and_one_that_can_not_be_is_absent(tmp_path):
     assert all(row.runs or row.absent for row in result.rows)
 
 
+def test_the_yardstick_may_mix_the_lines_of_connections():
+    """It knows no lines; without a C compiler there is none."""
+    source = Source(lines=60_000, connections=4)
+    result = comparison.measured("s", load(repeat=1, source=source), ["copier"])
+    (copier,) = [row for row in result.rows if row.receiver == "copier"]
+    assert copier.runs or "not found" in copier.absent
+
+
 def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
     """Table, JSON and chart where they were asked for."""
     path = tmp_path / "mine.toml"
