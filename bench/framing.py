@@ -2,7 +2,7 @@
 
     python -m bench.framing [MEAN_BYTES]
 
-This is why `telemetryd_proto.framing` splits lines it then throws away, and `core.watch` looks for
+This is why `telemetryd_proto.framing` makes lines it then throws away, and `core.watch` looks for
 one byte first. Every round goes through blocks that are not alike, more than a cache holds: over a
 single one the branch predictor learns the search by heart, and half of its cost is gone.
 """
@@ -37,7 +37,7 @@ def nanoseconds_per_line(call: Callable[[bytes], object], blocks: list[bytes]) -
 
 
 def readlines_in_pieces(data: bytes) -> None:
-    """As the framer does it; the lines of a piece are gone before the next one is split."""
+    """As `core.router` does it; the lines of a piece are gone before the next one is split."""
     lines = BytesIO(data)
     while lines.readlines(128 * 1024):
         pass
@@ -58,6 +58,7 @@ def main(mean_bytes: int) -> None:
         "BytesIO(data).readlines()": lambda data: BytesIO(data).readlines(),
         'b"\\n" in BytesIO(data).readlines()': lambda data: b"\n" in BytesIO(data).readlines(),
         "BytesIO(data).readlines(), pieces": readlines_in_pieces,
+        "min(BytesIO(data))": lambda data: min(BytesIO(data)),
         "LineFramer.feed": lambda data: framer.feed(data, len(data)),
         "data.find(the mark of LOSSES)": lambda data: data.find(mark),
         "EventWatch(LOSSES).find": losses.find,

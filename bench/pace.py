@@ -111,6 +111,8 @@ def drive(
         _Arrivals(output) as arrivals,
         socket.create_connection(("127.0.0.1", port)) as sock,
     ):
+        # the kernel must not keep a tick's lines back until those of the last one are acknowledged
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = schedule.began = time.perf_counter()
         for tick in range(schedule.ticks):
             count, data = schedule.lines(tick)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 MAX_LINE = 12
-pieces = st.sampled_from([b"\n", b"\r", b"\r\n", b"{}", b"abc", b"\x00\xff", b"x" * 11, b"y" * 30])
+pieces = st.sampled_from([b"\n", b"\r", b"\r\n", b"{}", b"\t{}", b"\x00\xff", b"x" * 11, b"y" * 30])
 streams = st.lists(pieces, max_size=60).map(b"".join)
 
 
@@ -54,6 +54,15 @@ def test_every_cut_of_a_stream_frames_the_same_lines_in_order(reads: list[bytes]
         if not isinstance(part, Block):
             counted[part.reason] += part.lines
     assert counted == refused
+
+
+@given(st.lists(pieces | st.just(b"{} \r"), min_size=1, max_size=60))
+def test_each_line_of_a_block_is_counted(lines: list[bytes]) -> None:
+    stream = b"".join(line.strip(b"\n") + b"\n" for line in lines)
+    parts = LineFramer(TailBudget(1 << 20)).feed(stream, len(stream))
+    blank = sum(line.strip() == b"" for line in lines)
+    assert sum(part.lines for part in parts if isinstance(part, Block)) == len(lines) - blank
+    assert sum(part.lines for part in parts if not isinstance(part, Block)) == blank
 
 
 @given(cut_streams(), st.integers(0, 20))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
@@ -420,6 +421,37 @@ def test_flush_cuts_the_linger_short_and_fills_batches_otherwise() -> None:
     assert run(JumpingLoop, scenario()) < 5  # seconds of the jumping clock
     rig.check_end()
     assert len(batches(rig)[0].items) == 5
+
+
+def test_less_than_a_tick_of_the_loop_is_not_waited_for_by_asking_again_and_again() -> None:
+    written = asyncio.Event()
+
+    async def answer(batch: Batch) -> WriteResult:
+        written.set()
+        return DELIVERED
+
+    class Loop(uvloop.Loop):
+        timers = 0
+
+        def call_later(self, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            self.timers += 1
+            handle: asyncio.TimerHandle = super().call_later(*args, **kwargs)
+            return handle
+
+    loop = Loop()
+    rig = rig_of(answer, linger_ms=4)  # half a millisecond at first, which uvloop rounds to none
+
+    async def scenario() -> None:
+        rig.worker.start()
+        await asyncio.sleep(0)
+        before = loop.timers
+        rig.offer(numbered_blocks(1))
+        await written.wait()
+        assert loop.timers - before <= 4
+        await rig.stop()
+
+    run(lambda: loop, scenario())
+    rig.check_end()
 
 
 def test_a_full_batch_does_not_linger() -> None:

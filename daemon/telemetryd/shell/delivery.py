@@ -34,6 +34,9 @@ from telemetryd_proto.framing import Block
 
 _KEEP_SHARE: Final = 0.5
 """Of the time at the end, how long lines are delivered from memory before they go on disk first."""
+_TICK_SECONDS: Final = 0.001
+"""uvloop rounds a timer to milliseconds: one of less than half of that would be due at once, and
+waiting for it again and again keeps the processor busy for nothing."""
 CLOSE_SECONDS: Final = 0.5
 """What `close`, and the end of a cancelled write, may take when the deadline has already passed."""
 
@@ -369,7 +372,7 @@ class DeliveryWorker:
             and self._queue.queued_bytes < self._config.batch_max_bytes
             and (left := min(until - _now(), wall_until - time.time())) > 0
         ):
-            await self._queue.wait(left)
+            await self._queue.wait(max(left, _TICK_SECONDS))
 
     async def _deliver(self, blocks: list[Block]) -> None:
         items = await self._attempts.pack_in_turns(blocks)
