@@ -90,7 +90,10 @@ def nested_bars(title: str, unit: str, panels: Sequence[Panel]) -> str:
             axes.text(max(shown) + most * 0.01, at, text, va="center", color=_GREY, fontsize=8)
         axes.set_xlim(0, (most or 1.0) * 1.3)
     grid[-1, 0].set_xlabel(unit)
-    grid[0, 0].legend(frameon=False, fontsize=8, loc="lower right", reverse=True)
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles[::-1], names[::-1], frameon=False, fontsize=8, loc="upper right", ncols=len(names)
+    )
     return _rendered(figure)
 
 
