@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
+EXTENSIONS = "/opt/extensions"
+"""Every file there is an extension, which has to register under the file's name."""
 _API_SECONDS = 5.0
 _PLATFORM_HOST = "127.0.0.1"
 """Where the platform connects to, whatever is configured."""
@@ -162,8 +164,21 @@ def extension_name(argv0: str) -> str:
     return "telemetryd" if name in ("", "__main__.py", "-m", "-c") else name
 
 
+def only_extension() -> str:
+    """The name of the file in /opt/extensions where there is no more than one; else empty."""
+    try:
+        names = os.listdir(EXTENSIONS)  # noqa: PTH208 - pathlib would take longer than the call
+    except OSError:
+        return ""
+    return names[0] if len(names) == 1 else ""
+
+
 def register(session: Session, environ: MutableMapping[str, str]) -> None:
-    """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused."""
+    """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused.
+
+    Where our name is refused, as that of a program which a script in /opt/extensions has started,
+    and there is one file only, it can't be but that one's name that the platform waits for.
+    """
     session.settings = early.read(environ)
     events: tuple[str, ...] = ("INVOKE", "SHUTDOWN")
     if (
@@ -171,6 +186,7 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
         or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
     ):
         events = ("SHUTDOWN",)
+    wanted = events
     handed_over = environ.pop(REGISTER_FD, "")
     answer = None
     if handed_over.isdigit():
@@ -186,7 +202,11 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
         if b"InvalidEventType" in answer.body and "INVOKE" in events:
             events, answer = ("SHUTDOWN",), None  # Managed Instances
             continue
-        raise Refused("register", answer.status, answer.body)
+        refused, name = answer, only_extension()
+        if refused.status != 403 or name in ("", session.name):  # noqa: PLR2004 - Forbidden
+            raise Refused("register", refused.status, refused.body)
+        say("warning", "name_refused", name=session.name, used_instead=name)
+        session.name, events, answer = name, wanted, None
     session.identifier = answer.headers.get(http.IDENTIFIER, "")
     session.registered_events = events
     session.registered_after = time.monotonic() - session.started
@@ -280,7 +300,7 @@ def main() -> int:
         session = Session(api, name)
         register(session, os.environ)
     except (OSError, ValueError, Refused) as error:
-        fix = "the name must be that of the file in /opt/extensions: no wrapper with another name"
+        fix = "the name must be that of the file in /opt/extensions: a wrapper needs the same name"
         facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden
         say("error", "register_failed", name=name, api=api, error=error, **facts)
         return 1
