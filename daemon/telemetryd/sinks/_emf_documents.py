@@ -7,19 +7,22 @@ time stamp, so nothing is moved to a period it does not belong to.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from telemetryd.sinks._emf_catalogue import METRICS, MetricInfo
+from telemetryd.sinks._emf_catalogue import METRIC_NAMES, METRICS, MetricInfo
 from telemetryd_proto.emf import MAX_VALUES, Document, Metric, Resolution, encode
+from telemetryd_proto.framing import Block
 
 MAX_ERROR_TYPES: Final = 20
 """Different reasons a document names; more are counted all the same."""
 _SUM_DIGITS: Final = 12
 """Decimal places of a sum: cuts off the noise of adding floats, far below a price."""
-_KINDS: Final = {info.name: info.kind for info in METRICS}
+_SUMS: Final = frozenset(info.name for info in METRICS if info.kind == "sum")
+_LEVELS: Final = frozenset(info.name for info in METRICS if info.kind == "level")
 _MARK: Final = "telemetryd"
 
 
@@ -71,21 +74,26 @@ class Documents:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._period = layout.resolution * 1000
+        self._wanted = layout.metrics if layout.metrics != METRIC_NAMES else None
         self._open: dict[tuple[str, str, int], _Draft] = {}
         self._drafts: list[_Draft] = []
 
-    def add(self, measured: Measured, timestamp: int, line: bytes, place: Place) -> bool:
+    def add(
+        self, measured: Measured, timestamp: int, line: bytes, block: Block, offset: int
+    ) -> bool:
         """Put in what `line` said at `timestamp` (ms); False if it adds to no wanted metric.
 
-        An empty `line` is what no line has said.
+        The line begins at `offset` of the stream `block` is of. An empty one is what no line said.
         """
-        wanted = self._layout.metrics
-        values = [pair for pair in measured.values if pair[0] in wanted]
+        values, wanted = measured.values, self._wanted
+        if wanted is not None:
+            values = [pair for pair in values if pair[0] in wanted]
         if not values:
             return False
         key = (measured.function, measured.version, timestamp // self._period)
         draft = self._open.get(key)
         if draft is None or not draft.has_room(values):
+            place = Place(block.source, offset, block.received_at)
             draft = self._open[key] = _Draft(measured, timestamp, place)
             self._drafts.append(draft)
         draft.add(measured, values, line)
@@ -99,8 +107,8 @@ class Documents:
 class _Draft:
     """A document in the making."""
 
-    __slots__ = ("_errors", "_facts", "_function", "_lines", "_place", "_requests", "_timestamp",
-                 "_values", "_version")  # fmt: skip
+    __slots__ = ("_errors", "_facts", "_function", "_lines", "_place", "_requests", "_room",
+                 "_timestamp", "_values", "_version")  # fmt: skip
 
     def __init__(self, first: Measured, timestamp: int, place: Place) -> None:
         self._function = first.function
@@ -108,28 +116,35 @@ class _Draft:
         self._facts = first.facts
         self._timestamp = timestamp
         self._place = place
-        self._values: dict[str, list[float]] = {}
+        self._values = defaultdict[str, list[float]](list)
+        self._room = MAX_VALUES
         self._requests: set[str | None] = set()
         self._errors: dict[str, None] = {}
         self._lines: list[bytes] = []
 
     def has_room(self, values: Sequence[tuple[str, float]]) -> bool:
-        """Whether none of the metrics is full."""
+        """Whether none of the metrics is full.
+
+        One measurement adds at most one value to a metric that keeps them, so it is enough to look
+        again after as many as the fullest had room for.
+        """
+        if self._room:
+            return True
         held = self._values
-        return not any(len(held.get(name, ())) >= MAX_VALUES for name, _ in values)
+        self._room = MAX_VALUES - max(
+            (len(held[name]) for name in held if name not in _SUMS), default=0
+        )
+        return self._room > 0 or not any(
+            len(held.get(name, ())) >= MAX_VALUES for name, _ in values if name not in _SUMS
+        )
 
     def add(self, measured: Measured, values: Sequence[tuple[str, float]], line: bytes) -> None:
         held = self._values
         for name, value in values:
-            numbers = held.get(name)
-            if numbers is None:
-                held[name] = [value]
-            elif (kind := _KINDS[name]) == "values":
-                numbers.append(value)
-            elif kind == "sum":
-                numbers[0] += value
-            elif value not in numbers:
-                numbers.append(value)
+            if name not in _LEVELS or value not in held[name]:
+                held[name].append(value)
+        if self._room:
+            self._room -= 1
         self._requests.add(measured.request_id)
         if measured.error_type and len(self._errors) < MAX_ERROR_TYPES:
             self._errors[measured.error_type] = None
@@ -166,5 +181,5 @@ class _Draft:
     def _metric(self, info: MetricInfo) -> Metric:
         values = self._values[info.name]
         if info.kind == "sum":
-            values = [round(values[0], _SUM_DIGITS)]
+            values = [round(sum(values), _SUM_DIGITS)]
         return Metric(info.name, info.unit, values)

@@ -13,11 +13,20 @@ older than its initialisation. They add what only they can tell, and count no in
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeGuard
 
+import msgspec
+
 from telemetryd.sinks._emf_documents import Measured
 from telemetryd.sinks._emf_exceptions import exception_in
+from telemetryd.sinks._emf_lines import (
+    InvocationEvent,
+    ReportEvent,
+    RuntimeDoneEvent,
+    StartEvent,
+)
 from telemetryd.sinks._emf_prices import Prices
 from telemetryd_proto.emf import clean_dimension_value
 from telemetryd_proto.envelope import Envelope
@@ -65,6 +74,7 @@ _OUT_OF_MEMORY: Final = frozenset(
         "java.lang.OutOfMemoryError",
     }
 )
+_SUCCESS: Final = Status.SUCCESS.value
 _PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
 _FATAL: Final = {"timeout": Status.TIMEOUT, "failure": Status.FAILURE}
 """How the invocation ended that had the environment reset, by the reason of the reset."""
@@ -78,17 +88,17 @@ _FAULT: Final = r"RequestId: ([0-9A-Za-z-]+)"
 _FAULT_TYPE: Final = r"ErrorType: ([\w.]+)|^([A-Z]\w*\.\w+)\s*$"
 
 
-class _Invocation:
+class _Invocation(msgspec.Struct, gc=False):
     """What has been measured of one invocation, and whose it is."""
 
-    __slots__ = ("errors", "function", "memory", "reported", "runtime_done", "started", "timeouts",
-                 "version")  # fmt: skip
-
-    def __init__(self, function: str, version: str) -> None:
-        self.function = function
-        self.version = version
-        self.started = self.runtime_done = self.reported = False
-        self.errors = self.timeouts = self.memory = False
+    function: str
+    version: str
+    started: bool = False
+    runtime_done: bool = False
+    reported: bool = False
+    errors: bool = False
+    timeouts: bool = False
+    memory: bool = False
 
 
 class _Environment:
@@ -126,7 +136,7 @@ class Invocations:
         self._prices = prices
         self._environments: dict[int, _Environment] = {}
         self._open: dict[str, _Invocation] = {}
-        self._closed: dict[str, _Invocation] = {}
+        self._closed = OrderedDict[str, _Invocation]()  # the oldest goes first, at once found
         self._handlers: dict[str, Callable[[_Environment, Any, int], Measured | None]] = {
             "platform.start": self._start,
             "platform.runtimeDone": self._runtime_done,
@@ -139,6 +149,11 @@ class Invocations:
             "platform.logsDropped": self._logs_dropped,
             "platform.fault": self._fault,
         }
+        self._decoded: dict[type, Callable[[_Environment, Any, int], Measured | None]] = {
+            StartEvent: self._start,
+            RuntimeDoneEvent: self._runtime_done,
+            ReportEvent: self._report,
+        }
 
     def measure(self, event: Envelope, at: int, source: int) -> Measured | None:
         """What an event of the platform, made at `at` (ms), adds; None if nothing.
@@ -149,6 +164,13 @@ class Invocations:
         if handler is None:
             return None
         return handler(self._environment(source), decode_record(event), at)
+
+    def measure_decoded(self, event: InvocationEvent, at: int, source: int) -> Measured | None:
+        """As `measure`, of an event whose record is decoded already; raises nothing."""
+        environment = self._environments.get(source if self._many else 0)
+        if environment is None:
+            environment = self._environment(source)
+        return self._decoded[type(event)](environment, event.record, at)
 
     def exception(self, record: LogRecord, source: int) -> Measured | None:
         """The failure that a log line tells of, if its invocation is not known to have failed.
@@ -238,8 +260,8 @@ class Invocations:
     # -- invocations -------------------------------------------------------------------------
 
     def _start(self, env: _Environment, record: Start, at: int) -> Measured | None:
-        function = _function_of(record.function_arn) if self._many else None
-        self._name(env, function, record.version)
+        if self._many:
+            self._name(env, _function_of(record.function_arn), record.version)
         env.saw_start = True
         request_id = record.request_id[:MAX_REQUEST_ID]
         env.current = request_id
@@ -258,13 +280,16 @@ class Invocations:
         invocation, measured, earlier = self._resume(env, record.request_id, at)
         if not invocation.runtime_done:  # a reset may send a second one, which only says how
             invocation.runtime_done = True
-            if record.metrics is not None:
-                _put(measured, "runtime_duration", record.metrics.duration_ms)
-                _put(measured, "produced_bytes", record.metrics.produced_bytes)
-            _put_spans(measured, record.spans)
+            metrics = record.metrics
+            if metrics is not None:
+                _put(measured, "runtime_duration", metrics.duration_ms)
+                _put(measured, "produced_bytes", metrics.produced_bytes)
+            if record.spans:
+                _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
-        self._fail(invocation, measured, record.status, record.error_type)
+        if record.status != _SUCCESS:
+            self._fail(invocation, measured, record.status, record.error_type)
         return measured if measured.values else None
 
     def _report(self, env: _Environment, record: Report, at: int) -> Measured | None:
@@ -272,20 +297,17 @@ class Invocations:
         if invocation.reported:
             return None
         invocation.reported = True
-        metrics = record.metrics
-        if invocation.runtime_done:
-            _put_spans(measured, record.spans, only=SpanName.EXTENSION_OVERHEAD)
-        else:
-            _put_spans(measured, record.spans)
-        managed = metrics is None or metrics.billed_duration_ms is None
-        if managed or not earlier:  # its predecessor has seen the `runtimeDone`, if there was one
-            self._fail(invocation, measured, record.status, record.error_type)
+        metrics, status = record.metrics, record.status
+        if record.spans:
+            only = SpanName.EXTENSION_OVERHEAD if invocation.runtime_done else None
+            _put_spans(measured, record.spans, only)
+        if status != _SUCCESS:
+            managed = metrics is None or metrics.billed_duration_ms is None
+            if managed or not earlier:  # its predecessor saw the `runtimeDone`, if there was one
+                self._fail(invocation, measured, status, record.error_type)
         if metrics is not None:
-            _put(measured, "duration", metrics.duration_ms)
-            _put(measured, "billed_duration", metrics.billed_duration_ms)
-            self._put_first(env, measured, metrics.init_duration_ms, metrics.restore_duration_ms)
-            self._put_cost(env, measured, metrics)
-            if _put_memory(measured, metrics) and _is_error(record.status, invocation):
+            self._put_metrics(env, measured, metrics)
+            if _put_memory(measured, metrics) and _is_error(status, invocation):
                 _count_memory(invocation, measured)
         self._close(record.request_id[:MAX_REQUEST_ID])
         return measured if measured.values else None
@@ -341,6 +363,17 @@ class Invocations:
         if kind in _OUT_OF_MEMORY:
             _count_memory(invocation, measured)
 
+    def _put_metrics(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> None:
+        """Put in the figures of a report other than memory's."""
+        billed, memory = metrics.billed_duration_ms, metrics.memory_size_mb
+        init, restore = metrics.init_duration_ms, metrics.restore_duration_ms
+        _put(measured, "duration", metrics.duration_ms)
+        _put(measured, "billed_duration", billed)
+        if init is not None or restore is not None:
+            self._put_first(env, measured, init, restore)
+        if env.initialization in _PRICED and _is_sound(billed) and _is_sound(memory):
+            _put(measured, "estimated_cost", self._prices.invocation(billed, memory))
+
     def _put_first(
         self, env: _Environment, measured: Measured, init: float | None, restore: float | None
     ) -> None:
@@ -355,11 +388,6 @@ class Invocations:
             _put(measured, "restore_duration", restore)
             if env.init_at is None:
                 measured.values.append(("cold_starts", 1))
-
-    def _put_cost(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> None:
-        billed, memory = metrics.billed_duration_ms, metrics.memory_size_mb
-        if env.initialization in _PRICED and _is_sound(billed) and _is_sound(memory):
-            _put(measured, "estimated_cost", self._prices.invocation(billed, memory))
 
     # -- what is remembered ------------------------------------------------------------------
 
@@ -391,9 +419,10 @@ class Invocations:
     def _close(self, request_id: str) -> None:
         invocation = self._open.pop(request_id, None)
         if invocation is not None:
-            if len(self._closed) >= MAX_CLOSED:
-                del self._closed[next(iter(self._closed))]
-            self._closed[request_id] = invocation
+            closed = self._closed
+            if len(closed) >= MAX_CLOSED:
+                closed.popitem(last=False)
+            closed[request_id] = invocation
 
     def _of(
         self,

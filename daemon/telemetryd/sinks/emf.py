@@ -18,11 +18,11 @@ from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._aws import MISSING, endpoint_problems, is_available, region_problems
 from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
 from telemetryd.sinks._emf_clock import EventTimes
-from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured, Place
+from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured
 from telemetryd.sinks._emf_exceptions import HINTS
 from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
 from telemetryd.sinks._emf_invocations import Invocations
-from telemetryd.sinks._emf_lines import events_with
+from telemetryd.sinks._emf_lines import decode_event, lines_with
 from telemetryd.sinks._emf_self import SelfMetrics
 from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery, group_problem, stream_problem
 from telemetryd.sinks.base import (
@@ -272,8 +272,8 @@ class EmfSink(Sink):
         items: list[Item] = []
         for block in blocks:
             data, rest, used, at = block.data, list[bytes](), 0, 0
-            for start, line, event in events_with(self._marks, data):
-                if self._use(event, line, block, block.offset + start, documents, items):
+            for start, line in lines_with(self._marks, data):
+                if self._use(line, block, block.offset + start, documents, items):
                     if at < start:
                         rest.append(data[at:start])
                     used, at = used + 1, start + len(line)
@@ -298,8 +298,8 @@ class EmfSink(Sink):
 
     def _own(self, measured: Measured) -> list[Item]:
         documents = Documents(self._layout)
-        now = time.monotonic()
-        documents.add(measured, self._times.milliseconds(""), b"", Place(0, 0, now))
+        nothing = Block(b"", 0, received_at=time.monotonic())
+        documents.add(measured, self._times.milliseconds(""), b"", nothing, 0)
         return [_document_item(document) for document in documents.finish()]
 
     def unpack(self, item: Item) -> bytes:
@@ -328,15 +328,16 @@ class EmfSink(Sink):
     # -- one line ------------------------------------------------------------------------------
 
     def _use(
-        self,
-        event: Envelope,
-        line: bytes,
-        block: Block,
-        offset: int,
-        documents: Documents,
-        items: list[Item],
+        self, line: bytes, block: Block, offset: int, documents: Documents, items: list[Item]
     ) -> bool:
         """Put what a line tells into a document or an item of its own; False if that is nothing."""
+        event = decode_event(line)
+        if event is None:
+            return False
+        if not isinstance(event, Envelope):
+            at = self._times.milliseconds(event.time)
+            measured = self._invocations.measure_decoded(event, at, block.source)
+            return measured is not None and documents.add(measured, at, line, block, offset)
         if event.type != _FUNCTION:
             return self._measure(event, line, block, offset, documents)
         if item := self._forward(event, line, block, offset):
@@ -353,7 +354,7 @@ class EmfSink(Sink):
         except MalformedRecord as error:
             self._log_malformed(event, error)
             return False
-        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+        return measured is not None and documents.add(measured, at, line, block, offset)
 
     def _measure_log(
         self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
@@ -369,7 +370,7 @@ class EmfSink(Sink):
         if isinstance(record, LogRecord):
             measured = self._invocations.exception(record, block.source)
         at = self._times.milliseconds(event.time)
-        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+        return measured is not None and documents.add(measured, at, line, block, offset)
 
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
@@ -394,10 +395,6 @@ def _marks(config: EmfConfig) -> tuple[bytes, ...]:
     if config.forward_emf:
         marks += (FORWARD_HINT,)
     return marks + HINTS if config.count_log_errors else marks
-
-
-def _place(block: Block, offset: int) -> Place:
-    return Place(block.source, offset, block.received_at)
 
 
 def _rest_item(pieces: list[bytes], block: Block, lines: int) -> EmfItem:
