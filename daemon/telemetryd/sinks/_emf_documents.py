@@ -8,7 +8,7 @@ time stamp, so nothing is moved to a period it does not belong to.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -79,11 +79,11 @@ class Documents:
         self._drafts: list[_Draft] = []
 
     def add(
-        self, measured: Measured, timestamp: int, line: bytes, block: Block, offset: int
+        self, measured: Measured, timestamp: int, line: bytes, block: Block, start: int
     ) -> bool:
         """Put in what `line` said at `timestamp` (ms); False if it adds to no wanted metric.
 
-        The line begins at `offset` of the stream `block` is of. An empty one is what no line said.
+        The line starts at `start` of the data of `block`. An empty one is what no line said.
         """
         values, wanted = measured.values, self._wanted
         if wanted is not None:
@@ -92,11 +92,20 @@ class Documents:
             return False
         key = (measured.function, measured.version, timestamp // self._period)
         draft = self._open.get(key)
-        if draft is None or not draft.has_room(values):
-            place = Place(block.source, offset, block.received_at)
+        if draft is None or not (draft.room or draft.has_room(values)):
+            place = Place(block.source, block.offset + start, block.received_at)
             draft = self._open[key] = _Draft(measured, timestamp, place)
             self._drafts.append(draft)
-        draft.add(measured, values, line)
+        if draft.room:
+            draft.room -= 1
+        held = draft.values
+        for name, value in values:
+            held[name].append(value)
+        draft.requests.add(measured.request_id)
+        if measured.error_type:
+            draft.add_error(measured.error_type)
+        if line:
+            draft.lines.append(line)
         return True
 
     def finish(self) -> list[Finished]:
@@ -107,8 +116,8 @@ class Documents:
 class _Draft:
     """A document in the making."""
 
-    __slots__ = ("_errors", "_facts", "_function", "_lines", "_place", "_requests", "_room",
-                 "_timestamp", "_values", "_version")  # fmt: skip
+    __slots__ = ("_errors", "_facts", "_function", "_place", "_timestamp", "_version", "lines",
+                 "requests", "room", "values")  # fmt: skip
 
     def __init__(self, first: Measured, timestamp: int, place: Place) -> None:
         self._function = first.function
@@ -116,40 +125,33 @@ class _Draft:
         self._facts = first.facts
         self._timestamp = timestamp
         self._place = place
-        self._values = defaultdict[str, list[float]](list)
-        self._room = MAX_VALUES
-        self._requests: set[str | None] = set()
         self._errors: dict[str, None] = {}
-        self._lines: list[bytes] = []
+        self.values = defaultdict[str, list[float]](list)
+        """All that was measured, by metric: added up, or rid of what is there twice, later."""
+        self.room = MAX_VALUES
+        """So many measurements are sure to have room; 0: `has_room` must look."""
+        self.requests: set[str | None] = set()
+        self.lines: list[bytes] = []
 
     def has_room(self, values: Sequence[tuple[str, float]]) -> bool:
-        """Whether none of the metrics is full.
+        """Whether none of the metrics of `values` is full.
 
         One measurement adds at most one value to a metric that keeps them, so it is enough to look
-        again after as many as the fullest had room for.
+        again after as many as the fullest has room for.
         """
-        if self._room:
-            return True
-        held = self._values
-        self._room = MAX_VALUES - max(
-            (len(held[name]) for name in held if name not in _SUMS), default=0
-        )
-        return self._room > 0 or not any(
-            len(held.get(name, ())) >= MAX_VALUES for name, _ in values if name not in _SUMS
+        held = self.values
+        for name in _LEVELS & held.keys():
+            held[name] = _distinct(held[name])
+        kept = held.keys() - _SUMS
+        self.room = MAX_VALUES - max((len(held[name]) for name in kept), default=0)
+        return self.room > 0 or not any(
+            name in kept and len(held[name]) >= MAX_VALUES for name, _ in values
         )
 
-    def add(self, measured: Measured, values: Sequence[tuple[str, float]], line: bytes) -> None:
-        held = self._values
-        for name, value in values:
-            if name not in _LEVELS or value not in held[name]:
-                held[name].append(value)
-        if self._room:
-            self._room -= 1
-        self._requests.add(measured.request_id)
-        if measured.error_type and len(self._errors) < MAX_ERROR_TYPES:
-            self._errors[measured.error_type] = None
-        if line:
-            self._lines.append(line)
+    def add_error(self, error_type: str) -> None:
+        """Name a reason for failures, if there is room for it."""
+        if len(self._errors) < MAX_ERROR_TYPES:
+            self._errors[error_type] = None
 
     def finish(self, layout: Layout) -> Finished:
         members: dict[str, Any] = {
@@ -158,7 +160,7 @@ class _Draft:
             "function_version": self._version,
             **layout.properties,
         }
-        requests = self._requests - {None}
+        requests = self.requests - {None}
         if len(requests) == 1:
             members["request_id"] = str(*requests)
         if self._facts is not None:
@@ -171,15 +173,21 @@ class _Draft:
                 timestamp=self._timestamp,
                 namespace=layout.namespace,
                 dimensions=layout.dimensions,
-                metrics=[self._metric(info) for info in METRICS if info.name in self._values],
+                metrics=[self._metric(info) for info in METRICS if info.name in self.values],
                 members=members,
                 resolution=layout.resolution,
             )
         )
-        return Finished(payload + b"\n", self._timestamp, tuple(self._lines), self._place)
+        return Finished(payload + b"\n", self._timestamp, tuple(self.lines), self._place)
 
     def _metric(self, info: MetricInfo) -> Metric:
-        values = self._values[info.name]
+        values = self.values[info.name]
         if info.kind == "sum":
             values = [round(sum(values), _SUM_DIGITS)]
+        elif info.kind == "level":
+            values = _distinct(values)
         return Metric(info.name, info.unit, values)
+
+
+def _distinct(values: Iterable[float]) -> list[float]:
+    return list(dict.fromkeys(values))

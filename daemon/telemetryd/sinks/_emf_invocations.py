@@ -269,11 +269,12 @@ class Invocations:
         if invocation.started:
             return None
         invocation.started = True
-        measured = self._of(invocation, request_id, ("invocations", 1))
+        values: list[tuple[str, float]] = [("invocations", 1)]
+        measured = Measured(invocation.function, invocation.version, values, request_id)
         if env.waited_for:
             env.waited_for = False
             if at - env.ready_at <= IDLE_MS:
-                measured.values.append(("cold_starts", 1))
+                values.append(("cold_starts", 1))
         return measured
 
     def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
@@ -282,8 +283,11 @@ class Invocations:
             invocation.runtime_done = True
             metrics = record.metrics
             if metrics is not None:
-                _put(measured, "runtime_duration", metrics.duration_ms)
-                _put(measured, "produced_bytes", metrics.produced_bytes)
+                duration, size = metrics.duration_ms, metrics.produced_bytes
+                if duration is not None and 0 <= duration <= _MOST:
+                    measured.values.append(("runtime_duration", duration))
+                if size is not None and 0 <= size <= _MOST:
+                    measured.values.append(("produced_bytes", size))
             if record.spans:
                 _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
@@ -305,10 +309,9 @@ class Invocations:
             managed = metrics is None or metrics.billed_duration_ms is None
             if managed or not earlier:  # its predecessor saw the `runtimeDone`, if there was one
                 self._fail(invocation, measured, status, record.error_type)
-        if metrics is not None:
-            self._put_metrics(env, measured, metrics)
-            if _put_memory(measured, metrics) and _is_error(status, invocation):
-                _count_memory(invocation, measured)
+        full = metrics is not None and self._put_metrics(env, measured, metrics)
+        if full and _is_error(status, invocation):
+            _count_memory(invocation, measured)
         self._close(record.request_id[:MAX_REQUEST_ID])
         return measured if measured.values else None
 
@@ -336,9 +339,10 @@ class Invocations:
         And whether it is one of an earlier life, of which nothing was known until now.
         """
         request_id = request_id[:MAX_REQUEST_ID]
-        invocation = self._find(request_id)
+        invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is not None:
-            return invocation, self._of(invocation, request_id), False
+            measured = Measured(invocation.function, invocation.version, [], request_id)
+            return invocation, measured, False
         earlier = not env.saw_start or (env.init_at is not None and at < env.init_at)
         invocation = self._open_new(request_id, env)
         invocation.started = True
@@ -363,16 +367,29 @@ class Invocations:
         if kind in _OUT_OF_MEMORY:
             _count_memory(invocation, measured)
 
-    def _put_metrics(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> None:
-        """Put in the figures of a report other than memory's."""
-        billed, memory = metrics.billed_duration_ms, metrics.memory_size_mb
+    def _put_metrics(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> bool:
+        """Put in the figures of a report; whether all memory was used."""
+        duration, billed = metrics.duration_ms, metrics.billed_duration_ms
+        size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
+        add = measured.values.append  # `_put` for each would cost as much as all the rest
+        if duration is not None and 0 <= duration <= _MOST:
+            add(("duration", duration))
+        if billed is not None and 0 <= billed <= _MOST:
+            add(("billed_duration", billed))
         init, restore = metrics.init_duration_ms, metrics.restore_duration_ms
-        _put(measured, "duration", metrics.duration_ms)
-        _put(measured, "billed_duration", billed)
         if init is not None or restore is not None:
             self._put_first(env, measured, init, restore)
-        if env.initialization in _PRICED and _is_sound(billed) and _is_sound(memory):
-            _put(measured, "estimated_cost", self._prices.invocation(billed, memory))
+        if used is not None and 0 <= used <= _MOST:
+            add(("max_memory_used", used))
+        if size is None or not 0 <= size <= _MOST:
+            return False
+        add(("memory_size", size))
+        if _is_sound(billed) and env.initialization in _PRICED:
+            _put(measured, "estimated_cost", self._prices.invocation(billed, size))
+        if not size or not _is_sound(used):
+            return False
+        _put(measured, "memory_used_percent", round(100 * used / size, 2))
+        return used >= size
 
     def _put_first(
         self, env: _Environment, measured: Measured, init: float | None, restore: float | None
@@ -431,17 +448,6 @@ class Invocations:
         *values: tuple[str, float],
     ) -> Measured:
         return Measured(owner.function, owner.version, list(values), request_id)
-
-
-def _put_memory(measured: Measured, metrics: ReportMetrics) -> bool:
-    """Put in the memory figures; whether all of it was used."""
-    size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
-    _put(measured, "memory_size", size)
-    _put(measured, "max_memory_used", used)
-    if not size or not _is_sound(size) or not _is_sound(used):
-        return False
-    _put(measured, "memory_used_percent", round(100 * used / size, 2))
-    return used >= size
 
 
 def _is_error(status: str | None, invocation: _Invocation) -> bool:

@@ -248,6 +248,8 @@ class EmfSink(Sink):
                 *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
             )
         self._marks = _marks(config)
+        self._milliseconds = self._times.milliseconds
+        self._measure_decoded = self._invocations.measure_decoded
         # printing is over in an instant, a conversation with CloudWatch Logs is not
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
 
@@ -273,10 +275,11 @@ class EmfSink(Sink):
         for block in blocks:
             data, rest, used, at = block.data, list[bytes](), 0, 0
             for start, line in lines_with(self._marks, data):
-                if self._use(line, block, block.offset + start, documents, items):
+                if self._use(line, block, start, documents, items):
                     if at < start:
                         rest.append(data[at:start])
-                    used, at = used + 1, start + len(line)
+                    used += 1
+                    at = start + len(line)
             if at < len(data):
                 rest.append(data[at:])
             if rest:
@@ -328,25 +331,25 @@ class EmfSink(Sink):
     # -- one line ------------------------------------------------------------------------------
 
     def _use(
-        self, line: bytes, block: Block, offset: int, documents: Documents, items: list[Item]
+        self, line: bytes, block: Block, start: int, documents: Documents, items: list[Item]
     ) -> bool:
         """Put what a line tells into a document or an item of its own; False if that is nothing."""
         event = decode_event(line)
         if event is None:
             return False
         if not isinstance(event, Envelope):
-            at = self._times.milliseconds(event.time)
-            measured = self._invocations.measure_decoded(event, at, block.source)
-            return measured is not None and documents.add(measured, at, line, block, offset)
+            at = self._milliseconds(event.time)
+            measured = self._measure_decoded(event, at, block.source)
+            return measured is not None and documents.add(measured, at, line, block, start)
         if event.type != _FUNCTION:
-            return self._measure(event, line, block, offset, documents)
-        if item := self._forward(event, line, block, offset):
+            return self._measure(event, line, block, start, documents)
+        if item := self._forward(event, line, block, block.offset + start):
             items.append(item)
             return True
-        return self._measure_log(event, line, block, offset, documents)
+        return self._measure_log(event, line, block, start, documents)
 
     def _measure(
-        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+        self, event: Envelope, line: bytes, block: Block, start: int, documents: Documents
     ) -> bool:
         at = self._times.milliseconds(event.time)
         try:
@@ -354,10 +357,10 @@ class EmfSink(Sink):
         except MalformedRecord as error:
             self._log_malformed(event, error)
             return False
-        return measured is not None and documents.add(measured, at, line, block, offset)
+        return measured is not None and documents.add(measured, at, line, block, start)
 
     def _measure_log(
-        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+        self, event: Envelope, line: bytes, block: Block, start: int, documents: Documents
     ) -> bool:
         if not (self._config.count_log_errors and any(hint in line for hint in HINTS)):
             return False
@@ -370,7 +373,7 @@ class EmfSink(Sink):
         if isinstance(record, LogRecord):
             measured = self._invocations.exception(record, block.source)
         at = self._times.milliseconds(event.time)
-        return measured is not None and documents.add(measured, at, line, block, offset)
+        return measured is not None and documents.add(measured, at, line, block, start)
 
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
