@@ -205,7 +205,11 @@ class EmfItem(Item, frozen=True, gc=False):
     timestamp: int = 0
     """The document's time, milliseconds since the Unix epoch."""
     origin: tuple[bytes, ...] = ()
-    """The lines, in whole pieces."""
+    """The lines of a document."""
+    data: bytes = b""
+    """What holds the lines without one: the whole block, for copies of pieces cost more."""
+    cuts: tuple[int, ...] = ()
+    """Where pieces of `data` begin and end, in turn, that are those lines."""
 
 
 class EmfSink(Sink):
@@ -273,15 +277,15 @@ class EmfSink(Sink):
         documents = Documents(self._layout)
         items: list[Item] = []
         for block in blocks:
-            data, rest, used, at = block.data, list[bytes](), 0, 0
-            for start, line in lines_with(self._marks, data):
+            rest, used, at = list[int](), 0, 0
+            for start, line in lines_with(self._marks, block.data):
                 if self._use(line, block, start, documents, items):
                     if at < start:
-                        rest.append(data[at:start])
+                        rest += (at, start)
                     used += 1
                     at = start + len(line)
-            if at < len(data):
-                rest.append(data[at:])
+            if at < len(block.data):
+                rest += (at, len(block.data))
             if rest:
                 items.append(_rest_item(rest, block, block.lines - used))
         items += map(_document_item, documents.finish())
@@ -307,7 +311,11 @@ class EmfSink(Sink):
 
     def unpack(self, item: Item) -> bytes:
         """The lines an item stands for."""
-        return b"".join(item.origin) if isinstance(item, EmfItem) else item.payload
+        if not isinstance(item, EmfItem):
+            return item.payload
+        ends = iter(item.cuts)
+        pieces = [item.data[start:end] for start, end in zip(ends, ends, strict=True)]
+        return b"".join((*item.origin, *pieces))
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Deliver the documents; lines without one are delivered by having been looked at."""
@@ -400,10 +408,10 @@ def _marks(config: EmfConfig) -> tuple[bytes, ...]:
     return marks + HINTS if config.count_log_errors else marks
 
 
-def _rest_item(pieces: list[bytes], block: Block, lines: int) -> EmfItem:
-    size = sum(map(len, pieces))
+def _rest_item(cuts: list[int], block: Block, lines: int) -> EmfItem:
+    size = sum(cuts[1::2]) - sum(cuts[::2])
     place = (block.source, block.offset, block.received_at)
-    return EmfItem(b"", lines, size, *place, origin=tuple(pieces))
+    return EmfItem(b"", lines, size, *place, data=block.data, cuts=tuple(cuts))
 
 
 def _as_received(items: list[Item], added: int) -> list[Item]:
