@@ -263,10 +263,11 @@ class Invocations:
         if self._many:
             self._name(env, _function_of(record.function_arn), record.version)
         env.saw_start = True
-        request_id = record.request_id[:MAX_REQUEST_ID]
-        env.current = request_id
-        invocation = self._find(request_id) or self._open_new(request_id, env)
-        if invocation.started:
+        request_id = env.current = record.request_id[:MAX_REQUEST_ID]
+        invocation = self._open.get(request_id) or self._closed.get(request_id)
+        if invocation is None:
+            invocation = self._open_new(request_id, env)
+        elif invocation.started:
             return None
         invocation.started = True
         values: list[tuple[str, float]] = [("invocations", 1)]
@@ -278,7 +279,8 @@ class Invocations:
         return measured
 
     def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
-        invocation, measured, earlier = self._resume(env, record.request_id, at)
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        invocation, measured, earlier = self._resume(env, request_id, at)
         if not invocation.runtime_done:  # a reset may send a second one, which only says how
             invocation.runtime_done = True
             metrics = record.metrics
@@ -297,7 +299,8 @@ class Invocations:
         return measured if measured.values else None
 
     def _report(self, env: _Environment, record: Report, at: int) -> Measured | None:
-        invocation, measured, earlier = self._resume(env, record.request_id, at)
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        invocation, measured, earlier = self._resume(env, request_id, at)
         if invocation.reported:
             return None
         invocation.reported = True
@@ -312,7 +315,7 @@ class Invocations:
         full = metrics is not None and self._put_metrics(env, measured, metrics)
         if full and _is_error(status, invocation):
             _count_memory(invocation, measured)
-        self._close(record.request_id[:MAX_REQUEST_ID])
+        self._close(request_id)
         return measured if measured.values else None
 
     def _fault(self, env: _Environment, record: Fault, at: int) -> Measured | None:
@@ -338,7 +341,6 @@ class Invocations:
 
         And whether it is one of an earlier life, of which nothing was known until now.
         """
-        request_id = request_id[:MAX_REQUEST_ID]
         invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is not None:
             measured = Measured(invocation.function, invocation.version, [], request_id)
@@ -384,9 +386,9 @@ class Invocations:
         if size is None or not 0 <= size <= _MOST:
             return False
         add(("memory_size", size))
-        if _is_sound(billed) and env.initialization in _PRICED:
+        if billed is not None and 0 <= billed <= _MOST and env.initialization in _PRICED:
             _put(measured, "estimated_cost", self._prices.invocation(billed, size))
-        if not size or not _is_sound(used):
+        if not size or used is None or not 0 <= used <= _MOST:
             return False
         _put(measured, "memory_used_percent", round(100 * used / size, 2))
         return used >= size
