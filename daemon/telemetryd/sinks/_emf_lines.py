@@ -8,8 +8,7 @@ The events every invocation has are decoded at once with their records. For any 
 fails, at the price of an exception, and it is decoded the general way: envelope first.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import accumulate
