@@ -45,6 +45,21 @@ def test_a_metric_has_at_most_100_values_in_a_document() -> None:
     assert sum(metrics(d).get("invocations", [0])[0] for d in found) == 250
 
 
+def test_only_values_that_a_document_keeps_fill_it() -> None:
+    figures = {"durationMs": 1, "billedDurationMs": 1, "maxMemoryUsedMB": 1}
+    sizes = [128] * 150 + [256] + list(range(1000, 1130))
+    lines = [
+        report(f"{i}", metrics={**figures, "memorySizeMB": size}) for i, size in enumerate(sizes)
+    ]
+    (counted,) = packed(sink(metrics=["estimated_cost"]), lines)
+    assert isinstance(counted["estimated_cost"], float)
+    found = packed(sink(metrics=["memory_size"]), lines)
+    assert [metrics(d)["memory_size"] for d in found] == [
+        [128, 256, *range(1000, 1098)],
+        [*range(1098, 1130)],
+    ]
+
+
 def test_dimension_values_are_never_mixed() -> None:
     lines = [start(f"{i}", version=str(i % 2)) for i in range(10)]
     found = packed(sink(dimensions=[["function_name"], ["function_version"]]), lines)

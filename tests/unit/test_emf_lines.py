@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetryd.sinks._emf_lines import events_with
-from telemetryd_proto.envelope import decode_line
+from telemetryd.sinks._emf_lines import decode_event, lines_with
+from telemetryd_proto.envelope import Envelope, decode_line
+from telemetryd_proto.events import decode_record
 
 MARKS = (b'"platform.', b"errorType", b"Traceback")
 PARTS = [
@@ -19,17 +21,41 @@ PARTS = [
     b"{}",
     b"\xff",
 ]
+EVENTS = [
+    b'{"time":"t","type":"platform.start","record":{"requestId":"a","version":"1"}}',
+    b'{"record":{"requestId":"a"},"type":"platform.start","more":1}\r\n',
+    b'{"type":"platform.runtimeDone","record":{"requestId":"a","metrics":{"producedBytes":"5"}}}',
+    b'{"type":"platform.report","time":5,"record":{"requestId":"a","metrics":null}}',
+    b'{"type":"platform.report","record":{"requestId":"a","metrics":{"memorySizeMB":128.0}}}',
+    b'{"type":"platform.report","record":{"requestId":"a","metrics":5}}',
+    b'{"type":"platform.report","record":{"requestId":"\xff"}}',
+    b'{"type":"platform.report","record":null}',
+    b'{"type":"platform.report"}',
+    b'{"type":"platform.unknown","record":{"requestId":"a"}}',
+    b'{"type":"function"}',
+    b'{"type":5,"record":{"requestId":"a"}}',
+    b'{"type":"platform.start","record":{"requestId":"a"}} {}',
+]
 LINES = st.lists(st.sampled_from(PARTS).map(lambda part: part + b"\n"), max_size=40)
 
 
 @given(lines=LINES, marks=st.lists(st.sampled_from(MARKS), unique=True))
-def test_the_events_with_a_mark_are_found_in_order_and_where_they_start(
+def test_the_lines_with_a_mark_are_found_in_order_and_where_they_start(
     lines: list[bytes], marks: list[bytes]
 ) -> None:
     wanted, at = [], 0
     for line in lines:
-        event = decode_line(line)
-        if event is not None and (not marks or any(mark in line for mark in marks)):
-            wanted.append((at, line, event))
+        if not marks or any(mark in line for mark in marks):
+            wanted.append((at, line))
         at += len(line)
-    assert list(events_with(marks, b"".join(lines))) == wanted
+    assert list(lines_with(marks, b"".join(lines))) == wanted
+
+
+@pytest.mark.parametrize("line", [*PARTS, *EVENTS], ids=str)
+def test_an_event_is_what_decoding_in_two_steps_finds(line: bytes) -> None:
+    event, expected = decode_event(line), decode_line(line)
+    if event is None or isinstance(event, Envelope):
+        assert event == expected
+    else:
+        assert expected is not None
+        assert (event.time, event.record) == (expected.time, decode_record(expected))

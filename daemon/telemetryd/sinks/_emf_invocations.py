@@ -13,11 +13,20 @@ older than its initialisation. They add what only they can tell, and count no in
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeGuard
 
+import msgspec
+
 from telemetryd.sinks._emf_documents import Measured
 from telemetryd.sinks._emf_exceptions import exception_in
+from telemetryd.sinks._emf_lines import (
+    InvocationEvent,
+    ReportEvent,
+    RuntimeDoneEvent,
+    StartEvent,
+)
 from telemetryd.sinks._emf_prices import Prices
 from telemetryd_proto.emf import clean_dimension_value
 from telemetryd_proto.envelope import Envelope
@@ -65,6 +74,7 @@ _OUT_OF_MEMORY: Final = frozenset(
         "java.lang.OutOfMemoryError",
     }
 )
+_SUCCESS: Final = Status.SUCCESS.value
 _PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
 _FATAL: Final = {"timeout": Status.TIMEOUT, "failure": Status.FAILURE}
 """How the invocation ended that had the environment reset, by the reason of the reset."""
@@ -78,17 +88,17 @@ _FAULT: Final = r"RequestId: ([0-9A-Za-z-]+)"
 _FAULT_TYPE: Final = r"ErrorType: ([\w.]+)|^([A-Z]\w*\.\w+)\s*$"
 
 
-class _Invocation:
+class _Invocation(msgspec.Struct, gc=False):
     """What has been measured of one invocation, and whose it is."""
 
-    __slots__ = ("errors", "function", "memory", "reported", "runtime_done", "started", "timeouts",
-                 "version")  # fmt: skip
-
-    def __init__(self, function: str, version: str) -> None:
-        self.function = function
-        self.version = version
-        self.started = self.runtime_done = self.reported = False
-        self.errors = self.timeouts = self.memory = False
+    function: str
+    version: str
+    started: bool = False
+    runtime_done: bool = False
+    reported: bool = False
+    errors: bool = False
+    timeouts: bool = False
+    memory: bool = False
 
 
 class _Environment:
@@ -126,7 +136,7 @@ class Invocations:
         self._prices = prices
         self._environments: dict[int, _Environment] = {}
         self._open: dict[str, _Invocation] = {}
-        self._closed: dict[str, _Invocation] = {}
+        self._closed = OrderedDict[str, _Invocation]()  # the oldest goes first, at once found
         self._handlers: dict[str, Callable[[_Environment, Any, int], Measured | None]] = {
             "platform.start": self._start,
             "platform.runtimeDone": self._runtime_done,
@@ -139,6 +149,11 @@ class Invocations:
             "platform.logsDropped": self._logs_dropped,
             "platform.fault": self._fault,
         }
+        self._decoded: dict[type, Callable[[_Environment, Any, int], Measured | None]] = {
+            StartEvent: self._start,
+            RuntimeDoneEvent: self._runtime_done,
+            ReportEvent: self._report,
+        }
 
     def measure(self, event: Envelope, at: int, source: int) -> Measured | None:
         """What an event of the platform, made at `at` (ms), adds; None if nothing.
@@ -149,6 +164,13 @@ class Invocations:
         if handler is None:
             return None
         return handler(self._environment(source), decode_record(event), at)
+
+    def measure_decoded(self, event: InvocationEvent, at: int, source: int) -> Measured | None:
+        """As `measure`, of an event whose record is decoded already; raises nothing."""
+        environment = self._environments.get(source if self._many else 0)
+        if environment is None:
+            environment = self._environment(source)
+        return self._decoded[type(event)](environment, event.record, at)
 
     def exception(self, record: LogRecord, source: int) -> Measured | None:
         """The failure that a log line tells of, if its invocation is not known to have failed.
@@ -238,56 +260,62 @@ class Invocations:
     # -- invocations -------------------------------------------------------------------------
 
     def _start(self, env: _Environment, record: Start, at: int) -> Measured | None:
-        function = _function_of(record.function_arn) if self._many else None
-        self._name(env, function, record.version)
+        if self._many:
+            self._name(env, _function_of(record.function_arn), record.version)
         env.saw_start = True
-        request_id = record.request_id[:MAX_REQUEST_ID]
-        env.current = request_id
-        invocation = self._find(request_id) or self._open_new(request_id, env)
-        if invocation.started:
+        request_id = env.current = record.request_id[:MAX_REQUEST_ID]
+        invocation = self._open.get(request_id) or self._closed.get(request_id)
+        if invocation is None:
+            invocation = self._open_new(request_id, env)
+        elif invocation.started:
             return None
         invocation.started = True
-        measured = self._of(invocation, request_id, ("invocations", 1))
+        values: list[tuple[str, float]] = [("invocations", 1)]
+        measured = Measured(invocation.function, invocation.version, values, request_id)
         if env.waited_for:
             env.waited_for = False
             if at - env.ready_at <= IDLE_MS:
-                measured.values.append(("cold_starts", 1))
+                values.append(("cold_starts", 1))
         return measured
 
     def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
-        invocation, measured, earlier = self._resume(env, record.request_id, at)
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        invocation, measured, earlier = self._resume(env, request_id, at)
         if not invocation.runtime_done:  # a reset may send a second one, which only says how
             invocation.runtime_done = True
-            if record.metrics is not None:
-                _put(measured, "runtime_duration", record.metrics.duration_ms)
-                _put(measured, "produced_bytes", record.metrics.produced_bytes)
-            _put_spans(measured, record.spans)
+            metrics = record.metrics
+            if metrics is not None:
+                duration, size = metrics.duration_ms, metrics.produced_bytes
+                if duration is not None and 0 <= duration <= _MOST:
+                    measured.values.append(("runtime_duration", duration))
+                if size is not None and 0 <= size <= _MOST:
+                    measured.values.append(("produced_bytes", size))
+            if record.spans:
+                _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
-        self._fail(invocation, measured, record.status, record.error_type)
+        if record.status != _SUCCESS:
+            self._fail(invocation, measured, record.status, record.error_type)
         return measured if measured.values else None
 
     def _report(self, env: _Environment, record: Report, at: int) -> Measured | None:
-        invocation, measured, earlier = self._resume(env, record.request_id, at)
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        invocation, measured, earlier = self._resume(env, request_id, at)
         if invocation.reported:
             return None
         invocation.reported = True
-        metrics = record.metrics
-        if invocation.runtime_done:
-            _put_spans(measured, record.spans, only=SpanName.EXTENSION_OVERHEAD)
-        else:
-            _put_spans(measured, record.spans)
-        managed = metrics is None or metrics.billed_duration_ms is None
-        if managed or not earlier:  # its predecessor has seen the `runtimeDone`, if there was one
-            self._fail(invocation, measured, record.status, record.error_type)
-        if metrics is not None:
-            _put(measured, "duration", metrics.duration_ms)
-            _put(measured, "billed_duration", metrics.billed_duration_ms)
-            self._put_first(env, measured, metrics.init_duration_ms, metrics.restore_duration_ms)
-            self._put_cost(env, measured, metrics)
-            if _put_memory(measured, metrics) and _is_error(record.status, invocation):
-                _count_memory(invocation, measured)
-        self._close(record.request_id[:MAX_REQUEST_ID])
+        metrics, status = record.metrics, record.status
+        if record.spans:
+            only = SpanName.EXTENSION_OVERHEAD if invocation.runtime_done else None
+            _put_spans(measured, record.spans, only)
+        if status != _SUCCESS:
+            managed = metrics is None or metrics.billed_duration_ms is None
+            if managed or not earlier:  # its predecessor saw the `runtimeDone`, if there was one
+                self._fail(invocation, measured, status, record.error_type)
+        full = metrics is not None and self._put_metrics(env, measured, metrics)
+        if full and _is_error(status, invocation):
+            _count_memory(invocation, measured)
+        self._close(request_id)
         return measured if measured.values else None
 
     def _fault(self, env: _Environment, record: Fault, at: int) -> Measured | None:
@@ -313,10 +341,10 @@ class Invocations:
 
         And whether it is one of an earlier life, of which nothing was known until now.
         """
-        request_id = request_id[:MAX_REQUEST_ID]
-        invocation = self._find(request_id)
+        invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is not None:
-            return invocation, self._of(invocation, request_id), False
+            measured = Measured(invocation.function, invocation.version, [], request_id)
+            return invocation, measured, False
         earlier = not env.saw_start or (env.init_at is not None and at < env.init_at)
         invocation = self._open_new(request_id, env)
         invocation.started = True
@@ -341,6 +369,30 @@ class Invocations:
         if kind in _OUT_OF_MEMORY:
             _count_memory(invocation, measured)
 
+    def _put_metrics(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> bool:
+        """Put in the figures of a report; whether all memory was used."""
+        duration, billed = metrics.duration_ms, metrics.billed_duration_ms
+        size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
+        add = measured.values.append  # `_put` for each would cost as much as all the rest
+        if duration is not None and 0 <= duration <= _MOST:
+            add(("duration", duration))
+        if billed is not None and 0 <= billed <= _MOST:
+            add(("billed_duration", billed))
+        init, restore = metrics.init_duration_ms, metrics.restore_duration_ms
+        if init is not None or restore is not None:
+            self._put_first(env, measured, init, restore)
+        if used is not None and 0 <= used <= _MOST:
+            add(("max_memory_used", used))
+        if size is None or not 0 <= size <= _MOST:
+            return False
+        add(("memory_size", size))
+        if billed is not None and 0 <= billed <= _MOST and env.initialization in _PRICED:
+            _put(measured, "estimated_cost", self._prices.invocation(billed, size))
+        if not size or used is None or not 0 <= used <= _MOST:
+            return False
+        _put(measured, "memory_used_percent", round(100 * used / size, 2))
+        return used >= size
+
     def _put_first(
         self, env: _Environment, measured: Measured, init: float | None, restore: float | None
     ) -> None:
@@ -355,11 +407,6 @@ class Invocations:
             _put(measured, "restore_duration", restore)
             if env.init_at is None:
                 measured.values.append(("cold_starts", 1))
-
-    def _put_cost(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> None:
-        billed, memory = metrics.billed_duration_ms, metrics.memory_size_mb
-        if env.initialization in _PRICED and _is_sound(billed) and _is_sound(memory):
-            _put(measured, "estimated_cost", self._prices.invocation(billed, memory))
 
     # -- what is remembered ------------------------------------------------------------------
 
@@ -391,9 +438,10 @@ class Invocations:
     def _close(self, request_id: str) -> None:
         invocation = self._open.pop(request_id, None)
         if invocation is not None:
-            if len(self._closed) >= MAX_CLOSED:
-                del self._closed[next(iter(self._closed))]
-            self._closed[request_id] = invocation
+            closed = self._closed
+            if len(closed) >= MAX_CLOSED:
+                closed.popitem(last=False)
+            closed[request_id] = invocation
 
     def _of(
         self,
@@ -402,17 +450,6 @@ class Invocations:
         *values: tuple[str, float],
     ) -> Measured:
         return Measured(owner.function, owner.version, list(values), request_id)
-
-
-def _put_memory(measured: Measured, metrics: ReportMetrics) -> bool:
-    """Put in the memory figures; whether all of it was used."""
-    size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
-    _put(measured, "memory_size", size)
-    _put(measured, "max_memory_used", used)
-    if not size or not _is_sound(size) or not _is_sound(used):
-        return False
-    _put(measured, "memory_used_percent", round(100 * used / size, 2))
-    return used >= size
 
 
 def _is_error(status: str | None, invocation: _Invocation) -> bool:

@@ -3,33 +3,79 @@
 Like `core.watch`, by a search of the bytes: a line without any of the marks can't be of interest,
 one that has a mark is decoded to find out. A type or a name spelled with JSON escapes goes unseen;
 the platform writes none.
+
+The events every invocation has are decoded at once with their records. For any other line that
+fails, at the price of an exception, and it is decoded the general way: envelope first.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import accumulate
+from typing import TypeAlias
 
-from telemetryd_proto.envelope import Envelope, decode_line, decode_lines
+import msgspec
+
+from telemetryd_proto.envelope import Envelope, decode_line
+from telemetryd_proto.errors import DECODE_FAILURES
+from telemetryd_proto.records import Report, RuntimeDone, Start
 
 
-def events_with(marks: Sequence[bytes], data: bytes) -> Iterator[tuple[int, bytes, Envelope]]:
-    """The events in the whole lines of `data` that hold one of `marks`; of all lines without marks.
+class _Typed(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type"):
+    time: str = ""
 
-    Each with where its line starts, and the line, in order.
+
+class StartEvent(_Typed, frozen=True, gc=False, kw_only=True, tag="platform.start"):
+    """An invocation began."""
+
+    record: Start
+
+
+class RuntimeDoneEvent(_Typed, frozen=True, gc=False, kw_only=True, tag="platform.runtimeDone"):
+    """The runtime is done with an invocation."""
+
+    record: RuntimeDone
+
+
+class ReportEvent(_Typed, frozen=True, gc=False, kw_only=True, tag="platform.report"):
+    """An invocation as a whole."""
+
+    record: Report
+
+
+class _LogEvent(_Typed, frozen=True, gc=False, kw_only=True, tag="function"):
+    record: msgspec.Raw
+
+
+InvocationEvent: TypeAlias = StartEvent | RuntimeDoneEvent | ReportEvent
+
+# not strict, for the reason that `telemetryd_proto.events` gives
+_decode = msgspec.json.Decoder(InvocationEvent | _LogEvent, strict=False).decode
+
+
+def lines_with(marks: Sequence[bytes], data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of `data` that hold one of `marks`, or without marks all, in order.
+
+    Each with where it starts.
     """
     if marks:
-        for start, end in _spans(marks, data):
-            line = data[start:end]
-            if (event := decode_line(line)) is not None:
-                yield start, line, event
-    else:
-        lines = BytesIO(data).readlines()
-        starts = accumulate(map(len, lines), initial=0)
-        for start, line, event in zip(starts, lines, decode_lines(lines), strict=False):
-            if event is not None:
-                yield start, line, event
+        return ((start, data[start:end]) for start, end in _spans(marks, data))
+    lines = BytesIO(data).readlines()
+    return zip(accumulate(map(len, lines), initial=0), lines, strict=False)
+
+
+def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
+    """The event in a line: one that every invocation has with its record, any other's envelope.
+
+    None where `decode_line` has None. An event whose record does not fit its type is an envelope.
+    """
+    try:
+        event: InvocationEvent | _LogEvent = _decode(line)
+    except DECODE_FAILURES:
+        return decode_line(line)
+    if isinstance(event, _LogEvent):
+        return Envelope(time=event.time, type="function", record=event.record)
+    return event
 
 
 def _spans(marks: Sequence[bytes], data: bytes) -> list[tuple[int, int]]:

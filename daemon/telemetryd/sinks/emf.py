@@ -18,11 +18,11 @@ from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._aws import MISSING, endpoint_problems, is_available, region_problems
 from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
 from telemetryd.sinks._emf_clock import EventTimes
-from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured, Place
+from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured
 from telemetryd.sinks._emf_exceptions import HINTS
 from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
 from telemetryd.sinks._emf_invocations import Invocations
-from telemetryd.sinks._emf_lines import events_with
+from telemetryd.sinks._emf_lines import decode_event, lines_with
 from telemetryd.sinks._emf_self import SelfMetrics
 from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery, group_problem, stream_problem
 from telemetryd.sinks.base import (
@@ -205,7 +205,11 @@ class EmfItem(Item, frozen=True, gc=False):
     timestamp: int = 0
     """The document's time, milliseconds since the Unix epoch."""
     origin: tuple[bytes, ...] = ()
-    """The lines, in whole pieces."""
+    """The lines of a document."""
+    data: bytes = b""
+    """What holds the lines without one: the whole block, for copies of pieces cost more."""
+    cuts: tuple[int, ...] = ()
+    """Where pieces of `data` begin and end, in turn, that are those lines."""
 
 
 class EmfSink(Sink):
@@ -248,6 +252,8 @@ class EmfSink(Sink):
                 *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
             )
         self._marks = _marks(config)
+        self._milliseconds = self._times.milliseconds
+        self._measure_decoded = self._invocations.measure_decoded
         # printing is over in an instant, a conversation with CloudWatch Logs is not
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
 
@@ -271,14 +277,15 @@ class EmfSink(Sink):
         documents = Documents(self._layout)
         items: list[Item] = []
         for block in blocks:
-            data, rest, used, at = block.data, list[bytes](), 0, 0
-            for start, line, event in events_with(self._marks, data):
-                if self._use(event, line, block, block.offset + start, documents, items):
+            rest, used, at = list[int](), 0, 0
+            for start, line in lines_with(self._marks, block.data):
+                if self._use(line, block, start, documents, items):
                     if at < start:
-                        rest.append(data[at:start])
-                    used, at = used + 1, start + len(line)
-            if at < len(data):
-                rest.append(data[at:])
+                        rest += (at, start)
+                    used += 1
+                    at = start + len(line)
+            if at < len(block.data):
+                rest += (at, len(block.data))
             if rest:
                 items.append(_rest_item(rest, block, block.lines - used))
         items += map(_document_item, documents.finish())
@@ -298,13 +305,17 @@ class EmfSink(Sink):
 
     def _own(self, measured: Measured) -> list[Item]:
         documents = Documents(self._layout)
-        now = time.monotonic()
-        documents.add(measured, self._times.milliseconds(""), b"", Place(0, 0, now))
+        nothing = Block(b"", 0, received_at=time.monotonic())
+        documents.add(measured, self._times.milliseconds(""), b"", nothing, 0)
         return [_document_item(document) for document in documents.finish()]
 
     def unpack(self, item: Item) -> bytes:
         """The lines an item stands for."""
-        return b"".join(item.origin) if isinstance(item, EmfItem) else item.payload
+        if not isinstance(item, EmfItem):
+            return item.payload
+        ends = iter(item.cuts)
+        pieces = [item.data[start:end] for start, end in zip(ends, ends, strict=True)]
+        return b"".join((*item.origin, *pieces))
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Deliver the documents; lines without one are delivered by having been looked at."""
@@ -328,24 +339,25 @@ class EmfSink(Sink):
     # -- one line ------------------------------------------------------------------------------
 
     def _use(
-        self,
-        event: Envelope,
-        line: bytes,
-        block: Block,
-        offset: int,
-        documents: Documents,
-        items: list[Item],
+        self, line: bytes, block: Block, start: int, documents: Documents, items: list[Item]
     ) -> bool:
         """Put what a line tells into a document or an item of its own; False if that is nothing."""
+        event = decode_event(line)
+        if event is None:
+            return False
+        if not isinstance(event, Envelope):
+            at = self._milliseconds(event.time)
+            measured = self._measure_decoded(event, at, block.source)
+            return measured is not None and documents.add(measured, at, line, block, start)
         if event.type != _FUNCTION:
-            return self._measure(event, line, block, offset, documents)
-        if item := self._forward(event, line, block, offset):
+            return self._measure(event, line, block, start, documents)
+        if item := self._forward(event, line, block, block.offset + start):
             items.append(item)
             return True
-        return self._measure_log(event, line, block, offset, documents)
+        return self._measure_log(event, line, block, start, documents)
 
     def _measure(
-        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+        self, event: Envelope, line: bytes, block: Block, start: int, documents: Documents
     ) -> bool:
         at = self._times.milliseconds(event.time)
         try:
@@ -353,10 +365,10 @@ class EmfSink(Sink):
         except MalformedRecord as error:
             self._log_malformed(event, error)
             return False
-        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+        return measured is not None and documents.add(measured, at, line, block, start)
 
     def _measure_log(
-        self, event: Envelope, line: bytes, block: Block, offset: int, documents: Documents
+        self, event: Envelope, line: bytes, block: Block, start: int, documents: Documents
     ) -> bool:
         if not (self._config.count_log_errors and any(hint in line for hint in HINTS)):
             return False
@@ -369,7 +381,7 @@ class EmfSink(Sink):
         if isinstance(record, LogRecord):
             measured = self._invocations.exception(record, block.source)
         at = self._times.milliseconds(event.time)
-        return measured is not None and documents.add(measured, at, line, _place(block, offset))
+        return measured is not None and documents.add(measured, at, line, block, start)
 
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
@@ -396,14 +408,10 @@ def _marks(config: EmfConfig) -> tuple[bytes, ...]:
     return marks + HINTS if config.count_log_errors else marks
 
 
-def _place(block: Block, offset: int) -> Place:
-    return Place(block.source, offset, block.received_at)
-
-
-def _rest_item(pieces: list[bytes], block: Block, lines: int) -> EmfItem:
-    size = sum(map(len, pieces))
+def _rest_item(cuts: list[int], block: Block, lines: int) -> EmfItem:
+    size = sum(cuts[1::2]) - sum(cuts[::2])
     place = (block.source, block.offset, block.received_at)
-    return EmfItem(b"", lines, size, *place, origin=tuple(pieces))
+    return EmfItem(b"", lines, size, *place, data=block.data, cuts=tuple(cuts))
 
 
 def _as_received(items: list[Item], added: int) -> list[Item]:
