@@ -253,10 +253,13 @@ def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher):
         variables = {"AWS_LAMBDA_RUNTIME_API": f"localhost:{port}", "PATH": os.environ["PATH"]}
         variables |= {"TELEMETRYD_TELEMETRY__PORT": "0"}
         with subprocess.Popen([launcher], env=variables, stderr=subprocess.DEVNULL) as process:
-            other.register()
-            other.subscribe()
-            other.expect(NEXT).shutdown()
-            assert process.wait(20) == 0
+            try:
+                other.register()
+                other.subscribe()
+                other.expect(NEXT).shutdown()
+                assert process.wait(20) == 0
+            finally:
+                process.kill()  # or a failure would wait for it for ever
 
 
 def test_it_is_the_command_line_too(launcher):
