@@ -164,6 +164,7 @@ def table(result: Result) -> list[str]:
     ]
     if any(run.latency for run in runs):
         columns += [_latency_column(name) for name in ("p50", "p95", "p99", "max")]
+        columns += [("p99 of first and last quarter", _drift)]
     if any(run.records for run in runs):
         columns += [
             ("Kinesis records", lambda row: _count(row, "records")),
@@ -200,6 +201,15 @@ def _count(row: Row, measure: str, unit: float = 1.0) -> str:
 def _spread(values: Sequence[float]) -> str:
     spread = Spread.of(values)
     return f"{spread.median:.3f} ({spread.low:.3f} to {spread.high:.3f})"
+
+
+def _drift(row: Row) -> str:
+    found = [run.latency for run in row.runs if run.latency]
+    if not found:
+        return ""
+    early = Spread.of([latency.early_p99 for latency in found]).median
+    late = Spread.of([latency.late_p99 for latency in found]).median
+    return f"{early:.2f}, {late:.2f}"
 
 
 def _latency_column(name: str) -> Column:

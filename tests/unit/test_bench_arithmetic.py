@@ -123,7 +123,7 @@ def test_columns_are_there_where_something_was_measured() -> None:
     full = run(0.2, latency=latency, records=7, record_bytes=9_000_000, drops={"a: full": 5})
     row = Row(receiver="telemetryd", title="telemetryd", runs=[full])
     text = report.markdown(msgspec.structs.replace(result([0.3], [0.1]), rows=[row]))
-    assert "| 1.00 | 4.00 | 4.00 | 4.00 | 7 | 9 | 5 (a: full) |" in text
+    assert "| 1.00 | 4.00 | 4.00 | 4.00 | 1.00, 4.00 | 7 | 9 | 5 (a: full) |" in text
 
 
 @pytest.mark.parametrize(
