@@ -10,6 +10,8 @@ import asyncio
 import socket
 import time
 
+from prometheus_client.registry import CollectorRegistry
+
 from telemetryd.app import Daemon, Identity
 from telemetryd.config import load
 from telemetryd.exposition.collector import Scrapes
@@ -31,7 +33,7 @@ async def measure(sinks: int, scrapes: int) -> dict[str, tuple[float, int]]:
         on_bug=print,
     )
     await daemon.start()
-    answers, found = Scrapes(daemon), {}
+    answers, found = Scrapes(daemon, CollectorRegistry()), {}
     for name, accept in FORMATS.items():
         size = len(answers.answer(accept)[0])
         began = time.process_time()

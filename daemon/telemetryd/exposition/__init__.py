@@ -50,7 +50,7 @@ async def expose(
         log("warning", "metrics_not_served", reason=f"prometheus_client can't be loaded: {error}",
             fix='pip install prometheus-client, or set metrics.listen to ""')  # fmt: skip
         return None
-    scrapes = collector.Scrapes(daemon)
+    scrapes = collector.Scrapes(daemon, collector.CollectorRegistry())
 
     def metrics(accept: str) -> tuple[int, str, bytes]:
         body, content_type = scrapes.answer(accept)

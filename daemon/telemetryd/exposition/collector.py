@@ -69,10 +69,10 @@ def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
 
 
 class Scrapes:
-    """Answers scrapes, on a registry of its own."""
+    """Answers scrapes of `registry`, on which it registers the daemon's metrics."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(self, daemon: Daemon, registry: CollectorRegistry) -> None:
+        self._registry = registry
         self._registry.register(DaemonCollector(daemon))
         ProcessCollector(registry=self._registry)
 
