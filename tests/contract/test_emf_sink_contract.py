@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.test_stdout_sink_contract import TestStdoutSink as StdoutDestination
+from contract.test_stdout_sink_contract import full_stdout, stdout_as_pipe
 from helpers.emf_streams import block, done, metrics, report, start
 from helpers.fake_logs import TAKE, FakeLogs, fake_logs
 from telemetryd.log import utc_timestamp
@@ -94,15 +94,14 @@ class Through:
 
 @contextmanager
 def printed(directory: Path) -> Iterator[Through]:
-    stdout = StdoutDestination()
-    with stdout.destination(directory) as received:
+    with stdout_as_pipe() as reader:
 
         def arrived() -> list[dict[str, Any]]:
-            data = received(1)
+            data = reader.everything(1)
             assert data.endswith(b"\n")
             return [json.loads(line) for line in data.splitlines()]
 
-        yield Through({}, arrived, lambda: stdout.outage(directory))
+        yield Through({}, arrived, full_stdout)
 
 
 @contextmanager

@@ -32,6 +32,15 @@ class PipeReader:
                 self._data += data
                 self._changed.notify_all()
 
+    def everything(self, write_fd: int) -> bytes:
+        """All that was written before this call: waits for a mark that follows it."""
+        mark = b"\0mark\0"
+        os.write(write_fd, mark)
+        with self._changed:
+            self._changed.wait_for(lambda: self._data.endswith(mark))
+            del self._data[-len(mark) :]
+            return bytes(self._data)
+
     def received(self, at_least: int) -> bytes:
         with self._changed:
             self._changed.wait_for(lambda: len(self._data) >= at_least)
@@ -39,6 +48,37 @@ class PipeReader:
 
     def join(self) -> None:
         self._thread.join()
+
+
+@contextmanager
+def stdout_as_pipe() -> Iterator[PipeReader]:
+    """File descriptor 1 is a pipe, read in a thread."""
+    ours = os.dup(1)
+    read_end, write_end = os.pipe()
+    os.dup2(write_end, 1)
+    os.close(write_end)
+    reader = PipeReader(read_end)
+    try:
+        yield reader
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
+        reader.join()
+        os.close(read_end)
+
+
+@contextmanager
+def full_stdout() -> Iterator[None]:
+    """A full disk behind standard output."""
+    pipe = os.dup(1)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.close(full)
+    try:
+        yield
+    finally:
+        os.dup2(pipe, 1)
+        os.close(pipe)
 
 
 class TestStdoutSink(SinkContract):
@@ -49,28 +89,10 @@ class TestStdoutSink(SinkContract):
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received]:
-        ours = os.dup(1)
-        read_end, write_end = os.pipe()
-        os.dup2(write_end, 1)
-        os.close(write_end)
-        reader = PipeReader(read_end)
-        try:
+        with stdout_as_pipe() as reader:
             yield reader.received
-        finally:
-            os.dup2(ours, 1)
-            os.close(ours)
-            reader.join()
-            os.close(read_end)
 
     @contextmanager
     def outage(self, directory: Path) -> Iterator[str]:
-        """A full disk behind standard output."""
-        pipe = os.dup(1)
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, 1)
-        os.close(full)
-        try:
+        with full_stdout():
             yield "io_error"
-        finally:
-            os.dup2(pipe, 1)
-            os.close(pipe)
