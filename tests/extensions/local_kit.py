@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.lifecycle import UNHURRIED
 from telemetryd.local import LocalConfig
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def make(
             "LISTENER_FILE": str(record.path),
             "LISTENER_MODE": json.dumps(script or {}),
         },
-        "timeout": 10.0,
+        **UNHURRIED,
         "flush_at_shutdown": True,
     }
     if "bootstrap" not in overrides:

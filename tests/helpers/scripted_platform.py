@@ -71,8 +71,11 @@ class Call:
             **more,
         )
 
-    def shutdown(self, seconds: float = 2.0, reason: str = "spindown") -> None:
-        """Answer `next` with SHUTDOWN, due in so many seconds."""
+    def shutdown(self, seconds: float = 15.0, reason: str = "spindown") -> None:
+        """Answer `next` with SHUTDOWN, due in so many seconds: by default more than it needs.
+
+        A sink that takes nothing makes it use all of them, but for a margin.
+        """
         deadline = int((time.time() + seconds) * 1000)
         self.event(eventType="SHUTDOWN", deadlineMs=deadline, shutdownReason=reason)
 

@@ -22,7 +22,8 @@ from helpers.scripted_platform import (
     runtime_done,
 )
 
-INVOCATION = settings(FLUSH__STRATEGY="invocation")
+INVOCATION = settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
+"""What an invocation printed is delivered before `next`, however busy the machine."""
 
 
 def test_the_order_and_form_of_the_first_calls():
@@ -231,11 +232,11 @@ def test_shutdown_without_a_deadline_or_reason():
 
 def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path):
     """What comes within the quiet period arrives; the connection stays open all the time."""
-    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000, FLUSH__STRATEGY="continuous")
+    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500, FLUSH__STRATEGY="continuous")
     with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
         telemetry, call = platform.begin()
         telemetry.sendall(line(1))
-        call.shutdown(10.0)
+        call.shutdown()
         until(lambda: platform.log("stopping"))
         telemetry.sendall(line(2) + line(3))
         platform.finish()
@@ -259,8 +260,9 @@ def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path):
     """Reading ends in time for delivery; what was cut is in the ledger as it was read."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         telemetry, call = platform.begin()
-        call.shutdown(1.0)
-        platform.kill_after(1.0)
+        until(lambda: platform.log("started"))
+        call.shutdown(3.0)
+        platform.kill_after(3.0)
         sent = 0
         try:
             while platform.process.poll() is None:
@@ -313,8 +315,8 @@ def read(path):
 
 def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path):
     """The last of what the function printed may come after `runtimeDone`."""
-    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000, FLUSH__MAX_ADDED_MS=10_000)
-    with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION | variables) as platform:
+    variables = INVOCATION | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500)
+    with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
         telemetry, call = platform.begin()
         call.invoke("a")
         telemetry.sendall(runtime_done("a"))
@@ -431,11 +433,12 @@ def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow):
 
 
 def test_degraded_it_keeps_a_short_deadline(shadow):
-    """A stream that never becomes quiet, and one second."""
+    """A stream that never becomes quiet, and three seconds."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
-        call.shutdown(1.0)
-        platform.kill_after(1.0)
+        until(lambda: platform.log("degraded"))
+        call.shutdown(3.0)
+        platform.kill_after(3.0)
         sent = 0
         try:
             while platform.process.poll() is None:

@@ -31,10 +31,10 @@ def test_the_level_hides_what_is_below_it_but_never_the_ledger(tmp_path: Path, l
 
 def test_repeated_warnings_are_limited_and_counted(tmp_path: Path) -> None:
     with Daemon(tmp_path, **file_sink(tmp_path / "archive")) as daemon:
-        for _ in range(500):
+        for _ in range(100):
             daemon.send(b"cut")
         outcome = daemon.stop()
-    assert outcome.ledger["rejected"]["truncated"] == leaf(500, 1500)
+    assert outcome.ledger["rejected"]["truncated"] == leaf(100, 300)
     assert len(outcome.events("line_rejected")) == 1
     assert len(outcome.log) < 10
 
@@ -43,10 +43,10 @@ def test_a_sink_that_keeps_failing_does_not_flood_the_log(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     failing = file_sink(tmp_path / "file" / "archive", retry_max_elapsed_ms=0)
     with Daemon(tmp_path, **failing) as daemon:
-        for number in range(300):
+        for number in range(100):
             daemon.send(event(number))
         outcome = daemon.stop()
-    assert outcome.sink()["dropped"]["io_error"]["lines"] == 300
+    assert outcome.sink()["dropped"]["io_error"]["lines"] == 100
     assert len(outcome.events("write_failed")) == 1
     assert len(outcome.events("lines_dropped")) == 1
 
