@@ -469,6 +469,22 @@ def test_degraded_it_ends_with_a_ledger(shadow, end):
         assert platform.ledger()["received"]["lines"] == 1
 
 
+def test_a_name_may_have_an_address_where_nobody_listens(tmp_path):
+    """As `localhost` has ::1 on many a machine: the next one is tried."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import _socket\n"
+        "real = _socket.getaddrinfo\n"
+        "def both(host, *rest): return real('::1', *rest) + real('127.0.0.1', *rest)\n"
+        "_socket.getaddrinfo = both\n"
+    )
+    with ScriptedPlatform({"PYTHONPATH": str(tmp_path)}) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        call.shutdown()
+        platform.finish()
+        assert platform.ledger()["received"]["lines"] == 1
+
+
 def test_an_address_that_is_none_is_named():
     """A person who set the variable by hand gets one line."""
     command = (sys.executable, "-m", "telemetryd")
