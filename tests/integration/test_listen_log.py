@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from helpers.daemon import MARK, Daemon, file_sink, leaf, reset, sink
 from helpers.lines import event, events, logs_dropped
+from helpers.ports import reserved
 
 
 @pytest.mark.parametrize("level", ["info", "error"])
 def test_the_level_hides_what_is_below_it_but_never_the_ledger(tmp_path: Path, level: str) -> None:
     """Without `listening` the port can't be known, so it is chosen here."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
-    daemon = Daemon(tmp_path, **settings, **file_sink(tmp_path / "archive"))
-    with daemon.waiting_for_port(port):
-        daemon.send(event(0) + b"cut")
-        outcome = daemon.stop()
+    with reserved() as port:
+        settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
+        daemon = Daemon(tmp_path, **settings, **file_sink(tmp_path / "archive"))
+        with daemon.waiting_for_port(port):
+            daemon.send(event(0) + b"cut")
+            outcome = daemon.stop()
     levels = ["debug", "info", "warning", "error"]
     assert {record["level"] for record in outcome.log} == set(levels[levels.index(level) :]) - {
         "error"
