@@ -100,7 +100,7 @@ def write_handler(tmp_path: Path, code: str) -> dict[str, Any]:
     return {"task_root": root, "handler": "task.handler"}
 
 
-def wait_for(condition: Callable[[], object], limit: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait for something another process does; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():

@@ -20,7 +20,7 @@ from telemetryd.local import LocalConfig, LocalLambda
 
 HANDLER: Final = Path(__file__).parents[2] / "examples" / "handler"
 SCHEMA: Final = "2025-01-29"
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 UNHURRIED: Final[dict[str, Any]] = {
     "timeout": 20.0, "init_timeout": 40.0, "shutdown_budget": 15.0, "stall_timeout": 20.0,
 }  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from helpers.daemon import assert_balanced
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 REGISTER: Final = "/2020-01-01/extension/register"
 NEXT: Final = "/2020-01-01/extension/event/next"
 INIT_ERROR: Final = "/2020-01-01/extension/init/error"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers.kinesis_server import Error, KinesisServer
-from helpers.lifecycle import IN_TIME, SHORT_END, Stage, play, settings, statuses
+from helpers.lifecycle import IN_TIME, SHORT_END, Stage, play, settings, statuses, until
+from telemetryd.local import LocalLambda
 
 REFUSALS = {
     "wrong stream": (
@@ -72,8 +75,15 @@ def test_an_endpoint_that_is_not_there_costs_the_function_nothing(tmp_path: Path
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        config = stage.config(kinesis(url) | IN_TIME, **SHORT_END)
-        results, env = play(config, *[{"print": 50}] * 4)
+        config = stage.config(kinesis(url) | IN_TIME, freeze=False, **SHORT_END)
+
+        async def scenario() -> tuple[list[Any], LocalLambda]:
+            async with LocalLambda(config) as env:
+                results = [await env.invoke({"print": 50}) for _ in range(4)]
+                await asyncio.to_thread(until, lambda: stage.log("write_failed"))
+            return results, env
+
+        results, env = asyncio.run(scenario())
     assert statuses(results) == ["success"] * 4
     stage.assert_nothing_lost(env)
     stage.assert_clean_exits(env)
