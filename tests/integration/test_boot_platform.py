@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
+import time
 
 import pytest
 
@@ -242,6 +245,38 @@ def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path):
         platform.finish()
         assert (tmp_path / "f").read_bytes() == line(1) + line(2) + line(3)
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 3
+
+
+@pytest.mark.parametrize("degraded", [False, True])
+def test_what_comes_while_it_gets_no_turn_is_read(tmp_path, degraded):
+    """The quiet period ends while it stands still: what waits in the kernel then is not lost."""
+    variables = file_sink(tmp_path / "f") | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000)
+    if degraded:
+        (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
+        variables["PYTHONPATH"] = str(tmp_path)
+    with ScriptedPlatform(variables) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        until(lambda: platform.log("degraded" if degraded else "started"))
+        call.shutdown()
+        if not degraded:
+            until(lambda: platform.log("stopping"))
+        with stopped(platform.process.pid):
+            telemetry.sendall(line(2))
+            time.sleep(1.3)  # the time without a turn
+        platform.finish()
+        assert platform.ledger()["received"]["lines"] == 2
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """Meanwhile the process does not run."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.0, -3.0])
