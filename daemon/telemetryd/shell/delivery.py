@@ -217,7 +217,8 @@ class DeliveryWorker:
 
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
-        if self._attempts.stop_at is None and self._attempts.circuit.is_open:
+        circuit = self._attempts.circuit
+        if self._attempts.stop_at is None and (circuit.is_open or circuit.is_silent):
             return False  # nobody should wait for a destination that is known to be down
         self._flushing += 1
         self._nudge.set()
