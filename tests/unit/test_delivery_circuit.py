@@ -147,24 +147,27 @@ async def freezes(rig: Rig, count: int) -> list[bool]:
     return flushed
 
 
+SILENCE = math.ceil(PATIENCE_SECONDS / PAUSE)
+"""So many invocations wait for a sink that hangs."""
+
+
 def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None:
     """Each attempt is cut off by a freeze, long before it could fail by itself."""
-    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE)
-    rig = rig_of(*[hang] * (waits + 1), retry_max_elapsed_ms=600_000)
+    rig = rig_of(*[hang] * (SILENCE + 1), retry_max_elapsed_ms=600_000)
     blocks = numbered_blocks(4)
 
     async def scenario() -> None:
         rig.worker.start()
         loop = asyncio.get_running_loop()
         rig.offer(blocks)
-        assert await freezes(rig, waits) == [False] * waits
+        assert await freezes(rig, SILENCE) == [False] * SILENCE
         before = loop.time()
         assert await freezes(rig, 10) == [False] * 10
         assert loop.time() < before + PAUSE  # on the rig's clock, which jumps over every wait
-        assert len(batches(rig)) == waits
+        assert len(batches(rig)) == SILENCE
         await asyncio.sleep(FIRST_SECONDS)  # then one invocation asks again
         assert await freezes(rig, 10) == [False] * 10
-        assert len(batches(rig)) == waits + 1
+        assert len(batches(rig)) == SILENCE + 1
         await rig.stop()
 
     run(JumpingLoop, scenario())
@@ -173,8 +176,60 @@ def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None
     assert [each["code"] for each in rig.log.facts("circuit_opened")] == ["cut_off"] * 2
 
 
+def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
+    """As where a function with a small share of a processor imports a client."""
+    waits = FAILURES * SILENCE
+
+    class SlowToOpen(MemorySink):
+        opened = 0
+
+        async def open(self) -> None:
+            self.opened += 1
+            if self.opened == 1:  # ahead of the first line
+                raise TransientSinkError("not_yet")
+            if self.opened <= waits:
+                await asyncio.Event().wait()
+
+    rig = rig_of(sink=SlowToOpen, write_timeout_ms=600_000, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        assert await freezes(rig, waits) == [*[False] * (waits - 1), True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
+    assert rig.log.facts("circuit_opened") == []
+
+
+def test_nobody_waits_for_a_sink_whose_attempts_time_out_until_it_answers() -> None:
+    """Long before so many have failed that the circuit opens."""
+    rig = rig_of(hang, hang, hang, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "write_failed")
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        assert await rig.flush(seconds=60) is False
+        assert loop.time() < before + 1  # on the rig's clock
+        await asyncio.sleep(600)  # the fourth attempt is answered
+        assert rig.lines() == {"delivered": 3}
+        rig.offer(numbered_blocks(1, start=1))
+        assert await rig.flush(seconds=60) is True
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 6}
+    assert rig.log.facts("circuit_opened") == []
+
+
 def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:
-    waits = FAILURES * math.ceil(PATIENCE_SECONDS / PAUSE) - 1
+    waits = SILENCE - 1
     answers = [*[hang] * waits, accept] * 3
     rig = rig_of(*answers, retry_max_elapsed_ms=600_000, batch_max_bytes=1024)
 

@@ -59,15 +59,16 @@ class Breaker:
         self.permanent = False
         return was_open
 
-    def failed(self, now: float, *, permanent: bool = False) -> bool:
+    def failed(self, now: float, *, permanent: bool = False, at_once: bool = False) -> bool:
         """An attempt failed as a whole; True if that opened the circuit, or kept it open.
 
         `permanent`: waiting will not help, so that one failure is enough, and the circuit stays
-        open for the longest time.
+        open for the longest time. `at_once`: one is enough.
         """
         self._in_a_row += 1
         self.permanent = permanent
-        if self._open_until is None and self._in_a_row < FAILURES and not permanent:
+        enough = permanent or at_once or self._in_a_row >= FAILURES
+        if self._open_until is None and not enough:
             return False
         self._open_until = now + (MAX_SECONDS if permanent else self._seconds)
         self._seconds = min(MAX_SECONDS, self._seconds * 2)

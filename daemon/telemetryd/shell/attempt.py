@@ -51,7 +51,7 @@ class Attempts:
         self._can_wait = can_wait
         self._is_open = False
         self._tried_at = 0.0
-        """Loop time at which the last attempt began."""
+        """Loop time at which the last attempt began; when it had to open the sink, at its end."""
         self._released = asyncio.Event()
         self._released.set()
         self._landed = asyncio.Event()
@@ -180,6 +180,7 @@ class Attempts:
                 if not self._is_open:
                     await self._sink.open()
                     self._is_open = True
+                    self._tried_at = _now()
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
             self.circuit.answered(batch, result)
@@ -255,7 +256,7 @@ class Attempts:
             if self.out_of_time:
                 return None, "cut"
             if self.held:
-                self.circuit.cut_off(_now() - self._tried_at)
+                self.circuit.cut_off(_now() - self._tried_at, opening=not self._is_open)
                 return None, "cut"
             outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
@@ -271,7 +272,7 @@ class Attempts:
             "warning", "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
-        self.circuit.failed(error, code)
+        self.circuit.failed(error, code, _now() - self._tried_at)
         self._stats.failed("permanent" if outcome == "permanent" else "transient", code)
         return _all_failed(batch, code, retryable=retryable), outcome
 

@@ -20,7 +20,7 @@ from telemetryd.sinks.base import Batch, WriteResult
 CUT_OFF: Final = "cut_off"
 """The reason the log gives for a circuit that was opened by attempts without an answer."""
 PATIENCE_SECONDS: Final = 1.0
-"""So much time of attempts that a freeze cut off, without any answer between, is a failure."""
+"""So much time of attempts without any answer, and nobody waits for the destination any more."""
 
 
 class Circuit:
@@ -33,13 +33,18 @@ class Circuit:
         self._ahead = -math.inf
         """By how much the wall clock was ahead of the loop's, at most."""
         self._unanswered = 0.0
-        """Seconds of attempts that were cut off since the last answer."""
+        """Seconds of attempts since the last answer, or since they opened the circuit."""
 
     @property
     def is_open(self) -> bool:
         """Whether no attempt should be made now."""
         # asked for every block: no clock is needed while all goes well
         return not self._breaker.is_closed and self._breaker.state(self._now()) == "open"
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether attempts were made for long and the destination did not say a word."""
+        return self._unanswered >= PATIENCE_SECONDS
 
     @property
     def is_failing(self) -> bool:
@@ -65,29 +70,34 @@ class Circuit:
         elif all(failure.retryable for failure in result.failures):
             self._note(self._breaker.failed(self._now()), result.failures[0].code)
 
-    def failed(self, error: BaseException, code: str) -> None:
-        """An attempt failed as a whole, which may speak against the destination."""
-        self._unanswered = 0.0
+    def failed(self, error: BaseException, code: str, seconds: float = 0.0) -> None:
+        """An attempt failed as a whole, which may speak against the destination.
+
+        `seconds`: how long it took; a failure that was long in coming is a time-out, no answer.
+        """
+        self._unanswered = self._unanswered + seconds if seconds >= PATIENCE_SECONDS else 0.0
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.failed(self._now(), permanent=permanent), code)
 
-    def cut_off(self, seconds: float) -> None:
+    def cut_off(self, seconds: float, *, opening: bool = False) -> None:
         """A freeze came before the destination's answer, after so many seconds.
 
         One that hangs may never be given the time to fail; without this, each invocation of a
-        function would wait for it anew. One that is slow to begin with, as where a small function
-        imports a client for it, has time for that.
+        function would wait for it anew. `opening`: the sink was still getting ready, which may take
+        its time, as where a small function imports a client for it; that opens the circuit only
+        when it happens again and again.
         """
         self._unanswered += seconds
-        if self._unanswered < PATIENCE_SECONDS and self._breaker.state(self._now()) != "half_open":
+        if not self.is_silent and self._breaker.state(self._now()) != "half_open":
             return
         self._unanswered = 0.0
-        self._note(self._breaker.failed(self._now()), CUT_OFF)
+        self._note(self._breaker.failed(self._now(), at_once=not opening), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:
+            self._unanswered = 0.0  # a probe is waited for
             self._log(
                 "error", "circuit_opened", sink=self._sink, code=code,
                 permanent=self._breaker.permanent,

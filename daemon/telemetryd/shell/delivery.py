@@ -8,8 +8,8 @@ A lost line is counted under the last reason its destination gave, for it or, wh
 before its turn, for the batch it waited behind; under `shutdown` if there was none. Nothing a sink
 does, short of blocking the loop, ends the worker (see `shell.attempt`).
 
-With a spool, what can't be delivered now is packed and put on disk: the queue's lines behind what
-is there already, the batch in flight before it. What is spooled goes first, so order is kept.
+With a spool, what can't be delivered now goes on disk (see `shell.diversion`). What is there goes
+first, so order is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from telemetryd.core.retry import RetrySchedule
 from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkContractError
 from telemetryd.shell.attempt import Attempts
+from telemetryd.shell.diversion import Diversion
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.shell.spool import SinkSpool
@@ -63,15 +64,15 @@ class DeliveryWorker:
         self._survives_freeze = sink.survives_freeze
         self._config = config
         self._queue = queue
-        self._diverting = False
-        self._keeps = False
-        """Whether, at the end, what is on disk is left to the next process."""
         self._end = ""
         """Why the process ends, until the sink has been asked for its own items."""
         self._losses = losses
         self._failover: DeliveryWorker | None = None
         self._attempts = Attempts(sink, config, log, stats=stats, can_wait=config.spool is not None)
         self._spool = self._spool_of(sink, config, log)
+        self._diversion = Diversion(
+            self._spool, queue, self._attempts, losses, batch_max_bytes=config.batch_max_bytes
+        )
         self._log = log
         self._rng = rng
         self._on_bug = on_bug
@@ -160,16 +161,15 @@ class DeliveryWorker:
         for reason, loser in self._queue.offer(block):
             if reason != "queue_full":
                 self._losses.undelivered(loser, reason)
-            elif self._may_spill():
+            elif self._diversion.may_spill():
                 spilled.append(loser)  # the oldest that waited: they come behind what is spooled
             else:
                 self._losses.overflow(loser)
         if spilled:
-            self._spill(spilled)
+            self._diversion.spill(spilled)
         if len(self._queue):
             self._idle.clear()
-            if self._spool is not None:
-                self._divert_soon()
+            self._diversion.divert_soon()
 
     def filter_out(self, lines: int, size: int) -> None:
         """Count lines offered to the sink and not wanted by it."""
@@ -217,7 +217,8 @@ class DeliveryWorker:
 
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
-        if self._attempts.stop_at is None and self._attempts.circuit.is_open:
+        circuit = self._attempts.circuit
+        if self._attempts.stop_at is None and (circuit.is_open or circuit.is_silent):
             return False  # nobody should wait for a destination that is known to be down
         self._flushing += 1
         self._nudge.set()
@@ -271,7 +272,7 @@ class DeliveryWorker:
         `Sink.own_items`.
         """
         self._attempts.stop_at = deadline
-        self._keeps = keep
+        self._diversion.keeps = keep
         self._end = reason
         if self._task is not None:
             self._idle.clear()
@@ -279,7 +280,7 @@ class DeliveryWorker:
         if self._task is not None:
             if not self._task.done():
                 if keep and not await self.flush(_now() + (deadline - _now()) * _KEEP_SHARE):
-                    await self._spool_queue()
+                    await self._diversion.spool_queue()
                 await self.flush(deadline)
             self._task.cancel()
             _, running = await asyncio.wait({self._task}, timeout=grace)
@@ -332,7 +333,7 @@ class DeliveryWorker:
             await self._linger()
             await self._attempts.until_released()
             await self._until_probe()
-            if self._spool is not None and self._has_spooled():
+            if self._spool is not None and self._diversion.has_lines:
                 if not await self._deliver_spooled(self._spool):
                     return
             elif blocks := self._queue.take(self._config.batch_max_bytes):
@@ -352,12 +353,12 @@ class DeliveryWorker:
         """The queue is empty: wait for more, unless there is something on disk."""
         if self._attempts.stop_at is None:
             self._idle.set()
-        elif not self._has_spooled():
+        elif not self._diversion.has_lines:
             if self._end and (items := self._attempts.own_items(self._end)):
                 self._end = ""
                 await self._deliver_items(items, self._next_batch_id())
             self._idle.set()
-        if not self._has_spooled():
+        if not self._diversion.has_lines:
             await self._queue.wait()
 
     async def _linger(self) -> None:
@@ -395,7 +396,7 @@ class DeliveryWorker:
         await self._deliver_items(items, batch_id)
         spool.settle()
         await asyncio.sleep(0)  # there may have been nothing to wait for
-        return not (self._keeps and self._attempts.circuit.is_failing)
+        return not (self._diversion.keeps and self._attempts.circuit.is_failing)
 
     async def _deliver_items(self, items: list[Item], batch_id: str) -> None:
         """Write `items` until each is delivered, lost, or back in the spool."""
@@ -405,12 +406,12 @@ class DeliveryWorker:
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
         while self._unsettled:
             await self._attempts.until_released()
-            if self._is_futile():
+            if self._diversion.is_futile():
                 self._give_up()
                 return
-            if self._makes_way():
+            if self._diversion.makes_way():
                 self._put_back()
-                self._divert_soon()  # no block may come that would see to it
+                self._diversion.divert_soon()  # no block may come that would see to it
                 return
             attempt += 1
             batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
@@ -428,108 +429,25 @@ class DeliveryWorker:
             )
             if again_at is None:
                 failing, ending = self._attempts.circuit.is_failing, self._attempts.stop_at
-                if (self._keeps if ending is not None else failing) and self._can_spool():
+                worth_it = self._diversion.keeps if ending is not None else failing
+                if worth_it and self._diversion.is_usable:
                     self._put_back()  # the destination's fault, not that of these lines
                 self._give_up()
                 return
-            if not (self._is_futile() or self._makes_way()):
+            if not (self._diversion.is_futile() or self._diversion.makes_way()):
                 code = self._unsettled[-1][1]
                 self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
                 await self._back_off(again_at)
                 await self._until_probe()
 
-    # -- the spool -----------------------------------------------------------------------------
-
-    def _has_spooled(self) -> bool:
-        return self._spool is not None and not self._spool.is_empty
-
-    def _can_spool(self) -> bool:
-        """Whether there is a spool, and the disk takes something; asked only when it should."""
-        return self._spool is not None and self._spool.is_usable
-
-    def _makes_way(self) -> bool:
-        """Whether the batch in flight should wait on disk: the circuit is open."""
-        return (
-            self._attempts.stop_at is None and self._attempts.circuit.is_open and self._can_spool()
-        )
-
-    def _should_divert(self) -> bool:
-        """Whether what waits in memory should wait on disk."""
-        return (
-            self._attempts.stop_at is None
-            and (
-                self._queue.is_nearly_full
-                or (self._attempts.circuit.is_open and not self._is_futile())
-            )
-            and self._can_spool()
-        )
-
-    def _divert_soon(self) -> None:
-        if not self._diverting and self._should_divert():
-            self._diverting = True
-            asyncio.get_running_loop().call_soon(self._divert)
-
-    def _divert(self) -> None:
-        """Move lines from the queue to the spool, a batch in each turn of the loop."""
-        self._diverting = False
-        if self._spool is None or not self._should_divert():
-            return
-        blocks = self._queue.take(self._config.batch_max_bytes)
-        if not blocks:
-            return
-        self._spill(blocks)
-        self._queue.settle(blocks)
-        self._queue.wake()
-        if len(self._queue):
-            self._divert_soon()
-
-    def _may_spill(self) -> bool:
-        """Whether what the queue has no room for goes on disk."""
-        if self._spool is None:
-            return False
-        wished = self._keeps if self._attempts.stop_at is not None else not self._is_futile()
-        return wished and self._can_spool()
-
-    def _spill(self, blocks: list[Block]) -> None:
-        """Put blocks that have left the queue behind all that is spooled."""
-        items = self._attempts.pack(blocks)
-        if items is None or self._spool is None:
-            for block in blocks:
-                self._losses.undelivered(block, "bug")
-        else:
-            self._spool.put(items)
-
-    async def _spool_queue(self) -> None:
-        """The end is near: what waits goes on disk now, a batch in each turn of the loop.
-
-        At the deadline there would be no time for it: packing may be slow, a queue large.
-        """
-        while self._can_spool() and (blocks := self._queue.take(self._config.batch_max_bytes)):
-            self._spill(blocks)
-            self._queue.settle(blocks)
-            await asyncio.sleep(0)
-
-    def _put_back(self) -> None:
-        """Spool the batch in flight, before all that is there."""
-        if self._spool is not None:
-            unsettled, self._unsettled = self._unsettled, []
-            self._spool.put_back([item for item, _ in unsettled])
-
-    def _is_futile(self) -> bool:
-        """Whether to give up without asking: the circuit is open, and waiting is no use."""
-        circuit = self._attempts.circuit
-        if not circuit.is_open:
-            return False
-        if self._losses.failover is not None:
-            return circuit.is_permanent or not self._can_spool()
-        return circuit.is_permanent and not self._can_spool()
-
     async def _until_probe(self) -> None:
         """While the circuit is open, and waiting is of use: wait. The end of the process asks."""
         circuit = self._attempts.circuit
-        while self._attempts.stop_at is None and circuit.is_open and not self._is_futile():
+        while (
+            self._attempts.stop_at is None and circuit.is_open and not self._diversion.is_futile()
+        ):
             if len(self._queue):
-                self._divert_soon()
+                self._diversion.divert_soon()
             self._waits_for_probe = True
             try:
                 await self._back_off(circuit.probe_at)
@@ -553,6 +471,12 @@ class DeliveryWorker:
         self._trouble = (left or lost)[-1][1] if left or lost else "shutdown"
         for item, reason in lost:
             self._lose_item(item, reason)
+
+    def _put_back(self) -> None:
+        """Spool the batch in flight, before all that is there."""
+        if self._spool is not None:
+            unsettled, self._unsettled = self._unsettled, []
+            self._spool.put_back([item for item, _ in unsettled])
 
     async def _back_off(self, until: float) -> None:
         """Sleep until loop time `until`; a flush or stop that begins meanwhile ends it early."""
