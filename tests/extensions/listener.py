@@ -44,7 +44,8 @@ READING = threading.Event()
 """Set when telemetry may be read."""
 
 QUIET = 0.15
-QUIET_LIMIT = 1.5
+QUIET_SHARE = 0.75
+"""Of the time for the shutdown, what waiting for telemetry may take."""
 
 
 class _Seen:
@@ -59,9 +60,9 @@ def write(kind: str, **values: Any) -> None:
     os.write(OUT, line.encode() + b"\n")
 
 
-def wait_until_quiet() -> None:
+def wait_until_quiet(deadline_ms: int) -> None:
     """Return when no telemetry came for a while; it may come after SHUTDOWN, without an end."""
-    end = time.monotonic() + QUIET_LIMIT
+    end = time.monotonic() + (deadline_ms / 1000 - time.time()) * QUIET_SHARE
     before = -1
     while before != _Seen.count and time.monotonic() < end:
         before = _Seen.count
@@ -189,12 +190,12 @@ def register() -> dict[str, str]:
     return identity
 
 
-def shut_down() -> int:
+def shut_down(deadline_ms: int) -> int:
     """What there is to do after SHUTDOWN."""
     if "hold" in MODE:
         time.sleep(MODE["hold"])
     else:
-        wait_until_quiet()
+        wait_until_quiet(deadline_ms)
     write("end")
     return 0
 
@@ -208,7 +209,7 @@ def poll(identity: dict[str, str]) -> int:
             return 3
         write("event", event=event)
         if event["eventType"] == "SHUTDOWN":
-            return shut_down()
+            return shut_down(event["deadlineMs"])
         invocations += 1
         if invocations == MODE.get("stuck"):
             READING.set()

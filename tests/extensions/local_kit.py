@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.lifecycle import UNHURRIED
 from telemetryd.local import LocalConfig
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def make(
             "LISTENER_FILE": str(record.path),
             "LISTENER_MODE": json.dumps(script or {}),
         },
-        "timeout": 10.0,
+        **UNHURRIED,
         "flush_at_shutdown": True,
     }
     if "bootstrap" not in overrides:
@@ -99,7 +100,7 @@ def write_handler(tmp_path: Path, code: str) -> dict[str, Any]:
     return {"task_root": root, "handler": "task.handler"}
 
 
-def wait_for(condition: Callable[[], object], limit: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait for something another process does; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 """How long anything may take before it counts as hanging; no test measures a duration."""
 EXIT_SECONDS: Final = 10.0
 """The documented bound of a shutdown."""
@@ -166,6 +166,11 @@ class Daemon:
                         f"no {event!r} with {facts} in:\n" + "\n".join(self._lines)
                     )
                 self._news.wait(min(left, 1.0))
+
+    def has_logged(self, event: str) -> bool:
+        """Whether there is a log record with this `event` by now."""
+        with self._news:
+            return any(_json_object(line)["event"] == event for line in self._lines)
 
     def wait_for_file(self, path: Path, size: int) -> None:
         """Return when the file at `path` has `size` bytes."""

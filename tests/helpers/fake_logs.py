@@ -161,7 +161,7 @@ def fake_logs() -> Iterator[FakeLogs]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    started.wait(10)
+    started.wait(60)
     assert ready, "the server did not start"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")

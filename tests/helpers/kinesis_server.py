@@ -138,7 +138,7 @@ class KinesisServer:
         """Where it listens."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
-    def wait_for_requests(self, count: int, seconds: float = 20.0) -> None:
+    def wait_for_requests(self, count: int, seconds: float = 60.0) -> None:
         """Return when so many requests have arrived."""
         with self.seen:
             assert self.seen.wait_for(lambda: len(self.requests) >= count, seconds), self.requests
@@ -162,7 +162,7 @@ class KinesisServer:
             self._call(self._listen())
 
     def _call(self, coroutine: Any) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

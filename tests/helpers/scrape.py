@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 
 from helpers.daemon import assert_balanced
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 REGISTER: Final = "/2020-01-01/extension/register"
 NEXT: Final = "/2020-01-01/extension/event/next"
 INIT_ERROR: Final = "/2020-01-01/extension/init/error"
@@ -71,8 +71,11 @@ class Call:
             **more,
         )
 
-    def shutdown(self, seconds: float = 2.0, reason: str = "spindown") -> None:
-        """Answer `next` with SHUTDOWN, due in so many seconds."""
+    def shutdown(self, seconds: float = 15.0, reason: str = "spindown") -> None:
+        """Answer `next` with SHUTDOWN, due in so many seconds: by default more than it needs.
+
+        A sink that takes nothing makes it use all of them, but for a margin.
+        """
         deadline = int((time.time() + seconds) * 1000)
         self.event(eventType="SHUTDOWN", deadlineMs=deadline, shutdownReason=reason)
 

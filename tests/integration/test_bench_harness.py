@@ -77,7 +77,7 @@ def test_a_run_at_a_rate_tells_latencies_and_memory():
     run = measure.telemetryd(load(source=Source(rate=2000, seconds=2.2)))
     assert run.lines == 4400
     assert 0 < run.latency.p50 <= run.latency.p95 <= run.latency.p99 <= run.latency.max
-    assert len(run.resident_mib) == 2
+    assert len(run.resident_mib) >= 2
 
 
 def test_a_stream_at_a_rate_is_read_back_and_timed():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import sys
+import time
 
 import pytest
 
@@ -22,7 +25,8 @@ from helpers.scripted_platform import (
     runtime_done,
 )
 
-INVOCATION = settings(FLUSH__STRATEGY="invocation")
+INVOCATION = settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
+"""What an invocation printed is delivered before `next`, however busy the machine."""
 
 
 def test_the_order_and_form_of_the_first_calls():
@@ -231,16 +235,48 @@ def test_shutdown_without_a_deadline_or_reason():
 
 def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path):
     """What comes within the quiet period arrives; the connection stays open all the time."""
-    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000, FLUSH__STRATEGY="continuous")
+    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500, FLUSH__STRATEGY="continuous")
     with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
         telemetry, call = platform.begin()
         telemetry.sendall(line(1))
-        call.shutdown(10.0)
+        call.shutdown()
         until(lambda: platform.log("stopping"))
         telemetry.sendall(line(2) + line(3))
         platform.finish()
         assert (tmp_path / "f").read_bytes() == line(1) + line(2) + line(3)
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 3
+
+
+@pytest.mark.parametrize("degraded", [False, True])
+def test_what_comes_while_it_gets_no_turn_is_read(tmp_path, degraded):
+    """The quiet period ends while it stands still: what waits in the kernel then is not lost."""
+    variables = file_sink(tmp_path / "f") | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000)
+    if degraded:
+        (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
+        variables["PYTHONPATH"] = str(tmp_path)
+    with ScriptedPlatform(variables) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        until(lambda: platform.log("degraded" if degraded else "started"))
+        call.shutdown()
+        if not degraded:
+            until(lambda: platform.log("stopping"))
+        with stopped(platform.process.pid):
+            telemetry.sendall(line(2))
+            time.sleep(1.3)  # the time without a turn
+        platform.finish()
+        assert platform.ledger()["received"]["lines"] == 2
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """Meanwhile the process does not run."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.0, -3.0])
@@ -259,8 +295,9 @@ def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path):
     """Reading ends in time for delivery; what was cut is in the ledger as it was read."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         telemetry, call = platform.begin()
-        call.shutdown(1.0)
-        platform.kill_after(1.0)
+        until(lambda: platform.log("started"))
+        call.shutdown(3.0)
+        platform.kill_after(3.0)
         sent = 0
         try:
             while platform.process.poll() is None:
@@ -313,8 +350,8 @@ def read(path):
 
 def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path):
     """The last of what the function printed may come after `runtimeDone`."""
-    variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000, FLUSH__MAX_ADDED_MS=10_000)
-    with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION | variables) as platform:
+    variables = INVOCATION | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500)
+    with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
         telemetry, call = platform.begin()
         call.invoke("a")
         telemetry.sendall(runtime_done("a"))
@@ -431,11 +468,12 @@ def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow):
 
 
 def test_degraded_it_keeps_a_short_deadline(shadow):
-    """A stream that never becomes quiet, and one second."""
+    """A stream that never becomes quiet, and three seconds."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
-        call.shutdown(1.0)
-        platform.kill_after(1.0)
+        until(lambda: platform.log("degraded"))
+        call.shutdown(3.0)
+        platform.kill_after(3.0)
         sent = 0
         try:
             while platform.process.poll() is None:
@@ -462,6 +500,22 @@ def test_degraded_it_ends_with_a_ledger(shadow, end):
         else:
             platform.leave()
             call.drop()
+        platform.finish()
+        assert platform.ledger()["received"]["lines"] == 1
+
+
+def test_a_name_may_have_an_address_where_nobody_listens(tmp_path):
+    """As `localhost` has ::1 on many a machine: the next one is tried."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import _socket\n"
+        "real = _socket.getaddrinfo\n"
+        "def both(host, *rest): return real('::1', *rest) + real('127.0.0.1', *rest)\n"
+        "_socket.getaddrinfo = both\n"
+    )
+    with ScriptedPlatform({"PYTHONPATH": str(tmp_path)}) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(line(1))
+        call.shutdown()
         platform.finish()
         assert platform.ledger()["received"]["lines"] == 1
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.emf_streams import metrics
-from helpers.lifecycle import Stage, play, settings
+from helpers.lifecycle import Stage, TimesOut, play, settings
 
 EMF = settings(SINKS__METRICS__TYPE="emf")
 
@@ -40,8 +40,9 @@ def test_invocations_of_one_environment_add_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("report", ["during", "next", "lost"])
 def test_a_timeout_and_a_crash_count_once_over_all_processes(tmp_path: Path, report: str) -> None:
     stage = Stage(tmp_path)
-    config = stage.config(EMF, sink=False, timeout=1.0, report_after_reset=report)
-    results, _ = play(config, {"print": 1}, {"sleep": 30}, {"print": 1}, {"exit": 7}, {"print": 1})
+    config = stage.config(EMF, sink=False, report_after_reset=report)
+    once, late = {"print": 1}, TimesOut({"sleep": 60})
+    results, _ = play(config, once, late, once, {"exit": 7}, once)
     found = totals(stage)
     assert found["invocations"] == 5
     assert found["errors"] == 2

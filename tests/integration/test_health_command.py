@@ -13,6 +13,7 @@ import pytest
 
 from helpers.daemon import Daemon, file_sink
 from helpers.lines import events
+from helpers.ports import reserved
 
 
 def ask(*arguments: str, **environment: object) -> subprocess.CompletedProcess[str]:
@@ -22,7 +23,7 @@ def ask(*arguments: str, **environment: object) -> subprocess.CompletedProcess[s
         env={f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
 
@@ -64,9 +65,9 @@ def test_a_sink_that_keeps_failing_is_not_well_but_alive(tmp_path: Path) -> None
 @pytest.mark.parametrize("options", [(), ("--alive",)])
 def test_nobody_there(options: tuple[str, ...]) -> None:
     """One line, which says where nobody answered."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-    done = ask(*options, METRICS__LISTEN=address)
+    with reserved() as port:
+        address = f"127.0.0.1:{port}"
+        done = ask(*options, METRICS__LISTEN=address)
     assert (done.returncode, done.stdout) == (69, "")
     assert done.stderr == f"telemetryd health: no answer from {address}: Connection refused\n"
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.lifecycle import Stage, play, settings, statuses, third_party
+from helpers.lifecycle import (
+    IN_TIME,
+    SHORT_END,
+    Stage,
+    play,
+    settings,
+    statuses,
+    third_party,
+)
 from telemetryd.local import LocalLambda
 
 
@@ -76,8 +84,8 @@ def test_a_path_that_cannot_be_written_costs_telemetry_only(tmp_path):
     """The sink fails, each loss has its reason, the function does not notice."""
     stage = Stage(tmp_path)
     (tmp_path / "occupied").write_text("")
-    variables = settings(SINKS__FILE__PATH=tmp_path / "occupied" / "t.ndjson")
-    results, env = play(stage.config(variables), {"print": 5}, {"print": 5})
+    variables = settings(SINKS__FILE__PATH=tmp_path / "occupied" / "t.ndjson") | IN_TIME
+    results, env = play(stage.config(variables, **SHORT_END), {"print": 5}, {"print": 5})
     assert statuses(results) == ["success", "success"]
     (ledger,) = stage.ledgers()
     dropped = ledger["sinks"]["file"]["dropped"]

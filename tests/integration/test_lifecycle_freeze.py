@@ -10,7 +10,16 @@ import sys
 import pytest
 
 from extensions import local_kit
-from helpers.lifecycle import Stage, play, settings, statuses, third_party, until
+from helpers.lifecycle import (
+    IN_TIME,
+    SHORT_END,
+    Stage,
+    play,
+    settings,
+    statuses,
+    third_party,
+    until,
+)
 from telemetryd.local import LocalLambda
 
 NAME = "telemetryd"
@@ -54,8 +63,8 @@ def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path, sink):
     timeout would show it.
     """
     stage = Stage(tmp_path)
-    variables = gated(tmp_path, sink) | settings(FLUSH__STRATEGY="invocation")
-    config = stage.config(variables, timeout=5)
+    variables = gated(tmp_path, sink) | settings(FLUSH__STRATEGY="invocation") | IN_TIME
+    config = stage.config(variables, timeout=5, **SHORT_END)
 
     async def scenario():
         async with LocalLambda(config) as env:
@@ -73,13 +82,13 @@ def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path, sink):
     assert sink == "Stubborn" or page["pending"]["lines"] == 0
 
 
-@pytest.mark.parametrize("budget", [2.0, 0.4])
+@pytest.mark.parametrize("budget", [SHORT_END["shutdown_budget"], 1.2])
 def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
-    """A destination that can't be opened, and little time: status 0, the loss has a reason."""
+    """A destination that can't be opened, and no time but the margin: status 0, a reason each."""
     stage = Stage(tmp_path)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    variables = settings(SINKS__PIPE__TYPE="file", SINKS__PIPE__PATH=fifo)
+    variables = settings(SINKS__PIPE__TYPE="file", SINKS__PIPE__PATH=fifo) | IN_TIME
     config = stage.config(variables, shutdown_budget=budget)
 
     async def scenario():
@@ -99,7 +108,7 @@ def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
 def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_path):
     """SIGKILL: the next invocation fails as the platform defines it, telemetry resumes after it."""
     stage = Stage(tmp_path)
-    config = stage.config(settings(FLUSH__STRATEGY="invocation"))
+    config = stage.config(settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000))
 
     async def scenario():
         async with LocalLambda(config) as env:
@@ -147,7 +156,7 @@ def test_what_the_runtime_prints_when_it_is_told_to_end_arrives(tmp_path):
     config = stage.config(
         bootstrap=[sys.executable, str(local_kit.HERE / "bootstrap.py")],
         runtime_env={"BOOTSTRAP_IGNORE_TERM": "1"},
-        shutdown_budget=1.0,
+        shutdown_budget=5.0,
     )
     results, env = play(config, {})
     assert statuses(results) == ["success"]

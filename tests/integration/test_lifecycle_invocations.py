@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from helpers.lifecycle import Stage, install, play, settings, statuses
+from helpers.lifecycle import Stage, TimesOut, install, play, settings, statuses
 
 
 def test_a_cold_start_is_told_from_its_first_event_on(tmp_path):
@@ -49,8 +49,8 @@ def test_an_exception_of_the_handler_is_the_callers_and_telemetry_goes_on(tmp_pa
 def test_after_a_timeout_a_new_process_registers_and_subscribes_again(tmp_path):
     """Suppressed re-init: two processes, two subscriptions, two ledgers that add up."""
     stage = Stage(tmp_path)
-    config = stage.config(timeout=0.5, report_after_reset="next")
-    results, env = play(config, {"print": 2, "sleep": 60}, {"print": 3})
+    config = stage.config(report_after_reset="next")
+    results, env = play(config, TimesOut({"print": 2, "sleep": 60}), {"print": 3})
     assert statuses(results) == ["timeout", "success"]
     assert b"Task timed out" in results[0].payload
     phases = [record["phase"] for record in stage.records("platform.initStart")]
@@ -67,8 +67,8 @@ def test_after_a_timeout_a_new_process_registers_and_subscribes_again(tmp_path):
 def test_the_report_of_a_timeout_may_come_late_or_never(tmp_path, how):
     """Whatever of it was sent arrives; the next invocation is not affected."""
     stage = Stage(tmp_path)
-    config = stage.config(timeout=0.5, report_after_reset=how)
-    results, env = play(config, {"sleep": 60}, {"print": 3})
+    config = stage.config(report_after_reset=how)
+    results, env = play(config, TimesOut({"sleep": 60}), {"print": 3})
     assert statuses(results) == ["timeout", "success"]
     stage.assert_sent_is_delivered(env, processes=2)
     reports = {record["requestId"] for record in stage.records("platform.report")}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 
 import pytest
 
 from extensions import local_kit
 from helpers.lifecycle import SCHEMA, Stage, install, play, settings, statuses, until
+from helpers.ports import reserved
 from telemetryd.local import LocalLambda
 
 
@@ -70,12 +70,12 @@ def test_two_of_us_find_two_ports(tmp_path):
             "from telemetryd",
         )
     )
-    port = free_port()
-    config = stage.config(
-        settings(TELEMETRY__PORT=port),
-        extensions=[install(tmp_path / "extensions", "one"), two],
-    )
-    results, env = play(config, {"print": 100}, {"print": 100})
+    with reserved() as port:
+        config = stage.config(
+            settings(TELEMETRY__PORT=port),
+            extensions=[install(tmp_path / "extensions", "one"), two],
+        )
+        results, env = play(config, {"print": 100}, {"print": 100})
     assert statuses(results) == ["success", "success"]
     ports = {name: stage.log("started", name)[0]["port"] for name in ("one", "two")}
     assert port in ports.values()
@@ -86,11 +86,6 @@ def test_two_of_us_find_two_ports(tmp_path):
         assert stage.told("sinks.file.delivered", name) == sent[name] == len(stage.lines(path))
         assert len(stage.arrived("function", path)) == env.lines.total("function")
     assert [end.returncode for end in env.exits if end.role == "extension"] == [0, 0]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_beside_an_extension_that_is_not_ours(tmp_path):

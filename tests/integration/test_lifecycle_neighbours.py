@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from helpers.lifecycle import Stage, install, play, settings, statuses
+from helpers.ports import reserved
 
 
 def taken_port(server: socket.socket) -> int:
@@ -30,14 +31,13 @@ def test_a_port_in_use_is_replaced(tmp_path: Path) -> None:
 def test_two_at_once_both_deliver_everything(tmp_path: Path) -> None:
     """The second takes another port; the function does not notice."""
     stage = Stage(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = taken_port(probe)
     names = ("telemetryd", "telemetryd-too")
-    config = stage.config(
-        settings(TELEMETRY__PORT=port, SINKS__FILE__PATH=tmp_path / "{instance}.ndjson"),
-        extensions=[install(tmp_path / "extensions", name) for name in names],
-    )
-    results, env = play(config, {"print": 50}, {"print": 50})
+    with reserved() as port:
+        config = stage.config(
+            settings(TELEMETRY__PORT=port, SINKS__FILE__PATH=tmp_path / "{instance}.ndjson"),
+            extensions=[install(tmp_path / "extensions", name) for name in names],
+        )
+        results, env = play(config, {"print": 50}, {"print": 50})
     assert statuses(results) == ["success", "success"]
     warned = [name for name in names if stage.log("port_not_available", name)]
     assert len(warned) == 1

@@ -12,7 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from helpers.lifecycle import Stage, play, settings, statuses, third_party, until
+from helpers.lifecycle import (
+    IN_TIME,
+    SHORT_END,
+    Stage,
+    play,
+    settings,
+    statuses,
+    third_party,
+    until,
+)
 from helpers.scripted_platform import NEXT, ScriptedPlatform, line
 from telemetryd.local import LocalLambda
 from telemetryd.shell.spool_log import SpoolLog
@@ -33,10 +42,11 @@ class Spooling:
         self.variables = third_party(
             tmp_path / "p", sink, PATH=self.out, GATE=self.gate,
             SPOOL__PATH=self.spool.parent, **keys,
-        ) | settings(FLUSH__STRATEGY="continuous")  # fmt: skip
+        ) | settings(FLUSH__STRATEGY="continuous") | IN_TIME  # fmt: skip
 
     def config(self, **overrides):
-        return self.stage.config(self.variables, sink=False, **overrides)
+        """While its sink is down it uses all the time for a shutdown, less the margin."""
+        return self.stage.config(self.variables, sink=False, **SHORT_END, **overrides)
 
     def lines(self) -> list[bytes]:
         return self.stage.lines(self.out)
@@ -109,8 +119,8 @@ def test_after_a_timeout_the_next_process_delivers_what_was_spooled(tmp_path):
     spooling = Spooling(tmp_path)
 
     async def scenario():
-        async with LocalLambda(spooling.config(timeout=1.0)) as env:
-            results = [await env.invoke({"print": 50, "sleep": 60})]
+        async with LocalLambda(spooling.config()) as env:
+            results = [await env.invoke({"print": 50, "sleep": 60}, timeout=2.0)]
             spooling.gate.touch()
             results.append(await env.invoke({"print": 5}))
         return results, env
@@ -187,10 +197,10 @@ def test_a_slow_sink_spools_what_memory_can_not_hold(tmp_path):
     spooling.gate.touch()
 
     async def scenario():
-        async with LocalLambda(spooling.config(timeout=2.0)) as env:
+        async with LocalLambda(spooling.config()) as env:
             results = [await env.invoke({"print": 3000})]
             await invoke_until(env, lambda: len(spooling.on_disk()) >= 1000)
-            results.append(await env.invoke({"sleep": 60}))
+            results.append(await env.invoke({"sleep": 60}, timeout=2.0))
         return results
 
     assert statuses(asyncio.run(scenario())) == ["success", "timeout"]
@@ -219,7 +229,7 @@ def test_a_spool_that_another_process_holds_is_not_used(tmp_path):
     with ScriptedPlatform(spooling.variables) as platform:
         telemetry, following = platform.begin()
         telemetry.sendall(line(1))
-        following.shutdown(reason="timeout")
+        following.shutdown(3.0, "timeout")
         platform.finish()
         (told,) = platform.log("spool_unusable")
         assert str(spooling.spool) in told["path"]
@@ -238,7 +248,7 @@ def test_only_an_end_that_the_environment_outlives_is_spooled_for(tmp_path, reas
         telemetry, following = platform.begin()
         telemetry.sendall(line(1))
         following.invoke("r1")
-        platform.expect(NEXT).shutdown(reason=reason)
+        platform.expect(NEXT).shutdown(3.0, reason)
         platform.finish()
         page = platform.ledger()["sinks"]["probe"]
     kept = reason != "spindown"

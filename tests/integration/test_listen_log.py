@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from helpers.daemon import MARK, Daemon, file_sink, leaf, reset, sink
 from helpers.lines import event, events, logs_dropped
+from helpers.ports import reserved
 
 
 @pytest.mark.parametrize("level", ["info", "error"])
 def test_the_level_hides_what_is_below_it_but_never_the_ledger(tmp_path: Path, level: str) -> None:
     """Without `listening` the port can't be known, so it is chosen here."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
-    daemon = Daemon(tmp_path, **settings, **file_sink(tmp_path / "archive"))
-    with daemon.waiting_for_port(port):
-        daemon.send(event(0) + b"cut")
-        outcome = daemon.stop()
+    with reserved() as port:
+        settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
+        daemon = Daemon(tmp_path, **settings, **file_sink(tmp_path / "archive"))
+        with daemon.waiting_for_port(port):
+            daemon.send(event(0) + b"cut")
+            outcome = daemon.stop()
     levels = ["debug", "info", "warning", "error"]
     assert {record["level"] for record in outcome.log} == set(levels[levels.index(level) :]) - {
         "error"
@@ -31,10 +29,10 @@ def test_the_level_hides_what_is_below_it_but_never_the_ledger(tmp_path: Path, l
 
 def test_repeated_warnings_are_limited_and_counted(tmp_path: Path) -> None:
     with Daemon(tmp_path, **file_sink(tmp_path / "archive")) as daemon:
-        for _ in range(500):
+        for _ in range(100):
             daemon.send(b"cut")
         outcome = daemon.stop()
-    assert outcome.ledger["rejected"]["truncated"] == leaf(500, 1500)
+    assert outcome.ledger["rejected"]["truncated"] == leaf(100, 300)
     assert len(outcome.events("line_rejected")) == 1
     assert len(outcome.log) < 10
 
@@ -43,10 +41,10 @@ def test_a_sink_that_keeps_failing_does_not_flood_the_log(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     failing = file_sink(tmp_path / "file" / "archive", retry_max_elapsed_ms=0)
     with Daemon(tmp_path, **failing) as daemon:
-        for number in range(300):
+        for number in range(100):
             daemon.send(event(number))
         outcome = daemon.stop()
-    assert outcome.sink()["dropped"]["io_error"]["lines"] == 300
+    assert outcome.sink()["dropped"]["io_error"]["lines"] == 100
     assert len(outcome.events("write_failed")) == 1
     assert len(outcome.events("lines_dropped")) == 1
 

@@ -8,11 +8,24 @@ from __future__ import annotations
 import re
 import select
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from helpers.daemon import NOTHING, Daemon, Outcome, file_sink, finish, frozen, leaf, leaf_of, sink
+from helpers.daemon import (
+    NOTHING,
+    PATIENCE_SECONDS,
+    Daemon,
+    Outcome,
+    file_sink,
+    finish,
+    frozen,
+    leaf,
+    leaf_of,
+    sink,
+)
 from helpers.lines import event, events, logs_dropped, pieces
 
 MIB = 1024 * 1024
@@ -35,7 +48,9 @@ def overfill(daemon: Daemon) -> bytes:
     data = events(8 * 1024, size=1024)
     daemon.send(data[:1024])
     assert daemon.process.stdout is not None
-    assert select.select([daemon.process.stdout], [], [], 20.0)[0], "nothing was written"
+    assert select.select([daemon.process.stdout], [], [], PATIENCE_SECONDS)[0], (
+        "nothing was written"
+    )
     daemon.send(*pieces(data[1024:], 16 * 1024))
     return data
 
@@ -152,9 +167,7 @@ def test_block_stops_the_sender_and_loses_nothing(tmp_path: Path) -> None:
     sent = events(64 * 1024, size=1024)
     with Daemon(tmp_path, stdout_pipe=True, LOG__LEVEL="debug", **stuck("block")) as daemon:
         connection = daemon.connect()
-        rest = send_until_stuck(connection, memoryview(sent))
-        daemon.wait_for("reading_paused", sink="out")
-        rest = send_until_stuck(connection, rest)
+        rest = send_until_paused(daemon, connection, memoryview(sent))
         assert len(rest) > len(sent) // 2, "the sender could go on"
         daemon.read_stdout()
         daemon.wait_for("reading_resumed", sink="out")
@@ -171,8 +184,7 @@ def test_block_holds_connections_made_meanwhile(tmp_path: Path) -> None:
     with Daemon(tmp_path, stdout_pipe=True, LOG__LEVEL="debug", **stuck("block")) as daemon:
         connection = daemon.connect()
         early = events(1024, size=1024)
-        rest = send_until_stuck(connection, memoryview(early * 16))
-        daemon.wait_for("reading_paused")
+        rest = send_until_paused(daemon, connection, memoryview(early * 16))
         second = daemon.connect()
         daemon.wait_for("connection_opened", source=2)
         second_rest = send_until_stuck(second, memoryview(late * 16))
@@ -193,17 +205,32 @@ def test_block_with_a_reader_that_never_comes(tmp_path: Path) -> None:
         tmp_path, stdout_pipe=True, FLUSH__SHUTDOWN_MS=500, LOG__LEVEL="debug", **stuck("block")
     ) as daemon:
         connection = daemon.connect()
-        send_until_stuck(connection, memoryview(events(32 * 1024, size=1024)))
-        daemon.wait_for("reading_paused")
+        send_until_paused(daemon, connection, memoryview(events(32 * 1024, size=1024)))
         outcome = daemon.stop()
     assert outcome.sink("out")["dropped"].keys() == {"shutdown"}
     assert outcome.ledger["rejected"]["too_long"] == NOTHING
 
 
-def send_until_stuck(connection: socket.socket, data: memoryview) -> memoryview:
-    """Send as long as the kernel takes it; what is left."""
+def send_until_paused(daemon: Daemon, connection: socket.socket, data: memoryview) -> memoryview:
+    """Send until the daemon has stopped reading and the kernel is full; what is left."""
+    rest = send_until_stuck(connection, data, lambda: not daemon.has_logged("reading_paused"))
+    return send_until_stuck(connection, rest)
+
+
+def send_until_stuck(
+    connection: socket.socket, data: memoryview, going_on: Callable[[], bool] = lambda: False
+) -> memoryview:
+    """Send as long as the kernel takes it, and while `going_on`; what is left.
+
+    The other side does not read, or will again: then it may take its time.
+    """
+    until = time.monotonic() + PATIENCE_SECONDS
     connection.setblocking(False)
-    while data and select.select([], [connection], [], 0.3)[1]:
-        data = data[connection.send(data) :]
-    connection.settimeout(20.0)
+    while data:
+        if select.select([], [connection], [], 0.3)[1]:
+            data = data[connection.send(data) :]
+        elif not going_on():
+            break
+        assert time.monotonic() < until, "the daemon neither reads nor says that it does not"
+    connection.settimeout(PATIENCE_SECONDS)
     return data

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import select
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from helpers.daemon import (
     sink,
 )
 from helpers.lines import event, events, pieces
+from helpers.ports import reserved
 
 ENDS = ("delivered", "dead_lettered", "failed_over", "spooled")
 EXIT_INVALID = 78
@@ -345,13 +345,21 @@ def test_the_failover_rests_when_what_is_wrong_is_put_right(tmp_path: Path) -> N
     assert outcome.events("circuit_closed")[0]["sink"] == "broken"
 
 
+PIPE_BYTES = 1 << 20
+"""More than a pipe holds by default, on machines with large pages too."""
+
+
 def hung(**keys: object) -> dict[str, object]:
     """A stdout sink whose reader takes nothing, and whose writes are never given up."""
     return sink("hung", type="stdout", **{"write_timeout_ms": 600_000} | keys)
 
 
 def fill_pipe(daemon: Daemon, data: bytes) -> None:
-    """Send `data`, more than the pipe holds; return when a write of it has begun."""
+    """Send `data`, the first line of which the pipe can't hold; return when its write has begun.
+
+    However little the daemon reads at first, the write is stuck then, and nothing is delivered.
+    """
+    assert data.index(b"\n") > PIPE_BYTES
     daemon.send(data)
     assert daemon.process.stdout is not None
     assert select.select([daemon.process.stdout], [], [], PATIENCE_SECONDS)[0]
@@ -365,8 +373,8 @@ def test_what_is_in_flight_at_the_end_fails_over(tmp_path: Path) -> None:
         | broken(tmp_path, failover="spare", exclude=".")
         | standby(spare)
     )  # fmt: skip
-    data = events(2000, size=300)
-    with Daemon(tmp_path, stdout_pipe=True, FLUSH__SHUTDOWN_MS=2000, **sinks) as daemon:
+    data = event(0, size=PIPE_BYTES + 1000) + events(2000, first=1, size=300)
+    with Daemon(tmp_path, stdout_pipe=True, FLUSH__SHUTDOWN_MS=4000, **sinks) as daemon:
         fill_pipe(daemon, data)
         outcome = daemon.stop()
     assert spare.read_bytes() == data
@@ -382,7 +390,7 @@ def test_a_sink_that_hangs_fails_over_while_others_go_on(tmp_path: Path) -> None
         | file_sink(spare, "broken", exclude=".")
         | file_sink(archive)
     )
-    data = events(2000, size=300)
+    data = event(0, size=PIPE_BYTES + 1000) + events(2000, first=1, size=300)
     with Daemon(tmp_path, stdout_pipe=True, FLUSH__SHUTDOWN_MS=1000, **sinks) as daemon:
         fill_pipe(daemon, data)
         daemon.wait_for_file(spare, len(data))
@@ -420,18 +428,17 @@ def test_a_dead_sink_with_a_drop_policy_delays_no_other(tmp_path: Path, policy: 
 
 def test_sinks_of_a_network_service_fail_over_with_the_lines_as_they_came(tmp_path: Path) -> None:
     """Nobody listens where the stream should be: what was packed and compressed is unpacked."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     spare = tmp_path / "spare"
-    sinks = standby(spare) | sink(
-        "broken", type="kinesis", stream="s", region="eu-west-1", failover="spare",
-        compression="gzip", endpoint_url=f"http://127.0.0.1:{port}", fields="function",
-    )  # fmt: skip
     data = events(1000)
-    with Daemon(tmp_path, **sinks) as daemon:
-        daemon.send(data)
-        daemon.wait_for("lines_failed_over", sink="broken")
-        outcome = daemon.stop()
+    with reserved() as port:
+        sinks = standby(spare) | sink(
+            "broken", type="kinesis", stream="s", region="eu-west-1", failover="spare",
+            compression="gzip", endpoint_url=f"http://127.0.0.1:{port}", fields="function",
+        )  # fmt: skip
+        with Daemon(tmp_path, **sinks) as daemon:
+            daemon.send(data)
+            daemon.wait_for("lines_failed_over", sink="broken")
+            outcome = daemon.stop()
     lines = data.splitlines(keepends=True)
     assert spare.read_bytes() == b"".join(b'{"function":"local",' + line[1:] for line in lines)
     assert_all_failed_over(outcome, data)

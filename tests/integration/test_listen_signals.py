@@ -48,7 +48,7 @@ def test_open_connections_do_not_hold_up_the_end(tmp_path: Path, number: signal.
 def test_a_sender_that_never_pauses_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """What is delivered is whole lines from the beginning, without a gap."""
     archive = tmp_path / "archive"
-    limit = {"FLUSH__SHUTDOWN_MS": 300}
+    limit = {"FLUSH__SHUTDOWN_MS": 2500}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon, sending(daemon, CHUNK):
         outcome = daemon.stop(signal.SIGTERM)
     assert_beginning(archive.read_bytes(), outcome)

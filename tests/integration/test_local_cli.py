@@ -20,7 +20,7 @@ COMMAND = [
     "-c",
     "import sys; from telemetryd.local.cli import main; sys.exit(main(sys.argv[1:]))",
 ]
-LIMIT = 30
+LIMIT = 120
 
 
 @pytest.fixture

@@ -123,18 +123,18 @@ def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_pa
 
 def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path):
     """The runtime is killed, SHUTDOWN says timeout; then everything starts and subscribes anew."""
-    config, record = make(tmp_path, timeout=0.5)
+    config, record = make(tmp_path)
 
     async def scenario():
         async with LocalLambda(config) as env:
-            late = await env.invoke({"sleep": 60})
+            late = await env.invoke({"sleep": 60}, timeout=1.5)
             assert env.pids == {}
-            again = await env.invoke({}, timeout=10)
+            again = await env.invoke({})
             return late, again, env
 
     late, again, env = asyncio.run(scenario())
     assert (late.status, late.function_error) == ("timeout", "Unhandled")
-    assert "Task timed out after 0.50 seconds" in json.loads(late.payload)["errorMessage"]
+    assert "Task timed out after 1.50 seconds" in json.loads(late.payload)["errorMessage"]
     assert late.lines == 1
     assert again.status == "success"
     assert env.generation == 2
@@ -145,7 +145,7 @@ def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path)
     assert done["metrics"]["producedBytes"] == 0
     first, second = record.records("platform.report")
     assert first["status"] == "timeout"
-    assert first["metrics"]["billedDurationMs"] == 500
+    assert first["metrics"]["billedDurationMs"] == 1500
     assert "initDurationMs" not in second["metrics"]
     inits = [item["metrics"]["durationMs"] for item in record.records("platform.initReport")]
     assert second["metrics"]["durationMs"] > inits[1]  # the suppressed init is part of it
@@ -155,12 +155,12 @@ def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path)
 @pytest.mark.parametrize(("when", "expected"), [("during", 1), ("lost", 0), ("next", 1)])
 def test_the_report_of_a_timed_out_invocation_comes_early_late_or_never(tmp_path, when, expected):
     """All three happen on the service; an extension has to live with each."""
-    config, record = make(tmp_path, timeout=0.3, report_after_reset=when)
+    config, record = make(tmp_path, report_after_reset=when)
 
     async def scenario():
         async with LocalLambda(config) as env:
-            late = await env.invoke({"sleep": 60})
-            await env.invoke({}, timeout=10)
+            late = await env.invoke({"sleep": 60}, timeout=0.3)
+            await env.invoke({})
             return late
 
     late = asyncio.run(scenario())
@@ -225,7 +225,7 @@ def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path):
 
 def test_extension_that_works_past_the_deadline_times_the_environment_out(tmp_path):
     """The caller has its response, runtimeDone says success, the report says timeout."""
-    config, record = make(tmp_path, {"work": 30}, timeout=0.5, shutdown_budget=0.2)
+    config, record = make(tmp_path, {"work": 30}, timeout=2.0, shutdown_budget=0.2)
 
     async def scenario():
         async with LocalLambda(config) as env:
@@ -280,7 +280,7 @@ def test_extension_init_error_fails_init_with_its_type(tmp_path):
 def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path):
     """It is taken for an internal extension, and init waits for the real one until its limit."""
     mode = {"name": "somebody", "events": ["INVOKE"]}
-    config, record = make(tmp_path, mode, init_timeout=0.7, timeout=0.7, shutdown_budget=0.1)
+    config, record = make(tmp_path, mode, init_timeout=2.5, timeout=2.5, shutdown_budget=0.1)
 
     async def scenario():
         async with LocalLambda(config) as env:

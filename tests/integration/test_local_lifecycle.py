@@ -101,7 +101,7 @@ def test_telemetry_goes_on_after_shutdown_was_announced(tmp_path):
         bootstrap=[sys.executable, str(HERE / "bootstrap.py")],
         runtime_env={"BOOTSTRAP_IGNORE_TERM": "1"},
         flush_at_shutdown=False,
-        shutdown_budget=1.0,
+        shutdown_budget=5.0,
     )
 
     async def scenario():

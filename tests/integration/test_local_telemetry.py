@@ -152,11 +152,26 @@ def test_what_is_buffered_can_be_sent_before_shutdown(tmp_path):
     assert record.records("platform.report")
 
 
+def test_so_can_what_is_made_during_a_shutdown(tmp_path):
+    """The report of a timeout comes after SHUTDOWN was sent, and nobody waits for a timer then."""
+    buffering = {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 30_000}
+    config, record = make(tmp_path, {"buffering": buffering}, report_after_reset="during")
+
+    async def scenario():
+        async with LocalLambda(config) as env:
+            return await env.invoke({"sleep": 60}, timeout=0.3)
+
+    late = asyncio.run(scenario())
+    assert [report["requestId"] for report in record.records("platform.report")] == [
+        late.request_id
+    ]
+
+
 def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path):
     """The function goes on; when the consumer reads again, `logsDropped` says how much it lost."""
     mode = {"stuck": 2}
     config, record = make(
-        tmp_path, mode, stall_timeout=0.1, tcp_send_buffer=4096, freeze=False, timeout=50
+        tmp_path, mode, stall_timeout=0.5, tcp_send_buffer=4096, freeze=False, timeout=50
     )
 
     async def scenario():
@@ -183,7 +198,7 @@ def test_a_consumer_that_never_reads_delays_nothing_for_ever(tmp_path):
     config, _ = make(
         tmp_path,
         {"stuck": 0, "hold": 0},
-        stall_timeout=0.1,
+        stall_timeout=0.5,
         tcp_send_buffer=4096,
         flush_at_shutdown=False,
         timeout=50,

@@ -36,7 +36,7 @@ def test_it_is_bounded_and_every_line_is_counted(
         telemetry, following = platform.begin()
         for _ in range(BURSTS):
             telemetry.sendall(BURST)
-        following.shutdown()
+        following.shutdown(4.0)
         platform.finish()
         ledger = platform.ledger()
     assert ledger["received"]["lines"] == BURSTS * 14_000

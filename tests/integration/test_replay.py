@@ -37,7 +37,7 @@ def replay(
 ) -> str:
     """Run it to its end; what it printed."""
     with start(path, sink, variables, *more) as process:
-        _, printed = process.communicate(timeout=50)
+        _, printed = process.communicate(timeout=120)
     assert process.returncode == status, printed
     return printed
 
@@ -144,7 +144,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
     with start(source, "a", kinesis(READ_TIMEOUT_MS=30_000, WRITE_TIMEOUT_MS=60_000)) as process:
         server.wait_for_requests(3)
         process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=50)
+        _, printed = process.communicate(timeout=120)
     assert process.returncode == EX_TEMPFAIL, printed
     assert "stopped; the same command goes on with from byte" in printed
     first = arrived(server)
@@ -283,7 +283,7 @@ def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path, serve
     with start(spool, "a", keys | kinesis(WRITE_TIMEOUT_MS=60_000)) as process:
         server.wait_for_requests(2)
         process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=50)
+        _, printed = process.communicate(timeout=120)
     assert process.returncode == EX_TEMPFAIL, printed
     delivered = arrived(server)
     assert 0 < len(delivered) < len(lines)

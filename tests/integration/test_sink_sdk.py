@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from helpers.lifecycle import Stage, play, settings, statuses
+from helpers.lifecycle import IN_TIME, SHORT_END, Stage, play, settings, statuses
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "sink-http"
@@ -62,12 +62,12 @@ def is_shown_from_the_example(code: str) -> bool:
 
 
 def program(*, imports: Path, **variables: str) -> dict[str, Any]:
-    """Arguments of a subprocess that finds packages in `imports`, and is given 60 seconds."""
+    """Arguments of a subprocess that finds packages in `imports`."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "TELEMETRYD"))
     }
     environment |= {"PYTHONPATH": str(imports), "PYTHONDONTWRITEBYTECODE": "1"} | variables
-    return {"env": environment, "capture_output": True, "text": True, "timeout": 60}
+    return {"env": environment, "capture_output": True, "text": True}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,8 @@ def test_a_server_that_is_down_costs_the_function_nothing(layer: Path, tmp_path:
     with ndjson_server().NdjsonServer() as server:
         server.is_down = True
         variables = settings(SINKS__COLLECTOR__TYPE="http", SINKS__COLLECTOR__URL=server.url)
-        config = stage.config(variables, extensions=[layer / "extensions" / "telemetryd"])
+        launcher = layer / "extensions" / "telemetryd"
+        config = stage.config(variables | IN_TIME, extensions=[launcher], **SHORT_END)
         results, env = play(config, {"print": 3}, {"print": 3})
     assert statuses(results) == ["success", "success"]
     stage.assert_nothing_lost(env)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers.lifecycle import settings, until
+from helpers.ports import reserved
 from helpers.scripted_platform import NEXT, REGISTER, TELEMETRY, ScriptedPlatform, file_sink, line
 
 LOST = "no telemetry is delivered; the function is not affected"
@@ -257,7 +258,7 @@ def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher):
                 other.register()
                 other.subscribe()
                 other.expect(NEXT).shutdown()
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
             finally:
                 process.kill()  # or a failure would wait for it for ever
 
@@ -279,9 +280,12 @@ def test_two_of_them_at_once(launcher, tmp_path):
     (tmp_path / "extensions").mkdir()
     other = Path(shutil.copy(launcher, tmp_path / "extensions" / "other"))
     (tmp_path / "telemetryd").symlink_to(launcher.parents[1] / "telemetryd")
-    port = settings(TELEMETRY__PORT=4299)
-    with run(launcher, file_sink(tmp_path / "a") | port) as first:
+    with (
+        reserved() as number,
+        run(launcher, file_sink(tmp_path / "a") | settings(TELEMETRY__PORT=number)) as first,
+    ):
         one, call_one = first.begin()
+        port = settings(TELEMETRY__PORT=number)
         with run(other, file_sink(tmp_path / "b") | port) as second:
             two, call_two = second.begin()
             one.sendall(line(1))

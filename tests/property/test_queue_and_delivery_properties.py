@@ -147,7 +147,7 @@ def clock() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     steps=STEPS,
     script=st.lists(BEHAVIOURS, max_size=30),

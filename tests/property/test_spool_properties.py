@@ -172,7 +172,7 @@ async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: li
         rig.check_end()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(processes=PROCESSES, seed=st.integers(0, 1000), roomy=st.booleans())
 def test_what_is_spooled_survives(
     *,
@@ -245,7 +245,7 @@ def records_of(directory: Path) -> dict[range, list[bytes]]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 12_000)), min_size=1, max_size=30),
     harm=HARMS.filter(bool),

@@ -22,6 +22,7 @@ from aiobotocore.session import get_session
 
 from helpers.emf_streams import block, metrics, report, start
 from helpers.fake_logs import check_limits
+from helpers.ports import reserved
 from telemetryd.log import utc_timestamp
 from telemetryd.sinks._aws import AwsClient
 from telemetryd.sinks._emf_config import EmfConfig
@@ -37,9 +38,11 @@ GROUP = "/telemetryd/orders"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """The URL of a moto server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with reserved() as port:
+        yield from _endpoint(port)
+
+
+def _endpoint(port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -138,22 +141,20 @@ def test_every_invocation_is_read_back(
 def test_nobody_listening_is_a_transient_error(
     recorded: list[tuple[str, dict[str, Any]]], loop_factory: LoopFactory
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    keys = {"type": "emf", "delivery": "logs", "endpoint_url": url, "region": REGION,
-            "retry_max_elapsed_ms": 0, "linger_ms": 0}  # fmt: skip
-    config = msgspec.convert(keys, EmfConfig)
-    log = LogBook()
-    rig = Rig(EmfSink(config, context(log)), config, log=log)
-
     async def scenario() -> None:
         rig.worker.start()
         rig.offer([block([start("a", utc_timestamp())])])
         await rig.flush()
         await rig.stop()
 
-    run(loop_factory, scenario())
+    with reserved() as port:
+        url = f"http://127.0.0.1:{port}"
+        keys = {"type": "emf", "delivery": "logs", "endpoint_url": url, "region": REGION,
+                "retry_max_elapsed_ms": 0, "linger_ms": 0}  # fmt: skip
+        config = msgspec.convert(keys, EmfConfig)
+        log = LogBook()
+        rig = Rig(EmfSink(config, context(log)), config, log=log)
+        run(loop_factory, scenario())
     rig.check_end()
     assert rig.lines() == {"dropped.unreachable": 1}
     assert log.facts("write_failed")[0]["retryable"] is True

@@ -22,6 +22,8 @@ from typing import Any
 import botocore.session
 import pytest
 
+from helpers.ports import reserved
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 REGION = "eu-west-1"
@@ -88,9 +90,11 @@ class Account:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Account]:
     """With a stream, and without log groups."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    with reserved() as port:
+        yield from _account(port)
+
+
+def _account(port: int) -> Iterator[Account]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

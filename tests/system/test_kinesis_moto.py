@@ -28,6 +28,7 @@ from typing import Any, Self
 import pytest
 
 from helpers.kinesis_server import Error, Hang, KinesisServer, Raw, Refuse, Reset
+from helpers.ports import reserved
 from telemetryd_proto.kinesis import decode
 
 HERE = Path(__file__).parent
@@ -369,11 +370,9 @@ def test_kinesalite_agrees(kinesalite_program: Path) -> None:
     count = 100_000
     node = shutil.which("node")
     assert node is not None, "npm without node"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     # It binds every address: there is no option for one.
-    command = [node, str(kinesalite_program), "--port", str(port), "--createStreamMs", "10"]
-    with serving(command, port) as server:
+    program = [node, str(kinesalite_program), "--createStreamMs", "10"]
+    with reserved() as port, serving([*program, "--port", str(port)], port) as server:
         server.create_stream(2)
         keys = {"compression": "zstd", "partition_key": "random"}
         with Listen(server.url, **keys) as daemon:

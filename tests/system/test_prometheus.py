@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -20,6 +19,7 @@ import pytest
 
 from helpers.daemon import Daemon, file_sink
 from helpers.lines import events
+from helpers.ports import reserved
 from helpers.scrape import get
 from telemetryd.exposition.catalogue import FAMILIES
 
@@ -75,7 +75,15 @@ def test_prometheus_scrapes_every_family(daemon: Daemon, tmp_path: Path) -> None
         "  - job_name: telemetryd\n"
         f"    static_configs: [{{targets: ['127.0.0.1:{port_of(daemon)}']}}]\n"
     )
-    port = free_port()
+    with reserved() as port:
+        known = scraped(config, tmp_path, port)
+    for family in FAMILIES:
+        end = "_bucket" if family.kind == "histogram" else ""
+        assert family.full_name + end in known
+
+
+def scraped(config: Path, tmp_path: Path, port: int) -> set[str]:
+    """The metrics known to a Prometheus on `port`, whose numbers are right."""
     command = [
         "prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
@@ -89,20 +97,10 @@ def test_prometheus_scrapes_every_family(daemon: Daemon, tmp_path: Path) -> None
         assert until(port, "telemetryd_delivery_latency_seconds_count")["archive",] == 500
         quantile = "histogram_quantile(0.99, telemetryd_delivery_latency_seconds_bucket)"
         assert 0 < until(port, quantile)["archive",] < 60
-        known = names(port)
+        return names(port)
     finally:
         server.terminate()
         server.wait()
-    for family in FAMILIES:
-        end = "_bucket" if family.kind == "histogram" else ""
-        assert family.full_name + end in known
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def asked(port: int, path: str) -> Any:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -320,7 +320,6 @@ def test_a_source_that_can_not_be_is_refused(keys: dict[str, object], told: str)
         Source(**keys)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(rate=st.integers(1, 1_000_000), seconds=st.floats(0.005, 0.02))
 def test_a_schedule_sends_what_the_rate_makes_of_the_time(rate: int, seconds: float) -> None:
     schedule = Schedule(Source(rate=rate, seconds=seconds))

@@ -173,7 +173,7 @@ def test_every_split_into_batches_gives_the_same(name: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_split_of_all_streams_one_after_the_other_gives_the_same(data: st.DataObject) -> None:
     lines = [line for name in NAMES for line in stream(name)]
     cuts = data.draw(st.lists(st.integers(0, len(lines)), max_size=30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ class Pipe:
 
     def __init__(self) -> None:
         read_end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 65536)  # as on machines with small pages
         self.reader = FileIO(read_end, "rb")
         self.writer = FileIO(write_end, "wb")
 

@@ -101,14 +101,14 @@ class Session:
     def connect(self) -> _socket.socket:
         """A new connection to the API. Raises OSError."""
         # The host as bytes: for a string the interpreter would load its IDNA codec, and `re`.
-        family, kind, protocol, _, address = _socket.getaddrinfo(
-            self.host.encode(), self.port, 0, _socket.SOCK_STREAM
-        )[0]
-        sock = _socket.socket(family, kind, protocol)
-        sock.settimeout(_API_SECONDS)
-        sock.connect(address)
-        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        return sock
+        addresses = _socket.getaddrinfo(self.host.encode(), self.port, 0, _socket.SOCK_STREAM)
+        for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
+            try:
+                return _connected(_socket.socket(family, kind, protocol), address)
+            except OSError:  # a name may stand for several, such as `localhost` for ::1 as well
+                if number == len(addresses):
+                    raise
+        raise OSError(f"{self.host} has no address")
 
     def call(self, method: str, path: str, headers: dict[str, str], body: str) -> http.Answer:
         """One call on a connection of its own. Raises OSError or ValueError."""
@@ -148,6 +148,17 @@ class Session:
         text = _escaped(error[:500])
         body = f'{{"errorType":"{error_type}","errorMessage":"{text}","stackTrace":[]}}'
         self.call("POST", "/2020-01-01/extension/init/error", headers, body)
+
+
+def _connected(sock: _socket.socket, address: Any) -> _socket.socket:
+    try:
+        sock.settimeout(_API_SECONDS)
+        sock.connect(address)
+        sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def read_answer(sock: _socket.socket) -> http.Answer:

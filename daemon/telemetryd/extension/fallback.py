@@ -96,7 +96,9 @@ class _Loop:
         until = time.monotonic() + left * _READ_SHARE
         quiet = self._session.settings.timeout_ms + _QUIET_MARGIN_MS
         while (rest := until - time.monotonic()) > 0:
-            if self._step(-1, min(quiet, max(int(rest * 1000), 1))) is None:
+            patience = min(quiet, max(int(rest * 1000), 1))
+            # The time may be up before what came has been looked at.
+            if self._step(-1, patience) is None and self._step(-1, 0) is None:
                 break
         self._print_ledger()
 

@@ -309,9 +309,13 @@ class Subscription:
             self._last_progress = monotonic()
             self._watch()
 
+    def hurry(self) -> None:
+        """Let what is buffered go now, as if it were complete."""
+        self._cut()
+
     async def flush(self, limit: float) -> None:
         """Send what is buffered, for at most `limit` seconds."""
-        self._cut()
+        self.hurry()
         try:
             await asyncio.wait_for(self._idle.wait(), limit)
         except TimeoutError:

@@ -31,7 +31,8 @@ Phase = Literal["init", "invoke"]
 
 _EXIT_LIMIT = 1.0
 _OUTPUT_LIMIT = 0.25
-_FLUSH_LIMIT = 1.0
+_FLUSH_SHARE = 0.5
+"""Of the time for a shutdown, what sending the buffered telemetry may take."""
 _INTERNAL_BUDGET = 0.5
 
 
@@ -380,7 +381,8 @@ class Generation:
         self._descendants.hold(self.processes())
         await self._stop_runtimes(budget * self.config.runtime_share)
         if self.config.flushes_at_shutdown:
-            await self.hub.flush(min(_FLUSH_LIMIT, max(deadline - monotonic(), 0.0)))
+            limit = min(budget * _FLUSH_SHARE, deadline - monotonic())
+            await self.hub.flush(max(limit, 0.0))
         for extension in self.extensions.values():
             if extension.process is None or not extension.process.alive:
                 continue
@@ -402,6 +404,8 @@ class Generation:
                 extension.process.signal(signal.SIGKILL)
         if after_shutdown_sent is not None:
             after_shutdown_sent()
+            if self.config.flushes_at_shutdown:
+                self.hub.hurry()
         await self._end_extensions(deadline)
         await self.close()
 

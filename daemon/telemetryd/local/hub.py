@@ -121,6 +121,11 @@ class TelemetryHub:
         for subscription in self.subscriptions.values():
             subscription.thaw()
 
+    def hurry(self) -> None:
+        """Let what is buffered go now, without its timer."""
+        for subscription in self.subscriptions.values():
+            subscription.hurry()
+
     async def flush(self, limit: float) -> None:
         """Send what is buffered, for at most `limit` seconds each."""
         for subscription in self.subscriptions.values():

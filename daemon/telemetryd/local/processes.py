@@ -24,7 +24,7 @@ Role = Literal["extension", "runtime"]
 
 _CHUNK = 256 * 1024
 _STOP_POLL = 0.0005
-_STOP_LIMIT = 0.25
+_STOP_LIMIT = 5.0
 
 
 class LaunchError(Exception):
@@ -282,7 +282,7 @@ class Descendants:
 
 
 async def wait_stopped(pids: Sequence[int]) -> None:
-    """Wait until the kernel shows every one of `pids` as stopped, for a quarter of a second."""
+    """Wait until the kernel shows every one of `pids` as stopped, for a few seconds at most."""
     deadline = monotonic() + _STOP_LIMIT
     while monotonic() < deadline and not all(_resting(pid) for pid in pids):  # noqa: ASYNC110 - the kernel has no event for it
         await asyncio.sleep(_STOP_POLL)

@@ -23,6 +23,8 @@ RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
+_TURNS: Final = 3
+"""Of the loop: to accept a connection, to begin to read it, to read."""
 
 
 class Receiver(Protocol):
@@ -126,9 +128,20 @@ class TelemetryListener:
         self._last_activity = time.monotonic()
         while (now := loop.time()) < deadline:
             left = self._last_activity + quiet - time.monotonic()
-            if left <= 0 and not self._held:
+            if left <= 0 and not self._held and not await self._is_behind():
                 return
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
+
+    async def _is_behind(self) -> bool:
+        """Whether something has come since the loop last looked at its sockets.
+
+        It looks at its timers first: after a time in which this process got no turn, what came
+        meanwhile has not been seen when the time is up.
+        """
+        before = self._last_activity
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return self._last_activity != before
 
     async def close(self) -> None:
         """Close every connection; unfinished lines are rejected as truncated."""

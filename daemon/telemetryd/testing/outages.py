@@ -107,7 +107,7 @@ class OutageContract(Subject):
         received = stack.enter_context(self.destination(tmp_path))
         stall = self.real_stall(tmp_path)
         before, during = numbered_blocks(2), numbered_blocks(2, start=2)
-        rig = self.rig(tmp_path, write_timeout_ms=200)
+        rig = self.rig(tmp_path, write_timeout_ms=1000)
 
         async def scenario() -> None:
             rig.worker.start()

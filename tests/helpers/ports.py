@@ -1,0 +1,22 @@
+"""Ports of 127.0.0.1 that no other program on the machine is given meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def reserved() -> Iterator[int]:
+    """A port where nobody listens, unless it is told to: connections to it are refused.
+
+    A port that was free a moment ago may be somebody else's by now. This one stays bound, which
+    keeps the kernel from giving it away; whoever sets SO_REUSEADDR, as any server does, can listen
+    on it all the same.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        yield port
