@@ -40,6 +40,10 @@ LIMIT_MIB: Final = 128
 PATIENCE: Final = 2000
 """Invocations that are waited through before a situation counts as hanging."""
 SLOW_BYTES_PER_SECOND: Final = 100_000
+SLACK_SECONDS: Final = 1.0
+"""What a busy machine may take to end after the two seconds that a shutdown has."""
+TIMEOUT_SECONDS: Final = 2.0
+"""Of an invocation that is to time out."""
 NO_ANSWER: Final = -1
 NOTHING: Final = "nothing is lost"
 COUNTED: Final = "every loss is counted"
@@ -99,9 +103,13 @@ class Stage:
                 "PYTHONPATH": str(plugin),
                 "TELEMETRYD_TELEMETRY__PORT": "0",
                 "TELEMETRYD_FLUSH__STRATEGY": "continuous",
+                "TELEMETRYD_FLUSH__MARGIN_MS": str(int(1000 * SLACK_SECONDS)),
                 **sink,
             },
-            timeout=2.0,
+            timeout=30.0,
+            init_timeout=60.0,
+            stall_timeout=30.0,
+            shutdown_budget=2.0 + SLACK_SECONDS,
             memory_mb=LIMIT_MIB,
             flush_at_shutdown=True,
             echo=self._listen,
@@ -133,11 +141,17 @@ class Stage:
 
     # -- playing ---------------------------------------------------------------------------------
 
-    async def invoke(self, env: LocalLambda, lines: int, sleep: float = 0.0) -> Any:
-        """Let the function print so many lines, each unlike any other."""
+    async def invoke(
+        self, env: LocalLambda, lines: int, sleep: float = 0.0, seconds: float | None = None
+    ) -> Any:
+        """Let the function print so many lines, each unlike any other, within so many seconds."""
         tag = f"call {len(self.printed)}"
         self.printed.update(f"{tag} i={number}" for number in range(lines))
-        return await env.invoke({"print": lines, "text": tag, "sleep": sleep})
+        return await env.invoke({"print": lines, "text": tag, "sleep": sleep}, timeout=seconds)
+
+    async def time_out(self, env: LocalLambda, lines: int) -> None:
+        """`invoke` a function that does not come to its end in time."""
+        await self.invoke(env, lines, sleep=60.0, seconds=TIMEOUT_SECONDS)
 
     async def invoke_until(self, env: LocalLambda, done: Callable[[], bool], what: str) -> None:
         """Let time pass: between invocations it stands still."""
@@ -278,7 +292,7 @@ async def slow(stage: Stage) -> None:
     stage.opens(SLOW_BYTES_PER_SECOND)
     async with stage.environment(queue_max_bytes=MIB, batch_max_bytes=16_384) as env:
         await _outrun(stage, env, 20_000)
-        await stage.invoke(env, 1, sleep=60)
+        await stage.time_out(env, 1)
         stage.opens()
         await stage.all_arrived(env)
 
@@ -317,7 +331,7 @@ async def killed(stage: Stage) -> None:
 async def timed_out(stage: Stage) -> None:
     """The function times out while the sink is down."""
     async with stage.environment() as env:
-        await stage.invoke(env, 2000, sleep=60)
+        await stage.time_out(env, 2000)
         stage.opens()
         await stage.all_arrived(env)
 
@@ -348,7 +362,7 @@ async def damaged(stage: Stage) -> None:
     async with stage.environment() as env:
         for _ in range(5):
             await stage.invoke(env, 400, sleep=0.3)
-        await stage.invoke(env, 1, sleep=60)
+        await stage.time_out(env, 1)
         segment = stage.segments()[-1]
         data = bytearray(segment.read_bytes())
         data[len(data) // 2] ^= 0x55
@@ -406,7 +420,7 @@ def play(name: str, options: argparse.Namespace) -> dict[str, Any]:
         row: dict[str, Any] = {"situation": name, "what": str(situation.__doc__).rstrip(".")}
         hung = []
         try:
-            asyncio.run(asyncio.wait_for(situation(stage), 60 + 10 * options.outage))
+            asyncio.run(asyncio.wait_for(situation(stage), 240 + 10 * options.outage))
         except NotRunError as error:
             return row | {"not_run": str(error)}
         except TimeoutError as error:

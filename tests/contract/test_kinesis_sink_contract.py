@@ -26,6 +26,7 @@ class TestKinesisSink(SinkContract):
     sink_class = KinesisSink
     oversized_bytes = 900_000
     refused_bytes = 1_100_000
+    write_timeout_ms = 3000  # the first one connects, and signs with tables yet to be read
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     @pytest.fixture(autouse=True)

@@ -54,14 +54,17 @@ class Scrape:
         return {key: value for key, value in self.samples.items() if key[0] in names}
 
 
-def until(port: int, condition: Callable[[Scrape], object]) -> Scrape:
+def until(
+    port: int, condition: Callable[[Scrape], object], seconds: float = PATIENCE_SECONDS
+) -> Scrape:
     """The first scrape of which `condition` is true, awaited."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + seconds
     while True:
         scrape = Scrape(port)
         if condition(scrape):
             return scrape
         assert time.monotonic() < end, f"waited in vain, at last for {scrape.samples}"
+        time.sleep(0.005)  # what is asked has something else to do
 
 
 def connect(port: int) -> socket.socket:

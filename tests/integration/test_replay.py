@@ -127,9 +127,8 @@ def server(monkeypatch):
 
 
 def kinesis(**keys: object) -> dict[str, str]:
-    return settings(SINKS__A__TYPE="kinesis", SINKS__A__STREAM="s") | settings(
-        **{f"SINKS__A__{key}": value for key, value in keys.items()}
-    )
+    keys = {"TYPE": "kinesis", "STREAM": "s", "WRITE_TIMEOUT_MS": 60_000} | keys
+    return settings(**{f"SINKS__A__{key}": value for key, value in keys.items()})
 
 
 def arrived(server: KinesisServer) -> bytes:
@@ -141,7 +140,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(12_000))
     server.script = [None, None, Hang()]
-    with start(source, "a", kinesis(READ_TIMEOUT_MS=30_000, WRITE_TIMEOUT_MS=60_000)) as process:
+    with start(source, "a", kinesis(READ_TIMEOUT_MS=30_000)) as process:
         server.wait_for_requests(3)
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=120)
@@ -280,7 +279,7 @@ def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path, serve
     lines = b"".join(b"%d\n" % n for n in range(2000))
     server.script = [None, Hang()]
     keys = kinesis(COMPRESSION="gzip", BATCH_MAX_BYTES=1024, READ_TIMEOUT_MS=30_000)
-    with start(spool, "a", keys | kinesis(WRITE_TIMEOUT_MS=60_000)) as process:
+    with start(spool, "a", keys) as process:
         server.wait_for_requests(2)
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=120)

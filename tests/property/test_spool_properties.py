@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.wall_clock import WallClock
@@ -245,6 +245,7 @@ def records_of(directory: Path) -> dict[range, list[bytes]]:
     return found
 
 
+@example(sizes=[(1, 1)], harm=("flip", 0.0625))  # the offset of what is settled
 @settings(max_examples=200)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 12_000)), min_size=1, max_size=30),

@@ -18,13 +18,14 @@ from bench.peers.verify import Counted, differences
 from bench.send import batches, post
 
 from extensions.local_kit import HANDLER, wait_for
+from helpers.lifecycle import UNHURRIED
 from telemetryd.local import LocalConfig, LocalLambda
 
 ROOT = Path(__file__).parents[2]
 PEERS = load()
 LINES = 4000
 CHUNK = 7919  # bytes: no line ends where a write does
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_SECONDS + 120)]
 
@@ -93,6 +94,7 @@ def test_a_peer_runs_as_a_lambda_extension(built, tmp_path):
         task_root=HANDLER,
         extensions=[built.extension()],
         extension_env={"PEER_OUTPUT": str(output), "PEER_PORT": str(port)},
+        **UNHURRIED,
         flush_at_shutdown=True,
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.lifecycle import UNHURRIED
 from telemetryd.local import LocalConfig, LocalLambda
 
 HERE = Path(__file__).parent.parent
@@ -54,13 +55,17 @@ def test_the_rust_library_registers_subscribes_and_gets_everything(foreign, tmp_
         task_root=HANDLER,
         extensions=[foreign],
         extension_env={"FOREIGN_FILE": str(notes)},
-        timeout=1.0,
+        **UNHURRIED,
         flush_at_shutdown=True,
     )
 
     async def scenario():
         async with LocalLambda(config) as env:
-            results = [await env.invoke(event) for event in ({"print": 50}, {"sleep": 30}, {})]
+            results = [
+                await env.invoke({"print": 50}),
+                await env.invoke({"sleep": 60}, timeout=1.0),
+                await env.invoke({}),
+            ]
         return results, env
 
     (good, late, again), env = asyncio.run(scenario())

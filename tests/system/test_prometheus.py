@@ -25,7 +25,7 @@ from telemetryd.exposition.catalogue import FAMILIES
 
 pytestmark = pytest.mark.system
 
-PATIENCE_SECONDS: Final = 40.0
+PATIENCE_SECONDS: Final = 120.0
 """Prometheus takes about six seconds to its first scrape."""
 DATA = events(500)
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 OUTAGE_SECONDS = float(os.environ.get("TELEMETRYD_TEST_OUTAGE_SECONDS", "3"))
 PEAK_RSS_MIB = 100
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120 + 10 * OUTAGE_SECONDS)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300 + 10 * OUTAGE_SECONDS)]
 
 LOSSES: dict[str, set[str]] = {
     "outage": set(),

@@ -1,6 +1,6 @@
 """The bytes of a spool segment: a header, then records, each with checksums of its own.
 
-    segment   magic, bytes already settled, random id of the segment
+    segment   magic, bytes already settled with their checksum, random id of the segment
     record    magic, lengths and counts, checksum of the payload, checksum of these; the payload
 
 The counts can be read without the payload, and damage costs the records it hits: from a header that
@@ -16,13 +16,15 @@ from typing import Final, NamedTuple
 SEGMENT_MAGIC: Final = b"tldspool"
 RECORD_MAGIC: Final = b"\xf5\x1etr"
 """No UTF-8 text holds these bytes, and the checksum of the header behind them decides."""
-_SEGMENT: Final = struct.Struct("<8sQ16s")
+_SEGMENT: Final = struct.Struct("<8s8s16s")
 _RECORD: Final = struct.Struct("<4sIIQQI")
 _CHECKSUM: Final = struct.Struct("<I")
 SEGMENT_BYTES: Final = _SEGMENT.size
 SETTLED_AT: Final = 8
 """Where in a segment's header the settled bytes stand."""
 HEADER_BYTES: Final = _RECORD.size + _CHECKSUM.size
+_OFFSET_BYTES: Final = 6
+"""Of the settled offset; the two behind them are its checksum, so that one write changes both."""
 
 
 class Record(NamedTuple):
@@ -50,20 +52,29 @@ class RecordHeader(NamedTuple):
 
 def encode_segment(identity: bytes, settled: int = SEGMENT_BYTES) -> bytes:
     """A segment's header; `settled` is the offset up to which all records are settled."""
-    return _SEGMENT.pack(SEGMENT_MAGIC, settled, identity)
+    return _SEGMENT.pack(SEGMENT_MAGIC, encode_settled(settled), identity)
 
 
 def decode_segment(data: bytes) -> tuple[int, bytes] | None:
-    """The settled offset and the identity; None if this is no segment's header."""
+    """The settled offset and the identity; None if this is no segment's header.
+
+    Where the offset is damaged nothing counts as settled: rather deliver twice than not at all.
+    """
     if len(data) < SEGMENT_BYTES:
         return None
-    magic, settled, identity = _SEGMENT.unpack_from(data)
-    return (max(settled, SEGMENT_BYTES), identity) if magic == SEGMENT_MAGIC else None
+    magic, field, identity = _SEGMENT.unpack_from(data)
+    if magic != SEGMENT_MAGIC:
+        return None
+    settled = int.from_bytes(field[:_OFFSET_BYTES], "little")
+    if encode_settled(settled) != field:
+        settled = SEGMENT_BYTES
+    return max(settled, SEGMENT_BYTES), identity
 
 
 def encode_settled(settled: int) -> bytes:
     """The settled offset as it stands at `SETTLED_AT`."""
-    return settled.to_bytes(8, "little")
+    offset = settled.to_bytes(_OFFSET_BYTES, "little")
+    return offset + zlib.crc32(offset).to_bytes(4, "little")[:2]
 
 
 def encode_record(record: Record) -> bytes:

@@ -91,12 +91,15 @@ class Attempts:
 
     async def open(self, deadline: float) -> str:
         """Open the sink; why it can't be, or "". A write tries again."""
+        began, limit = _now(), asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with limit:
                 await self._sink.open()
         except (Exception, asyncio.CancelledError) as error:  # the other sinks may be open
             if is_cancelled(error):
                 raise
+            if limit.expired():
+                return f"not open within {max(deadline - began, 0.0):.1f} s"
             return describe(error)
         self._is_open = True
         return ""

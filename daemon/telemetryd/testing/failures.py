@@ -90,7 +90,7 @@ class FailureContract(Subject):
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(3)
         attempts: list[Batch] = []
-        rig = self.rig(tmp_path, hang, attempts=attempts, write_timeout_ms=500)
+        rig = self.rig(tmp_path, hang, attempts=attempts, write_timeout_ms=self.write_timeout_ms)
         self.deliver(loop_factory, rig, blocks)
         assert rig.lines() == {"delivered": 9}
         assert rig.log.facts("write_failed")[0]["code"] == "timeout"

@@ -35,13 +35,13 @@ class OutageContract(Subject):
         async def scenario() -> str:
             rig.worker.start()
             rig.offer(before)
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             with outage as code:
                 await self.failure(rig, during)
                 rig.check_balance()
                 assert rig.worker.pending() == Count(6, len(data_of(during)))
             rig.offer(after)
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             await rig.stop()
             return code
 
@@ -64,7 +64,7 @@ class OutageContract(Subject):
         async def scenario() -> str:
             rig.worker.start()
             rig.offer(before)
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             with outage as code:
                 await self.failure(rig, during)
                 rig.offer([block(b"behind")])
@@ -107,17 +107,17 @@ class OutageContract(Subject):
         received = stack.enter_context(self.destination(tmp_path))
         stall = self.real_stall(tmp_path)
         before, during = numbered_blocks(2), numbered_blocks(2, start=2)
-        rig = self.rig(tmp_path, write_timeout_ms=1000)
+        rig = self.rig(tmp_path, write_timeout_ms=self.write_timeout_ms)
 
         async def scenario() -> None:
             rig.worker.start()
             rig.offer(before)
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             with stall:
                 await self.failure(rig, during)
                 rig.check_balance()
                 assert rig.worker.pending() == Count(6, len(data_of(during)))
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             await rig.stop()
 
         run(loop_factory, scenario())
@@ -138,7 +138,7 @@ class OutageContract(Subject):
         async def scenario() -> None:
             rig.worker.start()
             rig.offer(before)
-            assert await rig.flush(self.patience_seconds)
+            await self.flushed(rig)
             with stall:
                 rig.offer(during)
                 await rig.stop(0.2)
