@@ -16,8 +16,9 @@ from telemetryd.core.fields import RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import RouteRules, merged, opened
 from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
+from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import SinkContext
-from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.sinks.emf import EmfSink
 from telemetryd_proto.framing import Block
 
 BLOCK_BYTES = 1024 * 1024

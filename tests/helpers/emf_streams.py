@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import Item
-from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import LogBook, context
 from telemetryd_proto.framing import Block
 

@@ -25,7 +25,8 @@ from helpers.fake_logs import check_limits
 from helpers.ports import reserved
 from telemetryd.log import utc_timestamp
 from telemetryd.sinks._aws import AwsClient
-from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.sinks._emf_config import EmfConfig
+from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import LOOPS, LogBook, LoopFactory, Rig, context, run
 
 pytestmark = pytest.mark.system

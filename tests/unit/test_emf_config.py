@@ -11,7 +11,8 @@ from telemetryd.config import load
 from telemetryd.errors import ConfigError
 from telemetryd.sinks import _emf_guide
 from telemetryd.sinks._emf_catalogue import METRICS
-from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.sinks._emf_config import EmfConfig
+from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import context
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from telemetryd.core.figures import Figures
-from telemetryd.sinks.emf import EmfConfig, EmfSink
+from telemetryd.sinks._emf_config import EmfConfig
+from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import block, context
 
 START = b'{"time":"2026-03-14T10:15:30.123Z","type":"platform.start","record":{"requestId":"r"}}\n'
