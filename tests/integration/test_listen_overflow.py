@@ -120,15 +120,15 @@ def test_what_a_stuck_sink_holds_at_the_end_is_dropped(tmp_path: Path, policy: s
 
 
 def test_the_platforms_losses_are_counted_while_lines_are_dropped(tmp_path: Path) -> None:
-    """Life cycle events are seen before the queues."""
+    """Life cycle events are seen before the queues. These are too large for a gap in one."""
     with Daemon(tmp_path, stdout_pipe=True, **stuck("drop_newest")) as daemon:
         overfill(daemon)
         for _ in range(3):
-            daemon.send(event(0, size=200_000), logs_dropped(7, 700), event(1, size=200_000))
+            daemon.send(logs_dropped(7, 700, "why " * 50_000))
         daemon.read_stdout()
         outcome = daemon.stop()
     assert outcome.sink("out")["dropped"]["queue_full"]["lines"] > 0
-    assert outcome.stdout.count(b"logsDropped") < 3  # a small one may find a gap
+    assert outcome.stdout.count(b"logsDropped") == 0
     assert outcome.ledger["upstream_dropped"] == leaf(21, 2100)
 
 
