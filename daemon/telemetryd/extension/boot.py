@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import _socket
 import gc
-import os
+import posix
 import sys
 import time
 
@@ -21,7 +21,7 @@ from telemetryd.extension import early, http
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
@@ -54,7 +54,7 @@ def say(level: str, event: str, **facts: object) -> None:
             parts.append(f'"{name}":"{_escaped(str(value)[:1000])}"')
     line = f'{{"ts":"{timestamp()}",{",".join(parts)}}}\n'
     try:
-        os.write(2, line.encode())
+        posix.write(2, line.encode())
     except OSError:
         return  # stderr is gone: nobody is left to tell
 
@@ -167,13 +167,22 @@ def extension_name(argv0: str) -> str:
 def only_extension() -> str:
     """The name of the file in /opt/extensions where there is no more than one; else empty."""
     try:
-        names = os.listdir(EXTENSIONS)  # noqa: PTH208 - pathlib would take longer than the call
+        names = posix.listdir(EXTENSIONS)
     except OSError:
         return ""
     return names[0] if len(names) == 1 else ""
 
 
-def register(session: Session, environ: MutableMapping[str, str]) -> None:
+def environment() -> dict[str, str]:
+    """What `os.environ` holds; to load `os` takes as long as all that is done here."""
+    encoding = sys.getfilesystemencoding()
+    return {
+        name.decode(encoding, "surrogateescape"): value.decode(encoding, "surrogateescape")
+        for name, value in posix.environ.items()
+    }
+
+
+def register(session: Session, environ: Mapping[str, str]) -> None:
     """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused.
 
     Where our name is refused, as that of a program which a script in /opt/extensions has started,
@@ -187,7 +196,7 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
     ):
         events = ("SHUTDOWN",)
     wanted = events
-    handed_over = environ.pop(REGISTER_FD, "")
+    handed_over = environ.get(REGISTER_FD, "")
     answer = None
     if handed_over.isdigit():
         sock = _socket.socket(fileno=int(handed_over))
@@ -295,10 +304,11 @@ def subscribe(session: Session) -> None:
 def main() -> int:
     """Run the extension from its first millisecond; the exit status."""
     gc.disable()  # what is imported stays; `run` enables it once everything is up
-    api, name = os.environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
+    environ = environment()
+    api, name = environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
     try:
         session = Session(api, name)
-        register(session, os.environ)
+        register(session, environ)
     except (OSError, ValueError, Refused) as error:
         fix = "the name must be that of the file in /opt/extensions: a wrapper needs the same name"
         facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden
