@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
-EXTENSIONS = "/opt/extensions"
-"""Every file there is an extension, which has to register under the file's name."""
 _API_SECONDS = 5.0
 _PLATFORM_HOST = "127.0.0.1"
 """Where the platform connects to, whatever is configured."""
@@ -164,15 +162,6 @@ def extension_name(argv0: str) -> str:
     return "telemetryd" if name in ("", "__main__.py", "-m", "-c") else name
 
 
-def only_extension() -> str:
-    """The name of the file in /opt/extensions where there is no more than one; else empty."""
-    try:
-        names = posix.listdir(EXTENSIONS)
-    except OSError:
-        return ""
-    return names[0] if len(names) == 1 else ""
-
-
 def environment() -> dict[str, str]:
     """What `os.environ` holds; to load `os` takes as long as all that is done here."""
     encoding = sys.getfilesystemencoding()
@@ -186,7 +175,7 @@ def register(session: Session, environ: Mapping[str, str]) -> None:
     """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused.
 
     Where our name is refused, as that of a program which a script in /opt/extensions has started,
-    and there is one file only, it can't be but that one's name that the platform waits for.
+    it is the script's name that the platform waits for.
     """
     session.settings = early.read(environ)
     events: tuple[str, ...] = ("INVOKE", "SHUTDOWN")
@@ -195,7 +184,7 @@ def register(session: Session, environ: Mapping[str, str]) -> None:
         or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
     ):
         events = ("SHUTDOWN",)
-    wanted = events
+    own, wanted = session.name, events
     handed_over = environ.get(REGISTER_FD, "")
     answer = None
     if handed_over.isdigit():
@@ -211,10 +200,14 @@ def register(session: Session, environ: Mapping[str, str]) -> None:
         if b"InvalidEventType" in answer.body and "INVOKE" in events:
             events, answer = ("SHUTDOWN",), None  # Managed Instances
             continue
-        refused, name = answer, only_extension()
-        if refused.status != 403 or name in ("", session.name):  # noqa: PLR2004 - Forbidden
-            raise Refused("register", refused.status, refused.body)
-        say("warning", "name_refused", name=session.name, used_instead=name)
+        name = ""
+        if answer.status == 403 and session.name == own:  # noqa: PLR2004 - Forbidden
+            from telemetryd.extension.starter import name_of_starter  # noqa: PLC0415 - seldom
+
+            name = name_of_starter(sys.argv[0], own)
+        if not name:
+            raise Refused("register", answer.status, answer.body)
+        say("warning", "name_refused", name=own, used_instead=name)
         session.name, events, answer = name, wanted, None
     session.identifier = answer.headers.get(http.IDENTIFIER, "")
     session.registered_events = events
