@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,16 +50,25 @@ def debootstrap(release: str, arch: str = "") -> Path:
     """A minimal Debian, kept in the cache; one of another architecture is unpacked, not set up."""
     place = CACHE / "roots" / f"{release}{arch}"
     finished = place.with_name(f"{place.name}.finished")
-    if not finished.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        options = [f"--arch={arch}", "--foreign"] if arch else []
-        command = ["debootstrap", "--variant=minbase", *options, release, str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.fail(f"debootstrap {release} failed:\n{done.stdout[-2000:]}", pytrace=False)
-        finished.touch()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with alone(place):
+        if not finished.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            options = [f"--arch={arch}", "--foreign"] if arch else []
+            command = ["debootstrap", "--variant=minbase", *options, release, str(place)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                pytest.fail(f"debootstrap {release} failed:\n{done.stdout[-2000:]}", pytrace=False)
+            finished.touch()
     return place
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """No other suite of this user's, which has the same cache, is at `place` meanwhile."""
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def certificate(directory: Path) -> Path:

@@ -18,7 +18,7 @@ from typing import ClassVar
 import pytest
 
 from helpers.kinesis_server import KinesisServer
-from helpers.layer_kit import ROOT, build, certificate, debootstrap, unpack
+from helpers.layer_kit import ROOT, alone, build, certificate, debootstrap, unpack
 from helpers.lifecycle import Stage, settings, until
 from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 from telemetryd.local import LocalLambda
@@ -61,9 +61,10 @@ def in_root(directory: Path, root: Path, launcher: Path) -> Path:
 def old(old_root, opt, tmp_path):
     """The layer's launcher in the older root's /opt, where Lambda unpacks layers."""
     place = old_root / "opt"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(opt, place)
-    return in_root(tmp_path, old_root, place / "extensions" / "telemetryd")
+    with alone(old_root):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(opt, place)
+        yield in_root(tmp_path, old_root, place / "extensions" / "telemetryd")
 
 
 def play(stage: Stage, launcher: Path, name: str, count: int = 3, **variables: str) -> LocalLambda:
@@ -102,10 +103,9 @@ def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path, name):
     stage.assert_nothing_lost(play(stage, old, name, **inside))
 
 
-def test_as_nobody_on_a_read_only_file_system(opt, old_root, tmp_path):
+@pytest.mark.usefixtures("old")
+def test_as_nobody_on_a_read_only_file_system(old_root):
     """Nothing is written but what is configured, to /tmp; no home, no user name, no rights."""
-    shutil.rmtree(old_root / "opt", ignore_errors=True)
-    shutil.copytree(opt, old_root / "opt")
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("needs the right to unshare mounts")
     inside = ("sh", "-c", f"/opt/extensions/telemetryd && {TELL_WHAT_IS_LEFT}")
