@@ -14,8 +14,8 @@ from layer.packages import Packages
 from layer.toolchain import Toolchain
 
 _CFLAGS = (
-    "-O2", "-fno-pie", "-fno-strict-aliasing", "-fvisibility=hidden", "-ffunction-sections",
-    "-fdata-sections", "-DNDEBUG", "-w",
+    "-O2", "-fno-pie", "-fomit-frame-pointer", "-fno-strict-aliasing", "-fvisibility=hidden",
+    "-ffunction-sections", "-fdata-sections", "-DNDEBUG", "-w",
 )  # fmt: skip
 _LIBUV = (
     "fs-poll", "idna", "inet", "random", "strscpy", "strtok", "thread-common", "threadpool",

@@ -13,11 +13,16 @@ from layer.cpython import STANDARD_LIBRARY
 from layer.packages import Packages
 
 PROJECT = HERE.parents[1]
+# The import system, under the names by which the interpreter loads it before it can import.
+_BOOTSTRAP = {
+    "importlib._bootstrap": "_frozen_importlib",
+    "importlib._bootstrap_external": "_frozen_importlib_external",
+}
 # What runs before `next`; the blob begins with it.
 _EARLY = (
-    "encodings", "encodings.aliases", "encodings.utf_8", "telemetryd", "telemetryd.__main__",
-    "telemetryd.extension", "telemetryd.extension.boot", "telemetryd.extension.early",
-    "telemetryd.extension.http",
+    *_BOOTSTRAP, "encodings", "codecs", "encodings.aliases", "encodings.utf_8", "io", "abc",
+    "telemetryd", "telemetryd.__main__", "telemetryd.extension", "telemetryd.extension.boot",
+    "telemetryd.extension.early", "telemetryd.extension.http",
 )  # fmt: skip
 # What it loads afterwards is what these import at once, and so on; it follows in the blob.
 _START = (
@@ -51,6 +56,7 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
         own = (PROJECT / "daemon", PROJECT / "proto")
         plan = {
             **listed["frozen"],
+            "bootstrap": list(_BOOTSTRAP),
             "early": _EARLY,
             "start": _START,
             "first": [*_EARLY, *_START],
@@ -101,13 +107,29 @@ def _write_table(work: Path) -> None:
         "telemetryd_frozen_end:\n"
         '    .section .note.GNU-stack,"",%progbits\n'
     )
-    lines = [
-        f'    {{"{name}", telemetryd_frozen_code + {start}, {size}, {int(is_package)}}},'
-        for name, start, size, is_package in written["modules"]
-    ]
+    bootstrap: list[str] = []
+    others: list[str] = []
+    for name, start, size, is_package in written["modules"]:
+        table = bootstrap if name in _BOOTSTRAP else others
+        place = f"telemetryd_frozen_code + {start}, {size}"
+        table.append(f'    {{"{_BOOTSTRAP.get(name, name)}", {place}, {int(is_package)}}},\n')
+    aliases = [f'    {{"{loaded}", "{name}"}},\n' for name, loaded in _BOOTSTRAP.items()]
     (work / "frozen.c").write_text(
-        "#include <Python.h>\nextern const unsigned char telemetryd_frozen_code[];\n"
-        "const struct _frozen telemetryd_frozen[] = {\n"
-        + "\n".join(lines)
-        + "\n    {0, 0, 0, 0},\n};\n"
+        "#define Py_BUILD_CORE\n#include <Python.h>\n"
+        "#include <internal/pycore_import.h>\n"
+        "extern const unsigned char telemetryd_frozen_code[];\n"
+        f"{_defined('_frozen', 'bootstrap', bootstrap)}"
+        f"{_defined('_frozen', 'others', others)}"
+        f"{_defined('_frozen', 'none', [])}"
+        f"{_defined('_module_alias', 'aliases', aliases)}"
+        "const struct _frozen *_PyImport_FrozenBootstrap = bootstrap;\n"
+        "const struct _frozen *_PyImport_FrozenStdlib = none;\n"
+        "const struct _frozen *_PyImport_FrozenTest = none;\n"
+        "const struct _module_alias *_PyImport_FrozenAliases = aliases;\n"
+        "const struct _frozen *PyImport_FrozenModules = others;\n"
     )
+
+
+def _defined(kind: str, name: str, lines: list[str]) -> str:
+    """A table in C, ended by an empty line."""
+    return f"static const struct {kind} {name}[] = {{\n{''.join(lines)}    {{0}},\n}};\n"

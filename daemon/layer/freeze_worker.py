@@ -7,7 +7,7 @@ a start reads them) and `frozen.json` (where each lies, and where each part begi
 
 from __future__ import annotations
 
-import _imp
+import ast
 import importlib.util
 import json
 import marshal
@@ -105,8 +105,7 @@ def shortened(file: str, plan: dict[str, Any]) -> str:
 
 def main(plan: dict[str, Any], output: Path) -> None:
     """Write both files."""
-    names = _imp._frozen_module_names()  # type: ignore[attr-defined]  # noqa: SLF001 - no public one
-    built_in = {*names, "zipimport", *sys.builtin_module_names}
+    built_in = sys.builtin_module_names
     found = {n: f for n, f in with_facades(plan, find(plan)).items() if n not in built_in}
     blob, table, starts = bytearray(), [], []
     for part in in_parts(plan, found):
@@ -124,10 +123,30 @@ def main(plan: dict[str, Any], output: Path) -> None:
 
 def compiled(plan: dict[str, Any], name: str, file: str) -> bytes:
     """The bytecode of one module."""
-    shown = "<frozen>/" + shortened(file, plan)
+    # The interpreter leaves its import system out of tracebacks, which it knows by these names.
+    shown = f"<frozen {name}>" if name in plan["bootstrap"] else "<frozen>/" + shortened(file, plan)
     optimize = 1 if name.partition(".")[0] in plan["keeps_docstrings"] else 2
     source = importlib.util.decode_source(Path(file).read_bytes())
-    return marshal.dumps(compile(source, shown, "exec", dont_inherit=True, optimize=optimize))
+    tree, flags = without_future(ast.parse(source, shown))
+    return marshal.dumps(
+        compile(tree, shown, "exec", flags=flags, dont_inherit=True, optimize=optimize)
+    )
+
+
+def without_future(tree: ast.Module) -> tuple[ast.Module, int]:
+    """`tree` without its imports from `__future__`, and the flags that have their effect.
+
+    At run time they would only load that module. `annotations` alone still has an effect.
+    """
+    flags, kept = 0, []
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            if any(alias.name == "annotations" for alias in statement.names):
+                flags = annotations.compiler_flag
+        else:
+            kept.append(statement)
+    tree.body = kept
+    return tree, flags
 
 
 if __name__ == "__main__":

@@ -64,8 +64,10 @@ def executable(
             shell.run(command, work, env, log)
         objects = [f"{name}.o" for name in ("main", "platform", "frozen", "frozen-data")]
         ours = sorted(extensions.glob("*.o"))
-        archives = [cpython / "lib" / "libpython3.13.a"]
-        others = sorted(p for p in (cpython / "lib").glob("*.a") if p not in archives)
+        python = Path(shutil.copy(cpython / "lib" / "libpython3.13.a", work))
+        # frozen.c stands in for it, and for the modules that it has with all their texts.
+        shell.run(["ar", "d", python.name, "frozen.o"], work, env, log)
+        others = sorted(p for p in (cpython / "lib").glob("*.a") if p.name != python.name)
         libraries = [*others, *(native / "lib" / f"lib{n}.a" for n in ("ssl", "crypto", "z"))]
         # lib/'s shared objects find CPython's API in the executable.
         link = [
@@ -76,7 +78,7 @@ def executable(
             "-o",
             "telemetryd",
         ]
-        link += [*objects, *map(str, ours), "-Wl,--whole-archive", *map(str, archives)]
+        link += [*objects, *map(str, ours), "-Wl,--whole-archive", python.name]
         link += ["-Wl,--no-whole-archive", *map(str, libraries)]
         link += ["-lm", "-ldl", "-lpthread", "-lutil"]
         shell.run(link, work, env, log)
@@ -85,7 +87,7 @@ def executable(
         (work / "telemetryd").write_bytes(elf.stripped(linked))
         shutil.rmtree(work / "include")
         shutil.rmtree(work / ".zig-cache", ignore_errors=True)
-        for name in ("frozen.bin", *objects):
+        for name in ("frozen.bin", python.name, *objects):
             (work / name).unlink()
 
     stages = (cpython.name, native.name, extensions.name, frozen.name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from posix import _exit, environ  # `os` takes too long to load
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ def main() -> NoReturn:
 
     Started without arguments where Lambda runs extensions, the process is one.
     """
-    if len(sys.argv) == 1 and "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    if len(sys.argv) == 1 and b"AWS_LAMBDA_RUNTIME_API" in environ:
         from telemetryd.extension.boot import main as extension  # noqa: PLC0415 - before all else
 
-        os._exit(extension())
-    os._exit(_command_line())
+        _exit(extension())
+    _exit(_command_line())
 
 
 def _command_line() -> int:

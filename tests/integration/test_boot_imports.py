@@ -25,7 +25,6 @@ SMALL = {
     *sys.builtin_module_names,
     "__future__",
     *("_socket", "time"),  # built in or not, as the interpreter was made
-    *("os", "stat", "posixpath", "os.path", "genericpath", "_collections_abc", "abc"),
 }
 RECORDER = """
 import sys

@@ -16,8 +16,9 @@ pytestmark = pytest.mark.system
 WRAPPER = "start-telemetryd.sh"
 
 
-def wrapper(tmp_path: Path, *others: str) -> Path:
-    """The script; beside it in /opt/extensions lie `others`."""
+@pytest.fixture(autouse=True)
+def namespaces() -> None:
+    """The kernel gives mount namespaces, or the test can't run."""
     done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     if done.returncode:
         pytest.fail(
@@ -25,22 +26,23 @@ def wrapper(tmp_path: Path, *others: str) -> Path:
             "as root; in a container, start it with the capability SYS_ADMIN.",
             pytrace=False,
         )
-    opt = tmp_path / "opt"
-    script = opt / "extensions" / WRAPPER
-    script.parent.mkdir(parents=True)
-    for name in others:
-        (script.parent / name).touch()
-    program = install(tmp_path / "program")
+
+
+def script(opt: Path, name: str, program: Path) -> Path:
+    """A script in `opt`'s extensions, which starts `program` with `opt` as its /opt."""
+    path = opt / "extensions" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     inside = f"mount --bind {opt} /opt && exec {program}"
-    script.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{inside}'\n")
-    script.chmod(0o755)
-    return script
+    path.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{inside}'\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_the_only_file_gives_its_name(tmp_path: Path) -> None:
     """The function runs, and its telemetry arrives."""
     stage = Stage(tmp_path, WRAPPER)
-    config = stage.config(extensions=[wrapper(tmp_path)])
+    program = install(tmp_path / "program")
+    config = stage.config(extensions=[script(tmp_path / "opt", WRAPPER, program)])
     results, _ = play(config, {"print": 3}, {})
     assert statuses(results) == ["success", "success"]
     (told,) = stage.log("name_refused")
@@ -48,11 +50,25 @@ def test_the_only_file_gives_its_name(tmp_path: Path) -> None:
     assert stage.told("sinks.file.delivered") == len(stage.lines()) > 3
 
 
-def test_among_several_none_is_guessed(tmp_path: Path) -> None:
-    """It could take another extension's place: the log says what to do."""
+def test_among_several_the_script_that_names_the_program(tmp_path: Path) -> None:
+    """Another extension beside it, which the platform starts as well."""
     stage = Stage(tmp_path, WRAPPER)
-    config = stage.config(extensions=[wrapper(tmp_path, "another")])
-    results, _ = play(config, {})
+    opt, program = tmp_path / "opt", install(tmp_path / "program")
+    wrapper = script(opt, WRAPPER, program)
+    script(opt, "another", Path("/usr/bin/another"))
+    results, _ = play(stage.config(extensions=[wrapper]), {"print": 3}, {})
+    assert statuses(results) == ["success", "success"]
+    assert stage.log("name_refused")[0]["used_instead"] == WRAPPER
+    assert stage.told("sinks.file.delivered") == len(stage.lines()) > 3
+
+
+def test_among_several_that_name_it_none_is_guessed(tmp_path: Path) -> None:
+    """The log says what to do."""
+    stage = Stage(tmp_path, WRAPPER)
+    opt, program = tmp_path / "opt", install(tmp_path / "program")
+    wrapper = script(opt, WRAPPER, program)
+    script(opt, "another", program)
+    results, _ = play(stage.config(extensions=[wrapper]), {})
     assert statuses(results) != ["success"]
     assert stage.log("name_refused") == []
     assert "a wrapper needs the same name" in stage.log("register_failed")[0]["fix"]

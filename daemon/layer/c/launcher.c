@@ -28,6 +28,21 @@
 
 extern char **environ;
 
+/* Whether `text` is in `bytes`: looks at every tenth byte or so, where this C library's memmem takes
+ * a quarter of a millisecond to find glibc's version. */
+static int holds(const unsigned char *bytes, size_t size, const char *text)
+{
+    size_t length = strlen(text), last = length - 1, skip[256];
+    for (size_t i = 0; i < 256; i++)
+        skip[i] = length;
+    for (size_t i = 0; i < last; i++)
+        skip[(unsigned char)text[i]] = last - i;
+    for (size_t at = 0; at + length <= size; at += skip[bytes[at + last]])
+        if (bytes[at + last] == (unsigned char)text[last] && memcmp(bytes + at, text, length) == 0)
+            return 1;
+    return 0;
+}
+
 /* Whether the first bytes of the file at `path` hold `text`; -1 if it can't be read. */
 static int mentions(const char *path, const char *text)
 {
@@ -40,7 +55,7 @@ static int mentions(const char *path, const char *text)
         void *bytes = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
         found = 0;
         if (bytes != MAP_FAILED) {
-            found = memmem(bytes, size, text, strlen(text)) != NULL;
+            found = holds(bytes, size, text);
             munmap(bytes, size);
         }
     }

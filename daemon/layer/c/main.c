@@ -14,7 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-extern const struct _frozen telemetryd_frozen[];
 PyMODINIT_FUNC PyInit_loop(void);
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit_backend_c(void);
@@ -55,6 +54,7 @@ static PyStatus configure(PyConfig *config, int argc, char **argv)
     config->parse_argv = 0;
     config->code_debug_ranges = 0;
     config->install_signal_handlers = 1;
+    config->_init_main = 0; /* `start` goes on where it ends */
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         PyStatus status = PyConfig_SetBytesString(config, texts[i].place, texts[i].value);
         if (PyStatus_Exception(status))
@@ -81,7 +81,6 @@ static PyStatus start(int argc, char **argv)
     PyImport_AppendInittab("uvloop.loop", PyInit_loop);
     PyImport_AppendInittab("msgspec._core", PyInit__core);
     PyImport_AppendInittab("zstandard.backend_c", PyInit_backend_c);
-    PyImport_FrozenModules = telemetryd_frozen;
     PyPreConfig_InitIsolatedConfig(&early);
     early.utf8_mode = 1;
     early.configure_locale = 0;
@@ -93,7 +92,10 @@ static PyStatus start(int argc, char **argv)
     if (!PyStatus_Exception(status))
         status = Py_InitializeFromConfig(&config);
     PyConfig_Clear(&config);
-    return status;
+    if (PyStatus_Exception(status))
+        return status;
+    PyGC_Disable(); /* what is made from here on stays */
+    return _Py_InitializeMain();
 }
 
 /* Only reached when telemetryd.__main__ could not even be imported: it ends the process itself. */
@@ -116,6 +118,8 @@ int main(int argc, char **argv)
     if (PyStatus_Exception(status)) {
         fault = status.err_msg ? status.err_msg : "unknown";
     } else {
+        if (!as_extension)
+            PyGC_Enable(); /* the extension does when it is up */
         PyObject *module = PyImport_ImportModule("telemetryd.__main__");
         if (module)
             PyObject_CallMethod(module, "main", NULL);

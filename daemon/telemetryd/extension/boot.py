@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import _socket
 import gc
-import os
+import posix
 import sys
 import time
 
@@ -21,13 +21,11 @@ from telemetryd.extension import early, http
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
-EXTENSIONS = "/opt/extensions"
-"""Every file there is an extension, which has to register under the file's name."""
 _API_SECONDS = 5.0
 _PLATFORM_HOST = "127.0.0.1"
 """Where the platform connects to, whatever is configured."""
@@ -54,7 +52,7 @@ def say(level: str, event: str, **facts: object) -> None:
             parts.append(f'"{name}":"{_escaped(str(value)[:1000])}"')
     line = f'{{"ts":"{timestamp()}",{",".join(parts)}}}\n'
     try:
-        os.write(2, line.encode())
+        posix.write(2, line.encode())
     except OSError:
         return  # stderr is gone: nobody is left to tell
 
@@ -175,20 +173,20 @@ def extension_name(argv0: str) -> str:
     return "telemetryd" if name in ("", "__main__.py", "-m", "-c") else name
 
 
-def only_extension() -> str:
-    """The name of the file in /opt/extensions where there is no more than one; else empty."""
-    try:
-        names = os.listdir(EXTENSIONS)  # noqa: PTH208 - pathlib would take longer than the call
-    except OSError:
-        return ""
-    return names[0] if len(names) == 1 else ""
+def environment() -> dict[str, str]:
+    """What `os.environ` holds; to load `os` takes as long as all that is done here."""
+    encoding = sys.getfilesystemencoding()
+    return {
+        name.decode(encoding, "surrogateescape"): value.decode(encoding, "surrogateescape")
+        for name, value in posix.environ.items()
+    }
 
 
-def register(session: Session, environ: MutableMapping[str, str]) -> None:
+def register(session: Session, environ: Mapping[str, str]) -> None:
     """Register, without INVOKE where the platform has none. Raises OSError, ValueError, Refused.
 
     Where our name is refused, as that of a program which a script in /opt/extensions has started,
-    and there is one file only, it can't be but that one's name that the platform waits for.
+    it is the script's name that the platform waits for.
     """
     session.settings = early.read(environ)
     events: tuple[str, ...] = ("INVOKE", "SHUTDOWN")
@@ -197,8 +195,8 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
         or environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances"
     ):
         events = ("SHUTDOWN",)
-    wanted = events
-    handed_over = environ.pop(REGISTER_FD, "")
+    own, wanted = session.name, events
+    handed_over = environ.get(REGISTER_FD, "")
     answer = None
     if handed_over.isdigit():
         sock = _socket.socket(fileno=int(handed_over))
@@ -213,10 +211,14 @@ def register(session: Session, environ: MutableMapping[str, str]) -> None:
         if b"InvalidEventType" in answer.body and "INVOKE" in events:
             events, answer = ("SHUTDOWN",), None  # Managed Instances
             continue
-        refused, name = answer, only_extension()
-        if refused.status != 403 or name in ("", session.name):  # noqa: PLR2004 - Forbidden
-            raise Refused("register", refused.status, refused.body)
-        say("warning", "name_refused", name=session.name, used_instead=name)
+        name = ""
+        if answer.status == 403 and session.name == own:  # noqa: PLR2004 - Forbidden
+            from telemetryd.extension.starter import name_of_starter  # noqa: PLC0415 - seldom
+
+            name = name_of_starter(sys.argv[0], own)
+        if not name:
+            raise Refused("register", answer.status, answer.body)
+        say("warning", "name_refused", name=own, used_instead=name)
         session.name, events, answer = name, wanted, None
     session.identifier = answer.headers.get(http.IDENTIFIER, "")
     session.registered_events = events
@@ -306,10 +308,11 @@ def subscribe(session: Session) -> None:
 def main() -> int:
     """Run the extension from its first millisecond; the exit status."""
     gc.disable()  # what is imported stays; `run` enables it once everything is up
-    api, name = os.environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
+    environ = environment()
+    api, name = environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
     try:
         session = Session(api, name)
-        register(session, os.environ)
+        register(session, environ)
     except (OSError, ValueError, Refused) as error:
         fix = "the name must be that of the file in /opt/extensions: a wrapper needs the same name"
         facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden

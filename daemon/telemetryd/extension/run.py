@@ -33,7 +33,7 @@ from telemetryd.config import (
 from telemetryd.core.pacing import Elapsed, Pacer
 from telemetryd.core.waiting import Waiting
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
-from telemetryd.extension.boot import Refused, Session
+from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.log import Log, LoggingBridge, describe
@@ -69,6 +69,7 @@ _MAX_MALFORMED: Final = 8
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN; the exit status."""
+    os.environ.pop(REGISTER_FD, None)  # read by now, and no setting
     log = Log("info")
     logging.getLogger().addHandler(LoggingBridge(log))
     config = _config(session, log)

@@ -1,7 +1,6 @@
 """What may be configured of an EMF sink, and what CloudWatch would refuse of it."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -113,7 +112,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         yield from region_problems(self.region or "")
         yield from endpoint_problems(self.endpoint_url or "")
 
-    def aws_needs(self) -> Iterator[AwsNeed]:
+    def aws_needs(self) -> "Iterator[AwsNeed]":
         """To make the log group and stream, and to write to it; nothing for what is printed."""
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
 

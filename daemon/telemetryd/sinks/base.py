@@ -15,8 +15,7 @@ Rules, proven for every sink by `telemetryd.testing.SinkContract`:
 * `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
 import abc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,7 +116,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 except re.error as error:
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
 
-    def aws_needs(self) -> Iterator[AwsNeed]:
+    def aws_needs(self) -> "Iterator[AwsNeed]":
         """What the sink needs of the function's role and network, for `telemetryd iam`: nothing.
 
         Never called where the sink runs, so imports belong inside.
