@@ -23,6 +23,9 @@ RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
+_UNFINISHED_SECONDS: Final = 0.5
+"""Silence in the midst of a line: where the receive buffer ran full the kernel has thrown something
+away, and the peer's sends it again after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
 _TURNS: Final = 3
 """Of the loop: to accept a connection, to begin to read it, to read."""
 
@@ -121,13 +124,14 @@ class TelemetryListener:
     async def drain(self, *, quiet: float, deadline: float) -> None:
         """Return when nothing came for `quiet` seconds from now on, or at loop time `deadline`.
 
-        The peer sends no EOF, so quiet is the only sign that all has come; what waits in the
-        backlog is still accepted and read.
+        The peer sends no EOF, so quiet is the only sign that all has come, and it is none in the
+        midst of a line; what waits in the backlog is still accepted and read.
         """
         loop = asyncio.get_running_loop()
         self._last_activity = time.monotonic()
         while (now := loop.time()) < deadline:
-            left = self._last_activity + quiet - time.monotonic()
+            silence = max(quiet, _UNFINISHED_SECONDS) if self.unfinished_bytes else quiet
+            left = self._last_activity + silence - time.monotonic()
             if left <= 0 and not self._held and not await self._is_behind():
                 return
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
