@@ -25,7 +25,7 @@ BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
 _UNFINISHED_SECONDS: Final = 0.5
 """Silence in the midst of a line: where the receive buffer ran full the kernel has thrown something
-away, and the peer's sends it again after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
+away, and the peer's kernel sends it again, after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
 _TURNS: Final = 3
 """Of the loop: to accept a connection, to begin to read it, to read."""
 
