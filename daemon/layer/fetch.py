@@ -72,10 +72,16 @@ def _checked(found: Path, sha256: str) -> Path:
     return found
 
 
+def extract(archive: Path, into: Path, kind: str) -> None:
+    """Extract a tar archive through the filter `kind`, where there are any: since Python 3.11.4."""
+    filters = {"filter": kind} if hasattr(tarfile, "tar_filter") else {}
+    with tarfile.open(archive) as tar:
+        tar.extractall(into, **filters)  # type: ignore[arg-type]  # noqa: S202 - what was pinned
+
+
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack a source archive; the one directory that was in it."""
-    with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="tar")
+    extract(archive, into, "tar")
     (top,) = [path for path in into.iterdir() if path.is_dir()]
     return top
 

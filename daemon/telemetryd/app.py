@@ -182,10 +182,11 @@ class Daemon:
     ) -> bool:
         """Read what still comes, deliver, close, and print the ledger; whether it balances.
 
-        Reading ends after `quiet` seconds of silence or at `read_until`, delivery at `deadline`
-        (both loop time); what is left then is dropped as `shutdown`. Past the deadline a sink may
-        take `grace` seconds to end its write, and as many to close. `keep`: the disk outlives this
-        process, so that a spool is of use. `reason`: why it ends, see `Sink.own_items`.
+        Reading ends after `quiet` seconds of silence, more in the midst of a line, or at
+        `read_until`, delivery at `deadline` (both loop time); what is left then is dropped as
+        `shutdown`. Past the deadline a sink may take `grace` seconds to end its write, and as many
+        to close. `keep`: the disk outlives this process, so that a spool is of use. `reason`: why
+        it ends, see `Sink.own_items`.
         """
         self._stopping = True
         await self.listener.drain(quiet=quiet, deadline=read_until)

@@ -15,7 +15,7 @@ Rules, the same for all:
 "Since" names the schema version that brought a member, when it is not the first one.
 """
 
-# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
+# No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 from typing import Any
 
 import msgspec

@@ -73,6 +73,21 @@ def test_only_a_handful_of_small_modules(call):
     assert names - SMALL - OURS == set()
 
 
+@pytest.mark.parametrize("module", ["fallback", "starter"])
+def test_what_runs_when_something_is_wrong_needs_no_more(module):
+    """The rest may be what is broken."""
+    paths = [str(Path(str(telemetryd.__file__)).parents[1])]
+    code = (
+        f"import sys; sys.path[:0] = {paths!r}; import telemetryd.extension.{module}\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True
+    )
+    names = set(done.stdout.split()) - bare() - SMALL - OURS
+    assert names <= {f"telemetryd.extension.{module}", "select", "_signal", "gc"}
+
+
 def test_a_configuration_file_costs_its_parser_and_nothing_else(tmp_path):
     """`tomllib` where there is a file; still none of the daemon."""
     file = tmp_path / "telemetryd.toml"

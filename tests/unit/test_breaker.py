@@ -41,6 +41,13 @@ def test_a_delivered_probe_closes_it() -> None:
     assert not breaker.failed(200.0)
 
 
+def test_one_failure_is_enough_where_it_counts_at_once() -> None:
+    breaker = Breaker()
+    assert breaker.failed(0.0, at_once=True)
+    assert not breaker.permanent
+    assert breaker.probe_at == FIRST_SECONDS
+
+
 def test_a_permanent_failure_opens_it_at_once_for_the_longest_time() -> None:
     breaker = Breaker()
     assert breaker.failed(0.0, permanent=True)

@@ -10,7 +10,7 @@ from helpers.wall_clock import WallClock
 from telemetryd.core.breaker import FAILURES, FIRST_SECONDS, MAX_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
 from telemetryd.shell.circuit import PATIENCE_SECONDS
-from telemetryd.sinks.base import DELIVERED, MIB, SpoolConfig
+from telemetryd.sinks.base import DELIVERED, MIB, Batch, SpoolConfig, WriteResult
 from telemetryd.testing import JumpingLoop, Rig, block, data_of, run
 from unit.test_delivery import (
     Answer,
@@ -204,28 +204,80 @@ def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
     assert rig.log.facts("circuit_opened") == []
 
 
-def test_nobody_waits_for_a_sink_whose_attempts_time_out_until_it_answers() -> None:
-    """Long before so many have failed that the circuit opens."""
-    rig = rig_of(hang, hang, hang, retry_max_elapsed_ms=600_000)
+def test_what_it_took_to_get_ready_does_not_count_against_the_first_write() -> None:
+    class SlowToOpen(MemorySink):
+        opened = 0
+
+        async def open(self) -> None:
+            self.opened += 1
+            if self.opened == 1:  # ahead of the first line
+                raise TransientSinkError("not_yet")
+            if self.opened < SILENCE:
+                await asyncio.Event().wait()
+
+    rig = rig_of(hang, sink=SlowToOpen, write_timeout_ms=600_000, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        assert await freezes(rig, SILENCE) == [*[False] * (SILENCE - 1), True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.log.facts("circuit_opened") == []
+
+
+def test_after_an_attempt_that_timed_out_one_that_is_cut_off_opens_the_circuit() -> None:
+    """Silence is silence: no invocation need wait as often again to find it out."""
+    rig = rig_of(hang, hang, write_timeout_ms=2000, retry_max_elapsed_ms=600_000)
 
     async def scenario() -> None:
         rig.worker.start()
         rig.offer(numbered_blocks(1))
         await seen(rig, "write_failed")
-        loop = asyncio.get_running_loop()
-        before = loop.time()
-        assert await rig.flush(seconds=60) is False
-        assert loop.time() < before + 1  # on the rig's clock
-        await asyncio.sleep(600)  # the fourth attempt is answered
-        assert rig.lines() == {"delivered": 3}
-        rig.offer(numbered_blocks(1, start=1))
-        assert await rig.flush(seconds=60) is True
+        assert await freezes(rig, 2) == [False] * 2
         await rig.stop()
 
     run(JumpingLoop, scenario())
     rig.check_end()
-    assert rig.lines() == {"delivered": 6}
+    assert [each["code"] for each in rig.log.facts("circuit_opened")] == ["cut_off"]
+
+
+def test_a_slow_refusal_is_an_answer() -> None:
+    async def refuse_slowly(batch: Batch) -> WriteResult:
+        await asyncio.sleep(PATIENCE_SECONDS * 2)
+        raise TransientSinkError("throttled")
+
+    rig = rig_of(refuse_slowly, hang, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "write_failed")
+        assert await freezes(rig, 2) == [False, True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
     assert rig.log.facts("circuit_opened") == []
+
+
+def test_a_flush_ends_the_wait_before_the_next_attempt() -> None:
+    """Which a short invocation would not outlast by itself, nor would many."""
+    throttled = raising(TransientSinkError("throttled", retry_after=60))
+    rig = rig_of(throttled, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "write_retried")
+        assert await freezes(rig, 1) == [True]
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
 
 
 def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:

@@ -53,6 +53,22 @@ def test_the_only_script_that_mentions_the_program(extensions: Path) -> None:
     assert starter(extensions, "/venv/telemetryd/__main__.py") == "wrapper"
 
 
+def test_a_longer_name_is_another(extensions: Path) -> None:
+    """Neither a path nor a name counts that only begins or ends alike."""
+    script(extensions / "third", f"exec {PROGRAM}-forwarder --pid /run/old-telemetryd")
+    assert starter(extensions) == ""
+    script(extensions / "wrapper", f"exec {PROGRAM}")
+    assert starter(extensions) == "wrapper"
+
+
+def test_what_is_no_path_says_nothing(extensions: Path) -> None:
+    """Such as `-c`, which many a script has; then the refused name decides."""
+    script(extensions / "third", "exec bash -c /opt/third")
+    script(extensions / "wrapper", "exec telemetryd")
+    assert starter(extensions, "-c") == "wrapper"
+    assert starter(extensions, "") == "wrapper"
+
+
 def test_a_script_beside_the_program_itself(extensions: Path) -> None:
     """Both are started; one of the two is refused the name of the program."""
     program = extensions / "telemetryd"

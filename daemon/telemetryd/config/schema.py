@@ -5,7 +5,7 @@ prints it with the error. `Meta.extra["must"]` replaces the wording of what is a
 range does not say it all. Rules between keys are in `problems`, which yields `"key: text"`.
 """
 
-# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
+# No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeAlias
 

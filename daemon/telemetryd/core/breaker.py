@@ -63,7 +63,8 @@ class Breaker:
         """An attempt failed as a whole; True if that opened the circuit, or kept it open.
 
         `permanent`: waiting will not help, so that one failure is enough, and the circuit stays
-        open for the longest time. `at_once`: one is enough.
+        open for the longest time. `at_once`: as where a destination has kept silent for long, one
+        failure is enough as well.
         """
         self._in_a_row += 1
         self.permanent = permanent

@@ -314,7 +314,7 @@ def main() -> int:
         session = Session(api, name)
         register(session, environ)
     except (OSError, ValueError, Refused) as error:
-        fix = "the name must be that of the file in /opt/extensions: a wrapper needs the same name"
+        fix = "the name must be that of the file in /opt/extensions: give a wrapper the same name"
         facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden
         say("error", "register_failed", name=name, api=api, error=error, **facts)
         return 1

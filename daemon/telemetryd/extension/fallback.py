@@ -9,7 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # the stubs know only `signal`
 import _socket
 import gc
-import os
+import posix
 import select
 import time
 
@@ -226,7 +226,7 @@ class _Loop:
         line = {"event": "ledger", **ledger, "degraded": True, "ts": boot.timestamp()}
         text = json.dumps({**line, "logger": "telemetryd"}, separators=(",", ":")) + "\n"
         try:
-            os.write(2, text.encode())
+            posix.write(2, text.encode())
         except OSError:
             return  # stderr is gone: nobody is left to tell
 

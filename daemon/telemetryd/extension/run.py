@@ -69,7 +69,7 @@ _MAX_MALFORMED: Final = 8
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN; the exit status."""
-    os.environ.pop(REGISTER_FD, None)  # read by now, and no setting
+    os.environ.pop(REGISTER_FD, None)  # it would be taken for a setting that does not exist
     log = Log("info")
     logging.getLogger().addHandler(LoggingBridge(log))
     config = _config(session, log)

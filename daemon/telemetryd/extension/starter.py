@@ -2,7 +2,8 @@
 
 The platform starts every file there and waits until each has registered under its name. Where a
 script starts a program that lies elsewhere, or beside it, the program knows only its own. Loaded
-after such a refusal alone, when the function would not start: a wrong guess makes nothing worse.
+after such a refusal alone, when the function would not start: a wrong guess, which takes another
+extension's place, leaves it so.
 """
 
 from __future__ import annotations
@@ -34,12 +35,27 @@ def name_of_starter(program: str, refused: str, directory: str = EXTENSIONS) -> 
     if len(files) == 1:
         return others[0][0] if others else ""
     scripts = list(_scripts(others))
-    for mark in (program, refused):
-        bytes_of_mark = mark.encode(sys.getfilesystemencoding(), "surrogateescape")
-        found = [name for name, text in scripts if bytes_of_mark in text]
+    for mark in (program, refused) if "/" in program else (refused,):
+        name_bytes = mark.encode(sys.getfilesystemencoding(), "surrogateescape")
+        found = [name for name, text in scripts if _mentions(text, name_bytes)]
         if found:
             return found[0] if len(found) == 1 else ""
     return ""
+
+
+def _mentions(text: bytes, name: bytes) -> bool:
+    """Whether `text` holds `name`, not as a part of a longer name."""
+    at = text.find(name)
+    while at >= 0:
+        end = at + len(name)
+        if not (_is_of_name(text[max(at - 1, 0) : at]) or _is_of_name(text[end : end + 1])):
+            return True
+        at = text.find(name, end)
+    return False
+
+
+def _is_of_name(byte: bytes) -> bool:
+    return byte.isalnum() or byte in (b"_", b"-", b".")
 
 
 def _scripts(files: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:

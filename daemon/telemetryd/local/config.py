@@ -96,7 +96,7 @@ class LocalConfig:
     tcp_send_buffer: int | None = None
     """SO_SNDBUF of telemetry connections, in bytes: how much the kernel holds for a consumer."""
     flush_at_shutdown: bool | None = None
-    """Send what is buffered before SHUTDOWN is, and what is made after that without delay.
+    """Send what is buffered before SHUTDOWN is, and a report that comes after it without delay.
     Default: on managed instances only."""
     report_after_reset: Literal["during", "lost", "next"] = "during"
     """When the `platform.report` of a timed out or crashed invocation arrives: during the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from telemetryd.local.clock import iso_now
@@ -127,9 +128,8 @@ class TelemetryHub:
             subscription.hurry()
 
     async def flush(self, limit: float) -> None:
-        """Send what is buffered, for at most `limit` seconds each."""
-        for subscription in self.subscriptions.values():
-            await subscription.flush(limit)
+        """Send what is buffered, for at most `limit` seconds."""
+        await asyncio.gather(*(each.flush(limit) for each in self.subscriptions.values()))
 
     async def close(self) -> None:
         """End delivery, close every connection."""

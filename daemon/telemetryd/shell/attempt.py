@@ -184,6 +184,7 @@ class Attempts:
                     await self._sink.open()
                     self._is_open = True
                     self._tried_at = _now()
+                    self.circuit.became_ready()
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
             self.circuit.answered(batch, result)

@@ -20,7 +20,8 @@ from telemetryd.sinks.base import Batch, WriteResult
 CUT_OFF: Final = "cut_off"
 """The reason the log gives for a circuit that was opened by attempts without an answer."""
 PATIENCE_SECONDS: Final = 1.0
-"""So much time of attempts without any answer, and nobody waits for the destination any more."""
+"""So much time of attempts without any answer, the last of them cut off, and nobody waits for the
+destination any more."""
 
 
 class Circuit:
@@ -33,18 +34,13 @@ class Circuit:
         self._ahead = -math.inf
         """By how much the wall clock was ahead of the loop's, at most."""
         self._unanswered = 0.0
-        """Seconds of attempts since the last answer, or since they opened the circuit."""
+        """Seconds of attempts since the last answer."""
 
     @property
     def is_open(self) -> bool:
         """Whether no attempt should be made now."""
         # asked for every block: no clock is needed while all goes well
         return not self._breaker.is_closed and self._breaker.state(self._now()) == "open"
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether attempts were made for long and the destination did not say a word."""
-        return self._unanswered >= PATIENCE_SECONDS
 
     @property
     def is_failing(self) -> bool:
@@ -73,13 +69,17 @@ class Circuit:
     def failed(self, error: BaseException, code: str, seconds: float = 0.0) -> None:
         """An attempt failed as a whole, which may speak against the destination.
 
-        `seconds`: how long it took; a failure that was long in coming is a time-out, no answer.
+        `seconds`: how long it took, which matters where there was no answer.
         """
-        self._unanswered = self._unanswered + seconds if seconds >= PATIENCE_SECONDS else 0.0
+        self._unanswered = self._unanswered + seconds if isinstance(error, TimeoutError) else 0.0
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.failed(self._now(), permanent=permanent), code)
+
+    def became_ready(self) -> None:
+        """The sink is open: what that took is nothing to hold against what follows."""
+        self._unanswered = 0.0
 
     def cut_off(self, seconds: float, *, opening: bool = False) -> None:
         """A freeze came before the destination's answer, after so many seconds.
@@ -90,14 +90,14 @@ class Circuit:
         when it happens again and again.
         """
         self._unanswered += seconds
-        if not self.is_silent and self._breaker.state(self._now()) != "half_open":
+        is_silent = self._unanswered >= PATIENCE_SECONDS
+        if not is_silent and self._breaker.state(self._now()) != "half_open":
             return
         self._unanswered = 0.0
         self._note(self._breaker.failed(self._now(), at_once=not opening), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:
-            self._unanswered = 0.0  # a probe is waited for
             self._log(
                 "error", "circuit_opened", sink=self._sink, code=code,
                 permanent=self._breaker.permanent,

@@ -217,8 +217,7 @@ class DeliveryWorker:
 
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
-        circuit = self._attempts.circuit
-        if self._attempts.stop_at is None and (circuit.is_open or circuit.is_silent):
+        if self._attempts.stop_at is None and self._attempts.circuit.is_open:
             return False  # nobody should wait for a destination that is known to be down
         self._flushing += 1
         self._nudge.set()

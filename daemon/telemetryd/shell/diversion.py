@@ -52,9 +52,9 @@ class Diversion:
         circuit = self._attempts.circuit
         if not circuit.is_open:
             return False
-        if self._losses.failover is not None:
+        if self._losses.failover is not None:  # rather there than to wait, unless it is soon over
             return circuit.is_permanent or not self.is_usable
-        return circuit.is_permanent and not self.is_usable
+        return circuit.is_permanent and not self.is_usable  # else memory or disk may outlast it
 
     def makes_way(self) -> bool:
         """Whether the batch in flight should wait on disk: the circuit is open."""

@@ -98,6 +98,7 @@ class TelemetryListener:
         self._accepted = 0
         self._held = False
         self._last_activity = 0.0
+        self._last_read = 0.0
 
     @property
     def connections(self) -> int:
@@ -130,8 +131,10 @@ class TelemetryListener:
         loop = asyncio.get_running_loop()
         self._last_activity = time.monotonic()
         while (now := loop.time()) < deadline:
-            silence = max(quiet, _UNFINISHED_SECONDS) if self.unfinished_bytes else quiet
-            left = self._last_activity + silence - time.monotonic()
+            until = self._last_activity + quiet
+            if self.unfinished_bytes:
+                until = max(until, self._last_read + _UNFINISHED_SECONDS)
+            left = until - time.monotonic()
             if left <= 0 and not self._held and not await self._is_behind():
                 return
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
@@ -191,7 +194,7 @@ class TelemetryListener:
         )
 
     def _read(self, framer: LineFramer, size: int) -> None:
-        now = self._last_activity = time.monotonic()
+        now = self._last_activity = self._last_read = time.monotonic()
         try:
             self._receiver.received(size)
             self._receiver.framed(framer.feed(self._buffer, size, now))

@@ -1,6 +1,6 @@
 """What may be configured of an EMF sink, and what CloudWatch would refuse of it."""
 
-# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
+# No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, Literal

@@ -15,7 +15,7 @@ Rules, proven for every sink by `telemetryd.testing.SinkContract`:
 * `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
 """
 
-# No `from __future__ import annotations`: what they make text, msgspec compiles at every start.
+# No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 import abc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
