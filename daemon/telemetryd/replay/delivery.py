@@ -124,6 +124,7 @@ class Replay:
         while not await self._worker.flush(_now() + _TURN_SECONDS):
             if self._is_over():
                 return False
+            await asyncio.sleep(_TURN_SECONDS)  # it may have failed without waiting
         return True
 
     def _is_over(self) -> bool:
