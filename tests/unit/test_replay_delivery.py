@@ -1,6 +1,5 @@
 """Replaying to a sink whose first attempt fails, in a loop whose time jumps."""
 
-
 from __future__ import annotations
 
 from typing import Any
