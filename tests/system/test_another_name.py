@@ -71,4 +71,4 @@ def test_among_several_that_name_it_none_is_guessed(tmp_path: Path) -> None:
     results, _ = play(stage.config(extensions=[wrapper]), {})
     assert statuses(results) != ["success"]
     assert stage.log("name_refused") == []
-    assert "a wrapper needs the same name" in stage.log("register_failed")[0]["fix"]
+    assert "give a wrapper the same name" in stage.log("register_failed")[0]["fix"]
