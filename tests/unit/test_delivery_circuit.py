@@ -176,21 +176,28 @@ def test_a_sink_that_hangs_past_each_invocation_is_soon_not_waited_for() -> None
     assert [each["code"] for each in rig.log.facts("circuit_opened")] == ["cut_off"] * 2
 
 
-def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
-    """As where a function with a small share of a processor imports a client."""
-    waits = FAILURES * SILENCE
+def slow_to_open(hangs: int) -> type[MemorySink]:
+    """A sink that is not ready ahead of the first line, and then that many attempts long."""
 
     class SlowToOpen(MemorySink):
         opened = 0
 
         async def open(self) -> None:
             self.opened += 1
-            if self.opened == 1:  # ahead of the first line
+            if self.opened == 1:
                 raise TransientSinkError("not_yet")
-            if self.opened <= waits:
+            if self.opened <= hangs + 1:
                 await asyncio.Event().wait()
 
-    rig = rig_of(sink=SlowToOpen, write_timeout_ms=600_000, retry_max_elapsed_ms=600_000)
+    return SlowToOpen
+
+
+def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
+    """As where a function with a small share of a processor imports a client."""
+    waits = FAILURES * SILENCE
+    rig = rig_of(
+        sink=slow_to_open(waits - 1), write_timeout_ms=600_000, retry_max_elapsed_ms=600_000
+    )
 
     async def scenario() -> None:
         rig.worker.start()
@@ -205,17 +212,9 @@ def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
 
 
 def test_what_it_took_to_get_ready_does_not_count_against_the_first_write() -> None:
-    class SlowToOpen(MemorySink):
-        opened = 0
-
-        async def open(self) -> None:
-            self.opened += 1
-            if self.opened == 1:  # ahead of the first line
-                raise TransientSinkError("not_yet")
-            if self.opened < SILENCE:
-                await asyncio.Event().wait()
-
-    rig = rig_of(hang, sink=SlowToOpen, write_timeout_ms=600_000, retry_max_elapsed_ms=600_000)
+    rig = rig_of(
+        hang, sink=slow_to_open(SILENCE - 2), write_timeout_ms=600_000, retry_max_elapsed_ms=600_000
+    )
 
     async def scenario() -> None:
         rig.worker.start()

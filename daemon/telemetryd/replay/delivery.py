@@ -121,10 +121,12 @@ class Replay:
         await self._worker.stop(_now() + _CLOSE_SECONDS, keep=True)
 
     async def _until_settled(self) -> bool:
-        while not await self._worker.flush(_now() + _TURN_SECONDS):
+        turn_ends = _now() + _TURN_SECONDS
+        while not await self._worker.flush(turn_ends):
             if self._is_over():
                 return False
-            await asyncio.sleep(_TURN_SECONDS)  # it may have failed without waiting
+            await asyncio.sleep(max(turn_ends - _now(), 0))  # it may have failed without waiting
+            turn_ends = _now() + _TURN_SECONDS
         return True
 
     def _is_over(self) -> bool:

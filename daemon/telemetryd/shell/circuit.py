@@ -66,7 +66,7 @@ class Circuit:
         elif all(failure.retryable for failure in result.failures):
             self._note(self._breaker.failed(self._now()), result.failures[0].code)
 
-    def failed(self, error: BaseException, code: str, seconds: float = 0.0) -> None:
+    def failed(self, error: BaseException, code: str, seconds: float) -> None:
         """An attempt failed as a whole, which may speak against the destination.
 
         `seconds`: how long it took, which matters where there was no answer.

@@ -90,7 +90,7 @@ class Segment:
             data = os.pread(fd, SEGMENT_BYTES, 0)
             settled, identity = decode_segment(data) or (SEGMENT_BYTES, data.ljust(32)[16:])
             segment = cls(path, fd, settled, end, identity)
-            if not segment._is_boundary(settled):  # as where the offset is damaged
+            if not segment._is_boundary(settled):  # damaged, and its checksum does not show it
                 segment.settled = SEGMENT_BYTES
             for entry in segment.entries():
                 segment._counts(entry.header)
