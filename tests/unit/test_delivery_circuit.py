@@ -213,13 +213,13 @@ def test_a_sink_that_gets_ready_slowly_is_given_more_time() -> None:
 
 def test_what_it_took_to_get_ready_does_not_count_against_the_first_write() -> None:
     rig = rig_of(
-        hang, sink=slow_to_open(SILENCE - 2), write_timeout_ms=600_000, retry_max_elapsed_ms=600_000
+        hang, sink=slow_to_open(SILENCE - 1), write_timeout_ms=600_000, retry_max_elapsed_ms=600_000
     )
 
     async def scenario() -> None:
         rig.worker.start()
         rig.offer(numbered_blocks(1))
-        assert await freezes(rig, SILENCE) == [*[False] * (SILENCE - 1), True]
+        assert await freezes(rig, SILENCE + 1) == [*[False] * SILENCE, True]
         await rig.stop()
 
     run(JumpingLoop, scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,26 @@ def test_every_source_is_pinned_by_its_checksum() -> None:
         assert {len(listed.sha256), len(listed.url_sha256)} == {64}
         assert listed.url.startswith("https://")
         assert set(listed.debian) == {"suite", "package", "version"}
+
+
+@pytest.mark.parametrize("filters", [True, False], ids=["with filters", "Python 3.11.3"])
+def test_an_archive_is_unpacked_by_every_python_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: bool
+) -> None:
+    """Before 3.11.4 `extractall` knows no filters, and refuses to hear of one."""
+    (tmp_path / "zlib-1").mkdir()
+    (tmp_path / "zlib-1" / "README").write_bytes(CONTENT)
+    packed = tmp_path / "zlib.tar"
+    with tarfile.open(packed, "w") as tar:
+        tar.add(tmp_path / "zlib-1", "zlib-1")
+    if not filters:
+        whole = tarfile.TarFile.extractall
+
+        def without(self: tarfile.TarFile, path: Path) -> None:
+            whole(self, path)
+
+        monkeypatch.delattr(tarfile, "tar_filter", raising=False)
+        monkeypatch.setattr(tarfile.TarFile, "extractall", without)
+    into = tmp_path / "into"
+    into.mkdir()
+    assert (fetch.unpack(packed, into) / "README").read_bytes() == CONTENT
