@@ -9,7 +9,10 @@ restarted extension goes on in the same file. `LISTENER_MODE` is a JSON object:
     events     what to register for, default ["INVOKE", "SHUTDOWN"]
     types, buffering, schema          of the subscription
     stuck      do not read telemetry before this many INVOKE events (0: never read)
+    host       where to listen, default "127.0.0.1"
+    port       the port to listen at, default any free one
     twice      repeat the subscription: identically, then changed
+    second     subscribe a second time, for these types, at another port
     late       subscribe only after the first next
     name       register under this name instead of the base name
     error      post init/error with this type instead of asking for events
@@ -37,6 +40,7 @@ from typing import Any
 API = os.environ["AWS_LAMBDA_RUNTIME_API"]
 MODE: dict[str, Any] = json.loads(os.environ.get("LISTENER_MODE", "{}"))
 NAME = MODE.get("name") or Path(sys.argv[0]).name
+HOST = MODE.get("host", "127.0.0.1")
 OUT = os.open(os.environ["LISTENER_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
@@ -89,15 +93,23 @@ def read_connection(connection: socket.socket) -> None:
     """Write down every event of one TCP connection."""
     write("connection", open=True)
     READING.wait()
+    local, peer = connection.getsockname(), connection.getpeername()
+    write("addresses", local=local[0], port=local[1], peer=peer[0])
     for line in connection.makefile("rb"):
         _Seen.count += 1
-        os.write(OUT, b'{"kind":"telemetry","event":' + line.rstrip(b"\n") + b"}\n")
+        try:
+            json.loads(line)
+        except ValueError:
+            write("broken", text=line.decode("utf-8", "replace"))
+            continue
+        event = line.rstrip(b"\n")
+        os.write(OUT, b'{"kind":"telemetry","port":%d,"event":%b}\n' % (local[1], event))
     write("connection", open=False)
 
 
-def serve_tcp() -> int:
+def serve_tcp(port: int = 0) -> int:
     """Listen; returns the port."""
-    server = socket.create_server(("127.0.0.1", 0))
+    server = socket.create_server((HOST, port))
 
     def accept() -> None:
         while True:
@@ -118,7 +130,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         for event in json.loads(body):
             _Seen.count += 1
-            write("telemetry", event=event)
+            write("telemetry", event=event, host=self.headers["Host"])
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -129,7 +141,7 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 
 def serve_http() -> int:
     """Serve; returns the port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
+    server = http.server.ThreadingHTTPServer((HOST, 0), _Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return int(server.server_port)
 
@@ -137,7 +149,8 @@ def serve_http() -> int:
 def subscribe(identity: dict[str, str]) -> None:
     """Listen, then ask for telemetry."""
     if MODE.get("protocol", "TCP") == "TCP":
-        destination: dict[str, Any] = {"protocol": "TCP", "port": serve_tcp()}
+        port = serve_tcp(MODE.get("port", 0))
+        destination: dict[str, Any] = {"protocol": "TCP", "port": port}
     else:
         uri = f"http://sandbox.localdomain:{serve_http()}/telemetry"
         destination = {"protocol": "HTTP", "URI": uri}
@@ -151,6 +164,10 @@ def subscribe(identity: dict[str, str]) -> None:
     if MODE.get("twice"):
         call("PUT", "/2022-07-01/telemetry", identity, request)
         call("PUT", "/2022-07-01/telemetry", identity, {**request, "types": ["platform"]})
+    if "second" in MODE:
+        destination = {"protocol": "TCP", "port": serve_tcp()}
+        request |= {"types": MODE["second"], "destination": destination}
+        call("PUT", "/2022-07-01/telemetry", identity, request)
 
 
 def probe() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
 from telemetryd.local.delivery import SLOW, Buffering, Subscription, SubscriptionStats
 from telemetryd.local.senders import TcpSender
 
@@ -14,7 +16,7 @@ LIMIT = 60
 
 
 @contextlib.asynccontextmanager
-async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeout=0.05):
+async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeout=0.05, lost=()):
     """A subscription, the reading end of its socket, and what it reported."""
     reading, writing = socket.socketpair()
     writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -30,6 +32,7 @@ async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeou
         stats=SubscriptionStats("test", 1),
         on_pressure=lambda: None,
         on_dropped=reports.append,
+        loses=lambda event_type: "drop" if event_type in lost else None,
     )
     try:
         yield subscription, reading, reports
@@ -260,3 +263,117 @@ def _readable(reading):
         return bool(reading.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
         return False
+
+
+def test_events_lost_on_demand_do_not_come_and_are_counted():
+    """The others do, in their order."""
+
+    async def scenario():
+        async with subscribed() as (subscription, reading, _):
+            first, lost, last = events(3)
+            subscription.offer([first])
+            subscription.offer([lost], "drop")
+            subscription.offer([last])
+            subscription.hurry()
+            assert await receive(reading, 2) == [first, last]
+        assert (subscription.stats.sent, subscription.stats.lost) == (2, 1)
+
+    asyncio.run(scenario())
+
+
+def test_late_events_come_when_they_are_released():
+    """Behind what was offered before; what never is released is lost."""
+
+    async def scenario():
+        async with subscribed() as (subscription, reading, _):
+            late, on_time, never = events(3)
+            subscription.offer([late], "late")
+            subscription.offer([on_time])
+            subscription.release()
+            subscription.hurry()
+            assert await receive(reading, 2) == [on_time, late]
+            subscription.offer([never], "late")
+        assert (subscription.stats.sent, subscription.stats.lost) == (2, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_garbled_line_is_half_of_itself_and_the_next_is_whole():
+    """Both are sent."""
+
+    async def scenario():
+        async with subscribed() as (subscription, reading, _):
+            broken, whole = events(2)
+            subscription.offer([broken], "garble")
+            subscription.offer([whole])
+            subscription.hurry()
+            assert await receive(reading, 2) == [broken[: len(broken) // 2], whole]
+        assert (subscription.stats.sent, subscription.stats.garbled) == (2, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_batch_is_told_in_the_next_one():
+    """Whole, the events around the one that was meant included."""
+
+    async def scenario():
+        async with subscribed() as (subscription, reading, reports):
+            batch = events(3)
+            subscription.offer(batch[:1])
+            subscription.offer(batch[1:2], "batch")
+            subscription.offer(batch[2:])
+            subscription.hurry()
+            subscription.hurry()
+            (notice,) = await receive(reading, 1)
+            assert b'"droppedRecords":3' in notice
+            assert notice == reports[0].encode("2025-01-29")
+        stats = subscription.stats
+        assert (stats.offered, stats.sent, stats.dropped, stats.announced) == (4, 1, 3, 3)
+
+    asyncio.run(scenario())
+
+
+def test_the_notice_of_a_lost_batch_can_be_lost_too():
+    """Then nothing tells of it but the account."""
+
+    async def scenario():
+        async with subscribed(lost=("platform.logsDropped",)) as (subscription, reading, _):
+            batch, after = events(2)
+            subscription.offer([batch], "batch")
+            subscription.hurry()
+            subscription.offer([after])
+            subscription.hurry()
+            assert await receive(reading, 1) == [after]
+        assert (subscription.stats.dropped, subscription.stats.lost) == (1, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("how", "rest"), [("close", 0), ("cut", 1), ("stall", 1)])
+def test_delivery_ends_at_an_event_on_demand(how, rest):
+    """What was before it comes whole; then half a line or nothing; then EOF or silence."""
+
+    async def scenario():
+        async with subscribed() as (subscription, reading, _):
+            before, event, after = events(3)
+            subscription.offer([before])
+            subscription.offer([event], how)
+            subscription.offer([after])
+            subscription.hurry()
+            half = event[: len(event) // 2] * rest
+            expected = before + b"\n" + half
+            data = b""
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(LIMIT):
+                while len(data) < len(expected):
+                    data += await loop.sock_recv(reading, 65_536)
+                assert data == expected
+                if how == "stall":
+                    with pytest.raises(BlockingIOError):
+                        reading.recv(1)
+                else:
+                    assert await loop.sock_recv(reading, 1) == b""
+        stats = subscription.stats
+        assert (stats.offered, stats.sent, stats.lost) == (3, 1, 2)
+
+    asyncio.run(scenario())

@@ -19,5 +19,13 @@ except ModuleNotFoundError as error:
 from telemetryd.local.config import ConfigError, LocalConfig
 from telemetryd.local.environment import EnvironmentClosedError, LocalLambda
 from telemetryd.local.invocation import InvokeResult
+from telemetryd.local.losses import LossError
 
-__all__ = ["ConfigError", "EnvironmentClosedError", "InvokeResult", "LocalConfig", "LocalLambda"]
+__all__ = [
+    "ConfigError",
+    "EnvironmentClosedError",
+    "InvokeResult",
+    "LocalConfig",
+    "LocalLambda",
+    "LossError",
+]

@@ -17,7 +17,7 @@ from telemetryd.local.api_extensions import Refused, identify
 from telemetryd.local.delivery import Buffering
 from telemetryd.local.events import CURRENT_SCHEMA, SCHEMAS, platform_event
 from telemetryd.local.http_bodies import error_answer, json_answer
-from telemetryd.local.senders import HttpSender, TcpSender, dial
+from telemetryd.local.senders import HttpSender, NowhereSender, TcpSender, dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,6 +218,8 @@ class TelemetryApi:
         return json_answer("OK")
 
     async def _connect(self, generation: Generation, wanted: Subscribe) -> Sender:
+        if not generation.hub.connects:
+            return NowhereSender()
         if wanted.protocol == "HTTP":
             return HttpSender(wanted.url, wanted.method)
         try:

@@ -108,6 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     environment.add_argument(
         "--no-freeze", action="store_true", help="let processes run between invocations"
     )
+    environment.add_argument(
+        "--lose",
+        action="append",
+        default=[],
+        metavar="WHAT[:HOW][@N]",
+        help="lose telemetry: an event (runtimeDone), its whole batch (function:batch), the rest "
+        "of a line (report:garble) or of the stream (start:close, runtimeDone:cut@2, "
+        "runtimeDone:stall), the connection (connection); may be repeated; see docs/local.md",
+    )
     invocations = parser.add_argument_group("invocations")
     what = invocations.add_mutually_exclusive_group()
     what.add_argument("--invoke", type=int, metavar="N", help="invoke N times with the event {}")
@@ -166,6 +175,7 @@ def _config(
         mode=arguments.mode,
         concurrency=arguments.concurrency,
         freeze=not arguments.no_freeze,
+        lose=arguments.lose,
         env=_variables(arguments, surroundings),
         echo=_echo(arguments.echo, narrator),
         on_event=narrator.event,

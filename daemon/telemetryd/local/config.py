@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from telemetryd.local.losses import LossError, Losses
+
 Mode = Literal["on-demand", "managed-instances"]
 LogFormat = Literal["text", "json"]
 Echo = Callable[[str, str, bytes], None]
@@ -102,6 +104,10 @@ class LocalConfig:
     """When the `platform.report` of a timed out or crashed invocation arrives: during the
     extension's shutdown, never, or in the next environment."""
 
+    lose: Sequence[str] = ()
+    """Telemetry to lose on demand, each `WHAT[:HOW][@INVOCATIONS]`: see `telemetryd.local.losses`.
+    """
+
     echo: Echo | None = None
     """Called with (`function` or `extension`, process name, line) for everything printed."""
     on_event: Listener | None = None
@@ -115,6 +121,10 @@ class LocalConfig:
         self._check_runtime()
         self._check_numbers()
         self._check_extensions()
+        try:
+            Losses.parse(self.lose)
+        except LossError as error:
+            raise ConfigError(f"lose: {error}") from None
 
     def _check_runtime(self) -> None:
         if (self.handler is None) == (self.bootstrap is None):

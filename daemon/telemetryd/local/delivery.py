@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from telemetryd.local.clock import monotonic
 from telemetryd.local.events import platform_event
+from telemetryd.local.losses import ENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from telemetryd.local.events import PlatformEvent
+    from telemetryd.local.losses import How
 
 MAX_WAITING = 16
 """Complete batches that may wait behind the one in flight before they are dropped."""
@@ -49,7 +51,10 @@ class Buffering:
 
 @dataclass(slots=True)
 class SubscriptionStats:
-    """What became of every event offered to one subscription: offered = sent + dropped + lost."""
+    """What became of every event offered to one subscription.
+
+    offered = sent + dropped + undelivered + lost
+    """
 
     name: str
     generation: int
@@ -65,6 +70,10 @@ class SubscriptionStats:
     """Of the dropped events, those already told of by `platform.logsDropped`."""
     undelivered: int = 0
     """Events still in the environment's buffer when it ended."""
+    lost: int = 0
+    """Events lost on demand (`--lose`), without any notice."""
+    garbled: int = 0
+    """Of the events sent, those whose line was broken on demand."""
     blocked: int = 0
     """How often the function's output had to wait for this consumer."""
     stalls: int = 0
@@ -97,6 +106,10 @@ class Sender(Protocol):
         """How many of `events`, whose `send` was cancelled, did not leave completely."""
         ...
 
+    async def break_off(self, how: How, event: bytes) -> None:
+        """End delivery in the way `how` says, at `event`."""
+        ...
+
     async def close(self) -> None:
         """Let go of the connection."""
         ...
@@ -106,6 +119,10 @@ class Sender(Protocol):
 class _Batch:
     events: list[bytes] = field(default_factory=list)
     size: int = 0
+    doomed: bool = False
+    """Not to be sent, on demand."""
+    end: tuple[How, bytes] | None = None
+    """How delivery is to end after this batch, and at which event."""
 
 
 class Subscription:
@@ -122,6 +139,8 @@ class Subscription:
         stats: SubscriptionStats,
         on_pressure: Callable[[], None],
         on_dropped: Callable[[PlatformEvent], None],
+        loses: Callable[[str], How | None],
+        connected: bool = True,
     ) -> None:
         self.types = frozenset(types)
         self.schema = schema
@@ -131,6 +150,9 @@ class Subscription:
         self._stall_timeout = stall_timeout
         self._on_pressure = on_pressure
         self._on_dropped = on_dropped
+        self._loses = loses
+        self._broken = not connected
+        self._late: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._pace = Pace(self._progressed)
         self._current = _Batch()
@@ -154,10 +176,30 @@ class Subscription:
         """Whether the function's output is to wait for this consumer."""
         return self._in_flight is not None and bool(self._waiting) and not self._stalled
 
-    def offer(self, events: list[bytes]) -> None:
-        """Take encoded events of a subscribed type, in order."""
+    def offer(self, events: list[bytes], how: How | None = None) -> None:
+        """Take encoded events of a subscribed type, in order; `how` they are lost, if they are."""
         self.stats.offered += len(events)
-        self._add(events)
+        if self._broken or how == "drop":
+            self.stats.lost += len(events)
+        elif how == "late":
+            self._late += events
+        elif how in ENDS and events:
+            self._broken = True
+            self.stats.lost += len(events) + len(self._late)
+            self._late = []
+            self._current.end = how, events[0]
+            self._cut()
+        elif how == "garble":
+            self.stats.garbled += len(events)
+            self._add([event[: len(event) // 2] for event in events])
+        else:
+            self._current.doomed |= how == "batch"
+            self._add(events)
+
+    def release(self) -> None:
+        """Deliver what was held back to be late."""
+        late, self._late = self._late, []
+        self._add(late)
 
     def _add(self, events: list[bytes]) -> None:
         current, limits = self._current, self.buffering
@@ -185,11 +227,17 @@ class Subscription:
             self._timer.cancel()
             self._timer = None
         batch, self._current = self._current, _Batch()
-        if not batch.events:
+        if not batch.events and batch.end is None:
             return
-        if self._stalled or len(self._waiting) >= MAX_WAITING:
+        if batch.doomed:
             self._drop(batch, SLOW)
-            return
+            self._announce()
+        elif batch.end is None and (self._stalled or len(self._waiting) >= MAX_WAITING):
+            self._drop(batch, SLOW)
+        else:
+            self._queue(batch)
+
+    def _queue(self, batch: _Batch) -> None:
         self._waiting.append(batch)
         self._idle.clear()
         self._more.set()
@@ -223,6 +271,9 @@ class Subscription:
         if "platform" not in self.types:
             return []
         self.stats.offered += 1
+        if self._broken or self._loses(event.type) is not None:
+            self.stats.lost += 1
+            return []
         return [event.encode(self.schema)]
 
     async def _write(self) -> None:
@@ -235,20 +286,26 @@ class Subscription:
             self._on_pressure()
             self._last_progress = monotonic()
             self._watch()
-            try:
-                size = await self._sender.send(batch.events, self._pace)
-            except SendError as error:
-                self._drop(batch, f"could not send events: {error}")
-            else:
-                self.stats.sent += len(batch.events)
-                self.stats.sent_bytes += size
-                self.stats.batches += 1
-                self._announce()
+            if batch.events:
+                await self._send(batch)
+            if batch.end is not None:
+                await self._sender.break_off(*batch.end)
             self._in_flight = None
             self._unwatch()
             self._stalled = False
             if not self._waiting:
                 self._idle.set()
+
+    async def _send(self, batch: _Batch) -> None:
+        try:
+            size = await self._sender.send(batch.events, self._pace)
+        except SendError as error:
+            self._drop(batch, f"could not send events: {error}")
+        else:
+            self.stats.sent += len(batch.events)
+            self.stats.sent_bytes += size
+            self.stats.batches += 1
+            self._announce()
 
     def _announce(self) -> None:
         announcement = self._announcement()
@@ -335,6 +392,8 @@ class Subscription:
             self.stats.sent += len(self._in_flight.events) - unsent
             left += unsent
         self.stats.undelivered += left
+        self.stats.lost += len(self._late)
+        self._late = []
         self._waiting.clear()
         self._current = _Batch()
         self._in_flight = None

@@ -19,6 +19,7 @@ from telemetryd.local.clock import monotonic
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
 from telemetryd.local.generation import Generation
 from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
+from telemetryd.local.losses import Losses, LossPlan
 from telemetryd.local.runs import ManagedRun, OnDemandRun
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class LocalLambda:
         self._calls = 0
         self._tasks: set[asyncio.Task[InvokeResult]] = set()
         self._late_report: PlatformEvent | None = None
+        self._losses = LossPlan(Losses.parse(config.lose))
 
     # -- life -----------------------------------------------------------------------------
 
@@ -182,6 +184,7 @@ class LocalLambda:
             counts=self.lines,
             on_event=self.events.append,
             on_exit=self._exited,
+            losses=self._losses,
         )
         self._generation = generation
         if self._late_report is not None:
@@ -234,6 +237,13 @@ class LocalLambda:
     def _tell(self, what: str, **details: Any) -> None:
         if self.config.on_event is not None:
             self.config.on_event(what, details)
+
+    def lose(self, *losses: str) -> None:
+        """Lose telemetry so from now on, instead of as before; without arguments: nothing.
+
+        The form is that of `LocalConfig.lose`. Raises `LossError`.
+        """
+        self._losses.losses = Losses.parse(losses)
 
     # -- freeze, thaw, kill ---------------------------------------------------------------
 

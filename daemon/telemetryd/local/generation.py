@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from telemetryd.local.config import LocalConfig
     from telemetryd.local.events import Kind, LineCounts, PlatformEvent
     from telemetryd.local.invocation import Invocation
+    from telemetryd.local.losses import LossPlan
 
 Phase = Literal["init", "invoke"]
 
@@ -50,13 +51,18 @@ class Generation:
         counts: LineCounts,
         on_event: Callable[[PlatformEvent], None],
         on_exit: Callable[[ProcessExit], None],
+        losses: LossPlan,
     ) -> None:
         self.config = config
         self.number = number
         self.phase: Phase = phase
         self.changes = Changes()
         self.hub = TelemetryHub(
-            config, generation=number, on_event=on_event, on_pressure=self._apply_pressure
+            config,
+            generation=number,
+            on_event=on_event,
+            on_pressure=self._apply_pressure,
+            losses=losses,
         )
         self.extensions: dict[str, Extension] = {
             path.name: Extension(path.name, internal=False) for path in config.extension_paths()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from telemetryd.local.config import LocalConfig
     from telemetryd.local.delivery import Buffering, Sender
     from telemetryd.local.events import Kind
+    from telemetryd.local.losses import How, LossPlan
 
 
 class TelemetryHub:
@@ -32,6 +33,7 @@ class TelemetryHub:
         generation: int,
         on_event: Callable[[PlatformEvent], None],
         on_pressure: Callable[[], None],
+        losses: LossPlan,
     ) -> None:
         self.stats: list[SubscriptionStats] = []
         self.subscriptions: dict[str, Subscription] = {}
@@ -41,12 +43,18 @@ class TelemetryHub:
         self._generation = generation
         self._on_event = on_event
         self._on_pressure = on_pressure
-        self._history: list[PlatformEvent | LogLines] | None = []
+        self._losses = losses
+        self._history: list[tuple[PlatformEvent | LogLines, How | None]] | None = []
 
     @property
     def open(self) -> bool:
         """Whether subscriptions are still accepted."""
         return self._history is not None
+
+    @property
+    def connects(self) -> bool:
+        """False if a subscription is to be answered, and then never served."""
+        return self._losses.losses.connects
 
     @property
     def blocked(self) -> bool:
@@ -63,26 +71,30 @@ class TelemetryHub:
 
     def replayed(self, event: PlatformEvent) -> None:
         """Publish a platform event of an earlier generation: it is recorded already."""
+        how = self._losses.of_event(event)
         if self._history is not None:
-            self._history.append(event)
+            self._history.append((event, how))
         for subscription in self.subscriptions.values():
+            if event.type == "platform.start":
+                subscription.release()
             if "platform" in subscription.types:
-                subscription.offer([event.encode(subscription.schema)])
+                subscription.offer([event.encode(subscription.schema)], how)
 
     def lines(self, kind: Kind, block: bytes) -> None:
         """Publish whole lines, as read from a process."""
         if self._history is None and not self.subscriptions:
             return
         lines = LogLines(iso_now(), kind, block.decode("utf-8", "replace"))
+        how = self._losses.of(kind)
         if self._history is not None:
-            self._history.append(lines)
+            self._history.append((lines, how))
         encoded: dict[bool, list[bytes]] = {}
         for subscription in self.subscriptions.values():
             if kind in subscription.types:
                 objects = self._objects(subscription)
                 if objects not in encoded:
                     encoded[objects] = self._encode(lines, objects=objects)
-                subscription.offer(encoded[objects])
+                subscription.offer(encoded[objects], how)
 
     def subscribe(
         self, name: str, *, sender: Sender, types: list[str], schema: str, buffering: Buffering
@@ -99,14 +111,17 @@ class TelemetryHub:
             stats=stats,
             on_pressure=self._on_pressure,
             on_dropped=self._on_event,
+            loses=self._losses.of,
+            connected=self.connects,
         )
         self.subscriptions[name] = subscription
-        for item in self._history or ():
+        for item, how in self._history or ():
             if isinstance(item, LogLines):
                 if item.kind in subscription.types:
-                    subscription.offer(self._encode(item, objects=self._objects(subscription)))
+                    objects = self._objects(subscription)
+                    subscription.offer(self._encode(item, objects=objects), how)
             elif "platform" in subscription.types:
-                subscription.offer([item.encode(schema)])
+                subscription.offer([item.encode(schema)], how)
 
     def close_window(self) -> None:
         """Accept no more subscriptions, and forget what was kept for them."""

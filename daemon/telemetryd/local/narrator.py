@@ -84,8 +84,12 @@ class Narrator:
     def summary(self, stats: Sequence[SubscriptionStats]) -> None:
         """What became of the telemetry."""
         for account in stats:
-            self.line(
-                "telemetry",
+            text = (
                 f"{account.name}: {account.offered} events = {account.sent} sent + "
-                f"{account.dropped} dropped + {account.undelivered} undelivered",
+                f"{account.dropped} dropped + {account.undelivered} undelivered"
             )
+            if account.lost:
+                text += f" + {account.lost} lost on demand"
+            if account.garbled:
+                text += f"; {account.garbled} of those sent are garbled"
+            self.line("telemetry", text)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from telemetryd.local.delivery import Pace
+    from telemetryd.local.losses import How
 
 _DIAL_TIMEOUT = 1.0
 _HTTP_TRIES = 3
@@ -89,6 +90,19 @@ class TcpSender:
                 return len(events) - index
         return 0
 
+    async def break_off(self, how: How, event: bytes) -> None:
+        """Send half of the event's line unless `how` is `close`; close unless it is `stall`."""
+        half = memoryview(event[: len(event) // 2]) if how != "close" else memoryview(b"")
+        while half and self._failure is None:
+            try:
+                half = half[self._connection.send(half) :]
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                self._failure = error
+        if how != "stall":
+            self._connection.close()
+
     def release(self) -> socket.socket:
         """Give the connection away: it is nobody's stream."""
         return self._connection
@@ -145,6 +159,27 @@ class HttpSender:
         """Without an answer, all of the batch."""
         return len(events)
 
+    async def break_off(self, how: How, event: bytes) -> None:
+        """Do nothing: each request is whole, and no other follows."""
+
     async def close(self) -> None:
         """Close the HTTP connections."""
         await self._session.close()
+
+
+class NowhereSender:
+    """Stands for the connection that is never made, on demand. Nothing is ever handed to it."""
+
+    async def send(self, events: Sequence[bytes], pace: Pace) -> int:
+        """Raise `SendError`."""
+        raise SendError("no connection was made")
+
+    def unsent(self, events: Sequence[bytes]) -> int:
+        """All of the batch."""
+        return len(events)
+
+    async def break_off(self, how: How, event: bytes) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
