@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+import math
+from types import MappingProxyType, NoneType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args, get_origin
 
 import msgspec
 
@@ -32,6 +33,7 @@ from telemetryd_proto.records import (
     TraceContext,
     UnknownRecord,
 )
+from telemetryd_proto.surrogates import without_lone_surrogates
 from telemetryd_proto.timestamps import parse_time
 
 if TYPE_CHECKING:
@@ -120,6 +122,7 @@ _LIFECYCLE_TYPES: Final = frozenset(
 )
 
 _json: Final = msgspec.json.Decoder()
+_tolerant_json: Final = msgspec.json.Decoder(float_hook=float)  # takes 1e999 for infinity
 
 
 def _decoder(record_type: type[Record]) -> Callable[[msgspec.Raw], Record]:
@@ -132,8 +135,11 @@ def _decoder(record_type: type[Record]) -> Callable[[msgspec.Raw], Record]:
 _DECODERS: Final = {name: _decoder(record_type) for name, record_type in RECORD_TYPES.items()}
 
 
-def decode_record(envelope: Envelope) -> Record:
+def decode_record(envelope: Envelope, *, lenient: bool = False) -> Record:
     """Decode the record of an event.
+
+    `lenient`: a member that does not fit reads as None, unless it is required, and text that is no
+    Unicode has U+FFFD in its place. An event should not be lost for a member that is not used.
 
     Returns:
         An instance of `RECORD_TYPES[envelope.type]`; for a type that is not listed there an
@@ -150,6 +156,10 @@ def decode_record(envelope: Envelope) -> Record:
     try:
         return decode(envelope.record)
     except DECODE_FAILURES as error:
+        record_type = RECORD_TYPES[envelope.type]
+        record = _decode_leniently(record_type, envelope.record) if lenient else None
+        if record is not None:
+            return record
         # msgspec's messages name types and positions, never values
         detail = "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise MalformedRecord(f"{envelope.type}: {detail}", code=failure_code(error)) from error
@@ -157,6 +167,8 @@ def decode_record(envelope: Envelope) -> Record:
 
 def decode_lifecycle(envelope: Envelope) -> LifecycleRecord | None:
     """Decode the record of `platform.runtimeDone`, `platform.report` or `platform.logsDropped`.
+
+    Leniently: an end should not go unseen for a member that does not fit.
 
     Returns:
         The record; None, at the price of one comparison, for an event of any other type.
@@ -167,5 +179,60 @@ def decode_lifecycle(envelope: Envelope) -> LifecycleRecord | None:
     """
     if envelope.type not in _LIFECYCLE_TYPES:
         return None
-    record = decode_record(envelope)
+    record = decode_record(envelope, lenient=True)
     return record if isinstance(record, LogsDropped | Report | RuntimeDone) else None
+
+
+def _decode_leniently(
+    record_type: type[PlatformRecord | LogRecord], record: msgspec.Raw
+) -> PlatformRecord | LogRecord | None:
+    """Return what of a record fits its type; None if that is not enough for one."""
+    text = bytes(record).decode(errors="replace").encode()
+    try:
+        value = _tolerant_json.decode(without_lone_surrogates(text))
+    except DECODE_FAILURES:
+        return None
+    if issubclass(record_type, Fault | LogRecord):
+        return record_type(body=value)
+    fit: PlatformRecord | None = _fit_struct(record_type, value)
+    return fit
+
+
+def _fit_struct(struct: type[Any], value: object) -> Any:
+    if not isinstance(value, dict):
+        return None
+    members = {
+        field.name: found
+        for field in msgspec.structs.fields(struct)
+        if (found := _fit(field.type, value.get(field.encode_name))) is not None
+    }
+    try:
+        return struct(**members)
+    except TypeError:  # without a required member
+        return None
+
+
+def _fit(kind: Any, value: object) -> Any:
+    """Return `value` as `kind`, or as much of it as fits; None if nothing does."""
+    if value is None:
+        return None
+    kind = next((part for part in get_args(kind) if part is not NoneType), kind)
+    if get_origin(kind) is tuple:
+        return _fit_tuple(get_args(kind)[0], value)
+    if issubclass(kind, msgspec.Struct):
+        return _fit_struct(kind, value)
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        return _whole(value) if kind is int else None
+
+
+def _fit_tuple(kind: Any, value: object) -> tuple[Any, ...] | None:
+    if not isinstance(value, list):
+        return None
+    return tuple(found for each in value if (found := _fit(kind, each)) is not None)
+
+
+def _whole(value: object) -> int | None:
+    number = _fit(float, value)
+    return round(number) if number is not None and math.isfinite(number) else None

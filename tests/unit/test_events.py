@@ -1,6 +1,7 @@
 """Records: every event type of the catalogue, with all that versions may leave out or add."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from telemetryd_proto import errors, events
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.events import RECORD_TYPES, decode_lifecycle, decode_record
+from telemetryd_proto.surrogates import without_lone_surrogates
 from telemetryd_proto.timestamps import parse_time
 from telemetryd_proto.vocabulary import InitializationType, Phase, SpanName, Status
 
@@ -256,6 +258,66 @@ def test_a_record_that_does_not_fit_is_one_error_with_a_code(
     assert caught.value.code == code
 
 
+ODD: list[Any] = ["text", -1, 1.5, 10**400, True, [], [5], {}, {"a": 1}, "\ud83d", "é" * 1000]
+
+
+@pytest.mark.parametrize("type_", MEMBERS)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:12])
+def test_leniently_read_an_odd_member_costs_itself_at_most(type_: str, odd: Any):
+    whole = full_record(type_)
+    expected = decode_record(envelope(type_, whole))
+    for name in set(MEMBERS[type_].split()) - {"requestId"}:
+        record = decode_record(envelope(type_, whole | {name: odd}), lenient=True)
+        assert type(record) is RECORD_TYPES[type_]
+        for field in msgspec.structs.fields(RECORD_TYPES[type_]):
+            if field.encode_name != name:
+                assert getattr(record, field.name) == getattr(expected, field.name)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ('{"durationMs":"soon","memorySizeMB":128.5,"billedDurationMs":"7"}', (None, 7.0, 128)),
+        ('{"durationMs":[],"memorySizeMB":"a","billedDurationMs":1e999}', (None, math.inf, None)),
+        ('{"durationMs":null,"memorySizeMB":1e999,"billedDurationMs":{}}', (None, None, None)),
+        ('{"durationMs":1,"memorySizeMB":128,"billedDurationMs":2,"x":"\\udc00"}', (1.0, 2.0, 128)),
+    ],
+)
+def test_leniently_read_figures_are_what_is_left_of_them(metrics: str, expected: tuple[Any, ...]):
+    raw = f'{{"requestId":"r","status":5,"metrics":{metrics}}}'.encode()
+    record = decode_record(Envelope(type="platform.report", record=msgspec.Raw(raw)), lenient=True)
+    assert isinstance(record, events.Report)
+    assert record.metrics is not None
+    found = record.metrics
+    assert (found.duration_ms, found.billed_duration_ms, found.memory_size_mb) == expected
+    assert record.status is None
+
+
+@pytest.mark.parametrize(
+    "raw", [b'"text"', b"{}", b'{"requestId":5}', b'{"requestId":', b"[" * 200_000]
+)
+def test_leniently_read_a_record_still_needs_its_request(raw: bytes):
+    with pytest.raises(errors.MalformedRecord):
+        decode_record(Envelope(type="platform.start", record=msgspec.Raw(raw)), lenient=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rb'"\ud83d"', rb'"\ufffd"'),
+        (rb'"a\uDE00b"', rb'"a\ufffdb"'),
+        (rb'"\ud83d\ude00"', rb'"\ud83d\ude00"'),
+        (rb'"\ud83d\ud83d\ude00"', rb'"\ufffd\ud83d\ude00"'),
+        (rb'"\ude00\ud83d"', rb'"\ufffd\ufffd"'),
+        (rb'"\\ud83d"', rb'"\\ud83d"'),
+        (rb'"\\\ud83d"', rb'"\\\ufffd"'),
+        (rb'"\u00e9\n\ud83"', rb'"\u00e9\n\ud83"'),
+    ],
+)
+def test_half_a_surrogate_pair_is_replaced_and_nothing_else(text: bytes, expected: bytes):
+    assert without_lone_surrogates(text) == expected
+
+
 def test_errors_do_not_quote_what_was_sent():
     wire = b'{"requestId":"secret","metrics":{"durationMs":"hunter2"}}'
     with pytest.raises(errors.MalformedRecord) as caught:
@@ -284,6 +346,12 @@ def test_lifecycle_events_are_decoded_and_no_others():
     # not even looked at: the record would be refused
     assert decode_lifecycle(envelope("platform.start", {"requestId": 5})) is None
     assert decode_lifecycle(envelope("function", "platform.report")) is None
+
+
+def test_an_end_is_seen_in_spite_of_an_odd_member():
+    wire = {"requestId": "r", "status": "success", "spans": {}, "tracing": 5, "tenantId": "\ud83d"}
+    found = decode_lifecycle(envelope("platform.runtimeDone", wire))
+    assert found == events.RuntimeDone(request_id="r", status="success", tenant_id="\ufffd")
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)

@@ -347,7 +347,7 @@ class _Extension:
 
     def _on_event(self, envelope: Envelope) -> None:
         try:
-            record = decode_record(envelope)
+            record = decode_record(envelope, lenient=True)
         except ProtocolError as error:  # the deadline ends the wait
             self._daemon.stats.malformed_events += 1
             self._log("warning", "event_malformed", type=envelope.type, code=error.code)

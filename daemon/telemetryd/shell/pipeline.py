@@ -133,7 +133,7 @@ class Pipeline:
     def _watched(self, envelope: Envelope) -> None:
         if envelope.type == "platform.logsDropped":
             try:
-                record = decode_record(envelope)
+                record = decode_record(envelope, lenient=True)
             except ProtocolError as error:
                 self._malformed(envelope, error.code)
                 return

@@ -163,7 +163,7 @@ class Invocations:
         handler = self._handlers.get(event.type)
         if handler is None:
             return None
-        return handler(self._environment(source), decode_record(event), at)
+        return handler(self._environment(source), decode_record(event, lenient=True), at)
 
     def measure_decoded(self, event: InvocationEvent, at: int, source: int) -> Measured | None:
         """As `measure`, of an event whose record is decoded already; raises nothing."""
