@@ -7,17 +7,19 @@ Rules:
 2. A read becomes at most one copy: everything up to its last newline is one `Block`, the rest is
    the connection's tail and opens the next block. Each byte is looked at a fixed number of times,
    however the stream is cut.
-3. Blank lines (nothing, or a lone `\r`) are rejected as `empty`. A line over `max_line_bytes` is
-   rejected as `too_long` and skipped up to its newline; one that finds no room in the budget which
-   all tails share, as `tail_budget`; one that the connection's end cuts off, as `truncated`.
-   Neighbours of a rejected line are untouched.
-4. Every byte fed ends in exactly one `Block` or one `Rejected`, in stream order.
+3. Blank lines (nothing, or a lone `\r`) are rejected as `empty`, those of a read in one sum; the
+   lines around them stay one block, so that a blank line costs no more than another. A line over
+   `max_line_bytes` is rejected as `too_long` and skipped up to its newline; one that finds no room
+   in the budget which all tails share, as `tail_budget`; one that the connection's end cuts off, as
+   `truncated`. Neighbours of a rejected line are untouched.
+4. Every byte fed ends in exactly one `Block` or one `Rejected`, in stream order, at offsets without
+   gap or overlap; only that the blank lines of a read count as if they came last.
 """
 
 from __future__ import annotations
 
 from io import BytesIO
-from itertools import compress, repeat
+from itertools import compress, filterfalse, repeat
 from operator import length_hint
 from typing import Final, Literal, TypeAlias
 
@@ -39,7 +41,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     source: int = 0
     """Number of the connection the lines came from."""
     offset: int = 0
-    """Position of the first byte in the stream of its connection."""
+    """Position of the first byte in the stream of its connection, blank lines counted behind."""
     received_at: float = 0.0
     """Monotonic seconds at which the last byte was read."""
     added: int = 0
@@ -98,6 +100,9 @@ class _Skip:
         self.size = size
 
 
+_BLANK: Final = frozenset((b"\n", b"\r\n"))
+
+
 def _count_lines(data: bytes) -> int:
     """How many lines `data` holds; 0 when one of them may be blank.
 
@@ -110,6 +115,18 @@ def _count_lines(data: bytes) -> int:
     untaken = repeat(True, len(data))
     least = min(compress(BytesIO(data), untaken))
     return 0 if least <= b"\r\n" else len(data) - length_hint(untaken)
+
+
+def _without_blank_lines(data: bytes) -> bytes:
+    """`data` without its blank lines: one pass in C, and no line outlives the next one."""
+    rest = BytesIO()
+    rest.writelines(filterfalse(_BLANK.__contains__, BytesIO(data)))
+    return rest.getvalue()
+
+
+def _has_line_over(data: bytes, limit: int) -> bool:
+    """True if a line of `data` has more than `limit` bytes before its newline."""
+    return len(data) > limit and max(map(len, BytesIO(data))) > limit + 1
 
 
 class LineFramer:
@@ -187,41 +204,39 @@ class LineFramer:
             # bounded by the tail's limit plus one read, so joined before it is judged
             data = b"".join((self._tail, lines))
             self._free_tail()
-        count = _count_lines(data) if len(data) <= self._max else 0
-        if count:
+        if _has_line_over(data, self._max):
+            self._around_overlong(data, now, out)
+        else:
+            self._hand_out(data, now, out)
+
+    def _around_overlong(self, data: bytes, now: float, out: list[Framed]) -> None:
+        """Reject the overlong lines of `data` and hand out what is between them."""
+        start = at = 0
+        for line in BytesIO(data):
+            end = at + len(line)
+            if len(line) - 1 > self._max:
+                if start < at:
+                    self._hand_out(data[start:at], now, out)
+                self._reject("too_long", 1, len(line), line[: self._keep], out)
+                start = end
+            at = end
+        if start < at:
+            self._hand_out(data[start:at], now, out)
+
+    def _hand_out(self, data: bytes, now: float, out: list[Framed]) -> None:
+        """Hand out lines none of which is overlong."""
+        if count := _count_lines(data):
             out.append(Block(data, count, self._source, self._offset, now))
             self._offset += len(data)
-        else:
-            self._pick(data, now, out)
-
-    def _pick(self, data: bytes, now: float, out: list[Framed]) -> None:
-        """Split `data` around blank and overlong lines; runs of a kind stay together."""
-        kind: RejectReason | None = None
-        count = start = at = 0
-        for line in BytesIO(data):
-            size = len(line)
-            this: RejectReason | None = None
-            if size == 1 or line == b"\r\n":
-                this = "empty"
-            elif size - 1 > self._max:
-                this = "too_long"
-            if count and (this != kind or this == "too_long"):
-                self._emit(kind, data[start:at], count, now, out)
-                count, start = 0, at
-            kind = this
-            count += 1
-            at += size
-        self._emit(kind, data[start:at], count, now, out)
-
-    def _emit(
-        self, kind: RejectReason | None, data: bytes, lines: int, now: float, out: list[Framed]
-    ) -> None:
-        if kind is None:
-            out.append(Block(data, lines, self._source, self._offset, now))
-            self._offset += len(data)
-        else:
-            head = b"" if kind == "empty" else data[: self._keep]
-            self._reject(kind, lines, len(data), head, out)
+            return
+        rest, lines = _without_blank_lines(data), data.count(b"\n")
+        if rest:
+            count = rest.count(b"\n")
+            out.append(Block(rest, count, self._source, self._offset, now))
+            self._offset += len(rest)
+            lines -= count
+        if blank := len(data) - len(rest):
+            self._reject("empty", lines, blank, b"", out)
 
     def _reject(
         self, reason: RejectReason, lines: int, size: int, head: bytes, out: list[Framed]

@@ -48,15 +48,22 @@ def test_a_carriage_return_before_the_newline_is_kept() -> None:
     assert feed(framer(), b"{}\r\n{}\r\n") == [Block(b"{}\r\n{}\r\n", 2, 7, 0, 1.5)]
 
 
-def test_blank_lines_are_rejected_and_their_neighbours_keep_order_and_offset() -> None:
-    parts = feed(framer(), b"\n" + A + b"\n\r\n\n" + B + b"\n")
+def test_blank_lines_of_a_read_are_rejected_in_one_sum_and_the_lines_stay_one_block() -> None:
+    parts = feed(framer(), b"\n" + A + b"\n\r\n\n" + B + b"\n", A)
     assert parts == [
-        Rejected("empty", 1, 1, 7, 0),
-        Block(A, 1, 7, 1, 1.5),
-        Rejected("empty", 3, 4, 7, 9),
-        Block(B, 1, 7, 13, 1.5),
-        Rejected("empty", 1, 1, 7, 22),
+        Block(A + B, 2, 7, 0, 1.5),
+        Rejected("empty", 5, 6, 7, 17),
+        Block(A, 1, 7, 23, 1.5),
     ]
+
+
+def test_blank_lines_alone_make_no_block() -> None:
+    assert feed(framer(), b"\n\r\n" * 40) == [Rejected("empty", 80, 120, 7, 0)]
+
+
+def test_lines_that_begin_with_a_control_character_are_not_blank() -> None:
+    data = b"\0\n\t{}\n\r\r\n\x0c\n \n"
+    assert feed(framer(), data) == [Block(data, 5, 7, 0, 1.5)]
 
 
 def test_a_line_of_exactly_the_limit_passes_and_one_byte_more_does_not() -> None:

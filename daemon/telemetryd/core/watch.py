@@ -1,7 +1,7 @@
 """Finds the platform events the daemon itself must see, before any queue can drop them.
 
-One byte search per block; only lines that look like one of ours are decoded. The text of a log
-line can't fool it: a candidate counts only if its envelope says so.
+One byte search per block; only lines that look like one of ours are decoded, each at most once. The
+text of a log line can't fool it: a candidate counts only if its envelope says so.
 
 Where the name that is searched for has a capital letter, that byte is searched for first: one byte
 is found seven times faster than a name, and capital letters are rare in most logs. Where they are
@@ -52,7 +52,7 @@ class EventWatch:
                 envelope = decode_line(data[data.rfind(b"\n", 0, at) + 1 : end])
                 if envelope is not None and envelope.type in self._types:
                     found.append(envelope)
-                    at = end
+                at = end  # the whole line is judged, however often it names an event
             at = self._next_mark(data, at)
         return found
 
