@@ -8,6 +8,7 @@ from typing import TextIO
 from telemetryd.config import (
     DEFAULT_PATHS,
     Mode,
+    effective_address,
     effective_memory,
     effective_metrics,
     effective_overflow,
@@ -39,6 +40,8 @@ def check(
     effective: dict[str, object] = {
         f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
     }
+    host, port = effective_address(loaded.config, mode)
+    effective |= {"telemetry.host": host, "telemetry.port": port}
     effective["metrics.listen"] = effective_metrics(loaded.config, mode)
     effective["memory.max_bytes"] = effective_memory(loaded.config, mode, environ)
     origins = {

@@ -13,7 +13,7 @@ from typing import Final
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, effective_memory, effective_metrics, load
+from telemetryd.config import Config, effective_address, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.listener import bind
@@ -56,7 +56,7 @@ async def _listen(config: Config, memory: int, identity: Identity, log: Log, sta
     for number in (signal.SIGTERM, signal.SIGINT):
         name = signal.Signals(number).name
         loop.add_signal_handler(number, _signalled, name, stopping, hurrying)
-    sock = bind(config.telemetry.host, config.telemetry.port)
+    sock = bind(*effective_address(config, "listen"))
     daemon = Daemon(
         config,
         sock,

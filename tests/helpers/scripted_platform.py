@@ -164,19 +164,19 @@ class ScriptedPlatform:
         )
         return call
 
-    def subscribe(self) -> socket.socket:
+    def subscribe(self, host: str = "127.0.0.1") -> socket.socket:
         """Let it subscribe; the connection that carries telemetry, made during the call."""
         call = self.expect(TELEMETRY)
-        connection = self.dial(call)
+        connection = self.dial(call, host)
         call.answer(200, b'"OK"', [("Content-Type", "text/plain; charset=utf-8")])
         return connection
 
-    def dial(self, call: Call) -> socket.socket:
-        """Connect to where a subscription wants its telemetry."""
+    def dial(self, call: Call, host: str = "127.0.0.1") -> socket.socket:
+        """Connect to where a subscription wants its telemetry, at one address of the sandbox."""
         destination = call.json()["destination"]
         assert destination.keys() == {"protocol", "port"}
         assert destination["protocol"] == "TCP"
-        connection = socket.create_connection(("127.0.0.1", destination["port"]))
+        connection = socket.create_connection((host, destination["port"]))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sockets.append(connection)
         return connection

@@ -48,6 +48,7 @@ def test_comments_are_aligned_within_a_section() -> None:
 
 def test_the_output_is_a_configuration_that_means_the_same(tmp_path: Path) -> None:
     environ = {
+        "TELEMETRYD_TELEMETRY__HOST": "::1",
         "TELEMETRYD_TELEMETRY__PORT": "5000",
         "TELEMETRYD_LAMBDA__NEXT": "ready",
         "TELEMETRYD_FAIL_CLOSED": "true",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.config import DEFAULT_PATHS, Config, effective_overflow, load
+from telemetryd.config import DEFAULT_PATHS, Config, effective_address, effective_overflow, load
 from telemetryd.errors import ConfigError
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.file import FileConfig
@@ -29,8 +29,10 @@ def test_without_anything_configured_the_defaults_hold() -> None:
 
     assert config == Config(sinks={"default": SinkConfig(type="null")})
     assert config.telemetry.types == ("platform", "function")
-    assert (config.telemetry.protocol, config.telemetry.host) == ("tcp", "127.0.0.1")
-    assert (config.telemetry.port, config.telemetry.schema_version) == (4243, "2025-01-29")
+    assert config.telemetry.protocol == "tcp"
+    assert effective_address(config, "listen") == ("127.0.0.1", 4243)
+    assert effective_address(config, "lambda") == ("::", 28353)
+    assert config.telemetry.schema_version == "2025-01-29"
     assert config.telemetry.max_line_bytes == 4 * 1024 * 1024
     assert config.telemetry.tail_budget_bytes == 16 * 1024 * 1024
     assert config.telemetry.max_connections == 256
@@ -128,7 +130,7 @@ def test_a_named_file_replaces_the_default_paths(tmp_path: Path) -> None:
 
     config = load({"TELEMETRYD_CONFIG": named}, default_paths=(default,)).config
 
-    assert (config.telemetry.port, config.log.level) == (4243, "debug")
+    assert (config.telemetry.port, config.log.level) == (None, "debug")
 
 
 def test_an_empty_name_counts_as_not_set(tmp_path: Path) -> None:

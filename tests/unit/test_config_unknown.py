@@ -128,7 +128,7 @@ def test_a_value_where_a_section_belongs_does_not_hide_the_environment(tmp_path:
 
 
 def test_the_variables_of_others_are_exempt_by_name() -> None:
-    assert set(EXEMPT) == {"TELEMETRYD_CONFIG"}
+    assert set(EXEMPT) == {"TELEMETRYD_CONFIG", "TELEMETRYD_LOCAL"}
 
 
 def test_other_prefixes_are_none_of_our_business() -> None:

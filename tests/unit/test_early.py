@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd.config import Config, load
+from telemetryd.config import Config, effective_address, load
 from telemetryd.errors import ConfigError
 from telemetryd.extension import early
 
@@ -44,6 +44,9 @@ def variable(key: str) -> str:
 
 
 def from_config(config: Config, key: str) -> object:
+    host, port = effective_address(config, "lambda")
+    if key in ("telemetry.host", "telemetry.port"):
+        return {"telemetry.host": host, "telemetry.port": port}[key]
     value: object = config
     for part in key.replace("lambda", "lambda_").split("."):
         value = getattr(value, part)
@@ -88,7 +91,7 @@ def test_a_broken_or_missing_file_is_named_and_defaults_apply(tmp_path: Path) ->
     broken.write_text("[telemetry\nport = 1")
     for named in (str(broken), str(tmp_path / "missing.toml"), str(tmp_path)):
         settings = early.read({"TELEMETRYD_CONFIG": named}, ())
-        assert settings.port == 4243
+        assert settings.port == early.PORT
         assert len(settings.problems) == 1
         assert named in settings.problems[0]
 
@@ -96,7 +99,7 @@ def test_a_broken_or_missing_file_is_named_and_defaults_apply(tmp_path: Path) ->
 def test_a_section_that_is_no_table_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "telemetryd.toml"
     file.write_text('telemetry = "yes"\nlambda = 3\n')
-    assert early.read({}, (str(file),)).port == 4243
+    assert early.read({}, (str(file),)).port == early.PORT
 
 
 def test_fail_closed_without_ready_is_off_and_named() -> None:

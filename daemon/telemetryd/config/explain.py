@@ -102,9 +102,12 @@ def allowed(kind: object, *, bare: bool = False) -> str:
 
 def note(kind: object) -> str:
     """Where the limits of `kind` come from, "" if they are ours."""
-    for meta in unwrap(kind)[1]:
+    base, metas = unwrap(kind)
+    for meta in metas:
         if meta.extra and "note" in meta.extra:
             return str(meta.extra["note"])
+    if get_origin(base) in (Union, types.UnionType):
+        return next(filter(None, map(note, get_args(base))), "")
     return ""
 
 

@@ -32,6 +32,13 @@ _SHUTDOWN: Final = "Lambda ends the Shutdown phase after 2 seconds"
 _PORT: Final = f"0 (any free port) or {_FIRST_PORT} to 65535, but not {_RESERVED_PORT}"
 _NO_HTTP: Final = "HTTP delivery is not supported yet"
 _METRICS_ADDRESS: Final = "127.0.0.1:9464"
+_ADDRESSES: Final[dict[Mode, tuple[str, int]]] = {
+    "listen": ("127.0.0.1", 4243),
+    "lambda": ("::", 28353),
+}
+"""Where telemetry is received unless set. In Lambda the port is one that no other extension is
+known to use, below the range of ephemeral ports, and the same after each reset; 4243 is what AWS's
+samples use (`extension.early` has the same two values)."""
 _EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
 
 
@@ -100,23 +107,15 @@ class Telemetry(Section, frozen=True, kw_only=True):
         Literal["tcp"],
         Meta(description="How Lambda delivers.", extra={"note": _NO_HTTP}),
     ] = "tcp"
-    host: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=255,
-            description="Address the listener binds. Lambda connects to 127.0.0.1.",
-        ),
-    ] = "127.0.0.1"
-    port: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=65_535,
-            description="TCP port the listener binds; 0 takes any free one.",
-            extra={"must": _PORT, "note": _DESTINATION},
-        ),
-    ] = 4243
+    host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    """Address the listener binds. Not set: `127.0.0.1` in `listen`; in Lambda `::`, which is every
+    address of the sandbox, IPv4 as well, because Lambda connects to the one that it calls
+    `sandbox.localdomain`. Where there is no IPv6, `::` is taken for `0.0.0.0`."""
+    port: (
+        Annotated[int, Meta(ge=0, le=65_535, extra={"must": _PORT, "note": _DESTINATION})] | None
+    ) = None
+    """TCP port the listener binds; 0 takes any free one. Not set: 4243 in `listen`, 28353 in
+    Lambda, where any free one replaces a port that another extension has, also at one address."""
     schema_version: Annotated[
         Literal["2022-07-01", "2022-12-13", "2025-01-29"],
         Meta(
@@ -152,9 +151,9 @@ class Telemetry(Section, frozen=True, kw_only=True):
         """Unique types, a permitted port, a usable host, room for one longest line."""
         if len(set(self.types)) < len(self.types):
             yield "types: each type may be listed once (platform limit, Lambda Telemetry API types)"
-        if any(char.isspace() or not char.isprintable() for char in self.host):
+        if any(char.isspace() or not char.isprintable() for char in self.host or ""):
             yield "host: must be one address or host name, without spaces"
-        if self.port == _RESERVED_PORT or 0 < self.port < _FIRST_PORT:
+        if self.port == _RESERVED_PORT or 0 < (self.port or 0) < _FIRST_PORT:
             yield f"port: must be {_PORT} ({_DESTINATION})"
         if self.tail_budget_bytes < self.max_line_bytes:
             if self.tail_budget_bytes == Telemetry().tail_budget_bytes:
@@ -415,6 +414,13 @@ def parse_address(text: str) -> tuple[str, int] | None:
     if (":" in host) != bracketed or any(c.isspace() or not c.isprintable() for c in host):
         return None
     return (host, int(port)) if int(port) < 65_536 else None  # noqa: PLR2004 - as above
+
+
+def effective_address(config: Config, mode: Mode) -> tuple[str, int]:
+    """Where telemetry is received in `mode`: host and port."""
+    host, port = _ADDRESSES[mode]
+    telemetry = config.telemetry
+    return telemetry.host or host, port if telemetry.port is None else telemetry.port
 
 
 def effective_metrics(config: Config, mode: Mode) -> str:

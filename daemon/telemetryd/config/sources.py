@@ -16,7 +16,9 @@ from telemetryd.config.explain import printable
 DEFAULT_PATHS: Final = ("/var/task/telemetryd.toml", "/opt/telemetryd.toml")
 PREFIX: Final = "TELEMETRYD_"
 CONFIG_VARIABLE: Final = "TELEMETRYD_CONFIG"
-EXEMPT: Final = frozenset({CONFIG_VARIABLE})
+LOCAL_VARIABLE: Final = "TELEMETRYD_LOCAL"
+"""`1` in what the local Lambda starts: the sandbox is a machine with a network of its own."""
+EXEMPT: Final = frozenset({CONFIG_VARIABLE, LOCAL_VARIABLE})
 """Variables with the prefix that are no configuration keys."""
 
 MAX_FILE_BYTES: Final = 1024 * 1024

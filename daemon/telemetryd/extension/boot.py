@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
 _API_SECONDS = 5.0
-_PLATFORM_HOST = "127.0.0.1"
-"""Where the platform connects to, whatever is configured."""
 _BACKLOG = 16
 _RECEIVE_BUFFER = 1024 * 1024
 
@@ -240,21 +238,32 @@ def listen(session: Session) -> None:
     try:
         session.listener = _bind(settings.host, settings.port)
     except (OSError, ValueError) as error:  # ValueError: what can't be a host name
-        session.listener = _bind(_PLATFORM_HOST, 0)
+        session.listener = _bind(early.HOST, 0)
         say(
             "warning",
             "port_not_available",
             host=settings.host,
             port=settings.port,
             error=error,
-            used_instead=f"{_PLATFORM_HOST}:{session.listener.getsockname()[1]}",
+            used_instead=f"port {session.listener.getsockname()[1]} of every address",
             fix="set telemetry.host and telemetry.port (0 takes any free port)",
         )
 
 
 def _bind(host: str, port: int) -> _socket.socket:
+    if host == early.HOST:
+        try:
+            return _bound(host, port)
+        except OSError:  # no IPv6 here, or somebody has the port at an IPv6 address only
+            host = "0.0.0.0"
+    return _bound(host, port)
+
+
+def _bound(host: str, port: int) -> _socket.socket:
     sock = _socket.socket(_socket.AF_INET6 if ":" in host else _socket.AF_INET, _socket.SOCK_STREAM)
     try:
+        if host == early.HOST:  # IPv4 as well, whatever net.ipv6.bindv6only says
+            sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 0)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.bind((host, port))

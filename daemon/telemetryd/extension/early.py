@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PATHS = ("/var/task/telemetryd.toml", "/opt/telemetryd.toml")
 SCHEMA_VERSIONS = ("2025-01-29", "2022-12-13", "2022-07-01")
+HOST = "::"
+"""Every address: Lambda connects to the one that it calls `sandbox.localdomain`."""
+PORT = 28353
+"""Below the ephemeral ports, and none that another extension is known to use."""
 TYPES = ("platform", "function", "extension")
 _PREFIX = "TELEMETRYD_"
 _MAX_FILE_BYTES = 1024 * 1024
@@ -29,8 +33,8 @@ class Early:
 
     def __init__(self) -> None:
         self.types: tuple[str, ...] = ("platform", "function")
-        self.host = "127.0.0.1"
-        self.port = 4243
+        self.host = HOST
+        self.port = PORT
         self.schema_version = SCHEMA_VERSIONS[0]
         self.max_items = 10_000
         self.max_bytes = 1_048_576
