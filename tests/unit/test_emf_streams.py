@@ -122,8 +122,8 @@ MINUTES = {
             "invocations": [1], "errors": [2], "init_errors": [1], "cold_starts": [1],
             "duration": [7], "runtime_duration": [6.02], "billed_duration": [106],
             "init_duration": [98.415], "memory_size": [192], "max_memory_used": [58],
-            "memory_used_percent": [30.21], "response_latency": [4.875], "extension_overhead": [0.98],
-            "estimated_cost": [cost((106, 192))],
+            "memory_used_percent": [30.21], "response_latency": [4.875],
+            "extension_overhead": [0.98], "estimated_cost": [cost((106, 192))],
         },
         ("sampler", "6", "15:00"): {
             "errors": [1], "init_errors": [1], "restore_duration": [55.208],
