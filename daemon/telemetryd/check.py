@@ -33,7 +33,7 @@ def check(
     (EX_CONFIG) when there is a problem.
     """
     try:
-        loaded = load(environ, default_paths=default_paths, mode=mode)
+        loaded = load(environ, default_paths=default_paths, mode=mode, terminal=out.isatty())
     except ConfigError as error:
         return report(error, err)
     sinks = loaded.config.sinks.items()

@@ -31,17 +31,17 @@ NO_ANSWER = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 def started(
     tmp_path: Path, closed: Sequence[int], arguments: Sequence[str], environment: dict[str, object]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """telemetryd without the descriptors in `closed`; the others are files in `tmp_path`."""
+    """Run telemetryd without the descriptors in `closed`; the others are files in `tmp_path`."""
 
     def close() -> None:
         for number in closed:
             os.close(number)
 
     with (tmp_path / "1").open("wb") as stdout, (tmp_path / "2").open("wb") as stderr:
-        process = subprocess.Popen(  # noqa: PLW1509 - no threads have been started
+        process = subprocess.Popen(
             [sys.executable, "-m", "telemetryd", *arguments],
             env={name: str(value) for name, value in environment.items()},
-            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, preexec_fn=close,
+            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, preexec_fn=close,  # noqa: PLW1509 - there are no threads
         )  # fmt: skip
     try:
         yield process
