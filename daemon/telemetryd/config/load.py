@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from telemetryd.config.reader import Reader
 from telemetryd.config.schema import Config, Mode, effective_overflow, without_bad_failovers
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
 from telemetryd.config.types import type_faults
+from telemetryd.core.patterns import risk_of
 from telemetryd.errors import ConfigError
 
 
@@ -56,6 +57,7 @@ def load(
         *reader.warnings,
         *_warnings(config, reader.sinks, mode),
         *_lambda_warnings(config, mode),
+        *pattern_warnings(config, risk_of),
         *unusual,
     )
     return Loaded(config, reader.origins, warnings, sources.file)
@@ -78,6 +80,15 @@ def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[s
             f'{keys}: "block" stops reading when the queue is full, and so holds up every other '
             f'sink; "drop_oldest" or "drop_newest" keeps them independent'
         )
+
+
+def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[str]:
+    """What `risk_of` says of the patterns of all sinks."""
+    for name, sink in config.sinks.items():
+        for key in ("include", "exclude"):
+            for pattern in getattr(sink, key):
+                if risk := risk_of(pattern):
+                    yield f"sinks.{name}.{key}: {pattern!r}: {risk}"
 
 
 def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
