@@ -54,6 +54,7 @@ def init(
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output, sink),
+        private_hosts=False,  # entering a namespace would be part of what is measured
         init_timeout=_PATIENCE_SECONDS,
         timeout=_PATIENCE_SECONDS,
     )

@@ -102,6 +102,7 @@ async def environment(
                 "TELEMETRYD_SINKS__OUT__PATH": str(output),
                 **variables,
             },
+            private_hosts=False,  # entering a namespace would be part of what is measured
             timeout=30.0,
             flush_at_shutdown=True,  # or the last lines would still be the platform's
             echo=lambda kind, _, line: said.append(line) if kind == "extension" else None,

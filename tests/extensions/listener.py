@@ -9,7 +9,7 @@ restarted extension goes on in the same file. `LISTENER_MODE` is a JSON object:
     events     what to register for, default ["INVOKE", "SHUTDOWN"]
     types, buffering, schema          of the subscription
     stuck      do not read telemetry before this many INVOKE events (0: never read)
-    host       where to listen, default "127.0.0.1"
+    host       where to listen, default "0.0.0.0"
     port       the port to listen at, default any free one
     twice      repeat the subscription: identically, then changed
     second     subscribe a second time, for these types, at another port
@@ -40,7 +40,7 @@ from typing import Any
 API = os.environ["AWS_LAMBDA_RUNTIME_API"]
 MODE: dict[str, Any] = json.loads(os.environ.get("LISTENER_MODE", "{}"))
 NAME = MODE.get("name") or Path(sys.argv[0]).name
-HOST = MODE.get("host", "127.0.0.1")
+HOST = MODE.get("host", "0.0.0.0")
 OUT = os.open(os.environ["LISTENER_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 

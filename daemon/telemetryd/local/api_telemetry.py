@@ -7,6 +7,7 @@ a subscription refused after that leaves a connection which never carries anythi
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from telemetryd.local.api_extensions import Refused, identify
 from telemetryd.local.delivery import Buffering
 from telemetryd.local.events import CURRENT_SCHEMA, SCHEMAS, platform_event
 from telemetryd.local.http_bodies import error_answer, json_answer
+from telemetryd.local.sandbox import SANDBOX_NAMES, unreachable
 from telemetryd.local.senders import HttpSender, NowhereSender, TcpSender, dial
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from telemetryd.local.generation import Generation
 
 TYPES = ("platform", "function", "extension")
-HOSTS = ("sandbox.localdomain", "sandbox")
 LIMITS = {
     "maxItems": (1_000, 10_000),
     "maxBytes": (262_144, 1_048_576),
@@ -46,7 +47,10 @@ class Subscribe(msgspec.Struct, frozen=True):
     buffering: Buffering
     protocol: str
     port: int
-    url: str
+    host: str
+    """HTTP: the host and port of the URI, as written."""
+    path: str
+    """HTTP: path and query of the URI."""
     method: str
 
 
@@ -116,8 +120,8 @@ def _buffering(wanted: Any) -> Buffering:
     )
 
 
-def _destination(wanted: Any) -> tuple[str, int, str, str]:
-    """Protocol, port, URL and method."""
+def _destination(wanted: Any) -> tuple[str, int, str, str, str]:
+    """Protocol, port, host, path and method."""
     if not isinstance(wanted, dict):
         raise _malformed("missing field `destination`")
     protocol = wanted.get("protocol")
@@ -130,13 +134,13 @@ def _destination(wanted: Any) -> tuple[str, int, str, str]:
         low, high = _PORTS
         if not low <= port <= high or port == _LAMBDA_PORT:
             raise _invalid(f"destination.port: {port} is not in {low}..{high}, or is Lambda's own")
-        return protocol, port, "", ""
+        return protocol, port, "", "", ""
     if protocol != "HTTP":
         raise _malformed(f"unknown variant `{protocol}`, expected HTTP or TCP")
     return protocol, *_http_destination(wanted)
 
 
-def _http_destination(wanted: dict[str, Any]) -> tuple[int, str, str]:
+def _http_destination(wanted: dict[str, Any]) -> tuple[int, str, str, str]:
     uri = wanted.get("URI")
     if not isinstance(uri, str):
         raise _malformed("missing field `URI`")
@@ -150,12 +154,13 @@ def _http_destination(wanted: dict[str, Any]) -> tuple[int, str, str]:
         raise _invalid(f"destination.URI: {uri} has no valid port") from None
     if parts.scheme != "http":
         raise _invalid("destination.URI: the scheme must be http")
-    if parts.hostname not in HOSTS:
+    if parts.hostname not in SANDBOX_NAMES:
         raise Refused(
             "Telemetry.AccessDenied",
-            f"Invalid destination: destination.URI host must be {HOSTS[0]}",
+            f"Invalid destination: destination.URI host must be {SANDBOX_NAMES[0]}",
         )
-    return port, f"http://127.0.0.1:{port}{parts.path or '/'}", method
+    path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+    return port, parts.netloc, path, method
 
 
 class TelemetryApi:
@@ -193,7 +198,7 @@ class TelemetryApi:
         if hub.open and before is not None and before == (generation, wanted):
             self._announce(generation, extension, wanted, "Already subscribed")
             return json_answer("AlreadySubscribed")
-        sender = await self._connect(generation, wanted)
+        sender = await self._connect(generation, extension, wanted)
         if not hub.open or before is not None:
             if isinstance(sender, TcpSender):
                 hub.silent_connections.append(sender.release())
@@ -217,17 +222,35 @@ class TelemetryApi:
         self._announce(generation, extension, wanted, "Subscribed")
         return json_answer("OK")
 
-    async def _connect(self, generation: Generation, wanted: Subscribe) -> Sender:
+    async def _connect(
+        self, generation: Generation, extension: Extension, wanted: Subscribe
+    ) -> Sender:
+        config = generation.config
+        port, sandbox = wanted.port, config.sandbox_address
+
+        def explain() -> None:
+            generation.warn(unreachable(extension.name, port, sandbox))
+
         if not generation.hub.connects:
             return NowhereSender()
         if wanted.protocol == "HTTP":
-            return HttpSender(wanted.url, wanted.method)
+            return HttpSender(
+                f"http://{sandbox}:{port}{wanted.path}",
+                wanted.method,
+                host=wanted.host,
+                source=config.platform_address,
+                on_refused=explain,
+            )
         try:
-            connection = await dial(wanted.port, generation.config.tcp_send_buffer)
+            connection = await dial(
+                (sandbox, port), config.platform_address, config.tcp_send_buffer
+            )
         except OSError as error:
+            explain()
+            why = os.strerror(error.errno).lower() if error.errno else "i/o timeout"
             raise _invalid(
                 "Invalid destination: could not TCP dial provided address "
-                f"127.0.0.1:{wanted.port}: {error.strerror or 'timed out'}"
+                f"{sandbox}:{port}: dial tcp {sandbox}:{port}: connect: {why}"
             ) from None
         return TcpSender(connection)
 

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from telemetryd.local.config import ConfigError, LocalConfig
+from telemetryd.local.config import (
+    PLATFORM_ADDRESS,
+    SANDBOX_ADDRESS,
+    ConfigError,
+    LocalConfig,
+)
 from telemetryd.local.env_vars import WITHHELD
 from telemetryd.local.environment import LocalLambda
 from telemetryd.local.frontend import Frontend
@@ -32,9 +37,9 @@ EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
 Run a function and its extensions in a Lambda execution environment on this machine: Runtime API,
-Extensions API and Telemetry API on loopback, with Lambda's life cycle (init, invocations, freeze
-and thaw, timeout, shutdown by the clock). Any extension runs under it; without --extension it is
-telemetryd itself.
+Extensions API and Telemetry API at one address, the processes' sandbox at another, with Lambda's
+life cycle (init, invocations, freeze and thaw, timeout, shutdown by the clock). Any extension runs
+under it; without --extension it is telemetryd itself.
 
 With --invoke or --event it makes those invocations and shuts down. Without, it serves
 POST /2015-03-31/functions/function/invocations until Ctrl-C.
@@ -109,6 +114,24 @@ def _parser() -> argparse.ArgumentParser:
         "--no-freeze", action="store_true", help="let processes run between invocations"
     )
     environment.add_argument(
+        "--platform-address",
+        default=PLATFORM_ADDRESS,
+        metavar="IP",
+        help=f"where Lambda's APIs are (default: {PLATFORM_ADDRESS})",
+    )
+    environment.add_argument(
+        "--sandbox-address",
+        default=SANDBOX_ADDRESS,
+        metavar="IP",
+        help="what sandbox.localdomain names for the processes, where telemetry is sent "
+        f"(default: {SANDBOX_ADDRESS})",
+    )
+    environment.add_argument(
+        "--no-private-hosts",
+        action="store_true",
+        help="give the processes no /etc/hosts of their own with that name",
+    )
+    environment.add_argument(
         "--lose",
         action="append",
         default=[],
@@ -175,6 +198,9 @@ def _config(
         mode=arguments.mode,
         concurrency=arguments.concurrency,
         freeze=not arguments.no_freeze,
+        platform_address=arguments.platform_address,
+        sandbox_address=arguments.sandbox_address,
+        private_hosts=not arguments.no_private_hosts,
         lose=arguments.lose,
         env=_variables(arguments, surroundings),
         echo=_echo(arguments.echo, narrator),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,10 @@ Mode = Literal["on-demand", "managed-instances"]
 LogFormat = Literal["text", "json"]
 Echo = Callable[[str, str, bytes], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
+
+PLATFORM_ADDRESS = "127.100.0.1"
+SANDBOX_ADDRESS = "127.100.0.6"
+"""Two addresses, as Lambda's 169.254.100.1 and .6 are. Linux has all of 127.0.0.0/8."""
 
 MAX_EXTENSIONS = 10
 """Extensions of one function, internal and external together (Lambda quotas)."""
@@ -82,6 +87,13 @@ class LocalConfig:
     freeze_after: float = 0.0
     """How long the environment stays awake after `platform.report`, before the freeze."""
 
+    platform_address: str = PLATFORM_ADDRESS
+    """The IPv4 address of Runtime, Extensions and Telemetry API; telemetry comes from there."""
+    sandbox_address: str = SANDBOX_ADDRESS
+    """The IPv4 address that `sandbox.localdomain` names, to which telemetry is sent."""
+    private_hosts: bool = True
+    """Make that name resolve for the processes, by an /etc/hosts of their own where permitted."""
+
     telemetry: Literal["on", "unsupported"] = "on"
     """`unsupported`: subscriptions get 202 and nothing is ever sent, as in AWS's emulator."""
     plain_text_errors: bool = False
@@ -120,6 +132,7 @@ class LocalConfig:
             )
         self._check_runtime()
         self._check_numbers()
+        self._check_addresses()
         self._check_extensions()
         try:
             Losses.parse(self.lose)
@@ -151,6 +164,16 @@ class LocalConfig:
                 f"concurrency: {self.concurrency} needs mode='managed-instances'; "
                 "on-demand environments take one invocation at a time"
             )
+
+    def _check_addresses(self) -> None:
+        for name in ("platform_address", "sandbox_address"):
+            value = getattr(self, name)
+            try:
+                address = ipaddress.IPv4Address(value)
+            except ValueError:
+                raise ConfigError(f"{name}: {value!r} is no IPv4 address") from None
+            if address.is_unspecified or address.is_multicast:
+                raise ConfigError(f"{name}: {value} is not one address of this machine")
 
     def _check_handler(self, handler: str) -> None:
         module, dot, function = handler.rpartition(".")

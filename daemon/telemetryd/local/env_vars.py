@@ -28,6 +28,9 @@ WITHHELD = frozenset(
 )
 """Not for extensions; neither is anything that begins with an underscore."""
 
+LOCAL = "TELEMETRYD_LOCAL"
+"""Tells an extension that this is no Lambda but a desk, as AWS_SAM_LOCAL tells a function."""
+
 _PASSED = ("PATH", "LD_LIBRARY_PATH", "HOME")
 
 
@@ -58,7 +61,7 @@ def extension_environment(config: LocalConfig, api: str) -> dict[str, str]:
         name: value
         for name, value in variables.items()
         if name not in WITHHELD and not name.startswith("_")
-    }
+    } | {LOCAL: "1"}
 
 
 def runtime_environment(config: LocalConfig, api: str, log_stream: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -16,11 +17,13 @@ from telemetryd.local.api_extensions import ExtensionsApi
 from telemetryd.local.api_runtime import RuntimeApi
 from telemetryd.local.api_telemetry import TelemetryApi
 from telemetryd.local.clock import monotonic
+from telemetryd.local.config import ConfigError
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
 from telemetryd.local.generation import Generation
 from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
 from telemetryd.local.losses import Losses, LossPlan
 from telemetryd.local.runs import ManagedRun, OnDemandRun
+from telemetryd.local.sandbox import NoNamespaceError, SandboxHosts, hosts_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -35,12 +38,18 @@ _BODY_LIMIT = 64 * 1024 * 1024
 _KEEPALIVE = 1e6
 
 
+def _check_address(address: str) -> None:
+    """Raise `OSError` unless this machine can listen at `address`."""
+    with socket.create_server((address, 0)):
+        pass
+
+
 class EnvironmentClosedError(RuntimeError):
     """The local Lambda was used outside of its `async with` block."""
 
 
 class LocalLambda:
-    """A Lambda execution environment on loopback.
+    """A Lambda execution environment at two addresses of this machine.
 
     Use it as an asynchronous context manager: entering runs the init phase (a failed init is
     retried by the first invocation, as on Lambda), leaving shuts down by the clock and ends every
@@ -55,6 +64,9 @@ class LocalLambda:
         """What the processes printed."""
         self.exits: list[ProcessExit] = []
         """How the processes ended."""
+        self.warnings: list[str] = []
+        """What Lambda would not tell: why something does not work."""
+        self._hosts = SandboxHosts(config.sandbox_address)
         self._subscriptions: list[SubscriptionStats] = []
         self._generation: Generation | None = None
         self._number = 0
@@ -74,6 +86,7 @@ class LocalLambda:
     async def __aenter__(self) -> Self:
         try:
             await self._serve()
+            await self._name_sandbox()
             await self._begin()
         except BaseException:
             await self._end()
@@ -113,9 +126,37 @@ class LocalLambda:
         )
         await self._runner.setup()
         count = self.config.concurrency if self.config.managed else 1
-        for _ in range(count):
-            await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._addresses = [f"127.0.0.1:{address[1]}" for address in self._runner.addresses]
+        own = self.config.platform_address
+        try:
+            for _ in range(count):
+                await web.TCPSite(self._runner, own, 0).start()
+            _check_address(self.config.sandbox_address)
+        except OSError as error:
+            raise ConfigError(
+                f"platform_address {own}, sandbox_address {self.config.sandbox_address}: not both "
+                f"are addresses of this machine ({error.strerror}); those in 127.0.0.0/8 are"
+            ) from None
+        self._addresses = [f"{own}:{address[1]}" for address in self._runner.addresses]
+
+    async def _name_sandbox(self) -> None:
+        """Make `sandbox.localdomain` resolve for the processes, or say what to do."""
+        try:
+            if not self.config.private_hosts:
+                raise NoNamespaceError("private_hosts is off")  # noqa: TRY301 - one way to say it
+            await self._hosts.open()
+        except NoNamespaceError as error:
+            if not self._hosts.named:
+                self._warn(
+                    "sandbox.localdomain does not resolve for extensions, which may need it to "
+                    f"listen ({error}); add to /etc/hosts: "
+                    f"{hosts_line(self.config.sandbox_address)}"
+                )
+
+    def _warn(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self._tell("warning", text=text)
 
     async def _end(self) -> None:
         """Whatever happened: no process, no task, no socket is left."""
@@ -126,6 +167,7 @@ class LocalLambda:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        self._hosts.close()
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -185,6 +227,8 @@ class LocalLambda:
             on_event=self.events.append,
             on_exit=self._exited,
             losses=self._losses,
+            on_warning=self._warn,
+            enter=self._hosts.enter,
         )
         self._generation = generation
         if self._late_report is not None:

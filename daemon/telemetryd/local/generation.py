@@ -22,6 +22,7 @@ from telemetryd.local.signalling import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from telemetryd.local.config import LocalConfig
     from telemetryd.local.events import Kind, LineCounts, PlatformEvent
@@ -52,6 +53,8 @@ class Generation:
         on_event: Callable[[PlatformEvent], None],
         on_exit: Callable[[ProcessExit], None],
         losses: LossPlan,
+        on_warning: Callable[[str], None],
+        enter: Callable[[Path], None] | None,
     ) -> None:
         self.config = config
         self.number = number
@@ -77,6 +80,9 @@ class Generation:
         self._instance_id = instance_id
         self._counts = counts
         self._on_exit = on_exit
+        self._enter = enter
+        self.warn = on_warning
+        """Tell the user of something that Lambda would not tell of."""
         self._stopping = False
         self._stopped: list[int] = []
         self._descendants = processes.Descendants()
@@ -247,6 +253,7 @@ class Generation:
             env=environment,
             cwd=self.config.task_root,
             max_line=self.config.max_line_bytes,
+            enter=self._enter,
             on_output=self._output,
             on_exit=self._exited,
         )

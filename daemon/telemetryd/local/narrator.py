@@ -70,6 +70,9 @@ class Narrator:
     def _shutdown(self, details: Mapping[str, Any]) -> None:
         self.line("shutdown", str(details["reason"]))
 
+    def _warning(self, details: Mapping[str, Any]) -> None:
+        self.line("warning", str(details["text"]))
+
     def _exit(self, details: Mapping[str, Any]) -> None:
         ended = details["exit"]
         how = f"exit status {ended.returncode}"

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -28,7 +29,30 @@ _STOP_LIMIT = 5.0
 
 
 class LaunchError(Exception):
-    """A process could not be started; `__cause__` is the `OSError`."""
+    """A process could not be started; `__cause__` is the `OSError` or `SubprocessError`."""
+
+
+def _start(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    enter: Callable[[Path], None] | None,
+) -> subprocess.Popen[bytes]:
+    """Start a program, after `enter` (if given) was called with `cwd` in its process."""
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads. What runs between fork and exec here are a few
+        # system calls, which take no lock that a thread could have held.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return subprocess.Popen(  # noqa: S603 - starting programs is the purpose
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            preexec_fn=None if enter is None else lambda: enter(cwd),  # noqa: PLW1509 - see above
+        )
 
 
 class _Stream:
@@ -109,6 +133,7 @@ class ChildProcess:
         env: Mapping[str, str],
         cwd: Path,
         max_line: int,
+        enter: Callable[[Path], None] | None,
         on_output: Callable[[ChildProcess, str, bytes], None],
         on_exit: Callable[[ChildProcess], None],
     ) -> None:
@@ -120,17 +145,11 @@ class ChildProcess:
         self.at_deadline = False
         """Killed since it had not ended in time."""
         try:
-            self._popen = subprocess.Popen(  # noqa: S603 - starting programs is the purpose
-                list(argv),
-                env=dict(env),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                process_group=0,
-            )
+            self._popen = _start(argv, env, cwd, enter)
         except OSError as error:
             raise LaunchError(f"{argv[0]}: {error.strerror or error}") from error
+        except subprocess.SubprocessError as error:
+            raise LaunchError(f"{argv[0]}: {error}") from error
         self.pid = self._popen.pid
         self._pidfd = os.pidfd_open(self.pid)
         self._loop.add_reader(self._pidfd, self._exited)

@@ -11,7 +11,7 @@ import aiohttp
 from telemetryd.local.delivery import SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from telemetryd.local.delivery import Pace
     from telemetryd.local.losses import How
@@ -22,19 +22,20 @@ _HTTP_BACKOFF = 0.1
 _HTTP_ANSWER_TIMEOUT = 300.0
 
 
-async def dial(port: int, send_buffer: int | None) -> socket.socket:
-    """Connect to a subscriber's listener on loopback.
+async def dial(address: tuple[str, int], source: str, send_buffer: int | None) -> socket.socket:
+    """Connect to a subscriber's listener from the platform's address.
 
     `send_buffer` is SO_SNDBUF in bytes. Raises `OSError` (`TimeoutError` after one second).
     """
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
+        connection.bind((source, 0))
         if send_buffer is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         async with asyncio.timeout(_DIAL_TIMEOUT):
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(connection, ("127.0.0.1", port))
+            await loop.sock_connect(connection, address)
     except BaseException:
         connection.close()
         raise
@@ -124,11 +125,16 @@ class HttpSender:
     up ("Accessing real-time telemetry data for extensions": Lambda retries with backoff).
     """
 
-    def __init__(self, url: str, method: str) -> None:
+    def __init__(
+        self, url: str, method: str, *, host: str, source: str, on_refused: Callable[[], None]
+    ) -> None:
         self._url = url
         self._method = method
+        self._headers = {"Content-Type": "application/json", "Host": host}
+        self._on_refused = on_refused
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=_HTTP_ANSWER_TIMEOUT)
+            connector=aiohttp.TCPConnector(local_addr=(source, 0)),
+            timeout=aiohttp.ClientTimeout(total=_HTTP_ANSWER_TIMEOUT),
         )
 
     async def send(self, events: Sequence[bytes], pace: Pace) -> int:
@@ -144,7 +150,7 @@ class HttpSender:
                     self._method,
                     self._url,
                     data=body,
-                    headers={"Content-Type": "application/json"},
+                    headers=self._headers,
                 ) as answer:
                     await answer.read()
                     if answer.ok:
@@ -152,6 +158,8 @@ class HttpSender:
                         return len(body)
                     reason = f"http request failed with status {answer.status} {answer.reason}"
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError):
+                    self._on_refused()
                 reason = f"http request failed: {error!r}"
         raise SendError(reason)
 
