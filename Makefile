@@ -87,7 +87,7 @@ lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --extra zstd -q pyproject.toml -o requirements/dev.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q pyproject.toml -o requirements/runtime.txt
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --extra aws --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --extra aws --extra zstd --no-emit-package google-re2 --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q pyproject.toml -o requirements/deploy.txt
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import posix  # `os` takes too long to load
 import sys
-from posix import _exit, environ  # `os` takes too long to load
+from posix import _exit, environ
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
     from typing import NoReturn
+
+
+_STDERR = 2
 
 
 def main() -> NoReturn:
@@ -15,6 +19,7 @@ def main() -> NoReturn:
 
     Started without arguments where Lambda runs extensions, the process is one.
     """
+    open_standard_descriptors()
     if len(sys.argv) == 1 and b"AWS_LAMBDA_RUNTIME_API" in environ:
         from telemetryd.extension.boot import main as extension  # noqa: PLC0415 - before all else
 
@@ -22,9 +27,32 @@ def main() -> NoReturn:
     _exit(_command_line())
 
 
+def open_standard_descriptors() -> None:
+    """Open what is closed of the descriptors 0 to 2, so that nothing else gets their numbers.
+
+    A socket that is descriptor 2 would receive the log, a file that is descriptor 1 the lines of
+    the stdout sink. What was closed stays of no use: input is empty, output fails as it did.
+    """
+    for number in (0, 1, 2):
+        try:
+            posix.fstat(number)
+        except OSError:
+            flags = posix.O_RDWR if number == _STDERR else posix.O_RDONLY
+            for path in ("/dev/null", "/"):  # a root without /dev has a directory at least
+                try:  # the lowest free number is this one: those below are open
+                    posix.set_inheritable(posix.open(path, flags), True)
+                except OSError:
+                    flags = posix.O_RDONLY
+                else:
+                    break
+
+
 def _command_line() -> int:
     from telemetryd.cli import main as command_line  # noqa: PLC0415 - not what extensions need
 
+    # the interpreter has none where the descriptor was closed
+    sys.stdout = sys.stdout or open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - kept
+    sys.stderr = sys.stderr or open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - kept
     try:
         try:
             status = command_line(sys.argv[1:])

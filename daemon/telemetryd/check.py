@@ -13,8 +13,10 @@ from telemetryd.config import (
     effective_metrics,
     effective_overflow,
     load,
+    pattern_warnings,
 )
 from telemetryd.config.explain import printable, render
+from telemetryd.core.patterns import risk_in_the_layer, risk_of
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
 
@@ -33,7 +35,7 @@ def check(
     (EX_CONFIG) when there is a problem.
     """
     try:
-        loaded = load(environ, default_paths=default_paths, mode=mode)
+        loaded = load(environ, default_paths=default_paths, mode=mode, terminal=out.isatty())
     except ConfigError as error:
         return report(error, err)
     sinks = loaded.config.sinks.items()
@@ -52,7 +54,11 @@ def check(
     out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
-    out.writelines(f"# warning: {warning}\n" for warning in loaded.warnings)
+    warnings = list(loaded.warnings)
+    if mode == "lambda":  # what re2 can't judge here is among the warnings already
+        layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
+        warnings.extend(warning for warning in layer if warning not in warnings)
+    out.writelines(f"# warning: {warning}\n" for warning in warnings)
     out.write("# configuration is valid\n")
     return EXIT_OK
 

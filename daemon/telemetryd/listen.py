@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.listener import bind
 
+_STDOUT: Final = 1
 _QUIET_SECONDS: Final = 0.1
 """No bytes for so long after the signal: everything sent before it has arrived."""
 
@@ -31,7 +33,7 @@ def listen(environ: Mapping[str, str]) -> int:
     started = time.monotonic()
     log = Log()
     try:
-        loaded = load(environ, mode="listen")
+        loaded = load(environ, mode="listen", terminal=os.isatty(_STDOUT))
         log = Log(loaded.config.log.level)
         logging.getLogger().addHandler(LoggingBridge(log))
         if loaded.warnings:

@@ -94,5 +94,8 @@ def test_a_configuration_file_costs_its_parser_and_nothing_else(tmp_path):
     file.write_text("[telemetry]\nport = 0\n")
     names = loaded(("TELEMETRYD_CONFIG", str(file)))[2]
     assert "tomllib" in names
-    assert {name for name in names if name.partition(".")[0].startswith("telemetryd")} == OURS
+    assert {name for name in names if name.partition(".")[0].startswith("telemetryd")} == {
+        *OURS,
+        "telemetryd.toml_file",
+    }
     assert names.isdisjoint({"asyncio", "msgspec", "uvloop", "json", "logging"})

@@ -125,3 +125,26 @@ def test_a_password_in_a_value_is_not_printed() -> None:
     assert status == 0
     assert "hunter2" not in out + err
     assert "***@host" in out
+
+
+def test_patterns_that_can_block_are_named() -> None:
+    environ = {
+        "TELEMETRYD_SINKS__A__TYPE": "null",
+        "TELEMETRYD_SINKS__A__INCLUDE": '["text", "a+b"]',
+        "TELEMETRYD_SINKS__A__EXCLUDE": '["(?<=a)b"]',
+    }
+    _, out, _ = run(environ)
+    (warning,) = [line for line in out.splitlines() if line.startswith("# warning: sinks.a.")]
+    assert warning.startswith("# warning: sinks.a.exclude: '(?<=a)b': google-re2 can't compile it")
+    assert "can block" in warning
+
+
+def test_for_lambda_patterns_that_the_layer_runs_on_re_are_named() -> None:
+    environ = {
+        "TELEMETRYD_SINKS__A__TYPE": "null",
+        "TELEMETRYD_SINKS__A__INCLUDE": '["text", "a+b", "(?<=a)b"]',
+    }
+    _, out, _ = run(environ, mode="lambda")
+    warnings = [line for line in out.splitlines() if line.startswith("# warning: sinks.a.")]
+    assert [line.split("'")[1] for line in warnings] == ["(?<=a)b", "a+b"]
+    assert "the layer has no google-re2" in warnings[1]

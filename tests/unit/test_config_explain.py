@@ -11,16 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from telemetryd.config.explain import allowed, is_secret, printable, show, toml_value
+from telemetryd.config.explain import allowed, printable, show, toml_value
+from telemetryd.masking import is_secret, without_header_values, without_secrets
 
+TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 SCALARS = st.one_of(
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False),
-    st.text(alphabet=st.characters(exclude_categories=["Cs"])),
+    TEXTS.filter(lambda text: without_header_values(without_secrets(text)) == text),
     st.dates(min_value=dt.date(1000, 1, 1)),
 )
-KEYS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5)
+KEYS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5).filter(
+    lambda text: not is_secret(text)
+)
 
 
 @given(
@@ -34,16 +38,16 @@ def test_values_are_shown_in_toml(value: object) -> None:
 
 @given(st.text())
 def test_any_text_is_shown_on_one_line_in_printable_characters(text: str) -> None:
-    assert all(char.isprintable() for char in show("key", text))
+    assert all(char.isprintable() for char in show("path", text))
     assert all(char.isprintable() for char in printable(text))
-    assert len(show("key", text)) <= 80
+    assert len(show("path", text)) <= 80
 
 
 @pytest.mark.parametrize(
     "key",
     ["password", "db.passwd", "client_secret", "api_key", "API-Key", "apikey", "token",
      "sinks.a.headers.Authorization", "aws_secret_access_key", "credentials", "private_key",
-     "cookie", "signature"],
+     "cookie", "signature", "key", "sinks.a.headers.x-key", "signing_key", "auth", "Token"],
 )  # fmt: skip
 def test_keys_that_hold_a_secret(key: str) -> None:
     assert is_secret(key)
@@ -53,19 +57,64 @@ def test_keys_that_hold_a_secret(key: str) -> None:
     assert show(key, "") == '""'
 
 
-@pytest.mark.parametrize("key", ["path", "partition_key", "host", "types", "keep", "passes"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "path",
+        "partition_key",
+        "host",
+        "types",
+        "keep",
+        "passes",
+        "explicit_hash_key",
+        "keyword",
+        "author",
+    ],
+)
 def test_keys_that_hold_none(key: str) -> None:
     assert not is_secret(key)
     assert show(key, "value") == '"value"'
 
 
 def test_a_password_in_an_address_is_hidden_and_the_address_kept() -> None:
-    assert show("url", "https://me:hunter2@host:8/p?x=1") == '"https://***@host:8/p?x=1"'
+    assert show("url", "https://me:hunter2@host:8/p?x=1") == '"https://***@host:8/p?x=***"'
     assert show("url", "https://host/a@b") == '"https://host/a@b"'
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://host:8/p", "https://host:8/p"),
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/orders-telemetry-queue",) * 2,
+        ("http://[::1]:8/p#part", "http://[::1]:8/p#***"),
+        ("postgres://me:hunt/er2@db/x", "postgres://***@db/x"),
+        ("postgres://me:hunt@er2@db/x", "postgres://***@db/x"),
+        ("https://hunter2@host", "https://***@host"),
+        ("https://h/p?token=hunter2&b=hunter2#c=hunter2", "https://h/p?token=***&b=***#c=***"),
+        ("https://h/p?hunter2", "https://h/p?***"),
+        ("https://hooks.example.com/services/T00000000/B00000000/aB3dE6gH9jK2mN5pQ8sT1vW4",
+         "https://hooks.example.com/services/T00000000/B00000000/***"),
+        ("https://h/XxXxXxXxXxXxXxXxXxXxXxXx/p", "https://h/***/p"),
+        ("https://h/3f2c8a4e-9b1d-4c7e-8a6f-0d2b4c6e8f1a/in", "https://h/***/in"),
+        ("to https://u:hunter2@h/ and https://u:hunter2@i/",
+         "to https://***@h/ and https://***@i/"),
+        ("Authorization: Bearer hunter2", "Authorization: ***"),
+        ("X-Api-Key: hunter2", "X-Api-Key: ***"),
+        ("x-amz-security-token : hunter2", "x-amz-security-token : ***"),
+        ("Accept: text/plain", "Accept: text/plain"),
+        ("Endpoint=sb://h/;SharedAccessKey=hunter2;x=1",
+         "Endpoint=sb://h/;SharedAccessKey=***;x=1"),
+        ("password='hunter2'", "password='***'"),
+        ("no Bearer hunter22 here", "no Bearer *** here"),
+    ],
+)  # fmt: skip
+def test_what_is_secret_within_a_text_is_hidden_and_the_rest_kept(text: str, shown: str) -> None:
+    assert toml_value(text) == f'"{shown}"'
+    assert without_secrets(shown) == shown
+
+
 def test_long_values_are_cut() -> None:
-    assert show("key", "x" * 1000) == '"' + "x" * 76 + "..."
+    assert show("path", "x" * 1000) == '"' + "x" * 76 + "..."
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from telemetryd.config import DEFAULT_PATHS, Config, effective_address, effective_overflow, load
 from telemetryd.errors import ConfigError
+from telemetryd.extension import early
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.file import FileConfig
 
@@ -53,6 +56,13 @@ def test_no_sink_means_a_null_sink_and_a_warning() -> None:
     (warning,) = loaded.warnings
     assert warning.startswith("sinks: none is configured")
     assert loaded.origins["sinks.default.type"] == "default"
+
+
+def test_on_a_terminal_no_sink_means_to_print() -> None:
+    loaded = load({}, default_paths=(), terminal=True)
+    assert loaded.config.sinks == {"default": SinkConfig(type="stdout")}
+    (warning,) = loaded.warnings
+    assert "every line is printed on this terminal" in warning
 
 
 def test_a_declared_null_sink_needs_no_warning() -> None:
@@ -149,7 +159,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error_at_a_default_path_too(tmp_path: Path) -> None:
-    reason = f"{tmp_path}: can't be read: Is a directory"
+    reason = f"{tmp_path}: can't be read: a directory, not a regular file"
     assert problems_of({}, default_paths=(str(tmp_path),)) == [reason]
     assert problems_of({"TELEMETRYD_CONFIG": str(tmp_path)}) == [
         f"environment TELEMETRYD_CONFIG = {reason}"
@@ -159,7 +169,74 @@ def test_a_file_that_cannot_be_read_is_an_error_at_a_default_path_too(tmp_path: 
 
 def test_a_file_without_an_end_is_not_read_for_ever() -> None:
     (problem,) = problems_of({"TELEMETRYD_CONFIG": "/dev/zero"})
-    assert problem == "/dev/zero: larger than 1048576 bytes, not read"
+    reason = "can't be read: a device, not a regular file"
+    assert problem == f"environment TELEMETRYD_CONFIG = /dev/zero: {reason}"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for name, kind in (("pipe", "a pipe"), ("socket", "a socket")):
+            (problem,) = problems_of({"TELEMETRYD_CONFIG": str(tmp_path / name)})
+            assert problem.endswith(f"{name}: can't be read: {kind}, not a regular file")
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    """As Kubernetes mounts them."""
+    write(tmp_path / "t.toml", "[telemetry]\nport = 5001\n")
+    (tmp_path / "link").symlink_to("t.toml")
+    loaded = load({"TELEMETRYD_CONFIG": str(tmp_path / "link")}, default_paths=())
+    assert loaded.config.telemetry.port == 5001
+
+
+@pytest.mark.timeout(60)  # each took hours, or all the memory there was
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("x = " + "9" * 250_000, "a number has too many digits", id="digits"),
+        pytest.param("x = 0x" + "f" * 250_000, "a whole number of more than 64", id="hex digits"),
+        pytest.param("x = [[18446744073709551616]]", "a whole number of more than 64", id="65 bit"),
+        pytest.param(".".join("a" * 120_000) + " = 1", "more than 256 dots", id="dots"),
+        pytest.param("[" + ".".join("a" * 50) + "]", "deeper than 32 levels", id="sections"),
+        pytest.param("x = " + "{a = " * 40 + "1" + "}" * 40, "deeper than 32", id="tables"),
+        pytest.param("x = " + "[" * 40 + "]" * 40, "deeper than 32", id="lists"),
+        pytest.param("x = " + "{a = " * 40_000, "nested too deeply", id="open tables"),
+        pytest.param("x = 1\0", "Expected newline", id="NUL"),
+        pytest.param("x = 1\n".encode("utf-16"), "not UTF-8: byte 0xff", id="UTF-16"),
+        pytest.param("x = 2026-99-99T99:99:99Z", "invalid TOML", id="date"),
+        pytest.param("#" * 300_000, "larger than 262144 bytes", id="size"),
+    ],
+)
+def test_a_file_made_to_burst_a_parser_is_one_clear_line(
+    tmp_path: Path, text: str | bytes, reason: str
+) -> None:
+    file = write(tmp_path / "t.toml", text)
+    (problem,) = problems_of({"TELEMETRYD_CONFIG": file})
+    assert problem.startswith(f"{file}: ")
+    assert reason in problem
+    assert len(problem) < 500
+    (early_problem,) = early.read({"TELEMETRYD_CONFIG": file}, ()).problems
+    assert reason in early_problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 100_000, "-" + "9" * 100_000, "1e999999", "0x" + "f" * 30_000, "[" * 30_000,
+     "[" + "9" * 100_000 + "]", '{"a": ' * 5000, "{a = " * 5000, "[1e999]", "\0", "٣"],
+    ids=lambda text: ascii(text[:5]),
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "key", ["TELEMETRY__PORT", "TELEMETRY__TYPES", "SINKS__A__TYPES", "SINKS__A__PROPERTIES"]
+)
+def test_a_variable_made_to_burst_a_parser_is_one_clear_line(key: str, text: str) -> None:
+    environ = {"TELEMETRYD_SINKS__A__TYPE": "emf", f"TELEMETRYD_{key}": text}
+    try:
+        load(environ, default_paths=())
+    except ConfigError as error:
+        (problem,) = error.problems
+        assert len(problem) < 500
+    early.read(environ, ())
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,93 @@ def test_the_variables_of_others_are_exempt_by_name() -> None:
     assert set(EXEMPT) == {"TELEMETRYD_CONFIG", "TELEMETRYD_LOCAL"}
 
 
+@pytest.mark.parametrize("service", ["TELEMETRYD", "TELEMETRYD_FOO", "TELEMETRYD_TELEMETRY_2"])
+@pytest.mark.parametrize(
+    ("suffix", "value"),
+    [
+        # kubernetes/pkg/kubelet/envvars, for a Service with named and unnamed ports
+        ("_SERVICE_HOST", "10.0.0.11"),
+        ("_SERVICE_PORT", "6379"),
+        ("_SERVICE_PORT_HTTP", "80"),
+        ("_SERVICE_PORT_NDJSON_IN", "4243"),
+        ("_PORT", "tcp://10.0.0.11:6379"),
+        ("_PORT", "udp://[fd00::1]:53"),
+        *((f"_PORT_{number}_{protocol}{end}", "x")
+          for number, protocol in ((6379, "TCP"), (53, "UDP"), (9, "SCTP"))
+          for end in ("", "_PROTO", "_PORT", "_ADDR")),
+        # moby/daemon/links, for a link with a range of ports and an environment
+        ("_NAME", "/web/telemetryd"),
+        ("_PORT_80_TCP_START", "tcp://172.17.0.5:80"),
+        ("_PORT_80_TCP_PORT_END", "90"),
+        ("_ENV_PASSWORD", "x"),
+        ("_ENV_http_proxy", "x"),
+        ("_ENV_TELEMETRYD_SINKS__A__TYPE", "no-such"),
+        ("_ENV_BYTES", "\udcff"),
+    ],
+)  # fmt: skip
+def test_variables_made_for_a_service_of_our_name_are_none_of_ours(
+    service: str, suffix: str, value: str
+) -> None:
+    assert (
+        load({service + suffix: value}, default_paths=()).warnings
+        == load({}, default_paths=()).warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "4243"),
+        ("PORT", ""),
+        ("TELEMETRY_PORT", "4243"),
+        ("NAME", "telemetryd"),
+        ("SERVICE", "x"),
+        ("SERVICE_HOSTS", "x"),
+        ("SERVICE_NAME", "x"),
+        ("PORT_80", "x"),
+        ("PORT_80_HTTP", "x"),
+        ("PORT_TCP", "x"),
+        ("PORT_80_TCP_X", "x"),
+        ("ENV", "x"),
+        ("ENV_", "x"),
+        ("ENVIRONMENT_X", "x"),
+        ("service_host", "10.0.0.1"),
+        ("SINKS__A_SERVICE_HOST", "x"),
+        ("TELEMETRY__PORT_80_TCP", "x"),
+    ],
+)
+def test_names_that_only_look_like_it_stay_errors(name: str, value: str) -> None:
+    (problem,) = problems_of({f"TELEMETRYD_{name}": value})
+    assert problem.startswith(f"environment TELEMETRYD_{name}: ")
+
+
+def test_a_key_is_read_whatever_else_its_name_looks_like() -> None:
+    environ = {
+        "TELEMETRYD_SINKS__A_SERVICE_HOST__TYPE": "null",
+        "TELEMETRYD_SINKS__X_ENV_Y__TYPE": "null",
+    }
+    assert list(load(environ, default_paths=()).config.sinks) == ["a_service_host", "x_env_y"]
+
+
+def test_where_the_function_must_run_an_unknown_variable_is_a_warning() -> None:
+    loaded = load(
+        {"TELEMETRYD_TELEMETRY__PROT": "1"}, default_paths=(), mode="lambda", tolerant=True
+    )
+    assert loaded.warnings[0] == (
+        "environment TELEMETRYD_TELEMETRY__PROT: unknown key telemetry.prot; did you mean "
+        "telemetry.port?"
+    )
+
+
+def test_thousands_of_unknown_names_are_as_many_problems_but_few_lines(tmp_path: Path) -> None:
+    file = tmp_path / "telemetryd.toml"
+    file.write_text("".join(f"unknown_{n} = 1\n" for n in range(9_000)))
+    environ = {f"TELEMETRYD_UNKNOWN_{n}": "x" for n in range(1000)}
+    problems = problems_of(environ, file=str(file))
+    assert len(problems) == 101
+    assert problems[-1] == "... and 9900 more problems"
+
+
 def test_other_prefixes_are_none_of_our_business() -> None:
     load({"TELEMETRY_PORT": "x", "TELEMETRYDX__PORT": "x", "XTELEMETRYD_A": "x"}, default_paths=())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers.emf_streams import block, documents, done, event, metrics, packed, report, sink, start
 from telemetryd.sinks import _emf_invocations as invocations
@@ -12,7 +14,7 @@ from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import LogBook
 
 INIT = "2026-03-14T10:15:29.000Z"
-COUNTS = ("invocations", "errors", "timeouts", "out_of_memory", "cold_starts")
+COUNTS = ("invocations", "errors", "init_errors", "timeouts", "out_of_memory", "cold_starts")
 
 
 def init_start(time: str = INIT, **more: object) -> bytes:
@@ -139,11 +141,29 @@ def test_a_crash_that_used_all_memory_is_out_of_memory(
     assert counts(lambda_sink(), lines).get("out_of_memory", 0) == expected
 
 
-def test_a_success_or_a_timeout_that_used_all_memory_is_not_out_of_memory() -> None:
-    usage = {"durationMs": 1, "billedDurationMs": 1, "memorySizeMB": 128, "maxMemoryUsedMB": 128}
-    for status in ("success", "timeout"):
-        lines = [start("a"), done("a", status=status), report("a", metrics=usage, status=status)]
-        assert "out_of_memory" not in counts(lambda_sink(), lines)
+FULL = {"durationMs": 1, "billedDurationMs": 1, "memorySizeMB": 128, "maxMemoryUsedMB": 128}
+
+
+def test_a_success_that_used_all_memory_is_not_out_of_memory() -> None:
+    lines = [start("a"), done("a"), report("a", metrics=FULL)]
+    assert "out_of_memory" not in counts(lambda_sink(), lines)
+
+
+@pytest.mark.parametrize("told", ["timeout", None])
+def test_a_timeout_that_used_all_memory_is_out_of_memory_as_well(told: str | None) -> None:
+    """A runtime that swaps to death is stopped by the clock; newer reports have no status."""
+    lines = [start("a"), done("a", **TIMED_OUT), report("a", metrics=FULL, status=told)]
+    assert counts(lambda_sink(), lines) == {
+        "invocations": 1, "errors": 1, "timeouts": 1, "out_of_memory": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", ["java.lang.OutOfMemoryError", "OutOfMemoryException", "MemoryError"]
+)
+def test_an_error_that_names_memory_is_out_of_memory(kind: str) -> None:
+    lines = [start("a"), done("a", status="error", errorType=kind)]
+    assert counts(lambda_sink(), lines)["out_of_memory"] == 1
 
 
 def test_out_of_memory_counts_once() -> None:
@@ -261,6 +281,164 @@ def test_an_endless_request_id_is_cut() -> None:
     (found,) = packed(sink(function="orders"), [start("x" * 300_000), done("x" * 300_000)])
     assert found["request_id"] == "x" * invocations.MAX_REQUEST_ID
     assert metrics(found)["invocations"] == [1]
+
+
+# -- an environment that can't begin -----------------------------------------------------------
+
+NO_MODULE = {"status": "error", "errorType": "Runtime.ImportModuleError"}
+INIT_FAILURES = {
+    "initRuntimeDone": {"initializationType": "on-demand", "phase": "init", **NO_MODULE},
+    "extension": {"name": "x", "state": "InitError", "events": [], "errorType": "Extension.X"},
+    "initReport": {"phase": "init", "metrics": {"durationMs": 500}, **NO_MODULE},
+}
+
+
+def failing(*kinds: str, time: str = INIT, **more: object) -> list[bytes]:
+    return [event(f"platform.{kind}", {**INIT_FAILURES[kind], **more}, time) for kind in kinds]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_failing_initialisation_counts_once_whatever_tells_of_it(size: int) -> None:
+    for kinds in itertools.permutations(INIT_FAILURES, size):
+        found = counts(lambda_sink(), [init_start()], *([line] for line in failing(*kinds)))
+        assert found == {"init_errors": 1, "errors": 1}, kinds
+        late = counts(lambda_sink(), failing(*kinds), [init_start()])
+        assert late == {"init_errors": 1, "errors": 1}, kinds
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        ("initReport", {"status": "timeout", "metrics": {"durationMs": 9999}}),
+        ("initReport", {"status": "failure"}),
+        ("initReport", {"status": "of tomorrow"}),
+        ("initRuntimeDone", {"status": "error", "errorType": None}),
+        ("restoreReport", {"status": "timeout"}),
+        ("restoreRuntimeDone", {"status": "error", "errorType": "RestoreError"}),
+        ("extension", {"name": "x", "state": "LaunchError"}),
+        ("extension", {"name": "x", "state": "ExitError", "events": None}),
+        ("extension", {"name": "x", "errorType": "Extension.Crash"}),
+    ],
+)
+def test_every_state_of_failure_counts(kind: str, record: dict[str, object]) -> None:
+    assert counts(lambda_sink(), [event(f"platform.{kind}", record)]) == {
+        "init_errors": 1, "errors": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        ("initReport", {"status": "success", "metrics": {"durationMs": 5}}),
+        ("initReport", {"metrics": {"durationMs": 5}}),
+        ("initRuntimeDone", {"status": None}),
+        ("restoreRuntimeDone", {}),
+        ("extension", {"name": "x", "state": "Ready", "events": ["INVOKE"]}),
+        ("extension", {"name": "error", "state": "Registered"}),
+        ("extension", {}),
+    ],
+)
+def test_what_does_not_fail_is_no_failure(kind: str, record: dict[str, object]) -> None:
+    assert counts(lambda_sink(), [event(f"platform.{kind}", record)]) == {}
+
+
+def test_an_initialisation_that_fails_twice_fails_its_invocation_once() -> None:
+    """The first time ahead of the invocation, then inside it: one caller saw one failure."""
+    again = {"phase": "invoke", "time": "2026-03-14T10:15:30.100Z"}
+    repeated = [init_start(again["time"], phase="invoke"), *failing("initReport", **again)]
+    lines = [
+        init_start(), *failing("initRuntimeDone", "extension", "initReport"), start("a"),
+        *repeated, done("a", **NO_MODULE), report("a", **NO_MODULE),
+    ]  # fmt: skip
+    assert counts(lambda_sink(), *([line] for line in lines)) == {
+        "invocations": 1, "errors": 1, "init_errors": 2, "cold_starts": 1,
+    }  # fmt: skip
+
+
+def test_an_invocation_that_fails_for_another_reason_is_another_failure() -> None:
+    before = [init_start(), *failing("initReport")]
+    other = [start("a"), done("a", **CRASHED), report("a", **CRASHED)]
+    assert counts(lambda_sink(), [*before, *other])["errors"] == 2
+    healed = init_start("2026-03-14T10:15:29.500Z", phase="invoke")
+    ready = event("platform.initReport", {"phase": "invoke", "status": "success"})
+    same = [start("a"), done("a", **NO_MODULE)]
+    assert counts(lambda_sink(), [*before, healed, ready, *same])["errors"] == 2
+
+
+def test_an_initialisation_without_memory_is_out_of_memory() -> None:
+    lines = failing("initReport", errorType="Runtime.OutOfMemory")
+    assert counts(lambda_sink(), lines) == {"errors": 1, "init_errors": 1, "out_of_memory": 1}
+
+
+# -- SnapStart: the order of time, not of arrival ----------------------------------------------
+
+SNAPSHOT, RESTORED = "2026-02-14T10:15:00.{}Z", "2026-03-14T10:15:30.{}Z"
+SNAP = {"initializationType": "snap-start", "phase": "init"}
+SNAPSTART = [
+    event("platform.initStart", SNAP, SNAPSHOT.format("000")),
+    event("platform.initRuntimeDone", {**SNAP, "status": "success"}, SNAPSHOT.format("400")),
+    event("platform.initReport", {**SNAP, "metrics": {"durationMs": 400}}, SNAPSHOT.format("401")),
+    event("platform.restoreStart", {}, RESTORED.format("000")),
+    event("platform.restoreRuntimeDone", {"status": "success"}, RESTORED.format("300")),
+    event("platform.restoreReport", {"metrics": {"durationMs": 310}}, RESTORED.format("310")),
+    start("a", RESTORED.format("320")),
+    done("a", RESTORED.format("420")),
+    report("a", RESTORED.format("421"), metrics={"durationMs": 9, "restoreDurationMs": 310}),
+]
+
+
+@given(order=st.permutations(SNAPSTART), cuts=st.sets(st.integers(1, len(SNAPSTART))))
+@settings(max_examples=300, deadline=None)
+def test_a_restore_is_one_cold_start_in_any_order_of_arrival(
+    order: list[bytes], cuts: set[int]
+) -> None:
+    edges = [0, *sorted(cuts), len(order)]
+    batches = [order[one:two] for one, two in itertools.pairwise(edges)]
+    found = packed(lambda_sink(), *batches, [start("b", RESTORED.format("900"))])
+    measured = [name for document in found for name in metrics(document)]
+    total = [sum(metrics(d).get("cold_starts", ())) for d in found]
+    assert sum(total) == 1
+    assert "init_duration" not in measured
+    assert measured.count("restore_duration") == 1
+    restored = 1773483330000
+    assert min(document["_aws"]["Timestamp"] for document in found) >= restored
+
+
+def test_an_initialisation_that_arrives_late_is_the_cold_start_of_the_invocation_after_it() -> None:
+    late = [start("a"), start("b", "2026-03-14T10:15:40.000Z"), init_start()]
+    assert counts(lambda_sink(), late, [start("c")]) == {"invocations": 3, "cold_starts": 1}
+    ahead = init_start("2026-03-14T10:15:00.000Z")
+    assert counts(lambda_sink(), [start("a"), ahead], [start("c")]) == {"invocations": 2}
+
+
+def test_an_initialisation_that_is_told_twice_is_one() -> None:
+    lines = [init_start(), start("a"), init_start(), start("b")]
+    assert counts(lambda_sink(), lines) == {"invocations": 2, "cold_starts": 1}
+
+
+# -- odd members -------------------------------------------------------------------------------
+
+ODDITIES: list[dict[str, object]] = [
+    {"spans": None}, {"spans": {}}, {"spans": [7]}, {"tracing": "none"}, {"tenantId": 5},
+    {"novelty": {"a": [1]}}, {"tracing": {"value": "\ud83d"}}, {"errorType": ["x"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODDITIES, ids=repr)
+def test_an_odd_member_costs_no_event(odd: dict[str, object]) -> None:
+    log = LogBook()
+    lines = [start("a", **odd), done("a", **TIMED_OUT | odd), report("a", **TIMED_OUT | odd)]
+    subject = sink(function="orders", log=log)
+    assert counts(subject, lines) == {"invocations": 1, "errors": 1, "timeouts": 1}
+    assert log.facts("event_malformed") == []
+
+
+def test_an_odd_figure_costs_itself_only() -> None:
+    usage = {"durationMs": "soon", "billedDurationMs": "13", "memorySizeMB": 128.0,
+             "maxMemoryUsedMB": "64"}  # fmt: skip
+    (found,) = packed(lambda_sink(), [start("a"), report("a", metrics=usage)])
+    assert metrics(found).keys() >= {"billed_duration", "memory_used_percent", "estimated_cost"}
+    assert "duration" not in metrics(found)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ MINUTES = {
     "snapstart": {
         ("loan-quotes", "8", "07:25"): {
             "invocations": [1], "cold_starts": [1], "duration": [49.082],
-            "runtime_duration": [26.672], "billed_duration": [238], "init_duration": [5112.66],
+            "runtime_duration": [26.672], "billed_duration": [238],
             "restore_duration": [357.904], "memory_size": [2048], "max_memory_used": [241],
             "memory_used_percent": [11.77], "response_latency": [24.617],
             "response_duration": [0.12], "runtime_overhead": [1.935],
@@ -119,13 +119,16 @@ MINUTES = {
     },
     "all-types": {
         ("sampler", "$LATEST", "15:00"): {
-            "invocations": [1], "errors": [1], "cold_starts": [1], "duration": [7],
-            "runtime_duration": [6.02], "billed_duration": [106], "init_duration": [98.415],
-            "memory_size": [192], "max_memory_used": [58], "memory_used_percent": [30.21],
-            "response_latency": [4.875], "extension_overhead": [0.98],
-            "estimated_cost": [cost((106, 192))],
+            "invocations": [1], "errors": [2], "init_errors": [1], "cold_starts": [1],
+            "duration": [7], "runtime_duration": [6.02], "billed_duration": [106],
+            "init_duration": [98.415], "memory_size": [192], "max_memory_used": [58],
+            "memory_used_percent": [30.21], "response_latency": [4.875],
+            "extension_overhead": [0.98], "estimated_cost": [cost((106, 192))],
         },
-        ("sampler", "6", "15:00"): {"restore_duration": [55.208], "telemetry_lines_dropped": [320]},
+        ("sampler", "6", "15:00"): {
+            "errors": [1], "init_errors": [1], "restore_duration": [55.208],
+            "telemetry_lines_dropped": [320],
+        },
     },
 }  # fmt: skip
 NAMES = sorted(MINUTES)

@@ -162,6 +162,7 @@ int main(int argc, char **argv)
     const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
     const char *name = platform_base_name(argv[0]), *fault;
     int as_extension = argc == 1 && api, fd = -1;
+    platform_open_standard();
     find_interpreter(interpreter, sizeof interpreter);
     unsetenv(REGISTER_FD);
     if (as_extension && !events_are_configured()) {

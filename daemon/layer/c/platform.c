@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -181,6 +182,15 @@ static int managed(void)
 {
     const char *type = getenv("AWS_LAMBDA_INITIALIZATION_TYPE");
     return type && strcmp(type, "lambda-managed-instances") == 0;
+}
+
+void platform_open_standard(void)
+{
+    for (int number = 0; number <= STDERR_FILENO; number++) {
+        int flags = number == STDERR_FILENO ? O_RDWR : O_RDONLY;
+        if (fcntl(number, F_GETFD) < 0 && open("/dev/null", flags) < 0)
+            (void)open("/", O_RDONLY); /* a root without /dev has a directory at least */
+    }
 }
 
 int platform_register(const char *api, const char *name)

@@ -4,6 +4,10 @@
 
 #define REGISTER_FD "TELEMETRYD_REGISTER_FD" /* as telemetryd/extension/boot.py reads it */
 
+/* Open what is closed of the descriptors 0 to 2: a socket of such a number would get what is meant
+ * for standard output or error. Writing to what was closed fails as it did. */
+void platform_open_standard(void);
+
 /* Send `register` to AWS_LAMBDA_RUNTIME_API; the connected socket, its answer unread, or -1 if the
  * address is no numeric one or does not answer. `name` is the file name in extensions/. */
 int platform_register(const char *api, const char *name);

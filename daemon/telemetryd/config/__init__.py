@@ -6,7 +6,7 @@ checks them, `suggest` guesses what an unknown key meant, `explain` renders valu
 configuration.
 """
 
-from telemetryd.config.load import Loaded, load
+from telemetryd.config.load import Loaded, load, pattern_warnings
 from telemetryd.config.schema import (
     Buffering,
     Config,
@@ -46,5 +46,6 @@ __all__ = [
     "effective_overflow",
     "load",
     "parse_address",
+    "pattern_warnings",
     "without_bad_failovers",
 ]

@@ -9,22 +9,12 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
-MAX_SHOWN: Final = 80
-REDACTED: Final = "***"
+from telemetryd.masking import REDACTED, is_secret, without_header_values, without_secrets
 
-# Patterns are compiled when first used (and kept by `re`): a start-up without faults needs none.
-_SENSITIVE: Final = (
-    r"(?i)passw(or)?d|passphrase|secret|token|credential|(api|access|private|account)_?key"
-    r"|authorization|cookie|signature"
-)
-_USER_INFO: Final = r"(?<=://)[^/@\s]+@"
+MAX_SHOWN: Final = 80
+# Compiled when first used (and kept by `re`): a start-up without faults needs none.
 _BARE_KEY: Final = r"[A-Za-z0-9_-]+"
 _LAST_SHORT_ESCAPE: Final = 0xFFFF
-
-
-def is_secret(key: str) -> bool:
-    """Whether a value under this key (dotted or not) should not be shown."""
-    return re.search(_SENSITIVE, key.replace("-", "_")) is not None
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -54,7 +44,7 @@ def toml_value(value: object, key: str = "") -> str:
         return f"[{', '.join(toml_value(item, key) for item in value)}]"
     if value and is_secret(key):
         return _quote(REDACTED)
-    return _quote(_hide_user_info(value)) if isinstance(value, str) else str(value)
+    return _quote(_without_secrets(value)) if isinstance(value, str) else str(value)
 
 
 def toml_type(value: object) -> str:
@@ -183,8 +173,8 @@ def _lengths(metas: list[msgspec.Meta], unit: str) -> Iterable[str]:
             yield f"matching {meta.pattern}"
 
 
-def _hide_user_info(text: str) -> str:
-    return re.sub(_USER_INFO, f"{REDACTED}@", text) if "://" in text else text
+def _without_secrets(text: str) -> str:
+    return without_header_values(without_secrets(text))
 
 
 def _quote(text: str) -> str:

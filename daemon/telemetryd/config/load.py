@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -10,6 +10,7 @@ from telemetryd.config.reader import Reader
 from telemetryd.config.schema import Config, Mode, effective_overflow, without_bad_failovers
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
 from telemetryd.config.types import type_faults
+from telemetryd.core.patterns import risk_of
 from telemetryd.errors import ConfigError
 
 
@@ -30,14 +31,18 @@ def load(
     *,
     default_paths: Sequence[str] = DEFAULT_PATHS,
     mode: Mode = "listen",
+    tolerant: bool = False,
+    terminal: bool = False,
 ) -> Loaded:
     """Read, merge and check the whole configuration.
 
     `default_paths` are tried in order where TELEMETRYD_CONFIG is not set; `mode` decides which
-    defaults the warnings assume. Raises ConfigError with every problem found, and nothing else.
+    defaults the warnings assume. With `tolerant`, a variable that names no key is a warning.
+    `terminal`: standard output is one, and gets the lines if no sink is configured. Raises
+    ConfigError with every problem found, and nothing else.
     """
     sources = read_sources(environ, default_paths)
-    reader = Reader(sources, mode)
+    reader = Reader(sources, mode, tolerant=tolerant, terminal=terminal)
     config = reader.config()
     reader.report_unknown()
     unusual = []
@@ -47,16 +52,25 @@ def load(
         else:
             unusual.append(f"{key}: {text}")
     if reader.problems:
-        raise ConfigError(tuple(reader.problems), usable=without_bad_failovers(config))
-    warnings = (*_warnings(config, reader.sinks, mode), *_lambda_warnings(config, mode), *unusual)
+        raise ConfigError(reader.all_problems, usable=without_bad_failovers(config))
+    warnings = (
+        *reader.warnings,
+        *_warnings(config, reader.sinks, mode),
+        *_lambda_warnings(config, mode),
+        *pattern_warnings(config, risk_of),
+        *unusual,
+    )
     return Loaded(config, reader.origins, warnings, sources.file)
 
 
 def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[str]:
     if not list(declared) and mode == "listen":
+        so = "printed on this terminal (a stdout sink)"
+        if config.sinks["default"].type == "null":
+            so = "counted and discarded (a null sink; on a terminal it would be printed)"
         yield (
-            "sinks: none is configured, so every line is counted and discarded (a null sink); add "
-            'a section such as [sinks.archive] with type = "file"'
+            f"sinks: none is configured, so every line is {so}; add a section such as "
+            '[sinks.archive] with type = "file"'
         )
     sinks = config.sinks.items()
     blocking = [name for name, sink in sinks if effective_overflow(sink, mode) == "block"]
@@ -66,6 +80,15 @@ def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[s
             f'{keys}: "block" stops reading when the queue is full, and so holds up every other '
             f'sink; "drop_oldest" or "drop_newest" keeps them independent'
         )
+
+
+def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[str]:
+    """What `risk_of` says of the patterns of all sinks."""
+    for name, sink in config.sinks.items():
+        for key in ("include", "exclude"):
+            for pattern in getattr(sink, key):
+                if risk := risk_of(pattern):
+                    yield f"sinks.{name}.{key}: {pattern!r}: {risk}"
 
 
 def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:

@@ -28,15 +28,27 @@ _UNSET: Final = object()
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
-_DEFAULT_SINKS: Final[dict[Mode, str]] = {"lambda": "emf", "listen": "null"}
+_MAX_PROBLEMS: Final = 100
+"""Nobody reads more, and each takes time to write."""
+_MAX_SUGGESTED: Final = 20
+"""How many unknown names are compared with all that exist, which takes a millisecond each."""
 
 
 class Reader:
     """Reads one set of sources once; `problems` and `origins` fill as sections are read."""
 
-    def __init__(self, sources: Sources, mode: Mode) -> None:
+    def __init__(
+        self, sources: Sources, mode: Mode, *, tolerant: bool = False, terminal: bool = False
+    ) -> None:
+        """Read `sources` for `mode`. For `tolerant` and `terminal` see `load`."""
         self._mode: Mode = mode
-        self.problems = list(sources.problems)
+        self._tolerant = tolerant
+        self._terminal = terminal
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self._unreported = 0
+        for problem in sources.problems:
+            self._add(problem)
         self.origins: dict[str, str] = {}
         self.sinks: dict[str, type[SinkConfig]] = {}
         """The declared sinks; the base class where the type is not known."""
@@ -73,14 +85,26 @@ class Reader:
         for name, kind in self.sinks.items():
             keys.update(_keys(kind, ("sinks", name)))
         sections = {key.rpartition(".")[0] for key in keys if "." in key} | {"sinks"}
-        for path in self._unknown:
+        for number, path in enumerate(self._unknown):
             key = ".".join(path)
-            hint = suggest.did_you_mean(key, keys | sections)
-            self._refuse(key, f"unknown key{hint}", origin=self._sources.file)
+            near = suggest.did_you_mean(key, keys | sections) if number < _MAX_SUGGESTED else ""
+            self._refuse(key, f"unknown key{near}", origin=self._sources.file)
         common = _names(msgspec.structs.fields(SinkConfig))
-        for path, given in self._environment.items():
-            text = suggest.unknown_variable(path, keys, sections, common)
-            self._report(f"environment {given.variable}", text)
+        for number, (path, given) in enumerate(self._environment.items()):
+            text = f"unknown key {'.'.join(path)}"
+            if number < _MAX_SUGGESTED:
+                text = suggest.unknown_variable(path, keys, sections, common)
+            if not self._tolerant:
+                self._report(f"environment {given.variable}", text)
+            elif number < _MAX_SUGGESTED:
+                self.warnings.append(self._line(f"environment {given.variable}", text))
+
+    @property
+    def all_problems(self) -> tuple[str, ...]:
+        """Every problem there is room for, and how many there are besides."""
+        if not self._unreported:
+            return tuple(self.problems)
+        return (*self.problems, f"... and {self._unreported} more problems")
 
     def _section(self, cls: type[AnyStruct], path: Path, table: object) -> AnyStruct | None:
         """The struct of one section; None where a key without default is missing or refused."""
@@ -200,10 +224,13 @@ class Reader:
         return sinks
 
     def _default_sink(self) -> SinkConfig:
-        """What runs when no sink is configured: in Lambda, metrics for everybody."""
+        """What runs when no sink is configured: in Lambda, metrics for everybody.
+
+        Elsewhere the terminal somebody looks at, and where there is none, nothing.
+        """
         from telemetryd.sinks.registry import sink_class  # noqa: PLC0415 - not before `next`
 
-        kind = _DEFAULT_SINKS[self._mode]
+        kind = "emf" if self._mode == "lambda" else "stdout" if self._terminal else "null"
         return sink_class(kind).Config(type=kind)
 
     def _sink(self, name: str, given: object) -> SinkConfig | None:
@@ -272,9 +299,20 @@ class Reader:
         self._report(origin, f"{printable(key)}{value}: {text}" if key else text)
 
     def _report(self, origin: str, text: str) -> None:
-        from telemetryd.config.explain import printable  # noqa: PLC0415 - for errors only
+        self._add(self._line(origin, text))
 
-        self.problems.append(f"{printable(origin)}: {printable(text, limit=1000)}")
+    def _add(self, line: str) -> None:
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(line)
+        else:
+            self._unreported += 1
+
+    @staticmethod
+    def _line(origin: str, text: str) -> str:
+        from telemetryd.config.explain import printable  # noqa: PLC0415 - for errors only
+        from telemetryd.masking import without_secrets  # noqa: PLC0415 - as above
+
+        return f"{printable(origin)}: {printable(without_secrets(text), limit=1000)}"
 
     def _origin_of_section(self, path: Path) -> str:
         """Where a section comes from: the file if it is there, else its first variable."""

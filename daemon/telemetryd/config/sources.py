@@ -8,9 +8,11 @@ Nothing is checked here beyond the syntax; faults become problem lines.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from telemetryd import toml_file
 from telemetryd.config.explain import printable
 
 DEFAULT_PATHS: Final = ("/var/task/telemetryd.toml", "/opt/telemetryd.toml")
@@ -21,9 +23,37 @@ LOCAL_VARIABLE: Final = "TELEMETRYD_LOCAL"
 EXEMPT: Final = frozenset({CONFIG_VARIABLE, LOCAL_VARIABLE})
 """Variables with the prefix that are no configuration keys."""
 
-MAX_FILE_BYTES: Final = 1024 * 1024
-
 Path: TypeAlias = tuple[str, ...]
+
+
+_LONGEST_MADE_NAME: Final = 512
+_OF_SERVICE: Final = r"TELEMETRYD(_[A-Z0-9]+)*?_SERVICE_(HOST|PORT(_[A-Z0-9]+)*)"
+_OF_PORT: Final = (
+    r"TELEMETRYD(_[A-Z0-9]+)*?_PORT_[0-9]+_(TCP|UDP|SCTP)"
+    r"(_PROTO|_ADDR|(_PORT)?(_START|_END)?)"
+)
+_OF_LINK: Final = r"TELEMETRYD(_[A-Z0-9]+)*?_ENV_.+"
+_WITH_VALUE: Final = (
+    (r"TELEMETRYD(_[A-Z0-9]+)*?_PORT", r"(tcp|udp|sctp)://[^/]+"),
+    (r"TELEMETRYD(_[A-Z0-9]+)*?_NAME", r"/.+/.+"),
+)
+"""Names that somebody may have written for a key of ours, unless the value shows who made them."""
+
+
+def is_made_by_platform(name: str, value: str) -> bool:
+    """Whether a variable is not meant for us, but made for a service of our name.
+
+    Kubernetes makes them for a Service `telemetryd` or `telemetryd-...` (kubernetes.io, "Service",
+    Environment variables), `docker --link` for a container of such an alias (docs.docker.com,
+    "Legacy container links"). Both write upper case, and `_` for `-`.
+    """
+    if len(name) > _LONGEST_MADE_NAME or ("__" in name and "_ENV_" not in name):
+        return False  # most are ours
+    if any(re.fullmatch(pattern, name) for pattern in (_OF_SERVICE, _OF_PORT, _OF_LINK)):
+        return True
+    return any(
+        re.fullmatch(pattern, name) and re.fullmatch(form, value) for pattern, form in _WITH_VALUE
+    )
 
 
 class FromEnvironment(NamedTuple):
@@ -51,7 +81,11 @@ def read_sources(environ: Mapping[str, str], default_paths: Sequence[str]) -> So
         name = variable.upper()
         if name == CONFIG_VARIABLE and (variable == CONFIG_VARIABLE or not file):
             file = text
-        elif name.startswith(PREFIX) and name not in EXEMPT:
+        elif (
+            name.startswith(PREFIX)
+            and name not in EXEMPT
+            and not is_made_by_platform(variable, text)
+        ):
             _collect(sources, variable, text)
     found, table = _read_file(file, default_paths, sources.problems)
     return sources._replace(file=found, table=table)
@@ -83,40 +117,18 @@ def _read_file(
     named: str, default_paths: Sequence[str], problems: list[str]
 ) -> tuple[str, dict[str, Any]]:
     for path in [named] if named else default_paths:
+        origin = f"environment {CONFIG_VARIABLE} = " if named else ""
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs start-up time
-                data = file.read(MAX_FILE_BYTES + 1)
+            return path, toml_file.read(path)
+        except toml_file.NoTable as error:
+            start = origin if error.unread else ""
+            problems.append(f"{start}{printable(path)}: {printable(str(error))}")
         except (FileNotFoundError, NotADirectoryError) as error:
             if not named:
                 continue
-            problems.append(f"environment {CONFIG_VARIABLE} = {printable(path)}: {error.strerror}")
+            problems.append(f"{origin}{printable(path)}: {error.strerror}")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            origin = f"environment {CONFIG_VARIABLE} = " if named else ""
             problems.append(f"{origin}{printable(path)}: can't be read: {reason}")
-        else:
-            return path, _parse(path, data, problems)
         return path, {}
     return "", {}
-
-
-def _parse(path: str, data: bytes, problems: list[str]) -> dict[str, Any]:
-    # Imported only where a file exists: most functions have none, and wait for nothing.
-    import tomllib  # noqa: PLC0415
-
-    if len(data) > MAX_FILE_BYTES:
-        problems.append(f"{printable(path)}: larger than {MAX_FILE_BYTES} bytes, not read")
-        return {}
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before) - before.rfind(b"\n")
-        reason = f"not UTF-8: byte 0x{data[error.start]:02x} (at line {line}, column {column})"
-    except tomllib.TOMLDecodeError as error:
-        reason = printable(str(error))
-    except RecursionError:
-        reason = "nested too deeply"
-    problems.append(f"{printable(path)}: invalid TOML: {reason}")
-    return {}

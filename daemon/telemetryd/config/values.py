@@ -62,14 +62,14 @@ def _containers(kind: object) -> set[type]:
 
 
 def _structured(text: str) -> object:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    import tomllib  # noqa: PLC0415 - only for a value that is written in brackets and no JSON
+    from telemetryd import toml_file  # noqa: PLC0415 - only for a value that is written in brackets
 
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text  # which its type will refuse
-    return table["value"] if len(table) == 1 else text
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            table = toml_file.parse(b"value = " + text.encode())
+        except toml_file.NoTable:
+            return text  # which its type will refuse
+        return table["value"] if len(table) == 1 else text
+    return text if toml_file.fault(value) else value

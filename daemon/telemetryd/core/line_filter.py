@@ -6,25 +6,17 @@ Patterns look at the bytes of the whole line; types and levels need its envelope
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Sequence
 from typing import Final
 
 from telemetryd.core.log_level import rank_of, rank_of_line
+from telemetryd.core.patterns import compiled
 from telemetryd_proto.envelope import Envelope
 
 _MAX_TYPES: Final = 256
 _LOGS: Final = frozenset({"function", "extension"})
 CATEGORIES: Final = ("platform", *sorted(_LOGS))
 """What comes before the first dot of an event's type, and stands for all such types."""
-
-
-def compiled(pattern: str) -> re.Pattern[bytes]:
-    """A pattern for bytes; raises re.error. What may change in a later Python is no concern."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return re.compile(pattern.encode())
 
 
 class _TypeVerdicts(dict[str, bool]):
@@ -66,9 +58,7 @@ class LineFilter:
 
     def wants(self, line: bytes, envelope: Envelope | None) -> bool:
         """Whether the sink gets `line`; `envelope` may be None unless `needs_envelope`."""
-        if self._include and not any(pattern.search(line) for pattern in self._include):
-            return False
-        if any(pattern.search(line) for pattern in self._exclude):
+        if (self._include or self._exclude) and not self._passes(line):
             return False
         if envelope is None:
             return True
@@ -78,3 +68,9 @@ class LineFilter:
             rank = rank_of_line(envelope)
             return rank is None or rank >= self._min_rank
         return True
+
+    def _passes(self, line: bytes) -> bool:
+        """True if `line` satisfies `include` and `exclude`."""
+        if self._include and not any(is_in(line) for is_in in self._include):
+            return False
+        return not any(is_in(line) for is_in in self._exclude)

@@ -7,6 +7,8 @@ thoroughly, once the function no longer waits for us.
 
 from __future__ import annotations
 
+import posix
+
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +22,6 @@ PORT = 28353
 """Below the ephemeral ports, and none that another extension is known to use."""
 TYPES = ("platform", "function", "extension")
 _PREFIX = "TELEMETRYD_"
-_MAX_FILE_BYTES = 1024 * 1024
 _MAX_DIGITS = 20
 
 
@@ -144,17 +145,14 @@ def read(environ: Mapping[str, str], default_paths: Sequence[str] = DEFAULT_PATH
 def _read_file(named: str, default_paths: Sequence[str], problems: list[str]) -> dict[str, Any]:
     for path in (named,) if named else default_paths:
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs start-up time
-                data = file.read(_MAX_FILE_BYTES)
-        except (OSError, ValueError) as error:
+            posix.stat(path)
+            from telemetryd import toml_file  # noqa: PLC0415 - only where a file exists
+
+            return toml_file.read(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
             if named:
                 problems.append(f"{path}: can't be read: {error}")
-            continue
-        import tomllib  # noqa: PLC0415 - only where a file exists
-
-        try:
-            return tomllib.loads(data.decode())
-        except (ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             problems.append(f"{path}: {error}")
-        return {}
+            return {}
     return {}

@@ -89,7 +89,7 @@ def _config(session: Session, log: Log) -> Config | None:
     """The configuration, without sinks if it is invalid; None when init has been failed for it."""
     early_problems, session.settings.problems = session.settings.problems, []
     try:
-        loaded = load(os.environ, mode="lambda")
+        loaded = load(os.environ, mode="lambda", tolerant=True)
     except ConfigError as error:
         log("error", "configuration_invalid", problems=error.problems)
         if session.settings.fail_closed and not session.next_sent:

@@ -38,9 +38,10 @@ METRICS: Final = (
     ),
     MetricInfo(
         "errors", "Count", "sum",
-        "Invocations that did not end in `success`, timeouts included. Exceptions of the handler "
-        "only with `count_log_errors` or on Managed Instances.",
-        "`platform.runtimeDone`, else `platform.report`",
+        "Failures, each once: invocations that did not end in `success`, timeouts included, and "
+        "initialisations that failed. Exceptions of the handler only with `count_log_errors` or on "
+        "Managed Instances.",
+        "`platform.runtimeDone`, else `platform.report`; as `init_errors`",
     ),
     MetricInfo(
         "timeouts", "Count", "sum",
@@ -50,7 +51,16 @@ METRICS: Final = (
     MetricInfo(
         "out_of_memory", "Count", "sum",
         "Invocations that failed for lack of memory.",
-        "`errorType`, or a failed invocation whose `maxMemoryUsedMB` reached `memorySizeMB`",
+        "`errorType`, or a failed invocation, be it a timeout, whose `maxMemoryUsedMB` reached "
+        "`memorySizeMB`",
+    ),
+    MetricInfo(
+        "init_errors", "Count", "sum",
+        "Initialisations and SnapStart restores that failed, that of an extension included; each "
+        "counts once, however many events tell of it.",
+        "`platform.initReport`, `initRuntimeDone`, `restoreReport`, `restoreRuntimeDone`, status "
+        "other than `success`; `platform.extension` with `errorType` or a state such as "
+        "`InitError`",
     ),
     MetricInfo(
         "cold_starts", "Count", "sum",
@@ -76,7 +86,8 @@ METRICS: Final = (
     ),
     MetricInfo(
         "init_duration", "Milliseconds", "values",
-        "Time an initialisation took, successful or not.",
+        "Time an initialisation took, successful or not. With SnapStart it took place when the "
+        "version was published, and is not told again by each restored environment.",
         "`platform.initReport`, else `initDurationMs` of `platform.report`",
     ),
     MetricInfo(

@@ -58,6 +58,14 @@ nothing:
   invocation or never; when it comes it adds durations, memory and cost, and nothing twice. After a
   crash Lambda may hand that report to a new process, which knows of no such invocation: it adds the
   same figures, and no invocation.
+- An initialisation that fails is one of the `init_errors` and of the `errors`, even if no
+  invocation follows. If the invocation that waited for it fails for the same reason, that is the
+  same failure, and `errors` counts it once.
+- `AWS/Lambda` `Errors` counts failed invocations only: `errors` is higher by initialisations that
+  failed although the retry inside the invocation succeeded, and by those of environments that
+  never had an invocation (provisioned concurrency).
+- Events count by their own times. With SnapStart, those of the snapshot's initialisation may arrive
+  after those of the restore: what is older than the restore is not counted again.
 - If Lambda dropped the `platform.start` of an invocation, the next event of it counts it.
 - Managed Instances send `platform.start` and `platform.report` only, and the latter without memory
   and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeGuard
 import msgspec
 
 from telemetryd.sinks._emf_documents import Measured
+from telemetryd.sinks._emf_environment import Beginning, Environment, Kind, is_same_failure
 from telemetryd.sinks._emf_exceptions import exception_in
 from telemetryd.sinks._emf_lines import (
     InvocationEvent,
@@ -32,14 +33,18 @@ from telemetryd_proto.emf import clean_dimension_value
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.records import (
+    ExtensionInit,
     Fault,
+    InitMetrics,
     InitReport,
+    InitRuntimeDone,
     InitStart,
     LogRecord,
     LogsDropped,
     Report,
     ReportMetrics,
     RestoreReport,
+    RestoreRuntimeDone,
     RestoreStart,
     RuntimeDone,
     Span,
@@ -64,16 +69,6 @@ of need: nobody waited for it."""
 _MOST: Final = 1e15
 """Larger numbers, and negative ones, measure nothing: one would spoil every sum."""
 _MAX_ERROR_TYPE: Final = 256
-_OUT_OF_MEMORY: Final = frozenset(
-    {
-        "Runtime.OutOfMemory",
-        "MemoryError",
-        "NoMemoryError",
-        "OutOfMemoryException",
-        "System.OutOfMemoryException",
-        "java.lang.OutOfMemoryError",
-    }
-)
 _SUCCESS: Final = Status.SUCCESS.value
 _PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
 _FATAL: Final = {"timeout": Status.TIMEOUT, "failure": Status.FAILURE}
@@ -84,6 +79,8 @@ _SPANS: Final = {
     SpanName.RUNTIME_OVERHEAD.value: "runtime_overhead",
     SpanName.EXTENSION_OVERHEAD.value: "extension_overhead",
 }
+_BROKEN_EXTENSION: Final = r"(?i)error|fail|crash|timeout"
+"""States of an extension that make an initialisation fail, such as `InitError`: an open set."""
 _FAULT: Final = r"RequestId: ([0-9A-Za-z-]+)"
 _FAULT_TYPE: Final = r"ErrorType: ([\w.]+)|^([A-Z]\w*\.\w+)\s*$"
 
@@ -99,27 +96,11 @@ class _Invocation(msgspec.Struct, gc=False):
     errors: bool = False
     timeouts: bool = False
     memory: bool = False
-
-
-class _Environment:
-    """What is known of one execution environment."""
-
-    __slots__ = ("current", "function", "init_at", "init_measured", "initialization", "ready_at",
-                 "restore_measured", "saw_start", "version", "waited_for")  # fmt: skip
-
-    def __init__(self, function: str, version: str) -> None:
-        self.function = function
-        self.version = version
-        self.initialization: str | None = None
-        self.init_at: int | None = None
-        self.ready_at = 0
-        """When it last told of its initialisation, in ms."""
-        self.waited_for = False
-        """Initialised or restored, and the invocation that waited for it has not begun yet."""
-        self.init_measured = self.restore_measured = False
-        self.saw_start = False
-        self.current: str | None = None
-        """The invocation begun last."""
+    began: bool = False
+    """Its `start` has come; `started`: it was counted, whatever came."""
+    cold: bool = False
+    told: str | None = None
+    """Why the initialisation failed that it waited for: a failure that is counted already."""
 
 
 class Invocations:
@@ -134,10 +115,10 @@ class Invocations:
         self._version = clean_dimension_value(version)
         self._many = function == LOCAL
         self._prices = prices
-        self._environments: dict[int, _Environment] = {}
+        self._environments: dict[int, Environment] = {}
         self._open: dict[str, _Invocation] = {}
         self._closed = OrderedDict[str, _Invocation]()  # the oldest goes first, at once found
-        self._handlers: dict[str, Callable[[_Environment, Any, int], Measured | None]] = {
+        self._handlers: dict[str, Callable[[Environment, Any, int], Measured | None]] = {
             "platform.start": self._start,
             "platform.runtimeDone": self._runtime_done,
             "platform.report": self._report,
@@ -145,11 +126,13 @@ class Invocations:
             "platform.initRuntimeDone": self._init_runtime_done,
             "platform.initReport": self._init_report,
             "platform.restoreStart": self._restore_start,
+            "platform.restoreRuntimeDone": self._restore_runtime_done,
             "platform.restoreReport": self._restore_report,
+            "platform.extension": self._extension,
             "platform.logsDropped": self._logs_dropped,
             "platform.fault": self._fault,
         }
-        self._decoded: dict[type, Callable[[_Environment, Any, int], Measured | None]] = {
+        self._decoded: dict[type, Callable[[Environment, Any, int], Measured | None]] = {
             StartEvent: self._start,
             RuntimeDoneEvent: self._runtime_done,
             ReportEvent: self._report,
@@ -212,73 +195,179 @@ class Invocations:
 
     # -- initialisation ----------------------------------------------------------------------
 
-    def _init_start(self, env: _Environment, record: InitStart, at: int) -> Measured | None:
+    def _init_start(self, env: Environment, record: InitStart, at: int) -> Measured | None:
+        phase = record.phase
+        beginning = env.begin("init", phase, at)
+        if beginning is None:
+            return None
+        if all(each is beginning or each.kind != "init" or each.at < at for each in env.beginnings):
+            env.initialization = record.initialization_type
+        if not env.is_newest(beginning):  # the snapshot's, after the restore from it
+            return None
         self._name(env, record.function_name, record.function_version)
-        env.initialization = record.initialization_type
-        env.init_at = env.ready_at = at
-        env.init_measured = False
         on_demand = record.initialization_type in (None, InitializationType.ON_DEMAND)
-        invocation = self._open.get(env.current) if env.current else None
-        if (
-            on_demand
-            and record.phase == Phase.INVOKE
-            and invocation is not None
-            and not invocation.runtime_done
-        ):  # repeated inside an invocation that has begun already
-            env.waited_for = False
-            measured = self._of(invocation, env.current)
-            measured.values.append(("cold_starts", 1))
-            return measured
-        env.waited_for = on_demand
-        return None
+        if phase == Phase.INVOKE:
+            beginning.request_id = self._busy(env)
+        return self._begin(env, beginning, is_waited_for=on_demand)
 
-    def _init_runtime_done(self, env: _Environment, record: object, at: int) -> None:
-        env.ready_at = max(env.ready_at, at)
-
-    def _init_report(self, env: _Environment, record: InitReport, at: int) -> Measured | None:
-        env.ready_at = max(env.ready_at, at)
-        duration = record.metrics.duration_ms if record.metrics else None
-        if env.init_measured or not _is_sound(duration):
+    def _restore_start(self, env: Environment, record: RestoreStart, at: int) -> Measured | None:
+        beginning = env.begin("restore", None, at)
+        if beginning is None or not env.is_newest(beginning):
             return None
-        env.init_measured = True
-        return self._of(env, None, ("init_duration", duration))
-
-    def _restore_start(self, env: _Environment, record: RestoreStart, at: int) -> None:
         self._name(env, record.function_name, record.function_version)
-        env.init_at = env.ready_at = at
-        env.waited_for = True
-        env.restore_measured = False
+        return self._begin(env, beginning, is_waited_for=True)
 
-    def _restore_report(self, env: _Environment, record: RestoreReport, at: int) -> Measured | None:
-        env.ready_at = max(env.ready_at, at)
-        duration = record.metrics.duration_ms if record.metrics else None
-        if env.restore_measured or not _is_sound(duration):
+    def _begin(
+        self, env: Environment, beginning: Beginning, *, is_waited_for: bool
+    ) -> Measured | None:
+        """Note who waits for the environment; count that now if it is an invocation known already.
+
+        The initialisation may be repeated inside it, or it came before this event did.
+        """
+        env.ready_at = max(env.ready_at, beginning.at)
+        waiting = beginning.request_id or env.first_since(beginning.at)
+        if waiting is None:
+            env.waited_for = is_waited_for
+            env.forget_first()
             return None
-        env.restore_measured = True
-        return self._of(env, None, ("restore_duration", duration))
+        env.waited_for = False
+        invocation = self._find(waiting)
+        if invocation is None or invocation.cold or not is_waited_for:
+            return None
+        if not beginning.request_id and env.first_at - env.ready_at > IDLE_MS:
+            return None  # initialised ahead of need
+        invocation.cold = True
+        return self._of(invocation, waiting, ("cold_starts", 1))
+
+    def _busy(self, env: Environment) -> str | None:
+        """Return the invocation that the environment is busy with."""
+        invocation = self._open.get(env.current) if env.current else None
+        return env.current if invocation is not None and not invocation.runtime_done else None
+
+    def _init_runtime_done(
+        self, env: Environment, record: InitRuntimeDone, at: int
+    ) -> Measured | None:
+        return self._began(env, "init", record, at)
+
+    def _restore_runtime_done(
+        self, env: Environment, record: RestoreRuntimeDone, at: int
+    ) -> Measured | None:
+        return self._began(env, "restore", record, at)
+
+    def _init_report(self, env: Environment, record: InitReport, at: int) -> Measured | None:
+        kind = record.initialization_type or env.initialization
+        # A snapshot's initialisation, when a version was published: each environment that is
+        # restored from it hears of it again.
+        is_told = kind != InitializationType.SNAP_START
+        return self._began(env, "init", record, at, record.metrics if is_told else None)
+
+    def _restore_report(self, env: Environment, record: RestoreReport, at: int) -> Measured | None:
+        return self._began(env, "restore", record, at, record.metrics)
+
+    def _extension(self, env: Environment, record: ExtensionInit, at: int) -> Measured | None:
+        if not (record.error_type or re.search(_BROKEN_EXTENSION, record.state or "")):
+            return None
+        if self._is_of_the_snapshot(env, at):
+            return None
+        beginning = env.beginning("init", None, at)
+        measured = self._of(env, None)
+        self._fail_beginning(env, beginning, measured, record.error_type or record.state)
+        return measured if measured.values else None
+
+    def _began(
+        self,
+        env: Environment,
+        kind: Kind,
+        record: InitRuntimeDone | InitReport | RestoreRuntimeDone | RestoreReport,
+        at: int,
+        metrics: InitMetrics | None = None,
+    ) -> Measured | None:
+        """Measure how an initialisation or a restore went."""
+        if kind == "init" and self._is_of_the_snapshot(env, at):
+            return None
+        env.ready_at = max(env.ready_at, at)
+        phase = record.phase if isinstance(record, InitRuntimeDone | InitReport) else None
+        beginning = env.beginning(kind, phase, at)
+        if phase == Phase.INVOKE and not beginning.is_known:
+            beginning.request_id = beginning.request_id or self._busy(env)
+        measured = self._of(env, None)
+        duration = metrics.duration_ms if metrics else None
+        if _is_sound(duration) and not beginning.is_measured:
+            beginning.is_measured = True
+            measured.values.append((f"{kind}_duration", duration))
+        if record.status is not None and record.status != _SUCCESS:
+            self._fail_beginning(env, beginning, measured, record.error_type)
+        elif record.status == _SUCCESS and env.is_newest(beginning):
+            env.failure = None  # what fails now fails for another reason
+            invocation = self._find(beginning.request_id) if beginning.request_id else None
+            if invocation is not None:
+                invocation.told = None
+        return measured if measured.values else None
+
+    def _is_of_the_snapshot(self, env: Environment, at: int) -> bool:
+        """True if an event of the initialisation precedes the restore: it was told long ago."""
+        restored_at = env.restored_at
+        return restored_at is not None and at < restored_at
+
+    def _fail_beginning(
+        self, env: Environment, beginning: Beginning, measured: Measured, kind: str | None
+    ) -> None:
+        """Count a failed initialisation or restore once, and with it the invocation that waits.
+
+        If that one fails as well, it is the same failure.
+        """
+        if beginning.has_failed:
+            return
+        beginning.has_failed = True
+        measured.values.append(("init_errors", 1))
+        measured.error_type = kind[:_MAX_ERROR_TYPE] if kind else None
+        waiting = beginning.request_id or (
+            env.first_since(beginning.at) if beginning.is_known else None
+        )
+        invocation = self._find(waiting) if waiting else None
+        if invocation is not None:
+            measured.request_id = waiting
+            if not (invocation.errors or is_same_failure(invocation.told, kind)):
+                measured.values.append(("errors", 1))
+            invocation.told = "" if beginning.request_id else kind or ""
+        else:
+            if not is_same_failure(env.failure, kind):
+                measured.values.append(("errors", 1))
+            env.failure = kind or ""
+        if _is_out_of_memory(kind):
+            if invocation is None:
+                measured.values.append(("out_of_memory", 1))
+            else:
+                _count_memory(invocation, measured)
 
     # -- invocations -------------------------------------------------------------------------
 
-    def _start(self, env: _Environment, record: Start, at: int) -> Measured | None:
+    def _start(self, env: Environment, record: Start, at: int) -> Measured | None:
         if self._many:
             self._name(env, _function_of(record.function_arn), record.version)
-        env.saw_start = True
-        request_id = env.current = record.request_id[:MAX_REQUEST_ID]
+        request_id = record.request_id[:MAX_REQUEST_ID]
+        env.start(request_id, at)
         invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is None:
             invocation = self._open_new(request_id, env)
-        elif invocation.started:
+        elif invocation.began:
             return None
-        invocation.started = True
-        values: list[tuple[str, float]] = [("invocations", 1)]
+        invocation.began = True
+        values: list[tuple[str, float]] = []
         measured = Measured(invocation.function, invocation.version, values, request_id)
-        if env.waited_for:
+        if not invocation.started:
+            invocation.started = True
+            values.append(("invocations", 1))
+        if env.failure is not None:
+            invocation.told, env.failure = env.failure, None
+        if env.waited_for and at >= (env.began_at or 0):
             env.waited_for = False
-            if at - env.ready_at <= IDLE_MS:
+            if at - env.ready_at <= IDLE_MS and not invocation.cold:
+                invocation.cold = True
                 values.append(("cold_starts", 1))
-        return measured
+        return measured if values else None
 
-    def _runtime_done(self, env: _Environment, record: RuntimeDone, at: int) -> Measured | None:
+    def _runtime_done(self, env: Environment, record: RuntimeDone, at: int) -> Measured | None:
         request_id = record.request_id[:MAX_REQUEST_ID]
         invocation, measured, earlier = self._resume(env, request_id, at)
         if not invocation.runtime_done:  # a reset may send a second one, which only says how
@@ -298,7 +387,7 @@ class Invocations:
             self._fail(invocation, measured, record.status, record.error_type)
         return measured if measured.values else None
 
-    def _report(self, env: _Environment, record: Report, at: int) -> Measured | None:
+    def _report(self, env: Environment, record: Report, at: int) -> Measured | None:
         request_id = record.request_id[:MAX_REQUEST_ID]
         invocation, measured, earlier = self._resume(env, request_id, at)
         if invocation.reported:
@@ -312,13 +401,13 @@ class Invocations:
             managed = metrics is None or metrics.billed_duration_ms is None
             if managed or not earlier:  # its predecessor saw the `runtimeDone`, if there was one
                 self._fail(invocation, measured, status, record.error_type)
-        full = metrics is not None and self._put_metrics(env, measured, metrics)
-        if full and _is_error(status, invocation):
+        full = metrics is not None and self._put_metrics(env, invocation, measured, metrics, at)
+        if full and _has_failed(status, invocation):
             _count_memory(invocation, measured)
         self._close(request_id)
         return measured if measured.values else None
 
-    def _fault(self, env: _Environment, record: Fault, at: int) -> Measured | None:
+    def _fault(self, env: Environment, record: Fault, at: int) -> Measured | None:
         text = record.body if isinstance(record.body, str) else ""
         request = re.search(_FAULT, text)
         invocation = self._find(request[1]) if request else None
@@ -329,13 +418,13 @@ class Invocations:
         self._fail(invocation, measured, Status.ERROR, (kind[1] or kind[2]) if kind else None)
         return measured if measured.values else None
 
-    def _logs_dropped(self, env: _Environment, record: LogsDropped, at: int) -> Measured | None:
+    def _logs_dropped(self, env: Environment, record: LogsDropped, at: int) -> Measured | None:
         if not record.dropped_records or not _is_sound(record.dropped_records):
             return None
         return self._of(env, None, ("telemetry_lines_dropped", record.dropped_records))
 
     def _resume(
-        self, env: _Environment, request_id: str, at: int
+        self, env: Environment, request_id: str, at: int
     ) -> tuple[_Invocation, Measured, bool]:
         """The invocation an event goes on with; counted now if its `start` was lost.
 
@@ -345,9 +434,10 @@ class Invocations:
         if invocation is not None:
             measured = Measured(invocation.function, invocation.version, [], request_id)
             return invocation, measured, False
-        earlier = not env.saw_start or (env.init_at is not None and at < env.init_at)
+        began_at = env.began_at
+        earlier = not env.saw_start or (began_at is not None and at < began_at)
         invocation = self._open_new(request_id, env)
-        invocation.started = True
+        invocation.started = not earlier  # should its `start` come after all, that counts it
         measured = self._of(invocation, request_id)
         if not earlier:
             measured.values.append(("invocations", 1))
@@ -361,15 +451,23 @@ class Invocations:
             return
         if not invocation.errors:
             invocation.errors = True
-            measured.values.append(("errors", 1))
+            if not is_same_failure(invocation.told, kind):
+                measured.values.append(("errors", 1))
             measured.error_type = kind[:_MAX_ERROR_TYPE] if kind else None
         if status == Status.TIMEOUT and not invocation.timeouts:
             invocation.timeouts = True
             measured.values.append(("timeouts", 1))
-        if kind in _OUT_OF_MEMORY:
+        if _is_out_of_memory(kind):
             _count_memory(invocation, measured)
 
-    def _put_metrics(self, env: _Environment, measured: Measured, metrics: ReportMetrics) -> bool:
+    def _put_metrics(
+        self,
+        env: Environment,
+        invocation: _Invocation,
+        measured: Measured,
+        metrics: ReportMetrics,
+        at: int,
+    ) -> bool:
         """Put in the figures of a report; whether all memory was used."""
         duration, billed = metrics.duration_ms, metrics.billed_duration_ms
         size, used = metrics.memory_size_mb, metrics.max_memory_used_mb
@@ -378,9 +476,10 @@ class Invocations:
             add(("duration", duration))
         if billed is not None and 0 <= billed <= _MOST:
             add(("billed_duration", billed))
-        init, restore = metrics.init_duration_ms, metrics.restore_duration_ms
-        if init is not None or restore is not None:
-            self._put_first(env, measured, init, restore)
+        if metrics.init_duration_ms is not None:
+            self._put_first(env, invocation, measured, "init", metrics.init_duration_ms, at)
+        if metrics.restore_duration_ms is not None:
+            self._put_first(env, invocation, measured, "restore", metrics.restore_duration_ms, at)
         if used is not None and 0 <= used <= _MOST:
             add(("max_memory_used", used))
         if size is None or not 0 <= size <= _MOST:
@@ -394,34 +493,39 @@ class Invocations:
         return used >= size
 
     def _put_first(
-        self, env: _Environment, measured: Measured, init: float | None, restore: float | None
+        self,
+        env: Environment,
+        invocation: _Invocation,
+        measured: Measured,
+        kind: Kind,
+        duration: float,
+        at: int,
     ) -> None:
-        """Durations that only the first report has, if no event of their own told them."""
-        if _is_sound(init) and not env.init_measured:
-            env.init_measured = True
-            _put(measured, "init_duration", init)
-            if env.init_at is None:  # this process came too late to see the initialisation begin
-                measured.values.append(("cold_starts", 1))
-        if _is_sound(restore) and not env.restore_measured:
-            env.restore_measured = True
-            _put(measured, "restore_duration", restore)
-            if env.init_at is None:
-                measured.values.append(("cold_starts", 1))
+        """Put in a duration that only the first report has, if no event of its own told it."""
+        beginning = env.beginning(kind, None, at)
+        if beginning.is_measured or not _is_sound(duration):
+            return
+        beginning.is_measured = True
+        _put(measured, f"{kind}_duration", duration)
+        # this process came too late to see the environment begin
+        if not (beginning.is_known or invocation.cold or env.began_at is not None):
+            invocation.cold = True
+            measured.values.append(("cold_starts", 1))
 
     # -- what is remembered ------------------------------------------------------------------
 
-    def _environment(self, source: int) -> _Environment:
+    def _environment(self, source: int) -> Environment:
         """In Lambda there is one, and a new connection is only that."""
         key = source if self._many else 0
         environment = self._environments.get(key)
         if environment is None:
             if len(self._environments) >= MAX_ENVIRONMENTS:
                 del self._environments[next(iter(self._environments))]
-            environment = _Environment(self._function, self._version)
+            environment = Environment(self._function, self._version)
             self._environments[key] = environment
         return environment
 
-    def _name(self, env: _Environment, function: str | None, version: str | None) -> None:
+    def _name(self, env: Environment, function: str | None, version: str | None) -> None:
         if self._many:
             env.function = clean_dimension_value(function) if function else env.function
             env.version = clean_dimension_value(version) if version else env.version
@@ -429,7 +533,7 @@ class Invocations:
     def _find(self, request_id: str) -> _Invocation | None:
         return self._open.get(request_id) or self._closed.get(request_id)
 
-    def _open_new(self, request_id: str, env: _Environment) -> _Invocation:
+    def _open_new(self, request_id: str, env: Environment) -> _Invocation:
         if len(self._open) >= MAX_OPEN:
             del self._open[next(iter(self._open))]
         self._open[request_id] = invocation = _Invocation(env.function, env.version)
@@ -445,18 +549,21 @@ class Invocations:
 
     def _of(
         self,
-        owner: _Invocation | _Environment,
+        owner: _Invocation | Environment,
         request_id: str | None,
         *values: tuple[str, float],
     ) -> Measured:
         return Measured(owner.function, owner.version, list(values), request_id)
 
 
-def _is_error(status: str | None, invocation: _Invocation) -> bool:
-    """Whether a report is that of a broken invocation; newer ones need not have a status."""
-    if status is None:
-        return invocation.errors and not invocation.timeouts
-    return status == Status.ERROR
+def _has_failed(status: str | None, invocation: _Invocation) -> bool:
+    """True if a report is that of a failure, be it a timeout; newer ones need not have a status."""
+    return invocation.errors if status is None else status != _SUCCESS
+
+
+def _is_out_of_memory(kind: str | None) -> bool:
+    """True for `Runtime.OutOfMemory`, Java's and .NET's exceptions, `MemoryError`, and so on."""
+    return kind is not None and ("OutOfMemory" in kind or kind.endswith("MemoryError"))
 
 
 def _count_memory(invocation: _Invocation, measured: Measured) -> None:

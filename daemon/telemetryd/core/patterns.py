@@ -1,0 +1,152 @@
+"""Patterns of `include` and `exclude`: user's expressions on text that others write.
+
+Python's `re` backtracks: an innocent pattern on an unlucky line can take seconds, and nothing can
+interrupt it. So a pattern runs on the first of these that can judge it:
+
+1. Text, also with `|` and `.*` between, is searched for as text: linear, faster than any engine.
+2. google-re2: linear, imported where a pattern needs it.
+3. `re`, on the first 4 KiB of a line: what re2 can't compile (look-around, back-references), or all
+   that is no text where re2 is not installed, as in the Lambda layer. `risk_of` says so.
+
+A pattern means what it means to `re` on bytes, whichever judges; `$` is the end of the line.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+Matcher: TypeAlias = Callable[[bytes], object]
+"""True, or something that counts as true, if the pattern is found in a line."""
+
+RE_BYTES: Final = 4096
+"""Of a line: what a pattern on `re` gets to see."""
+_LITERAL: Final = re.compile(r"""(?:[\w "'/:,;<>=!@%&~`-]|\\[^\w\s])*""")
+"""Text that means itself, special characters escaped."""
+_ENDS: Final = b"\r\n"
+_DIFFERENT: Final = ("{,", "[:", "[[")
+"""What re2 compiles, and understands in another way."""
+_BLOCKS: Final = (
+    "it runs on Python's re, which can block telemetryd on an unlucky line, and judges the first "
+    f"{RE_BYTES // 1024} KiB of a line only"
+)
+_COSTLY_SIZE: Final = 250
+_COSTLY: Final = (
+    "its counted repetitions can cost microseconds for each byte of a line; smaller counts, or + "
+    "and * in their place, cost next to nothing"
+)
+"""re2 follows so many states at once where the text keeps them all alive."""
+
+
+def compiled(pattern: str) -> Matcher:
+    """What judges lines by `pattern`. Raises re.error for one that does not compile."""
+    fallback = _on_re(pattern)
+    if (parts := _text_of(pattern)) is not None:
+        return _text_matcher(parts)
+    if (found := _re2(pattern)) is None:
+        return fallback
+    search: Matcher = found.search
+    return lambda line: search(line.rstrip(_ENDS))
+
+
+def validate(pattern: str) -> None:
+    """Raise re.error for a pattern that does not compile."""
+    _on_re(pattern)
+
+
+def needs_re2(pattern: str) -> bool:
+    """True if `pattern`, which compiles, is more than text."""
+    return _text_of(pattern) is None
+
+
+def risk_of(pattern: str) -> str:
+    """What to warn of before `pattern`, which compiles, is used here; empty: nothing."""
+    if not needs_re2(pattern):
+        return ""
+    if (found := _re2(pattern)) is not None:
+        return _COSTLY if found.programsize > _COSTLY_SIZE else ""
+    if _has_re2():
+        return (
+            f"google-re2 can't compile it (look-around, back-references and the like), so {_BLOCKS}"
+        )
+    return f"google-re2 is not installed, so {_BLOCKS}"
+
+
+def risk_in_the_layer(pattern: str) -> str:
+    """What to warn of before `pattern`, which compiles, is used in the layer; empty: nothing."""
+    if not needs_re2(pattern):
+        return ""
+    return f"the layer has no google-re2: there {_BLOCKS}"
+
+
+def _text_of(pattern: str) -> list[list[bytes]] | None:
+    """The alternatives of a pattern that is text, each as texts that follow each other."""
+    if pattern in ("^", "$"):
+        return [[b""]]
+    alternatives = [branch.split(".*") for branch in pattern.split("|")]
+    if not all(_LITERAL.fullmatch(text) for texts in alternatives for text in texts):
+        return None
+    return [[re.sub(r"\\(.)", r"\1", text).encode() for text in texts] for texts in alternatives]
+
+
+def _text_matcher(alternatives: list[list[bytes]]) -> Matcher:
+    if len(alternatives) == 1 and len(alternatives[0]) == 1:
+        return partial(_contains, alternatives[0][0])
+    return partial(_contains_any, alternatives)
+
+
+def _contains(text: bytes, line: bytes) -> bool:
+    return text in line
+
+
+def _contains_any(alternatives: list[list[bytes]], line: bytes) -> bool:
+    """True if the texts of an alternative follow each other: the first place of each will do."""
+    for texts in alternatives:
+        at = 0
+        for text in texts:
+            found = line.find(text, at)
+            if found < 0:
+                break
+            at = found + len(text)
+        else:
+            return True
+    return False
+
+
+def _on_re(pattern: str) -> Matcher:
+    """What may change in a later Python (a FutureWarning) is no concern."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            search = re.compile(pattern.encode()).search
+    except (RecursionError, OverflowError) as error:
+        raise re.error(f"too large: {error}") from error
+    return lambda line: search(line[:RE_BYTES].rstrip(_ENDS))
+
+
+def _has_re2() -> bool:
+    try:
+        import re2  # noqa: F401, PLC0415 - where a pattern needs it
+    except ImportError:
+        return False
+    return True
+
+
+def _re2(pattern: str) -> Any:
+    """Compile for re2; None where it is missing, can't, or understands `pattern` in another way."""
+    if not _has_re2() or any(mark in pattern for mark in _DIFFERENT):
+        return None
+    import re2  # noqa: PLC0415
+
+    options = re2.Options()
+    options.log_errors = False  # it would write to stderr by itself
+    options.never_capture = True  # whether, not where
+    if pattern.isascii():  # bytes, as to `re`; else characters, where `re` would take each byte
+        options.encoding = re2.Options.Encoding.LATIN1
+    try:
+        return re2.compile(pattern.encode(), options)
+    except re2.error:
+        return None

@@ -1,0 +1,85 @@
+"""Blacks out what is secret in texts that people read: `check`, errors, the log.
+
+Every repetition in a pattern that can begin anywhere is bounded: the texts are other people's.
+Patterns are compiled when first used (and kept by `re`): a start-up without faults needs none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+REDACTED: Final = "***"
+
+_NAMES: Final = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|bearer|cookie|signature"
+    r"|(?:api|access|account|auth|private|secret|shared|sign(?:ing)?|encrypt(?:ion)?|license|master"
+    r"|ingest(?:ion)?|storage|write|instrumentation)_?keys?"
+)
+_SHORT_NAMES: Final = frozenset(("key", "keys", "auth", "sas", "sig", "dsn"))
+_HARMLESS: Final = frozenset(
+    f"{what}_key"
+    for what in (
+        *("partition", "hash", "explicit_hash", "range", "sort", "primary", "routing", "object"),
+        *("message", "event", "group", "public"),
+    )
+)
+"""Keys by which something is found, not opened."""
+_URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
+_USER: Final = r"^(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$))[^@]*@)"
+"""What precedes an address: `user:password@`, also where the password has a bare `/` or `@`."""
+_QUERY_VALUE: Final = r"(?<==)[^&;#]+"
+_INVENTED: Final = (
+    r"(?<=/)(?=[^/]*\d)(?=[^/]*[A-Za-z])[^/?#]*(?:[A-Za-z0-9]{16}|[0-9a-f]{8}-[0-9a-f]{4}-)[^/?#]*"
+    r"|(?<=/)[A-Za-z]{20,}(?=[/?#]|$)"
+)
+"""A part of a path that only machines can have invented, as in the address of a webhook."""
+_ASSIGNED: Final = rf"(?i)((?:{_NAMES})[\w-]{{0,40}}[\"']?=[\"']?)[^\s\"',;&\\]+"
+_SCHEMED: Final = r"(?i)\b(bearer|basic)(\s{1,8})[\w.~+/=-]{8,}"
+_HEADER: Final = r"(?im)^([ \t]{0,8}[\w-]{0,40}(?:{names})[\w-]{0,40}[ \t]{0,8}:[ \t]{0,8})\S.*$"
+
+
+def is_secret(key: str) -> bool:
+    """Whether a value under this key (dotted or not) should not be shown."""
+    parts = key.replace("-", "_").lower().split(".")
+    if parts[0] == "sinks":
+        del parts[:2]  # a name that somebody gave says nothing
+    return any(
+        part in _SHORT_NAMES
+        or (part.endswith("_key") and part not in _HARMLESS)
+        or re.search(_NAMES, part)
+        for part in parts
+    )
+
+
+def without_secrets(text: str) -> str:
+    """`text` with what is secret in it blacked out.
+
+    That is: user and password of an address, the values of its query, parts of its path that look
+    like a token; `token=...` and the like; what follows `Bearer` or `Basic`.
+    """
+    if "://" in text:
+        text = re.sub(_URL, _without_secrets, text)
+    if "=" in text:
+        text = re.sub(_ASSIGNED, rf"\1{REDACTED}", text)
+    return re.sub(_SCHEMED, rf"\1\2{REDACTED}", text)
+
+
+def without_header_values(text: str) -> str:
+    """`text` without the value of a header such as `X-Api-Key: ...`, if it is one."""
+    if ":" not in text:
+        return text
+    names = _NAMES.replace("_?", "[_-]?")
+    return re.sub(_HEADER.replace("{names}", names), rf"\1{REDACTED}", text)
+
+
+def _without_secrets(url: re.Match[str]) -> str:
+    address = re.sub(_USER, f"{REDACTED}@", url[2])
+    found = re.search(r"[?#]", address)
+    end = found.start() if found else len(address)
+    path, query = address[:end], address[end:]
+    if "=" in query:
+        query = re.sub(_QUERY_VALUE, REDACTED, query)
+    elif len(query) > 1:
+        query = query[0] + REDACTED
+    return url[1] + re.sub(_INVENTED, REDACTED, path) + query
