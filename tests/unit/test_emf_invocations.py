@@ -12,6 +12,7 @@ from helpers.emf_streams import block, documents, done, event, metrics, packed, 
 from telemetryd.sinks import _emf_invocations as invocations
 from telemetryd.sinks.emf import EmfSink
 from telemetryd.testing import LogBook
+from telemetryd_proto.request_ids import MAX_REQUEST_ID
 
 INIT = "2026-03-14T10:15:29.000Z"
 COUNTS = ("invocations", "errors", "init_errors", "timeouts", "out_of_memory", "cold_starts")
@@ -277,10 +278,18 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(outside._invocations._environments) <= invocations.MAX_ENVIRONMENTS
 
 
-def test_an_endless_request_id_is_cut() -> None:
-    (found,) = packed(sink(function="orders"), [start("x" * 300_000), done("x" * 300_000)])
-    assert found["request_id"] == "x" * invocations.MAX_REQUEST_ID
+def test_an_endless_request_id_is_none() -> None:
+    subject = sink(function="orders")
+    (found,) = packed(subject, [start("x" * 300_000), done("x" * 300_000)])
+    assert "request_id" not in found
     assert metrics(found)["invocations"] == [1]
+    assert list(subject._invocations._open) == [""]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(MAX_REQUEST_ID, True), (MAX_REQUEST_ID + 1, False)])
+def test_a_request_id_may_have_so_many_characters(size: int, kept: bool) -> None:
+    (found,) = packed(sink(function="orders"), [start("x" * size)])
+    assert ("request_id" in found) is kept
 
 
 # -- an environment that can't begin -----------------------------------------------------------

@@ -14,6 +14,7 @@ from telemetryd.sinks.kinesis import KinesisConfig
 from telemetryd.testing import INSTANCE, block, context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import decode
+from telemetryd_proto.request_ids import MAX_REQUEST_ID
 
 KIB = 1024
 
@@ -220,6 +221,13 @@ def test_connections_long_gone_are_forgotten() -> None:
     for source in range(1000):
         pack(subject, [block(start(f"r{source}"), source=source)])
     assert len(subject._requests._requests) <= 256
+
+
+def test_a_request_id_that_is_too_long_is_no_key_and_is_not_remembered() -> None:
+    subject = packer(partition_key="request_id", record_id=False)
+    blocks = [block(start("r1")), block(start("x" * (MAX_REQUEST_ID + 1)))]
+    assert {item.key for item in pack(subject, blocks)} == {"r1"}
+    assert set(subject._requests._requests.values()) == {"r1"}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ from telemetryd_proto.records import (
     Span,
     Start,
 )
+from telemetryd_proto.request_ids import usable_id
 from telemetryd_proto.vocabulary import InitializationType, Phase, SpanName, Status
 
 LOCAL: Final = "local"
@@ -60,8 +61,6 @@ timed-out one waits for ever."""
 MAX_CLOSED: Final = 1024
 """Invocations remembered after their report, in case something is delivered twice."""
 MAX_ENVIRONMENTS: Final = 256
-MAX_REQUEST_ID: Final = 128
-"""Characters of a request id that count; a real one has 36."""
 IDLE_MS: Final = 10_000
 """An environment that got no invocation for so long after its initialisation was initialised ahead
 of need: nobody waited for it."""
@@ -164,7 +163,7 @@ class Invocations:
         if found is None:
             return None
         environment = self._environment(source)
-        request_id = found.request_id[:MAX_REQUEST_ID] if found.request_id else None
+        request_id = usable_id(found.request_id) or None
         if environment.initialization != InitializationType.MANAGED_INSTANCES:
             request_id = request_id or environment.current
         invocation = self._find(request_id) if request_id else None
@@ -345,7 +344,7 @@ class Invocations:
     def _start(self, env: Environment, record: Start, at: int) -> Measured | None:
         if self._many:
             self._name(env, _function_of(record.function_arn), record.version)
-        request_id = record.request_id[:MAX_REQUEST_ID]
+        request_id = usable_id(record.request_id)
         env.start(request_id, at)
         invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is None:
@@ -354,7 +353,7 @@ class Invocations:
             return None
         invocation.began = True
         values: list[tuple[str, float]] = []
-        measured = Measured(invocation.function, invocation.version, values, request_id)
+        measured = Measured(invocation.function, invocation.version, values, request_id or None)
         if not invocation.started:
             invocation.started = True
             values.append(("invocations", 1))
@@ -368,7 +367,7 @@ class Invocations:
         return measured if values else None
 
     def _runtime_done(self, env: Environment, record: RuntimeDone, at: int) -> Measured | None:
-        request_id = record.request_id[:MAX_REQUEST_ID]
+        request_id = usable_id(record.request_id)
         invocation, measured, earlier = self._resume(env, request_id, at)
         if not invocation.runtime_done:  # a reset may send a second one, which only says how
             invocation.runtime_done = True
@@ -388,7 +387,7 @@ class Invocations:
         return measured if measured.values else None
 
     def _report(self, env: Environment, record: Report, at: int) -> Measured | None:
-        request_id = record.request_id[:MAX_REQUEST_ID]
+        request_id = usable_id(record.request_id)
         invocation, measured, earlier = self._resume(env, request_id, at)
         if invocation.reported:
             return None
@@ -432,7 +431,7 @@ class Invocations:
         """
         invocation = self._open.get(request_id) or self._closed.get(request_id)
         if invocation is not None:
-            measured = Measured(invocation.function, invocation.version, [], request_id)
+            measured = Measured(invocation.function, invocation.version, [], request_id or None)
             return invocation, measured, False
         began_at = env.began_at
         earlier = not env.saw_start or (began_at is not None and at < began_at)
@@ -553,7 +552,7 @@ class Invocations:
         request_id: str | None,
         *values: tuple[str, float],
     ) -> Measured:
-        return Measured(owner.function, owner.version, list(values), request_id)
+        return Measured(owner.function, owner.version, list(values), request_id or None)
 
 
 def _has_failed(status: str | None, invocation: _Invocation) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 from telemetryd_proto.envelope import decode_line
 from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.framing import Block
-from telemetryd_proto.kinesis import MAX_KEY_CHARS
+from telemetryd_proto.request_ids import usable_id
 
 START: Final = "platform.start"
 _MARK: Final = START.encode()
@@ -79,7 +79,7 @@ def _started(line: bytes) -> str:
         request = _decode_start(envelope.record).request_id
     except DECODE_FAILURES:
         return ""
-    return request if request.isascii() and len(request) <= MAX_KEY_CHARS else ""
+    return usable_id(request) if request.isascii() else ""
 
 
 def _slice(block: Block, start: int, end: int) -> Block:
