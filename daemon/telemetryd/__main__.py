@@ -23,8 +23,15 @@ def main() -> NoReturn:
     if len(sys.argv) == 1 and b"AWS_LAMBDA_RUNTIME_API" in environ:
         from telemetryd.extension.boot import main as extension  # noqa: PLC0415 - before all else
 
-        _exit(extension())
-    _exit(_command_line())
+        _end(extension())
+    _end(_command_line())
+
+
+def _end(status: int) -> NoReturn:
+    """Exit; what was logged is written first, if standard error takes it."""
+    if "telemetryd.log" in sys.modules:
+        sys.modules["telemetryd.log"].flush()
+    _exit(status)
 
 
 def open_standard_descriptors() -> None:

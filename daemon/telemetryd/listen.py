@@ -34,7 +34,7 @@ def listen(environ: Mapping[str, str]) -> int:
     log = Log()
     try:
         loaded = load(environ, mode="listen", terminal=os.isatty(_STDOUT))
-        log = Log(loaded.config.log.level)
+        log.set_level(loaded.config.log.level)
         logging.getLogger().addHandler(LoggingBridge(log))
         if loaded.warnings:
             log("warning", "configuration_warning", details=loaded.warnings)

@@ -1,32 +1,35 @@
 """telemetryd's own log: one JSON object a line on stderr, never a payload, never a secret.
 
 In Lambda these lines come back as `extension` events to whoever subscribed to that type, so each
-carries `"logger":"telemetryd"` and repeated warnings are limited to one per event, sink and cause
-in ten seconds, the rest being counted in `suppressed`.
+carries `"logger":"telemetryd"`, and lines of one event, sink and cause are limited by their level
+(`ALLOWED`), the rest being counted in `suppressed`. Where standard error takes nothing, lines are
+skipped and counted, and nobody waits; see `log_stream`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
+from telemetryd import log_stream
 from telemetryd.errors import TelemetrydError
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 LOGGER: Final = "telemetryd"
 QUIET_SECONDS: Final = 10.0
+ALLOWED: Final = {"debug": 1000, "info": 20, "warning": 1, "error": 1}
+"""Lines of one event, sink and cause in QUIET_SECONDS."""
 _MAX_REMEMBERED: Final = 256
+_OTHERS: Final = ("", "", "")
+"""Stands for all kinds of lines beyond those remembered."""
 _MAX_CAUSE: Final = 64
 _MAX_TEXT: Final = 500
 _PATIENCE_SECONDS: Final = 1.0
-"""How long the ledger waits for a reader; other lines are skipped when there is no room."""
+"""How long the ledger, and the end of the process, wait for a reader."""
 
 
 def utc_timestamp(now: float | None = None) -> str:
@@ -62,75 +65,88 @@ class Log:
         self, level: str = "info", *, fd: int = 2, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._threshold = LEVELS.index(level)
-        self._fd = fd
+        self._stream = log_stream.LogStream(fd)
         self._monotonic = monotonic
         self._recent: dict[tuple[str, str, str], tuple[float, int]] = {}
-        self._cut = False
+        """When a kind of line was first written, and how many there were since."""
+        self._skips_told = 0
+
+    @property
+    def skipped_lines(self) -> int:
+        """Lines that standard error did not take."""
+        return self._stream.skipped
+
+    def set_level(self, level: str) -> None:
+        """Write lines of at least `level` from now on."""
+        self._threshold = LEVELS.index(level)
 
     def __call__(self, level: str, event: str, **facts: Any) -> None:
         """Write `event` (constant, past tense) with its facts, if the level is enabled."""
         rank = LEVELS.index(level)
         if rank < self._threshold:
             return
-        if rank >= LEVELS.index("warning"):
-            cause = str(facts.get("reason") or facts.get("code") or "")
-            suppressed = self._admit((event, str(facts.get("sink", "")), cause[:_MAX_CAUSE]))
-            if suppressed is None:
-                return
-            if suppressed:
-                facts["suppressed"] = suppressed
+        cause = str(facts.get("reason") or facts.get("code") or "")
+        kind = (event, str(facts.get("sink", "")), cause[:_MAX_CAUSE])
+        suppressed = self._admit(kind, ALLOWED[level])
+        if suppressed is None:
+            return
+        if suppressed:
+            facts["suppressed"] = suppressed
         self._write(
             {"ts": utc_timestamp(), "level": level, "event": event, "logger": LOGGER} | facts
         )
 
     def statement(self, event: str, facts: dict[str, Any]) -> None:
-        """Write a line that no level hides: the ledger."""
-        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER}, wait=True)
+        """Write a line that no level hides: the ledger. Waits for a reader that is slow."""
+        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER}, force=True)
+        self._stream.flush(_PATIENCE_SECONDS)
 
-    def _admit(self, kind: tuple[str, str, str]) -> int | None:
-        """How many equal warnings were suppressed since the last one; None to suppress this."""
+    def _admit(self, kind: tuple[str, str, str], allowed: int) -> int | None:
+        """How many lines of the kind were suppressed since one was written; None to suppress it."""
         now = self._monotonic()
-        at, suppressed = self._recent.get(kind, (None, 0))
+        if kind not in self._recent and len(self._recent) >= _MAX_REMEMBERED:
+            recent = {k: v for k, v in self._recent.items() if now - v[0] < QUIET_SECONDS}
+            self._recent = recent
+            if len(recent) >= _MAX_REMEMBERED:
+                kind, allowed = _OTHERS, 1
+        at, count = self._recent.get(kind, (None, 0))
         if at is not None and now - at < QUIET_SECONDS:
-            self._recent[kind] = (at, suppressed + 1)
-            return None
-        if len(self._recent) >= _MAX_REMEMBERED:
-            self._recent.clear()
-        self._recent[kind] = (now, 0)
-        return suppressed
+            self._recent[kind] = (at, count + 1)
+            return 0 if count < allowed else None
+        self._recent[kind] = (now, 1)
+        return max(count - allowed, 0)
 
-    def _write(self, record: dict[str, Any], *, wait: bool = False) -> None:
-        try:
-            line = msgspec.json.encode(record, enc_hook=repr) + b"\n"
-        except UnicodeEncodeError:  # such as a path that is not UTF-8
-            line = msgspec.json.encode({k: _plain(v) for k, v in record.items()}) + b"\n"
-        if self._cut:
-            line = b"\n" + line
-        with suppress(BlockingIOError):  # a full pipe that somebody made non-blocking
-            self._put(line, wait=wait)
+    def _write(self, record: dict[str, Any], *, force: bool = False) -> None:
+        skipped = self._stream.skipped - self._skips_told
+        if skipped and (force or self._stream.is_idle):
+            self._skips_told += skipped
+            notice = {"level": "warning", "event": "log_lines_skipped", "lines": skipped}
+            reason = {"reason": "standard error did not take them"}
+            stamp = {"ts": utc_timestamp(), "logger": LOGGER}
+            self._stream.put(_encoded(stamp | notice | reason), force=force)
+        if not self._stream.put(_encoded(record), force=force):
+            self._stream.skipped += 1
 
-    def _put(self, line: bytes, *, wait: bool) -> None:
-        at = 0
-        while at < len(line):
-            try:
-                at += os.write(self._fd, line[at:])
-            except BlockingIOError:
-                if not (wait and _writable(self._fd)):
-                    raise
-            except OSError:  # stderr is gone: nobody is left to tell
-                self._fd = os.open(os.devnull, os.O_WRONLY)
-            finally:
-                self._cut = 0 < at < len(line) or (self._cut and at == 0)
+
+def _encoded(record: dict[str, Any]) -> bytes:
+    try:
+        line = msgspec.json.encode(record, enc_hook=repr)
+    except UnicodeEncodeError:  # such as a path that is not UTF-8
+        line = msgspec.json.encode({k: _plain(v) for k, v in record.items()})
+    if b"://" in line or b"earer" in line or b"=" in line:
+        from telemetryd.masking import without_secrets  # noqa: PLC0415 - seldom needed
+
+        line = without_secrets(line.decode()).encode()
+    return line + b"\n"
 
 
 def _plain(value: object) -> str:
     return str(value).encode("ascii", "backslashreplace").decode()
 
 
-def _writable(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(_PATIENCE_SECONDS * 1000))
+def flush() -> None:
+    """Wait, for a bounded time, until what was logged is written: before `_exit`."""
+    log_stream.flush_all(_PATIENCE_SECONDS)
 
 
 class LoggingBridge(logging.Handler):

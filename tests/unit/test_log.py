@@ -7,17 +7,22 @@ import fcntl
 import json
 import logging
 import os
+import select
+import socket
 import subprocess
 import sys
+import tempfile
+import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetryd.log import QUIET_SECONDS, Log, LoggingBridge, utc_timestamp
+from telemetryd.log import ALLOWED, QUIET_SECONDS, Log, LoggingBridge, flush, utc_timestamp
 
 
 class Pipe:
@@ -38,6 +43,19 @@ class Pipe:
                 break
             chunks.append(chunk)
         return b"".join(chunks)
+
+    def read_until(
+        self, done: Callable[[bytes], bool], begin: Callable[[], object] = lambda: None
+    ) -> bytes:
+        """What comes until `done` says so, while `begin` runs in a thread."""
+        thread = threading.Thread(target=begin)
+        thread.start()
+        got = b""
+        while not done(got):
+            select.select([self.read_end], [], [])
+            got += self.read()
+        thread.join()
+        return got
 
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.read().splitlines()]
@@ -92,6 +110,21 @@ def test_levels_below_are_silent_but_a_statement_never_is(
     assert [record["event"] for record in pipe.records()] == [*events, "ledger"]
 
 
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_equal_lines_of_any_level_are_limited(pipe: Pipe, level: str) -> None:
+    clock = Clock()
+    log = Log("debug", fd=pipe.write_end, monotonic=clock)
+    got = []
+    for _ in range(ALLOWED[level] + 7):
+        log(level, "told")
+        got += pipe.records()
+    assert len(got) == ALLOWED[level]
+    clock.now += QUIET_SECONDS
+    log(level, "told")
+    (late,) = pipe.records()
+    assert late["suppressed"] == 7
+
+
 def test_equal_warnings_are_limited_by_event_and_sink_and_the_rest_counted(pipe: Pipe) -> None:
     clock = Clock()
     log = Log(fd=pipe.write_end, monotonic=clock)
@@ -126,8 +159,8 @@ def test_endless_kinds_of_warnings_are_not_remembered_endlessly(pipe: Pipe) -> N
     log = Log(fd=pipe.write_end, monotonic=Clock())
     for number in range(2000):
         log("warning", f"event_{number}")
-    assert len(log._recent) <= 256
-    assert len(pipe.records()) == 2000
+    assert len(log._recent) <= 257
+    assert len(pipe.records()) == 257, "beyond those remembered, all share what one kind may"
 
 
 @pytest.mark.parametrize(
@@ -149,31 +182,109 @@ def test_a_log_whose_reader_went_away_is_silent() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     log = Log(fd=write_end)
-    try:
-        log("error", "one")
-        log.statement("ledger", {})
-        assert log._fd != write_end
-    finally:
-        os.close(log._fd)
-        os.close(write_end)
+    log("error", "one")
+    log.statement("ledger", {})
+    assert log.skipped_lines == 2
+    os.close(write_end)
 
 
-def test_a_full_pipe_that_does_not_block_costs_lines_but_neither_the_log_nor_the_ledger(
-    pipe: Pipe,
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_full_pipe_costs_lines_but_neither_the_log_nor_the_ledger(
+    pipe: Pipe, blocking: bool
 ) -> None:
-    os.set_blocking(pipe.write_end, False)
+    """The flag on the descriptor is its owner's, and is left alone."""
+    os.set_blocking(pipe.write_end, blocking)
     log = Log("debug", fd=pipe.write_end, monotonic=Clock())
     for number in range(100):
-        log("info", "told", number=number, text="x" * 6000)  # more than a pipe takes in one piece
-    early = pipe.read()
-    assert not early.endswith(b"\n")
-    log("info", "afterwards")
-    log.statement("ledger", {"balanced": True})
-    whole = early[: early.rfind(b"\n")].splitlines()
-    assert [json.loads(line)["number"] for line in whole] == list(range(len(whole)))
-    late = pipe.read()
-    assert late.startswith(b"\n")
-    assert [json.loads(line)["event"] for line in late[1:].splitlines()] == ["afterwards", "ledger"]
+        log("debug", "told", number=number, text="x" * 6000)  # more than a pipe takes in one piece
+    assert os.get_blocking(pipe.write_end) is blocking
+    skipped = log.skipped_lines
+    assert skipped > 0
+    got = pipe.read_until(
+        lambda data: b'"ledger"' in data and data.endswith(b"\n"),
+        begin=lambda: log.statement("ledger", {}),
+    )
+    records = [json.loads(line) for line in got.splitlines()]
+    assert [r.get("number") for r in records[:-2]] == list(range(100 - skipped))
+    assert (records[-2]["event"], records[-2]["lines"]) == ("log_lines_skipped", skipped)
+    assert records[-1]["event"] == "ledger"
+
+
+def test_a_ledger_that_finds_no_reader_is_not_waited_for_for_ever(pipe: Pipe) -> None:
+    log = Log(fd=pipe.write_end)
+    log("info", "told", text="x" * 200_000)
+    log.statement("ledger", {})
+    flush()  # nor at the end of the process, once more
+    assert pipe.read_until(lambda data: data.count(b"\n") == 2).count(b'"ledger"') == 1
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])
+def test_a_socket_that_is_not_read_costs_lines_alone(kind: socket.SocketKind) -> None:
+    """As of systemd's journal, or a container engine."""
+    here, there = socket.socketpair(socket.AF_UNIX, kind)
+    with here, there:
+        log = Log("debug", fd=there.fileno(), monotonic=Clock())
+        for number in range(900):
+            log("debug", "told", number=number, text="x" * 2000)
+        assert log.skipped_lines > 0
+        assert json.loads(here.recv(1 << 20).splitlines()[0])["number"] == 0
+
+
+def test_a_stopped_terminal_costs_lines_alone() -> None:
+    """As Ctrl-S stops it."""
+    ours, theirs = os.openpty()
+    try:
+        termios.tcflow(theirs, termios.TCOOFF)
+        log = Log("debug", fd=theirs, monotonic=Clock())
+        for number in range(900):
+            log("debug", "told", number=number, text="x" * 500)
+        assert log.skipped_lines > 0
+        termios.tcflow(theirs, termios.TCOON)
+        assert json.loads(os.read(ours, 4096).splitlines()[0])["number"] == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_file_gets_every_line_in_order_and_a_full_one_costs_its_own(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        log = Log("debug", fd=file.fileno(), monotonic=Clock())
+        for number in range(50):
+            log("debug", "told", number=number)
+        log.statement("ledger", {})
+    lines = (tmp_path / "log").read_bytes().splitlines()
+    assert [json.loads(line).get("number") for line in lines] == [*range(50), None]
+    with Path("/dev/full").open("wb") as full:
+        log = Log(fd=full.fileno())
+        log("info", "told")
+        log.statement("ledger", {})
+        assert log.skipped_lines >= 2
+
+
+def test_what_was_logged_is_written_before_the_process_ends() -> None:
+    """Standard error being a file, which a thread writes to."""
+    code = (
+        "import sys; from telemetryd import __main__ as m, log; l = log.Log();"
+        "[l('warning', f'e{n}') for n in range(200)]; m._end(7)"
+    )
+    with tempfile.TemporaryFile() as file:
+        assert (
+            subprocess.run([sys.executable, "-c", code], stderr=file, check=False).returncode == 7
+        )
+        file.seek(0)
+        assert len(file.readlines()) == 200
+
+
+def test_secrets_are_blacked_out(pipe: Pipe) -> None:
+    log = Log(fd=pipe.write_end)
+    log(
+        "error", "write_failed", sink="a", code="http",
+        detail='401 of https://me:hunter2@host/in?sig=hunter2 for "Bearer hunter2hunter2"',
+        problems=["token=hunter2"],
+    )  # fmt: skip
+    (record,) = pipe.records()
+    assert "hunter2" not in str(record)
+    assert record["detail"] == '401 of https://***@host/in?sig=*** for "Bearer ***"'
 
 
 def test_the_ledger_waits_for_a_reader_that_is_slow(pipe: Pipe) -> None:

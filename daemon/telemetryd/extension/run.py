@@ -75,7 +75,7 @@ def run(session: Session) -> int:
     config = _config(session, log)
     if config is None:
         return EXIT_CONFIG
-    log = Log(config.log.level)
+    log.set_level(config.log.level)
     # Not closed at the end: that would wait for whatever a sink has left running.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
