@@ -12,7 +12,7 @@ import json
 from collections import OrderedDict
 from typing import Any
 
-from telemetryd_proto.kinesis import decode
+from telemetryd_proto.kinesis import Decoded, decode_object
 
 REMEMBERED = 10_000
 _seen: OrderedDict[str, None] = OrderedDict()
@@ -35,7 +35,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def _handle_record(data: bytes) -> None:
-    decoded = decode(data)
+    # one record, usually; a sender that quotes an id line makes it look like two, and costs nothing
+    for decoded in decode_object(data):
+        _handle_decoded(decoded)
+
+
+def _handle_decoded(decoded: Decoded) -> None:
     if decoded.record_id is not None and decoded.record_id in _seen:
         return
     for line in decoded.lines:

@@ -78,6 +78,31 @@ def deaggregate(data: bytes) -> Aggregated | None:
     message = data[len(MAGIC) : -_DIGEST_BYTES]
     if _md5(message) != data[-_DIGEST_BYTES:]:
         return None
+    return _aggregated(message)
+
+
+def end_of_aggregate(data: bytes, at: int) -> int:
+    """The offset behind the aggregate at `data[at:]`, whatever follows it; `at` if there is none.
+
+    The format tells no length: behind each field its MD5 may stand. Linear in the bytes.
+    """
+    if not data.startswith(MAGIC, at):
+        return at
+    view = memoryview(data)
+    begin = at + len(MAGIC)
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        while (end := _end_of_field(data, begin)) + _DIGEST_BYTES <= len(data):
+            digest.update(view[begin:end])
+            if digest.digest() == view[end : end + _DIGEST_BYTES]:
+                return end + _DIGEST_BYTES
+            begin = end
+    except ValueError:
+        return at
+    return at
+
+
+def _aggregated(message: bytes) -> Aggregated:
     records: list[bytes] = []
     tag: str | None = None
     for number, value in _fields(message):
@@ -125,6 +150,19 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
             raise ValueError(f"wire type {kind}")
     if at != end:
         raise ValueError("a field reaches beyond the end")
+
+
+def _end_of_field(message: bytes, at: int) -> int:
+    head, at = _read_varint(message, at)
+    kind = head & 7
+    if kind == _VARINT:
+        return _read_varint(message, at)[1]
+    if kind == _BYTES:
+        size, at = _read_varint(message, at)
+        return at + size
+    if kind in (_FIXED64, _FIXED32):
+        return at + (8 if kind == _FIXED64 else 4)
+    raise ValueError(f"wire type {kind}")
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:

@@ -10,7 +10,9 @@ import importlib.util
 import struct
 import sys
 import zlib
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from telemetryd_proto import _zstd_frame
 
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 GZIP_MAGIC: Final = b"\x1f\x8b\x08"
@@ -24,8 +26,6 @@ _SKIPPABLE: Final = (0x184D2A54).to_bytes(4, "little")
 _MARK: Final = b"tlmd"
 _TRAILER: Final = _SKIPPABLE + (len(_MARK) + ID_BYTES).to_bytes(4, "little") + _MARK
 _TRAILER_BYTES: Final = len(_TRAILER) + ID_BYTES
-_FIRST_SKIPPABLE: Final = 0x184D2A50
-_LAST_SKIPPABLE: Final = 0x184D2A5F
 
 _FEXTRA: Final = 4
 _GZIP_HEADER: Final = GZIP_MAGIC + b"%c\0\0\0\0\0\xff"  # flags, no time, unknown system
@@ -34,8 +34,22 @@ _EXTRA: Final = (len(_SUBFIELD) + ID_BYTES).to_bytes(2, "little") + _SUBFIELD
 _EXTRA_AT: Final = 10
 _GZIP_WINDOW: Final = 31  # zlib: 15 bits and a gzip wrapper
 
+_FIRST_STEP: Final = 1024
+_LAST_STEP: Final = 64 * 1024
+"""Bytes of gzip decompressed at a time: what lies behind a member is copied, so not many."""
+
 _STEP: Final = 512
-"""Bytes of a zstd frame of unknown size decompressed at a time, so that a bomb is noticed."""
+"""Bytes of a zstd frame that may hold too much, decompressed at a time: at most 16 MiB come out."""
+
+
+class Member(NamedTuple):
+    """A gzip member or zstd frame."""
+
+    binary_id: bytes | None
+    """The id, if there is one of ours."""
+    lines: bytes
+    end: int
+    """The offset behind it."""
 
 
 class DamageError(ValueError):
@@ -57,19 +71,28 @@ def gzip_encode(lines: bytes, binary_id: bytes | None) -> bytes:
     return b"".join((head, deflate.compress(lines), deflate.flush(), tail))
 
 
-def gzip_decode(data: bytes, max_bytes: int) -> tuple[bytes | None, bytes]:
-    """The id, if there is one of ours, and the content."""
+def gzip_decode(data: bytes, at: int, max_bytes: int) -> Member:
+    """The gzip member at `data[at:]`. Raises DamageError."""
     inflate = zlib.decompressobj(_GZIP_WINDOW)
+    pieces: list[bytes] = []
+    size, begin, step = 0, at, _FIRST_STEP
+    view = memoryview(data)
     try:
-        lines = inflate.decompress(data, max_bytes + 1)
+        while not inflate.eof and begin < len(data):
+            piece = inflate.decompress(view[begin : begin + step], max_bytes - size + 1)
+            size += len(piece)
+            _check_size(size, max_bytes)
+            pieces.append(piece)
+            begin = min(begin + step, len(data)) - len(inflate.unconsumed_tail)
+            step = min(step * 2, _LAST_STEP)
     except zlib.error as error:
         raise DamageError("bad_gzip", str(error)) from error
-    _check_size(len(lines), max_bytes)
-    if not inflate.eof or inflate.unused_data:
-        raise DamageError("bad_gzip", "not exactly one gzip member")
-    ours = data[3] & _FEXTRA and data.startswith(_EXTRA, _EXTRA_AT)
-    at = _EXTRA_AT + len(_EXTRA)
-    return (data[at : at + ID_BYTES] if ours else None), lines
+    if not inflate.eof:
+        raise DamageError("bad_gzip", "the gzip member is cut off")
+    ours = data[at + 3] & _FEXTRA and data.startswith(_EXTRA, at + _EXTRA_AT)
+    id_at = at + _EXTRA_AT + len(_EXTRA)
+    binary_id = data[id_at : id_at + ID_BYTES] if ours else None
+    return Member(binary_id, b"".join(pieces), begin - len(inflate.unused_data))
 
 
 # -- zstd -------------------------------------------------------------------------------------
@@ -93,16 +116,21 @@ class ZstdEncoder:
         return frame if binary_id is None else frame + _TRAILER + binary_id
 
 
-def zstd_decode(data: bytes, max_bytes: int) -> tuple[bytes | None, bytes]:
-    """The id, if there is one of ours, and the content of the first frame."""
-    lines, rest = _zstd_first_frame(data, max_bytes)
-    if not rest:
-        return None, lines
-    if len(rest) == _TRAILER_BYTES and rest.startswith(_TRAILER):
-        return rest[len(_TRAILER) :], lines
-    if not _FIRST_SKIPPABLE <= int.from_bytes(rest[:4], "little") <= _LAST_SKIPPABLE:
-        raise DamageError("bad_zstd", "not exactly one zstd frame")
-    return None, lines
+def zstd_decode(data: bytes, at: int, max_bytes: int) -> Member:
+    """The zstd frame at `data[at:]`, with the skippable frames behind it. Raises DamageError."""
+    try:
+        end, most = _zstd_frame.extent(data, at)
+    except ValueError as error:
+        raise DamageError("bad_zstd", str(error)) from error
+    lines = _zstd_content(data[at:end], most, max_bytes)
+    binary_id = None
+    if data.startswith(_TRAILER, end) and end + _TRAILER_BYTES <= len(data):
+        binary_id = data[end + len(_TRAILER) : end + _TRAILER_BYTES]
+    while (behind := _zstd_frame.skip(data, end)) > end:
+        end = behind
+    if _zstd_frame.is_skippable(data, end):
+        raise DamageError("bad_zstd", "the frame behind the data is cut off")
+    return Member(binary_id, lines, end)
 
 
 def _zstd_compressor() -> Any:
@@ -115,15 +143,15 @@ def _zstd_compressor() -> Any:
     return zstandard.ZstdCompressor(level=_LEVEL).compress
 
 
-def _zstd_first_frame(data: bytes, max_bytes: int) -> tuple[bytes, bytes]:
-    """The first frame's content, and what follows it."""
+def _zstd_content(frame: bytes, most: int, max_bytes: int) -> bytes:
+    """What a whole frame holds, which is at most `most` bytes."""
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415 - only for those who decompress
 
         failures: Any = zstd.ZstdError
         decompressor = zstd.ZstdDecompressor()
         try:
-            lines = decompressor.decompress(data, max_bytes + 1)
+            lines = decompressor.decompress(frame, max_bytes + 1)
         except failures as error:
             raise DamageError("bad_zstd", str(error)) from error
         _check_size(len(lines), max_bytes)
@@ -131,15 +159,15 @@ def _zstd_first_frame(data: bytes, max_bytes: int) -> tuple[bytes, bytes]:
         zstandard = _zstandard()
         decompressor = zstandard.ZstdDecompressor().decompressobj()
         try:
-            size = zstandard.frame_content_size(data)
-            _check_size(size, max_bytes)
-            step = len(data) if size >= 0 else _STEP
-            lines = _in_steps(decompressor, data, step, max_bytes)
+            _check_size(zstandard.frame_content_size(frame), max_bytes)
+            # it has no limit of its own: what may become too much is fed in small steps
+            step = len(frame) if most <= max_bytes else _STEP
+            lines = _in_steps(decompressor, frame, step, max_bytes)
         except zstandard.ZstdError as error:
             raise DamageError("bad_zstd", str(error)) from error
     if not decompressor.eof:
         raise DamageError("bad_zstd", "the zstd frame is cut off")
-    return lines, decompressor.unused_data
+    return lines
 
 
 def _zstandard() -> Any:

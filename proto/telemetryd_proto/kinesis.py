@@ -4,6 +4,9 @@ r"""Kinesis records: how lines are packed into them, and how consumers get them 
     if decoded.record_id not in seen:
         for line in decoded.lines: ...
 
+    for decoded in decode_object(body):   # an S3 object that Firehose wrote: many records
+        ...
+
 Each packed record carries an id that is the same in every attempt to deliver it, 32 hex digits of a
 random process id and a sequence number: `"0f8fad5b…-42"`. Where it is, so that consumers who know
 nothing of it are not disturbed:
@@ -19,12 +22,21 @@ A `single` record that is not compressed is the line itself and has no id.
 from __future__ import annotations
 
 import itertools
-import re
+from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from telemetryd_proto import _kpl, _record_compression
+from telemetryd_proto import _kpl, _record_compression, _record_split
+from telemetryd_proto._record_id import (
+    HEADER,
+    RecordId,
+    from_bytes,
+    from_header,
+    from_text,
+    header,
+    to_bytes,
+)
 from telemetryd_proto.errors import ProtocolError
 
 Packing: TypeAlias = Literal["ndjson", "kpl", "single"]
@@ -49,29 +61,11 @@ HEADER_BYTES: Final = 160
 """More than the id line of an uncompressed record takes."""
 DEFAULT_MAX_DECODED: Final = 256 * 1024 * 1024
 
-_ID: Final = re.compile("[0-9a-f]{32}-[0-9]{1,20}")
-_HEADER: Final = re.compile(
-    rb'\{"time":"[0-9T:.Z-]{0,40}","type":"telemetryd\.record",'
-    rb'"record":\{"id":"([0-9a-f]{32})-([0-9]{1,20})"\}\}\n'
-)
-
 
 class UndecodableRecord(ProtocolError):  # noqa: N818 - reads as what it is
     """The record is not what its first bytes promise, or larger than asked for."""
 
-    CODES = frozenset({"bad_gzip", "bad_zstd", "bad_kpl", "too_large"})
-
-
-class RecordId(msgspec.Struct, frozen=True, gc=False):
-    """What tells a record that was delivered twice from two records."""
-
-    process: bytes
-    """16 random bytes of the process that packed it."""
-    sequence: int
-    """Position among its records: increasing, gaps are possible."""
-
-    def __str__(self) -> str:
-        return f"{self.process.hex()}-{self.sequence}"
+    CODES = frozenset({"bad_gzip", "bad_zstd", "bad_kpl", "too_large", "several_records"})
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +106,7 @@ class Encoder:
         if self._packing == "kpl":
             text = None if record_id is None else str(record_id).encode()
             return _kpl.aggregate(lines, key.encode(), hash_key.encode(), text)
-        binary = None if record_id is None else _to_bytes(record_id)
+        binary = None if record_id is None else to_bytes(record_id)
         if self._compression == "zstd":
             if self._zstd is None:  # not in the constructor: that runs while a function starts
                 self._zstd = _record_compression.ZstdEncoder()
@@ -121,7 +115,7 @@ class Encoder:
             return _record_compression.gzip_encode(lines, binary)
         if self._packing == "single" or record_id is None:
             return lines
-        return _header(record_id, time) + lines
+        return header(record_id, time) + lines
 
 
 def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Decoded:
@@ -131,39 +125,77 @@ def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Decoded:
     decompression may produce.
 
     Raises:
-        UndecodableRecord: damaged, or too large.
+        UndecodableRecord: damaged, too large, or more than one record (`several_records`), which
+            `decode_object` reads.
         ImportError: it is compressed with zstd, and `zstandard` is not installed.
 
     """
     if (aggregated := _aggregated(data)) is not None:
-        record_id, found = _from_text(aggregated.tag), aggregated.records
+        record_id, found = from_text(aggregated.tag), aggregated.records
     else:
         record_id, lines = unwrap(data, max_bytes=max_bytes)
-        found = lines.split(b"\n")
-        if not found[-1]:
-            found.pop()
+        found = _record_split.lines_of(lines)
     return Decoded(None if record_id is None else str(record_id), found)
+
+
+def decode_object(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Iterator[Decoded]:
+    """Yield every record of an object that holds many, one behind the other, as Firehose writes it.
+
+    They may differ in packing and compression, stand directly behind each other or with a newline
+    between (Firehose, `AppendDelimiterToRecord`), and the object may be gzip as a whole
+    (`CompressionFormat`). Neighbouring records that carry no id and are neither aggregated nor
+    compressed come as one: nothing tells where one ends. Empty lines are left out.
+
+    `max_bytes` bounds what decompression of each record, or of the whole object, may produce.
+
+    Raises:
+        UndecodableRecord: damaged, or too large. What came before it has been yielded.
+        ImportError: as `decode`.
+
+    """
+    try:
+        for record_id, lines in _record_split.split(data, max_bytes):
+            yield Decoded(None if record_id is None else str(record_id), lines)
+    except _record_compression.DamageError as error:
+        raise UndecodableRecord(str(error), code=error.code) from error
 
 
 def unwrap(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> tuple[RecordId | None, bytes]:
     """As `decode`, but the lines in one piece, each still ended by its newline."""
-    binary: bytes | None
     if (aggregated := _aggregated(data)) is not None:
         lines = b"".join(itertools.chain.from_iterable((r, b"\n") for r in aggregated.records))
-        return _from_text(aggregated.tag), lines
+        return from_text(aggregated.tag), lines
     try:
         if data.startswith(_record_compression.ZSTD_MAGIC):
-            binary, lines = _record_compression.zstd_decode(data, max_bytes)
+            member, code = _record_compression.zstd_decode(data, 0, max_bytes), "bad_zstd"
         elif data.startswith(_record_compression.GZIP_MAGIC):
-            binary, lines = _record_compression.gzip_decode(data, max_bytes)
-        elif header := _HEADER.match(data):
-            process, sequence = header.groups()
-            return RecordId(bytes.fromhex(process.decode()), int(sequence)), data[header.end() :]
+            member, code = _record_compression.gzip_decode(data, 0, max_bytes), "bad_gzip"
         else:
-            return None, data
+            return _plain(data, max_bytes)
     except _record_compression.DamageError as error:
         raise UndecodableRecord(str(error), code=error.code) from error
-    return None if binary is None else _from_bytes(binary), lines
+    if member.end < len(data):
+        if _record_split.begins_at(data, member.end, max_bytes):
+            raise _several()
+        raise UndecodableRecord("something follows the compressed data", code=code)
+    record_id = None if member.binary_id is None else from_bytes(member.binary_id)
+    return record_id, member.lines
+
+
+def _plain(data: bytes, max_bytes: int) -> tuple[RecordId | None, bytes]:
+    """A record that is not compressed, and no aggregate."""
+    found = HEADER.match(data)
+    begin = found.end() if found else 0
+    boundaries = _record_split.Boundaries(data, max_bytes)
+    if boundaries.after(begin, begin, strict=False) < len(data):
+        raise _several()
+    return (from_header(*found.groups()) if found else None), data[begin:]
+
+
+def _several() -> UndecodableRecord:
+    return UndecodableRecord(
+        "this is more than one record; decode_object() reads those", code="several_records"
+    )
 
 
 def zstd_available() -> bool:
@@ -176,25 +208,3 @@ def _aggregated(data: bytes) -> _kpl.Aggregated | None:
         return _kpl.deaggregate(data)
     except ValueError as error:
         raise UndecodableRecord(str(error), code="bad_kpl") from error
-
-
-def _header(record_id: RecordId, time: str) -> bytes:
-    return b'{"time":"%b","type":"telemetryd.record","record":{"id":"%b"}}\n' % (
-        time.encode(),
-        str(record_id).encode(),
-    )
-
-
-def _to_bytes(record_id: RecordId) -> bytes:
-    return record_id.process + record_id.sequence.to_bytes(8)
-
-
-def _from_bytes(binary: bytes) -> RecordId:
-    return RecordId(binary[:16], int.from_bytes(binary[16:]))
-
-
-def _from_text(text: str | None) -> RecordId | None:
-    if text is None or not _ID.fullmatch(text):
-        return None
-    process, _, sequence = text.partition("-")
-    return RecordId(bytes.fromhex(process), int(sequence))

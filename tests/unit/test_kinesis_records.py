@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from telemetryd_proto import kinesis
-from telemetryd_proto.kinesis import Decoded, Encoder, RecordId, UndecodableRecord, decode, unwrap
+from telemetryd_proto.kinesis import (
+    Decoded,
+    Encoder,
+    RecordId,
+    UndecodableRecord,
+    decode,
+    decode_object,
+    unwrap,
+)
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -186,3 +194,110 @@ def test_a_consumer_without_zstandard_is_told_what_to_install(
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ImportError, match="pip install zstandard"):
         decode(data)
+
+
+# -- objects of many records ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("packing", "compression"), WAYS)
+def test_more_than_one_record_is_refused_and_read_as_an_object(
+    packing: str, compression: str
+) -> None:
+    second = RecordId(b"\1" * 16, 7)
+    body = encode(packing, compression) + encode(packing, compression, second)
+    with pytest.raises(UndecodableRecord, match="decode_object") as caught:
+        decode(body)
+    assert caught.value.code == "several_records"
+    lines = LINES.split(b"\n")[:-1]
+    assert list(decode_object(body)) == [Decoded(ID_TEXT, lines), Decoded(str(second), lines)]
+
+
+def test_an_object_of_every_packing_with_and_without_a_newline_between() -> None:
+    lines = LINES.split(b"\n")[:-1]
+    records = [encode(packing, compression) for packing, compression in WAYS]
+    for between in (b"", b"\n"):
+        body = between.join(records) + between
+        assert list(decode_object(body)) == [Decoded(ID_TEXT, lines)] * len(WAYS)
+        assert list(decode_object(gzip.compress(body))) == [Decoded(ID_TEXT, lines)] * len(WAYS)
+
+
+def test_an_object_of_others_records() -> None:
+    zstd = zstandard.ZstdCompressor().compress
+    body = b'{"no":"newline"}' + gzip.compress(b"a\n") + b"b\nc\n" + zstd(b"d\n") + zstd(b"e")
+    assert [record.lines for record in decode_object(body)] == [
+        [b'{"no":"newline"}'], [b"a"], [b"b", b"c"], [b"d"], [b"e"],
+    ]  # fmt: skip
+    assert list(decode_object(b"")) == list(decode_object(b"\n\n")) == []
+    members = gzip.compress(b"a\n") + gzip.compress(b"b\n")
+    assert [record.lines for record in decode_object(members)] == [[b"a"], [b"b"]]
+
+
+def test_a_line_that_quotes_an_id_line_is_a_line() -> None:
+    quoted = json.dumps({"type": "function", "record": encode("ndjson", "none").decode()})
+    inside = b'{"outer":' + encode("ndjson", "none").split(b"\n")[0] + b"}"
+    lines = [quoted.encode(), inside]
+    body = b"\n".join(lines) + b"\n"
+    assert decode(body) == Decoded(None, lines)
+    assert list(decode_object(body)) == [Decoded(None, lines)]
+
+
+def test_bytes_of_a_magic_in_the_midst_of_a_line_stay_in_it() -> None:
+    magics = (b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xf3\x89\x9a\xc2", b"\x50\x2a\x4d\x18")
+    line = b"x" + b"y".join(magics * 100)
+    assert decode(line + b"\n") == Decoded(None, [line])
+    assert list(decode_object(line + b"\n")) == [Decoded(None, [line])]
+
+
+@pytest.mark.parametrize(("packing", "compression"), WAYS)
+def test_damage_in_an_object_is_told_after_what_came_before_it(
+    packing: str, compression: str
+) -> None:
+    if compression == "none":
+        return  # nothing shows that lines were cut off; of an aggregate the digest decides
+    body = encode(packing, compression) + encode(packing, compression)[:-30]
+    records = decode_object(body)
+    assert next(records).record_id == ID_TEXT
+    with pytest.raises(UndecodableRecord) as caught:
+        next(records)
+    assert caught.value.code == f"bad_{compression}"
+
+
+def test_bombs_in_an_object_are_refused_however_they_are_declared() -> None:
+    zeros = b"\0" * 3_000_000
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(zeros)
+    for bomb in (gzip.compress(zeros), zstandard.ZstdCompressor().compress(zeros), unsized):
+        for body in (b"a\n" + bomb, gzip.compress(bomb)):
+            with pytest.raises(UndecodableRecord) as caught:
+                list(decode_object(body, max_bytes=1_000_000))
+            assert caught.value.code == "too_large"
+    # an eight-byte content size that lies: 10 bytes, and then blocks of 128 KiB each
+    rle = (128 * 1024 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    liar = b"\x28\xb5\x2f\xfd\xc0\x58" + (10).to_bytes(8, "little") + rle * 10_000
+    liar += (1 << 3 | 1).to_bytes(3, "little") + b"y"
+    with pytest.raises(UndecodableRecord):
+        list(decode_object(liar, max_bytes=1_000_000))
+
+
+def test_splitting_touches_each_byte_a_bounded_number_of_times() -> None:
+    """Counted in bytes hashed, inflated and searched, for objects that double."""
+
+    class Counting(bytes):
+        touched = 0
+
+        def find(self, *args: Any) -> int:
+            found = super().find(*args)
+            Counting.touched += (found if found >= 0 else len(self)) - args[1]
+            return found
+
+    def work(body: bytes) -> int:
+        Counting.touched = 0
+        list(decode_object(Counting(body)))
+        return Counting.touched
+
+    for unit in (
+        b"a\n" + encode("ndjson", "gzip"),
+        encode("ndjson", "none") + encode("kpl", "none"),
+        b'"type":"telemetryd.record","record":{"id":"',
+        b"x\x1f\x8b\x08y\x28\xb5\x2f\xfd",
+    ):
+        assert work(unit * 400) <= 2.5 * work(unit * 200)

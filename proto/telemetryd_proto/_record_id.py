@@ -1,0 +1,61 @@
+"""The id of a packed record, and the line that carries it where nothing else can."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+HEADER: Final = re.compile(
+    rb'\{"time":"[0-9T:.Z-]{0,40}","type":"telemetryd\.record",'
+    rb'"record":\{"id":"([0-9a-f]{32})-([0-9]{1,20})"\}\}\n'
+)
+HEADER_MARK: Final = b'"type":"telemetryd.record","record":{"id":"'
+"""What every header holds, and no text within a JSON string does."""
+HEADER_MARK_AT: Final = 64
+"""Less than this lies before the mark in a header."""
+_ID: Final = re.compile("[0-9a-f]{32}-[0-9]{1,20}")
+
+
+class RecordId(msgspec.Struct, frozen=True, gc=False):
+    """What tells a record that was delivered twice from two records."""
+
+    process: bytes
+    """16 random bytes of the process that packed it."""
+    sequence: int
+    """Position among its records: increasing, gaps are possible."""
+
+    def __str__(self) -> str:
+        return f"{self.process.hex()}-{self.sequence}"
+
+
+def header(record_id: RecordId, time: str) -> bytes:
+    """The line that carries `record_id`, shaped like a telemetry event of this `time`."""
+    return b'{"time":"%b","type":"telemetryd.record","record":{"id":"%b"}}\n' % (
+        time.encode(),
+        str(record_id).encode(),
+    )
+
+
+def from_header(process: bytes, sequence: bytes) -> RecordId:
+    """The id in a match of `HEADER`, of its two groups."""
+    return RecordId(bytes.fromhex(process.decode()), int(sequence))
+
+
+def to_bytes(record_id: RecordId) -> bytes:
+    """The id as 24 bytes."""
+    return record_id.process + record_id.sequence.to_bytes(8)
+
+
+def from_bytes(binary: bytes) -> RecordId:
+    """The id in 24 bytes."""
+    return RecordId(binary[:16], int.from_bytes(binary[16:]))
+
+
+def from_text(text: str | None) -> RecordId | None:
+    """The id in its text form; None if it is no such text."""
+    if text is None or not _ID.fullmatch(text):
+        return None
+    process, _, sequence = text.partition("-")
+    return RecordId(bytes.fromhex(process), int(sequence))
