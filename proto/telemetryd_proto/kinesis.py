@@ -27,10 +27,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from telemetryd_proto import _kpl, _record_compression, _record_split
+from telemetryd_proto import _kpl, _record_compression, _record_id, _record_split
 from telemetryd_proto._record_id import (
     HEADER,
-    RecordId,
     from_bytes,
     from_header,
     from_text,
@@ -38,6 +37,8 @@ from telemetryd_proto._record_id import (
     to_bytes,
 )
 from telemetryd_proto.errors import ProtocolError
+
+RecordId = _record_id.RecordId
 
 Packing: TypeAlias = Literal["ndjson", "kpl", "single"]
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetryd.sinks._kinesis_config import KinesisConfig
-from telemetryd.sinks._kinesis_packer import Packer
+from telemetryd.sinks._kinesis_packer import Packer, unpack
 from telemetryd.testing import context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import Encoder, RecordId, UndecodableRecord, decode, unwrap
@@ -53,7 +53,7 @@ def test_packing_loses_adds_and_exceeds_nothing(
     config = msgspec.convert(keys, KinesisConfig)
     packer = Packer(config, context())
     items = list(packer.pack(blocks))
-    unpacked = [packer.unpack(item) for item in items]
+    unpacked = [unpack(item) for item in items]
     assert b"".join(unpacked) == data_of(blocks)
     assert [item.length for item in items] == [len(lines) for lines in unpacked]
     assert sum(item.size for item in items) == sum(each.size for each in blocks)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from telemetryd.sinks._kinesis_packer import Packer, RecordItem
+from telemetryd.sinks._kinesis_packer import Packer, RecordItem, unpack
 from telemetryd.sinks.kinesis import KinesisConfig
 from telemetryd.testing import INSTANCE, block, context, data_of
 from telemetryd_proto.framing import Block
@@ -53,7 +53,7 @@ def start(request: str) -> bytes:
 def check(subject: Packer, items: list[RecordItem], blocks: list[Block]) -> None:
     assert sum(item.lines for item in items) == sum(each.lines for each in blocks)
     assert sum(item.size for item in items) == sum(each.size for each in blocks)
-    unpacked = [subject.unpack(item) for item in items]
+    unpacked = [unpack(item) for item in items]
     assert b"".join(unpacked) == data_of(blocks)
     assert [len(lines) for lines in unpacked] == [item.length for item in items]
     assert [lines.count(b"\n") for lines in unpacked] == [item.lines for item in items]
@@ -182,7 +182,7 @@ def by_request(blocks: list[Block], **keys: Any) -> list[tuple[str, bytes]]:
     subject = packer(partition_key="request_id", record_id=False, **keys)
     items = pack(subject, blocks)
     check(subject, items, blocks)
-    return [(item.key, subject.unpack(item)) for item in items]
+    return [(item.key, unpack(item)) for item in items]
 
 
 def test_keys_by_request_follow_platform_start() -> None:
@@ -210,7 +210,7 @@ def test_each_connection_has_its_own_request_and_a_new_one_the_latest() -> None:
     subject = packer(partition_key="request_id", record_id=False)
     pack(subject, [block(start("r1"), source=1), block(start("r2"), source=2)])
     blocks = [block(b"one", source=1), block(b"two", source=2), block(b"new", source=3)]
-    assert [(i.key, subject.unpack(i)) for i in pack(subject, blocks)] == [
+    assert [(i.key, unpack(i)) for i in pack(subject, blocks)] == [
         ("r1", b"one\n"),
         ("r2", b"two\nnew\n"),
     ]

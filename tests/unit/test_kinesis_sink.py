@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from helpers.kinesis_server import (
     environment,
 )
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
+from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, WriteResult
 from telemetryd.sinks.kinesis import KinesisSink
 from telemetryd.testing import LogBook, Rig, batch_of, block, context, data_of, dead_letter_at
@@ -63,6 +65,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KinesisServer]:
 def sink(log: LogBook | None = None, **keys: Any) -> KinesisSink:
     keys = {"type": "kinesis", "stream": "telemetry", "linger_ms": 0, **keys}
     return KinesisSink(msgspec.convert(keys, KinesisSink.Config), context(log))
+
+
+def rig_of(log: LogBook | None = None, dead_letter: DeadLetter | None = None, **keys: Any) -> Rig:
+    log = log or LogBook()
+    subject = sink(log, **keys)
+    return Rig(subject, subject._config, log=log, dead_letter=dead_letter)
 
 
 def use(subject: KinesisSink, scenario: Callable[[KinesisSink], Awaitable[T]]) -> T:
@@ -306,6 +314,18 @@ def test_permanent_errors(server: KinesisServer, code: str, reason: str) -> None
         (Raw(b'{"FailedRecordCount":0,"Records":[]}'), "garbled_answer"),
         (Raw(b'{"FailedRecordCount":1,"Records":[{"SequenceNumber":"1"}]}'), "garbled_answer"),
         (Raw(b'{"FailedRecordCount":0,"Records":["x"]}'), "garbled_answer"),
+        (Raw(b'{"Records":{"0":{"SequenceNumber":"1"}}}'), "garbled_answer"),
+        (Raw(b'{"Records":[{"SequenceNumber":"1"},{"SequenceNumber":"2"}]}'), "garbled_answer"),
+        (Raw(b'{"FailedRecordCount":[],"Records":null}'), "garbled_answer"),
+        (Raw(b"null"), "garbled_answer"),
+        (Raw(b'"text"'), "garbled_answer"),
+        (Raw(b"\xff\xfe"), "garbled_answer"),
+        (Raw(b"[" * 200_000), "garbled_answer"),
+        (Raw(b'{"Records":[' + b" " * 5_000_000 + b"]}"), "garbled_answer"),
+        (Raw(b"<html>no</html>", 400), "garbled_answer"),
+        (Raw(b"", 403), "garbled_answer"),
+        (Raw(b'{"__type":[]}', 400), "garbled_answer"),
+        (Raw(b"x" * 5_000_000, 400), "garbled_answer"),
         (Reset(), "connection_lost"),
     ],
 )
@@ -322,6 +342,35 @@ def test_a_record_answered_with_nothing_is_sent_again(server: KinesisServer) -> 
     assert write_once(sink(packing="single"), LINES[:2]).failures == (
         Failure(1, "garbled_answer", retryable=True),
     )
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        b"null", b"7", b"[]", b'"x"', b'{"SequenceNumber":7}', b'{"SequenceNumber":[""]}',
+        b'{"SequenceNumber":null,"ErrorCode":null}', b'{"ErrorCode":{"a":[]}}',
+        b'{"ErrorCode":["InvalidArgumentException"],"ErrorMessage":{}}', b'{"ShardId":"1"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_for_a_record_is_sent_again_alone(
+    server: KinesisServer, result: bytes
+) -> None:
+    server.script = [
+        Raw(b'{"FailedRecordCount":"1","Records":[{"SequenceNumber":"1"},%b]}' % result)
+    ]
+    rig = rig_of(packing="single")
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(LINES[:2])
+        while not await rig.flush():  # noqa: ASYNC110 - a flush waits
+            await asyncio.sleep(0)
+        await rig.stop()
+
+    asyncio.run(scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 2}
+    assert rig.log.facts("sink_bug") == []
 
 
 def test_the_service_can_ask_for_time(server: KinesisServer) -> None:
@@ -601,3 +650,58 @@ def test_items_of_another_sink_are_a_bug(server: KinesisServer) -> None:
 
     use(sink(), scenario)
     assert server.requests == []
+
+
+# -- what waited on disk while the configuration changed ------------------------------------------
+
+PACKED = [
+    {"packing": "ndjson", "compression": "none"},
+    {"packing": "ndjson", "compression": "gzip"},
+    {"packing": "ndjson", "compression": "zstd"},
+    {"packing": "kpl"},
+    {"packing": "single"},
+]
+
+
+@pytest.mark.parametrize("before", PACKED, ids=str)
+@pytest.mark.parametrize("after", PACKED[::2], ids=str)
+@pytest.mark.parametrize("says", [True, False])
+def test_spooled_records_give_their_lines_back_whatever_the_packing_is_now(
+    server: KinesisServer,
+    tmp_path: Path,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    says: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spool = {"path": str(tmp_path / "spool")}
+    blocks = [block(b'{"id":%d}' % number, b"not json") for number in range(5)]
+    if not says:  # as an earlier version stored them
+        monkeypatch.setattr(
+            "telemetryd.sinks._kinesis_packer._PACKED", {"none": "", "gzip": "", "zstd": ""}
+        )
+
+    async def leave() -> None:
+        rig = rig_of(spool=spool, **before)
+        rig.worker.start()
+        rig.offer(blocks)
+        await rig.stop(0.0, keep=True)
+        assert rig.lines() == {"spooled": 10}
+
+    async def lose() -> Rig:
+        server.otherwise = Error(400, "ValidationException", "these are refused")
+        letter = dead_letter_at(tmp_path / "dead")
+        rig = rig_of(dead_letter=letter, spool=spool, **after)
+        rig.worker.start()
+        while rig.account.spooled.lines or rig.worker.pending().lines:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+        await rig.stop()
+        letter.close()
+        return rig
+
+    asyncio.run(leave())
+    rig = asyncio.run(lose())
+    assert rig.lines() == {"dead_lettered": 10}
+    assert rig.log.facts("sink_bug") == []
+    kept = [json.loads(line)["data"] for line in (tmp_path / "dead").read_bytes().splitlines()]
+    assert "".join(kept).encode() == data_of(blocks)

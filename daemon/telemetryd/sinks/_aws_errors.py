@@ -58,6 +58,8 @@ _REFUSED: Final = {
     "KMSNotFoundException": "kms_key_unusable",
     "KMSOptInRequired": "kms_key_unusable",
 }
+_TOO_LARGE: Final = 413
+"""Content Too Large (RFC 9110): about this request, whoever says so."""
 _CLOCK_WORDS: Final = ("Signature expired", "Signature not yet current")
 
 _TRANSIENT: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -81,7 +83,7 @@ _PERMANENT: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aws.ParamValidationError, "invalid_request"),
     (aws.BotoCoreError, "aws_configuration"),
 )
-_UNREADABLE: Final = (AttributeError, LookupError, TypeError, ValueError)
+_UNREADABLE: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What botocore's parsers run into when an answer is JSON, but nothing like what they expect."""
 _CUT_OFF: Final = (errno.ECONNRESET, errno.EPIPE)
 
@@ -124,6 +126,13 @@ def _answered(error: aws.ClientError) -> SinkError:
         return PermanentSinkError(_REFUSED[code], text, stops_sink=True)
     if code in _SERVER or status >= 500 or status in (0, 408):  # noqa: PLR2004 - RFC 9110
         return TransientSinkError("server_error", text, retry_after=retry_after)
+    return _refused(code, status, text)
+
+
+def _refused(code: str, status: int, text: str) -> SinkError:
+    """The request was refused, by the service if the answer has a code of an error."""
+    if code in ("", str(status)) and status != _TOO_LARGE:  # by who knows whom
+        return TransientSinkError("garbled_answer", text)
     return PermanentSinkError("invalid_request", text)
 
 

@@ -9,15 +9,25 @@ import functools
 import time
 from typing import Any, Final
 
+import aiohttp
 import msgspec
 from aiobotocore import session as aio  # type: ignore[import-untyped]  # ships no types
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # the same
 from aiobotocore.httpsession import AIOHTTPSession  # type: ignore[import-untyped]  # the same
 from botocore import loaders  # type: ignore[import-untyped]  # the same
+from botocore.exceptions import (  # type: ignore[import-untyped]  # the same
+    ConnectionClosedError,
+    HTTPClientError,
+    ReadTimeoutError,
+)
+from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # the same
 
 IDLE_SECONDS: Final = 5.0
 """After so long without a request its connection is not trusted any more: an environment may have
 been frozen meanwhile, and the server, or a NAT between, have hung up unheard."""
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Of the body of an answer. 500 refused records with a message each are 300 kB."""
 
 _BULK: Final = "telemetryd_bulk"
 """Where a request's context keeps what `encode_in_bulk` took."""
@@ -35,17 +45,56 @@ class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is n
         self._in_flight = 0
 
     async def send(self, request: Any) -> Any:
-        """Send `request`, over a new connection if the last request was long ago."""
+        """Send `request`, over a new connection if the last request was long ago.
+
+        The answer is read here, and no more of it than `MAX_ANSWER_BYTES`.
+        """
         idle = abs(time.time() - self._last_used)
         if idle > IDLE_SECONDS and not self._in_flight:
             await self.close()
             await self.__aenter__()
         self._in_flight += 1
         try:
-            return await super().send(request)
+            request.stream_output = True  # else the answer is read whole, however large
+            response = await super().send(request)
+            response.raw = _Body(await _read(response.raw, request))
+            return response
         finally:
             self._in_flight -= 1
             self._last_used = time.time()
+
+
+class _Body:
+    """A body that has been read, as aiobotocore asks for it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self) -> bytes:
+        """All of it."""
+        return self._data
+
+
+async def _read(answer: aiohttp.ClientResponse, request: Any) -> bytes:
+    """The body of `answer`; errors as aiobotocore's own `send` raises them."""
+    body = bytearray()
+    try:
+        async for piece in answer.content.iter_any():
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise ResponseParserError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+    except TimeoutError as error:  # aiohttp's are TimeoutErrors too
+        raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+    except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as error:
+        raise ConnectionClosedError(
+            error=error, request=request, endpoint_url=request.url
+        ) from error
+    except aiohttp.ClientError as error:
+        raise HTTPClientError(error=error) from error
+    finally:
+        if not answer.content.at_eof():
+            answer.close()
+    return bytes(body)
 
 
 def session() -> Any:

@@ -12,10 +12,22 @@ from telemetryd.sinks._kinesis_config import KinesisConfig
 from telemetryd.sinks._kinesis_keys import RequestKeys
 from telemetryd.sinks.base import Item, SinkContext
 from telemetryd_proto.framing import Block
-from telemetryd_proto.kinesis import HEADER_BYTES, MAX_KEY_CHARS, Encoder, RecordId, unwrap
+from telemetryd_proto.kinesis import (
+    HEADER_BYTES,
+    MAX_KEY_CHARS,
+    Compression,
+    Encoder,
+    RecordId,
+    UndecodableRecord,
+    unwrap,
+)
 
 _RANDOM_KEY_BYTES: Final = 54
 """More than a record id as text."""
+
+
+LINES: Final = "lines"
+_PACKED: Final[dict[Compression, str]] = {"none": LINES, "gzip": "gzip", "zstd": "zstd"}
 
 
 class RecordItem(Item, frozen=True, gc=False):
@@ -27,6 +39,9 @@ class RecordItem(Item, frozen=True, gc=False):
     """Bytes of the lines it holds; differs from `size` where `fields` were added to them."""
     oversized: bool = False
     """No record can hold this line; `payload` is the line itself, not to be sent."""
+    packed: str = ""
+    """How: `lines`, `kpl`, `gzip` or `zstd`. It may have waited on disk while the configuration was
+    changed. Empty: by a version that did not say."""
 
 
 class Packer:
@@ -44,6 +59,7 @@ class Packer:
         self._draw = draw
         self._clock = clock
         self._encoder = Encoder(config.packing, config.compression)
+        self._packed = "kpl" if config.packing == "kpl" else _PACKED[config.compression]
         self._function = context.function[:MAX_KEY_CHARS]
         self._requests = RequestKeys()
         self.restart(context.instance)
@@ -63,15 +79,6 @@ class Packer:
         for key, run in self._runs(blocks):
             for chunk in self._chunks(run, key):
                 yield from self._records(chunk, key, stamp)
-
-    def unpack(self, item: RecordItem) -> bytes:
-        """The lines of a record, as they were packed."""
-        config = self._config
-        if config.packing != "kpl" and config.compression == "none":
-            return item.payload[len(item.payload) - item.length :]
-        if item.oversized:
-            return item.payload
-        return unwrap(item.payload, max_bytes=item.length)[1]
 
     def _runs(self, blocks: Sequence[Block]) -> Iterable[tuple[str, Sequence[Block]]]:
         config = self._config
@@ -117,6 +124,7 @@ class Packer:
             key=key,
             length=len(chunk.data),
             oversized=not fits,
+            packed=self._packed if fits else LINES,
         )
         return [record]
 
@@ -128,6 +136,25 @@ class Packer:
             hash_key=self._config.explicit_hash_key,
             time=stamp,
         )
+
+
+def unpack(item: RecordItem) -> bytes:
+    """The lines of a record, as they were packed, whatever the configuration is now.
+
+    Raises UndecodableRecord: it is damaged. ImportError: there is no zstd any more.
+    """
+    if item.oversized:
+        return item.payload
+    lines = item.payload[len(item.payload) - item.length :]
+    if item.packed == LINES:
+        return lines
+    if item.packed:
+        return unwrap(item.payload, max_bytes=item.length)[1]
+    try:  # by an earlier version: what looks packed is, if it holds as many bytes as it should
+        found = unwrap(item.payload, max_bytes=item.length)[1]
+    except UndecodableRecord:
+        return lines
+    return found if len(found) == item.length else lines
 
 
 def _iso(seconds: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -181,10 +181,15 @@ def plan(events: Sequence[LogEvent]) -> Iterator[list[int]]:
         yield call
 
 
-def rejected(info: Mapping[str, Any] | None, count: int) -> Iterator[tuple[int, str]]:
-    """Positions in a call of `count` events which the service rejected, and why, each once."""
-    if not info:
+def rejected(info: object, count: int) -> Iterator[tuple[int, str]]:
+    """Positions in a call of `count` events which the service rejected, and why, each once.
+
+    Raises TransientSinkError where the answer's `info` makes no sense: some may have been.
+    """
+    if info is None:
         return
+    if not isinstance(info, Mapping):
+        raise TransientSinkError("garbled_answer", "PutLogEvents does not say what it rejected")
     too_new = _bound(info.get("tooNewLogEventStartIndex"), count, count)
     too_old = _bound(info.get("tooOldLogEventEndIndex"), 0, count)
     expired = _bound(info.get("expiredLogEventEndIndex"), 0, count)

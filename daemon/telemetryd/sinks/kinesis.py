@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks import _aws
 from telemetryd.sinks._kinesis_config import KinesisConfig
-from telemetryd.sinks._kinesis_packer import Packer, RecordItem
+from telemetryd.sinks._kinesis_packer import Packer, RecordItem, unpack
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -79,7 +79,7 @@ class KinesisSink(Sink):
 
     def unpack(self, item: Item) -> bytes:
         """The lines of a record."""
-        return self._packer.unpack(_ours(item))
+        return unpack(_ours(item))
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Send each record once, in as few calls as the limits allow, one after the other."""
@@ -167,24 +167,25 @@ class KinesisSink(Sink):
             **self._stream,
         )
         results = answer.get("Records")
-        failed = answer.get("FailedRecordCount", 0)
         if not isinstance(results, list) or len(results) != len(entries):
             raise TransientSinkError("garbled_answer", "PutRecords did not answer for each record")
         failures: list[Failure] = []
+        messages: list[str] = []
         for (index, _), result in zip(entries, results, strict=True):
-            code = result.get("ErrorCode")
+            facts = result if isinstance(result, dict) else {}
+            code = facts.get("ErrorCode")
             if code:
-                reason, retryable = _RECORD_CODES.get(code, ("record_refused", True))
+                reason, retryable = _RECORD_CODES.get(str(code), ("record_refused", True))
                 failures.append(Failure(index, reason, retryable))
-            elif not result.get("SequenceNumber"):
+                messages.append(str(facts.get("ErrorMessage") or ""))
+            elif not (isinstance(number := facts.get("SequenceNumber"), str) and number):
                 failures.append(Failure(index, "garbled_answer", retryable=True))
-        if failed and not failures:
+        if _count(answer.get("FailedRecordCount")) > len(failures):
             raise TransientSinkError(
                 "garbled_answer", "PutRecords does not say which records failed"
             )
         if failures:
-            message = next((r["ErrorMessage"] for r in results if r.get("ErrorMessage")), "")
-            self._log_refused(str(message), failures)
+            self._log_refused(next(filter(None, messages), ""), failures)
         return failures
 
     def _request_entry(self, item: RecordItem) -> dict[str, Any]:
@@ -199,6 +200,11 @@ class KinesisSink(Sink):
             "info", "records_refused", sink=self.context.name, records=len(failures),
             codes=",".join(sorted(codes)), detail=detail[:500],
         )  # fmt: skip
+
+
+def _count(said: object) -> int:
+    """How many records failed, as the answer says; 0 where that is no number."""
+    return said if isinstance(said, int) else 0
 
 
 def _ours(item: Item) -> RecordItem:
