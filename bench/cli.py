@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -156,6 +156,8 @@ def _each(chosen: Sequence[tuple[str, Scenario]], options: argparse.Namespace) -
     """Measure one after the other; one that fails is told, and does not keep the rest from it."""
     status = 0
     for name, found in chosen:
+        for what in _without_effect(found, options):
+            say(f"bench: {name}: without effect here: {what}")
         try:
             print(_measured(name, found, options), flush=True)
         except LossError as error:
@@ -197,6 +199,21 @@ def _measured(name: str, found: Scenario, options: argparse.Namespace) -> str:
     return coldstart_report.markdown(started)
 
 
+def _without_effect(found: Scenario, options: argparse.Namespace) -> Iterator[str]:
+    """Options that change nothing of what is measured: who gives them expects otherwise."""
+    paced = isinstance(found, Rate) or (
+        isinstance(found, Load) and any(row.source.rate for _, row in found.rows())
+    )
+    if (options.seconds or options.minutes) and not paced:
+        yield "--seconds and --minutes, as no rate is held"
+    if options.minutes and isinstance(found, Rate):
+        yield "--minutes; there is --seconds"
+    if options.peers and (paced or not isinstance(found, Load)):
+        yield "--peers, as no peer is measured beside it"
+    if options.quick and isinstance(found, Rate):
+        yield "--quick; there are --seconds and --repeat"
+
+
 def _adjusted(found: Load, options: argparse.Namespace) -> Load:
     """`found` as the options want it."""
     repeat = options.repeat or found.repeat
@@ -229,26 +246,33 @@ def _peers(found: Load, options: argparse.Namespace) -> list[str]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    worse, compared = False, False
+    worse = compared = 0
     for folder in (options.before, options.after):
         if not folder.is_dir():
             print(f"bench: no folder {folder}", file=sys.stderr)
             return EXIT_USAGE
-    for path in sorted(options.after.glob("*.json")):
-        before = options.before / path.name
-        if not before.exists():
-            print(f"{path.name}: only in {options.after}")
+    names = {path.name for each in (options.before, options.after) for path in each.glob("*.json")}
+    for name in sorted(names):
+        before, path = options.before / name, options.after / name
+        if not (before.exists() and path.exists()):
+            print(
+                f"{name}: not compared: only in {before.parent if before.exists() else path.parent}"
+            )
             continue
         try:
             old, new = report.read(before), report.read(path)
         except msgspec.ValidationError:
-            print(f"{path.name}: not compared: no ratio to the copier, or of another version")
+            print(f"{name}: not compared: no ratio to the copier, or of another version")
             continue
-        text, slower = report.compare(old, new, options.tolerance)
-        print(text)
-        worse, compared = worse | slower, True
+        found = report.compare(old, new, options.tolerance)
+        print(found.text)
+        worse, compared = worse + found.worse, compared + found.compared
+    print(f"{compared} compared, {worse} of them worse")
     if not compared:
-        print(f"bench: nothing in {options.after} to compare", file=sys.stderr)
+        print(
+            f"bench: nothing in {options.before} and {options.after} could be compared",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     return EXIT_WORSE if worse else 0
 

@@ -20,7 +20,7 @@ from bench import daemon, kinesis_service, limits, printed
 from bench.cores import aside, on_core
 from bench.errors import LossError
 from bench.kinesis_service import KinesisService, decoded
-from bench.pace import drive, latencies
+from bench.pace import Schedule, drive
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 from bench.run import Latency, Run
@@ -93,7 +93,11 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
 
 
 def _with_records(
-    run: Run, load: Load, service: KinesisService, wanted: Mapping[bytes, int]
+    run: Run,
+    load: Load,
+    service: KinesisService,
+    wanted: Mapping[bytes, int],
+    schedule: Schedule | None = None,
 ) -> Run:
     """`run` with what the Kinesis server counted. Raises LossError where a line is missing.
 
@@ -107,7 +111,7 @@ def _with_records(
     if wrong := kinesis_service.differences((lines for _, lines in arrived), wanted):
         raise LossError(wrong)
     timed = [(record.at, lines) for record, lines in arrived if record.at is not None]
-    if run.latency is None and (found := latencies(timed)):
+    if schedule and run.latency is None and (found := schedule.latencies(timed)):
         return msgspec.structs.replace(run, latency=Latency.of(found))
     return run
 
@@ -139,7 +143,7 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         return run
     wanted = paced.schedule.counts()
     wanted[warm] += 1
-    return _with_records(run, load, service, wanted)
+    return _with_records(run, load, service, wanted, paced.schedule)
 
 
 def peer(subject: Peer, source: Source) -> Run:

@@ -1,8 +1,9 @@
 """Sends lines on a schedule and times each from when it should have been sent until it is there.
 
 The schedule does not wait for the receiver: a line that could not be sent in time counts from when
-it was due (no coordinated omission). Sending and looking take turns in one thread, and one line of
-each tick carries the time it was due, so no latency is known better than a tick.
+it was due (no coordinated omission). Sending and looking take turns in one thread. One line of each
+tick, the first of the function's, carries in place of its `time` when it was due, so no latency is
+known better than a tick. Nothing else of a line is changed, nor any line's length.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -22,8 +24,12 @@ from bench.send import Traffic
 
 TICK_SECONDS: Final = 0.001
 SAMPLE_SECONDS: Final = 1.0
-_MARK: Final = b'{"time":"2026-03-14T10:15:30.123Z","type":"function","record":"due '
-_DIGITS: Final = 20
+_LEAD: Final = b'{"time":"'
+_MARK: Final = b'{"time":"2027-'
+"""How a marked line begins: no generated one is of that year."""
+_YEAR: Final = datetime(2027, 1, 1, tzinfo=UTC)
+_FUNCTION: Final = b'"type":"function"'
+_STAMP: Final = len("2027-01-01T00:00:00.000Z")
 _PATIENCE_SECONDS: Final = 10.0
 _READ_BYTES: Final = 1 << 22
 
@@ -71,25 +77,38 @@ class Schedule:
         return found
 
     def lines(self, tick: int) -> tuple[int, bytes]:
-        """How many, and their bytes; the first one tells when it was due."""
+        """How many, and their bytes; the function's first one tells when it was due."""
         first, end = int(tick * self._per_tick), int((tick + 1) * self._per_tick)
-        count = end - first
-        if not count:
-            return 0, b""
-        at = first % max(len(self._filler) - count, 1)
-        mark = _MARK + b"%020d" % int(self.due(tick) * 1e9) + b'"}\n'
-        return count, mark + b"".join(self._filler[at : at + count - 1])
+        at = first % len(self._filler)
+        lines = self._filler[at : at + end - first]
+        while missing := end - first - len(lines):
+            lines += self._filler[:missing]
+        for index, line in enumerate(lines):
+            if _FUNCTION in line and line.startswith(_LEAD):
+                lines[index] = _LEAD + _stamp(tick) + line[len(_LEAD) + _STAMP :]
+                break
+        return len(lines), b"".join(lines)
+
+    def latencies(self, arrived: Iterable[tuple[float, Iterable[bytes]]]) -> list[float]:
+        """Seconds that the marked ones among lines took, given when each few of them arrived."""
+        return [
+            at - self.due(_tick(line))
+            for at, lines in arrived
+            for line in lines
+            if line.startswith(_MARK)
+        ]
 
 
-def latencies(arrived: Iterable[tuple[float, Iterable[bytes]]]) -> list[float]:
-    """Seconds that the marked ones among lines took, given when each few of them arrived."""
-    found = []
-    for at, lines in arrived:
-        for line in lines:
-            if line.startswith(_MARK):
-                due = int(line[len(_MARK) : len(_MARK) + _DIGITS]) / 1e9
-                found.append(at - due)
-    return found
+def _stamp(tick: int) -> bytes:
+    """The time that marks a line of `tick`: so many ticks into a year that is not over."""
+    at = _YEAR + timedelta(seconds=tick * TICK_SECONDS)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+
+
+def _tick(line: bytes) -> int:
+    """The tick that a marked line tells."""
+    stamp = line[len(_LEAD) : len(_LEAD) + _STAMP].decode()
+    return round((datetime.fromisoformat(stamp) - _YEAR).total_seconds() / TICK_SECONDS)
 
 
 def drive(
@@ -108,7 +127,7 @@ def drive(
     samples: list[float] = []
     schedule = Schedule(source)
     with (
-        _Arrivals(output) as arrivals,
+        _Arrivals(output, schedule) as arrivals,
         socket.create_connection(("127.0.0.1", port)) as sock,
     ):
         # the kernel must not keep a tick's lines back until those of the last one are acknowledged
@@ -154,8 +173,9 @@ def _difference(schedule: Schedule, output: Path, ahead: bytes) -> str | None:
 class _Arrivals:
     """Reads a growing file, and notes when marked lines are there."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, schedule: Schedule) -> None:
         self.lines = 0
+        self._schedule = schedule
         self.latencies: list[float] = []
         self._path = path
         self._descriptor = -1
@@ -174,10 +194,10 @@ class _Arrivals:
         self.lines += data.count(b"\n")
         data = self._rest + data
         at = data.find(_MARK)
-        while at >= 0 and at + len(_MARK) + _DIGITS <= len(data):
-            start = at + len(_MARK)
-            self.latencies.append(now - int(data[start : start + _DIGITS]) / 1e9)
-            at = data.find(_MARK, start)
+        while at >= 0 and at + len(_LEAD) + _STAMP <= len(data):
+            line = data[at : at + len(_LEAD) + _STAMP]
+            self.latencies += self._schedule.latencies([(now, [line])])
+            at = data.find(_MARK, at + 1)
         self._rest = data[at:] if at >= 0 else data[1 - len(_MARK) :]
 
     def __enter__(self) -> Self:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -119,11 +120,12 @@ def _sent(settings: Load) -> str:
     if source.rate:
         what = f"{source.rate:,} lines/s for {source.seconds:g} s"
     else:
-        what = f"{source.lines:,} lines as fast as they are taken"
+        lines = source.lines_each * source.connections
+        what = f"{lines:,} lines as fast as they are taken"
         if source.burst_lines:
             frozen = ", frozen meanwhile" if source.freeze else ""
             what = (
-                f"{source.lines:,} lines in bursts of {source.burst_lines:,}, "
+                f"{lines:,} lines in bursts of {source.burst_lines:,}, "
                 f"{source.pause_ms} ms apart{frozen}"
             )
     return (
@@ -286,30 +288,53 @@ def svg(result: Result) -> str:
     return chart.bars(result.settings.title, "µs of CPU per line (less is better)", shown)
 
 
-def compare(before: Result, after: Result, tolerance: float) -> tuple[str, bool]:
-    """Both results side by side, and whether a row of ours costs more than it did.
+class Comparison(NamedTuple):
+    """Two results side by side."""
+
+    text: str
+    compared: int
+    """Rows of ours that were compared."""
+    worse: int
+    """Of these, how many cost more than they did."""
+
+
+def compare(before: Result, after: Result, tolerance: float) -> Comparison:
+    """Both results side by side, and how many rows of ours cost more than they did.
 
     Absolute times of two occasions don't compare on a shared machine; what is compared is our CPU
     per line divided by the copier's, of runs made in turn.
     """
-    told, any_worse = [], False
-    for row in after.rows:
-        if row.kind != "ours" or not row.runs:
+    told, compared, worse = [], 0, 0
+    ours = {row.receiver: row for result in (before, after) for row in result.rows}
+    for row in ours.values():
+        if row.kind != "ours":
             continue
         name = f"{after.scenario}, {row.title}"
+        if not all(_has_runs(result, row.receiver) for result in (before, after)):
+            told.append(f"{name}: not compared, as it was measured on one occasion only")
+            continue
         if _sources(before).get(row.receiver) != _sources(after).get(row.receiver):
             told.append(f"{name}: not compared, as other lines were sent")
             continue
         old, new = (_ratio(result, row) for result in (before, after))
         if old is None or new is None:
-            told.append(f"{name}: no copier was measured beside it with the same lines")
+            told.append(
+                f"{name}: not compared, as no copier was measured beside it with the same lines"
+            )
+            continue
+        if not (0 < old < math.inf and 0 < new < math.inf):
+            told.append(f"{name}: not compared, as the clock did not tick: measure longer")
             continue
         change = new / old - 1
-        worse = change > tolerance
-        any_worse |= worse
-        verdict = "WORSE" if worse else "better" if change < -tolerance else "the same"
+        compared += 1
+        worse += change > tolerance
+        verdict = "better" if change < -tolerance else "WORSE" if change > tolerance else "the same"
         told.append(f"{name}: {old:.2f} -> {new:.2f} times the copier ({change:+.0%}): {verdict}")
-    return "\n".join(told), any_worse
+    return Comparison("\n".join(told), compared, worse)
+
+
+def _has_runs(result: Result, receiver: str) -> bool:
+    return any(row.receiver == receiver and row.runs for row in result.rows)
 
 
 def _ratio(result: Result, row: Row) -> float | None:

@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`[source]`: the lines, and when they are sent."""
 
     lines: Annotated[int, Meta(ge=1)] = 1_000_000
-    """How many, in all; with `rate`, what `seconds` makes of it."""
+    """How many, in all (each connection sends as many); with `rate`, what `seconds` makes of it."""
     sizes: tuple[Size, ...] = (Size(bytes=290),)
     """A mix of sizes; the shares add up to 1."""
     platform_events: Share = 0.06
@@ -78,6 +78,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("a `rate` goes over one connection, without bursts")
         if self.freeze and not (self.burst_lines and self.pause_ms and self.connections == 1):
             raise ValueError("`freeze` needs `burst_lines`, `pause_ms` and a single connection")
+
+    @property
+    def lines_each(self) -> int:
+        """Lines that each connection sends."""
+        return max(round(self.lines / self.connections), 1)
 
     @property
     def mean_bytes(self) -> float:

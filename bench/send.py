@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from typing import Final
 
 import msgspec
@@ -62,30 +63,46 @@ def _block(sizes: tuple[Size, ...], platform_events: float, json_logs: float, se
 
 
 class Traffic:
-    """What a source sends flat out: each connection sends `blocks` in turn, `rounds` in all."""
+    """What a source sends flat out: each connection sends `blocks` in turn, the last in part."""
 
     def __init__(self, source: Source) -> None:
         block = block_of(source)
         self.connections = source.connections
-        self.rounds = max(1, round(source.lines / block.count(b"\n") / source.connections))
-        numbers = range(min(self.rounds, DISTINCT_BLOCKS))
+        self._each = source.lines_each
+        self._whole, self._rest = divmod(self._each, block.count(b"\n"))
+        numbers = range(min(self._whole + bool(self._rest), DISTINCT_BLOCKS))
         self.blocks = [of_other_invocations(block, number) for number in numbers]
 
     @property
     def sent(self) -> Sent:
         """All of it."""
-        times, block = self.rounds * self.connections, self.blocks[0]
-        return Sent(lines=block.count(b"\n") * times, bytes=len(block) * times)
+        size = len(self.blocks[0]) * self._whole + len(self._last())
+        return Sent(lines=self._each * self.connections, bytes=size * self.connections)
 
     def in_turn(self) -> Iterator[bytes]:
-        """The blocks that one connection sends."""
-        return itertools.islice(itertools.cycle(self.blocks), self.rounds)
+        """What one connection sends: whole blocks, and a part of the next one."""
+        yield from itertools.islice(itertools.cycle(self.blocks), self._whole)
+        if last := self._last():
+            yield last
+
+    def _last(self) -> bytes:
+        block = self.blocks[self._whole % len(self.blocks)]
+        return b"".join(itertools.islice(BytesIO(block), self._rest))
+
+    def bursts(self, lines: int) -> Iterator[bytes]:
+        """What one connection sends, so many lines each; 0: as `in_turn`."""
+        if not lines:
+            yield from self.in_turn()
+            return
+        waiting = (line for block in self.in_turn() for line in BytesIO(block))
+        while burst := b"".join(itertools.islice(waiting, lines)):
+            yield burst
 
     def lines(self) -> list[bytes]:
         """The lines that one connection sends."""
-        split = [block.splitlines(keepends=True) for block in self.blocks]
-        turns = itertools.islice(itertools.cycle(split), self.rounds)
-        return [line for lines in turns for line in lines]
+        split = [BytesIO(block).readlines() for block in self.blocks]
+        turns = itertools.chain.from_iterable(itertools.cycle(split))
+        return list(itertools.islice(turns, self._each))
 
     def first(self) -> bytes:
         """A line to send ahead: the first that is no platform event, which would count twice."""
@@ -124,14 +141,12 @@ def post(port: int, bodies: Sequence[bytes]) -> None:
 def tcp_sender(port: int, traffic: Traffic, source: Source, pid: int) -> Callable[[], None]:
     """A call that sends `traffic` over each of the source's connections, which are made now."""
     socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(source.connections)]
-    count = traffic.blocks[0].count(b"\n")
-    burst = max(1, round(source.burst_lines / count)) if source.burst_lines else 0
 
     def send(sock: socket.socket) -> None:
-        for number, block in enumerate(traffic.in_turn()):
-            if burst and number and number % burst == 0:
+        for number, burst in enumerate(traffic.bursts(source.burst_lines)):
+            if number and source.burst_lines:
                 _pause(source, pid)
-            sock.sendall(block)
+            sock.sendall(burst)
         sock.close()
 
     def send_all() -> None:
@@ -161,9 +176,8 @@ def main(protocol: str, port: int, source: Source, pid: int) -> None:
     if protocol == "tcp":
         send: Callable[[], None] = tcp_sender(port, traffic, source, pid)
     else:
-        encoded = [batches(block.splitlines()) for block in traffic.blocks]
-        turns = itertools.islice(itertools.cycle(encoded), traffic.rounds)
-        bodies = [body for each in turns for body in each] * source.connections
+        encode = functools.lru_cache(len(traffic.blocks))(lambda part: batches(part.splitlines()))
+        bodies = [body for part in traffic.in_turn() for body in encode(part)] * source.connections
 
         def send() -> None:
             post(port, bodies)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench import chart, check, files, printed, rate, readme, report, scenario
+from bench.cli import main
 from bench.kinesis_service import Record, decoded, differences
 from bench.lines import mixed_block
-from bench.pace import TICK_SECONDS, Schedule, latencies
+from bench.pace import TICK_SECONDS, Schedule
 from bench.rate import Point, RateResult
 from bench.report import Result, Row
 from bench.run import Latency, Run
@@ -103,7 +105,7 @@ def result(ours: list[float], raw: list[float], **settings: object) -> Result:
         Row(receiver="gone", title="gone", kind="peer", absent="gone not found"),
         Row(receiver="generator", title="generator", kind="generator", runs=[run(0.0)]),
     ]
-    load = Load(title="<a title>", repeat=len(ours), **settings)  # type: ignore[arg-type]
+    load = Load(title="<a title>", repeat=max(len(ours), 1), **settings)  # type: ignore[arg-type]
     machine = dict.fromkeys(("processor", "cores", "system", "python"), "2")
     return Result(scenario="s", settings=load, machine=machine, rows=rows)
 
@@ -217,17 +219,57 @@ def test_results_read_back_as_they_were_written(tmp_path: Path) -> None:
 def test_a_comparison_is_of_ratios(
     after: list[float], raw: list[float], worse: bool, told: str
 ) -> None:
-    text, slower = report.compare(result([0.3], [0.1]), result(after, raw), 0.15)
-    assert slower is worse
-    assert text.endswith(told)
+    found = report.compare(result([0.3], [0.1]), result(after, raw), 0.15)
+    assert (found.compared, found.worse) == (1, worse)
+    assert found.text.endswith(told)
 
 
 def test_results_of_other_lines_do_not_compare() -> None:
-    text, worse = report.compare(
+    text, compared, worse = report.compare(
         result([0.3], [0.1]), result([0.9], [0.1], source=Source(lines=5)), 0.15
     )
-    assert not worse
+    assert (compared, worse) == (0, 0)
     assert "other lines were sent" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (([0.3], [0.1]), ([], [0.1]), "on one occasion only"),
+        (([], [0.1]), ([0.3], [0.1]), "on one occasion only"),
+        (([0.3], [0.1]), ([0.3], []), "no copier"),
+        (([0.3], [0.1]), ([0.3], [0.0]), "clock did not tick"),
+        (([0.0], [0.1]), ([0.3], [0.1]), "clock did not tick"),
+    ],
+)
+def test_what_can_not_be_compared_is_not_the_same(before, after, told: str) -> None:
+    text, compared, worse = report.compare(result(*before), result(*after), 0.15)
+    assert (compared, worse) == (0, 0)
+    assert told in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        ({"s": ([0.3], [0.1])}, {"s": ([0.3], [0.1])}, 0),
+        ({"s": ([0.3], [0.1])}, {"s": ([0.9], [0.1])}, 1),
+        ({"s": ([0.3], [0.1])}, {"s": ([0.3], [])}, 64),
+        ({"s": ([0.3], [0.1])}, {"other": ([0.3], [0.1])}, 64),
+        ({"s": ([0.3], [0.1]), "gone": ([0.3], [0.1])}, {"s": ([0.3], [0.1])}, 0),
+    ],
+)
+def test_the_status_of_a_comparison_tells_whether_there_was_one(
+    tmp_path: Path, capsys, before, after, status: int
+) -> None:
+    for folder, results in (("before", before), ("after", after)):
+        (tmp_path / folder).mkdir()
+        for name, runs in results.items():
+            files.write(name, tmp_path / folder, json=result(*runs), markdown="", svg="")
+    assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after")]) == status
+    said = capsys.readouterr()
+    for name in before.keys() ^ after.keys():
+        assert f"{name}.json: not compared: only in" in said.out
+    assert ("could be compared" in said.err) is (status == 64)
 
 
 def test_a_row_of_other_lines_has_no_ratio_to_the_copier() -> None:
@@ -306,6 +348,26 @@ def test_traffic_is_what_each_connection_sends() -> None:
     assert b'"type":"function"' in traffic.first()
 
 
+@pytest.mark.parametrize(("lines", "connections"), [(1, 1), (10, 1), (4000, 3), (999, 16), (5, 64)])
+def test_as_many_lines_are_sent_as_the_scenario_says(lines: int, connections: int) -> None:
+    source = Source(lines=lines, connections=connections)
+    traffic = Traffic(source)
+    each = list(traffic.in_turn())
+    assert b"".join(each) == b"".join(traffic.lines())
+    assert len(traffic.lines()) == source.lines_each == max(round(lines / connections), 1)
+    assert traffic.sent.lines == source.lines_each * connections
+    assert traffic.sent.bytes == sum(map(len, each)) * connections
+
+
+@pytest.mark.parametrize("burst", [1, 100, 5000, 20_000])
+def test_bursts_are_of_as_many_lines_as_the_scenario_says(burst: int) -> None:
+    traffic = Traffic(Source(lines=12_345, burst_lines=burst))
+    counts = [part.count(b"\n") for part in traffic.bursts(burst)]
+    assert set(counts[:-1]) <= {burst}
+    assert counts[-1] <= burst
+    assert b"".join(traffic.bursts(burst)) == b"".join(traffic.in_turn())
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
@@ -318,6 +380,26 @@ def test_traffic_is_what_each_connection_sends() -> None:
 def test_a_source_that_can_not_be_is_refused(keys: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Source(**keys)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", [200, 1000, 50_000])
+@pytest.mark.parametrize("sizes", [(Size(bytes=1024),), (Size(bytes=130), Size(bytes=9000))])
+def test_a_rate_changes_neither_sizes_nor_kinds_of_lines(
+    rate: int, sizes: tuple[Size, ...]
+) -> None:
+    sizes = tuple(msgspec.structs.replace(size, share=1 / len(sizes)) for size in sizes)
+    source = Source(rate=rate, seconds=2000 / rate, sizes=sizes, platform_events=0.25)
+    schedule = Schedule(source)
+    sent = [line for at in range(schedule.ticks) for line in BytesIO(schedule.lines(at)[1])]
+    flat = b"".join(Traffic(msgspec.structs.replace(source, rate=0, lines=2000)).in_turn())
+    plain = flat.splitlines(keepends=True)
+    assert list(map(len, sent)) == list(map(len, plain))
+    stamp = slice(len('{"time":"'), len('{"time":"2027-01-01T00:00:00.000Z'))
+    for line, original in zip(sent, plain, strict=True):
+        assert line[: stamp.start] + original[stamp] + line[stamp.stop :] == original
+    marked = [line for line in sent if line[stamp].startswith(b"2027-")]
+    assert len(marked) >= 0.6 * min(schedule.ticks, 2000)
+    assert all(b'"type":"function"' in line for line in marked)
 
 
 @given(rate=st.integers(1, 1_000_000), seconds=st.floats(0.005, 0.02))
@@ -369,7 +451,7 @@ def test_a_line_is_timed_from_when_it_was_due_to_the_answer_that_it_is_there() -
     schedule.began = 100.0
     sent = [line for tick in range(4) for line in schedule.lines(tick)[1].splitlines()]
     assert sum(schedule.counts().values()) == len(sent) == 12
-    found = latencies([(100.01, sent[:6]), (100.02, sent[6:])])
+    found = schedule.latencies([(100.01, sent[:6]), (100.02, sent[6:])])
     assert found == pytest.approx([0.010, 0.009, 0.018, 0.017])
 
 
