@@ -1,10 +1,11 @@
-"""examples/sam: the template is valid, and its role permits what its sinks need and no more."""
+"""Both SAM templates are valid, and the role of examples/sam permits what its sinks need."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,7 @@ from samtranslator.yaml_helper import yaml_parse
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
-SAM = ROOT / "examples" / "sam"
-TEMPLATE = SAM / "template.yaml"
+TEMPLATE = ROOT / "examples" / "sam" / "template.yaml"
 TELEMETRYD = ROOT / ".venv" / "bin" / "telemetryd"
 # What the template's references stand for in these tests.
 NAMES = {"Stream": "telemetry", "MetricsLogGroup": "metrics-of-orders"}
@@ -25,11 +25,11 @@ PLACE = {"AWS::Partition": "aws", "AWS::Region": "eu-west-1", "AWS::AccountId": 
 OPTIONS = ("--region", PLACE["AWS::Region"], "--account", PLACE["AWS::AccountId"])
 
 
-def tool(name: str, *arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+def tool(name: str, *arguments: str, example: Path, home: Path) -> subprocess.CompletedProcess[str]:
     """A tool of this environment, which must not need the network."""
     return subprocess.run(
         [Path(sys.executable).with_name(name), *arguments],
-        cwd=SAM,
+        cwd=example,
         env={
             "PATH": os.environ["PATH"], "HOME": str(home), "AWS_DEFAULT_REGION": "eu-west-1",
             "SAM_CLI_TELEMETRY": "0", "AWS_EC2_METADATA_DISABLED": "true",
@@ -77,15 +77,25 @@ def needed(variables: dict[str, str]) -> set[tuple[str, str]]:
     return {(a, r) for s in statements for a in s["Action"] for r in s["Resource"]}
 
 
-def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
+@pytest.fixture(params=["sam", "canary"])
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of an example, with a file where its template wants a layer."""
+    copy = tmp_path / "examples" / str(request.param)
+    shutil.copytree(ROOT / "examples" / str(request.param), copy)
+    (copy / "telemetryd-layer.zip").write_bytes(b"PK")
+    return copy
+
+
+def test_cfn_lint_finds_nothing(example: Path, tmp_path: Path) -> None:
     """By CloudFormation's own schemas."""
-    done = tool("cfn-lint", "template.yaml", home=tmp_path)
+    done = tool("cfn-lint", "template.yaml", example=example, home=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_sam_validates_it(tmp_path: Path) -> None:
+def test_sam_validates_it(example: Path, tmp_path: Path) -> None:
     """As `sam deploy` would, without an account."""
-    done = tool("sam", "validate", "--lint", "--template-file", "template.yaml", home=tmp_path)
+    arguments = ("validate", "--lint", "--template-file", "template.yaml")
+    done = tool("sam", *arguments, example=example, home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "valid SAM Template" in done.stdout
 
@@ -119,6 +129,6 @@ def test_the_layer_is_the_one_that_make_layer_builds() -> None:
     layer = resources["TelemetrydLayer"]["Properties"]
     architectures = resources["Function"]["Properties"]["Architectures"]
     assert layer["CompatibleArchitectures"] == architectures
-    zipped = (SAM / layer["ContentUri"]).resolve().relative_to(ROOT)
+    zipped = (TEMPLATE.parent / layer["ContentUri"]).resolve().relative_to(ROOT)
     assert fnmatch.fnmatch(str(zipped), f"dist/telemetryd-layer-{architectures[0]}.zip")
     assert "CompatibleRuntimes" not in layer

@@ -83,8 +83,8 @@ class Account:
     def _after(self, requests: str) -> None:
         url = f"{self.url}/moto-api/reset-auth"
         text = {"Content-Type": "text/plain"}  # a form would be taken apart
-        request = urllib.request.Request(url, requests.encode(), text)  # noqa: S310 - moto's own
-        urllib.request.urlopen(request).close()  # noqa: S310
+        request = urllib.request.Request(url, requests.encode(), text)
+        urllib.request.urlopen(request).close()
 
 
 @pytest.fixture(scope="module")

