@@ -55,7 +55,10 @@ def check(
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
     warnings = list(loaded.warnings)
-    if mode == "lambda":  # what re2 can't judge here is among the warnings already
+    if mode == "lambda":
+        remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
+        out.writelines(f"# sinks.{name}: {printable(remark)}\n" for name, remark in remarks)
+        # what re2 can't judge here is among the warnings already
         layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
         warnings.extend(warning for warning in layer if warning not in warnings)
     out.writelines(f"# warning: {warning}\n" for warning in warnings)

@@ -36,15 +36,19 @@ class ConfigError(TelemetrydError):
     """The configuration is wrong. `problems` holds one line for each fault found.
 
     `usable` is what is left without the faults (a `telemetryd.config.Config`): the extension, which
-    must not fail the function, runs on that.
+    must not fail the function, runs on that. `left_out` names the sinks that are not in it, because
+    with a default in place of the fault they would send their lines elsewhere.
     """
 
     exit_status = EXIT_CONFIG
 
-    def __init__(self, problems: tuple[str, ...], usable: object = None) -> None:
+    def __init__(
+        self, problems: tuple[str, ...], usable: object = None, left_out: tuple[str, ...] = ()
+    ) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
         self.usable = usable
+        self.left_out = left_out
 
 
 class ReplayError(TelemetrydError):

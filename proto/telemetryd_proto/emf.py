@@ -10,7 +10,6 @@ can't turn into a metric is lost without a word.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -71,7 +70,6 @@ Lambda, cut a line."""
 METADATA: Final = "_aws"
 """The member that makes an object a document."""
 
-_NAMESPACE: Final = r"[A-Za-z0-9._/#-][A-Za-z0-9._/#:-]*"
 _RESERVED_NAMESPACE: Final = "AWS/"
 _FIRST_PRINTABLE: Final = " "
 _LAST_ASCII: Final = "~"
@@ -155,8 +153,12 @@ def namespace_problem(namespace: str) -> str | None:
         return f"must have 1 to {MAX_NAMESPACE} characters, not {len(namespace)}"
     if namespace.startswith(_RESERVED_NAMESPACE):
         return f"must not begin with {_RESERVED_NAMESPACE}, which belongs to AWS services"
-    if not re.fullmatch(_NAMESPACE, namespace):
-        return "may hold letters, digits and . - _ / # : and must not begin with :"
+    blank = not namespace.strip()
+    if blank or namespace.startswith(":") or not _is_printable_ascii(namespace):
+        return (
+            "may hold letters, digits, spaces and the other printable characters of ASCII, must "
+            "not be blank, and must not begin with :"
+        )
     return None
 
 

@@ -39,7 +39,8 @@ from telemetryd_proto.framing import Block
 
 
 def emf_config(**keys: object) -> EmfConfig:
-    return msgspec.convert({"type": "emf", "linger_ms": 0, **keys}, EmfConfig)
+    every = {"type": "emf", "linger_ms": 0, "metrics": ["*"], "count_log_errors": False}
+    return msgspec.convert({**every, **keys}, EmfConfig)
 
 
 class TestEmfSink(SinkContract):

@@ -26,8 +26,9 @@ Document = dict[str, Any]
 
 
 def config(**keys: object) -> EmfConfig:
-    """A configuration as the loader would make it."""
-    made = msgspec.convert({"type": "emf", **keys}, EmfConfig)
+    """A configuration as the loader would make it, with all metrics unless `metrics` says which."""
+    every = {"type": "emf", "metrics": ["*"], "count_log_errors": False}
+    made = msgspec.convert({**every, **keys}, EmfConfig)
     assert list(made.problems()) == []
     return made
 

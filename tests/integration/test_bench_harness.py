@@ -104,7 +104,7 @@ def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void():
     """Here by a metric that is not asked for, as if it were lost."""
     expect = Expect(output=False, metrics=True)
     source = Source(lines=20_000)
-    emf = {"type": "emf", "overflow": "block"}
+    emf = {"type": "emf", "metrics": ["duration"], "overflow": "block"}
     assert measure.telemetryd(
         load(daemon={"sinks": {"m": emf}}, expect=expect, source=source)
     ).lines

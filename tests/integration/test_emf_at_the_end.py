@@ -30,7 +30,9 @@ REPORT = event(
 
 def measured(events: bytes, reason: str) -> dict[str, float]:
     """The sums of what was printed by a process that got `events` and then SHUTDOWN."""
-    variables = settings(SINKS__METRICS__TYPE="emf", FLUSH__STRATEGY="continuous")
+    variables = settings(
+        SINKS__METRICS__TYPE="emf", SINKS__METRICS__METRICS="*", FLUSH__STRATEGY="continuous"
+    )
     variables["AWS_LAMBDA_FUNCTION_NAME"] = "f"
     with ScriptedPlatform(variables, stdout=subprocess.PIPE) as platform:
         telemetry, following = platform.begin()

@@ -11,7 +11,11 @@ import pytest
 from helpers.emf_streams import metrics
 from helpers.lifecycle import Stage, TimesOut, play, settings
 
-EMF = settings(SINKS__METRICS__TYPE="emf")
+EMF = settings(
+    SINKS__METRICS__TYPE="emf",
+    SINKS__METRICS__METRICS="*",
+    SINKS__METRICS__COUNT_LOG_ERRORS="false",
+)
 
 
 def totals(stage: Stage) -> dict[str, float]:
@@ -57,6 +61,36 @@ def test_the_exception_of_a_handler_counts_when_the_log_is_read(tmp_path: Path) 
     variables = EMF | settings(SINKS__METRICS__COUNT_LOG_ERRORS="true")
     play(stage.config(variables, sink=False), {"raise": "x"}, {"print": 1})
     assert totals(stage)["errors"] == 1
+
+
+def test_by_default_there_is_a_small_set_of_metrics(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = settings(SINKS__METRICS__TYPE="emf")
+    play(stage.config(variables, sink=False), {"print": 1}, {"raise": "x"}, {"print": 1})
+    found = totals(stage)
+    assert found["cold_starts"] == 1
+    assert found.keys() == {
+        "cold_starts", "init_duration", "memory_used_percent", "estimated_cost",
+    }  # fmt: skip
+
+
+def test_who_asks_for_errors_gets_those_of_handlers(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = settings(SINKS__METRICS__TYPE="emf", SINKS__METRICS__METRICS="errors")
+    play(stage.config(variables, sink=False), {"raise": "x"}, {"print": 1})
+    assert totals(stage) == {"errors": 1}
+
+
+def test_metrics_whose_namespace_is_wrong_go_to_no_other(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = EMF | settings(SINKS__METRICS__NAMESPACE="AWS/Lambda")
+    results, env = play(stage.config(variables), {"print": 1}, {"print": 1})
+    assert [result.status for result in results] == ["success"] * 2
+    assert not any("_aws" in line for _, line in stage.printed)
+    (line,) = stage.log("configuration_repaired")
+    assert (line["level"], line["left_out"]) == ("error", ["metrics"])
+    assert "must not begin with AWS/" in str(stage.log("configuration_invalid"))
+    stage.assert_nothing_lost(env)
 
 
 def test_managed_instances_are_measured_from_start_and_report(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_every_invocation_is_read_back(
     endpoint: str, recorded: list[tuple[str, dict[str, Any]]], loop_factory: LoopFactory
 ) -> None:
     stream = f"telemetryd/{loop_factory.__module__}"
-    keys = {"type": "emf", "delivery": "logs", "endpoint_url": endpoint, "region": REGION,
-            "log_group": GROUP, "log_stream": stream, "linger_ms": 0,
+    keys = {"type": "emf", "metrics": ["*"], "delivery": "logs", "endpoint_url": endpoint,
+            "region": REGION, "log_group": GROUP, "log_stream": stream, "linger_ms": 0,
             "forward_emf": True}  # fmt: skip
     config = msgspec.convert(keys, EmfConfig)
     log = LogBook()
@@ -149,8 +149,8 @@ def test_nobody_listening_is_a_transient_error(
 
     with reserved() as port:
         url = f"http://127.0.0.1:{port}"
-        keys = {"type": "emf", "delivery": "logs", "endpoint_url": url, "region": REGION,
-                "retry_max_elapsed_ms": 0, "linger_ms": 0}  # fmt: skip
+        keys = {"type": "emf", "metrics": ["*"], "delivery": "logs", "endpoint_url": url,
+                "region": REGION, "retry_max_elapsed_ms": 0, "linger_ms": 0}  # fmt: skip
         config = msgspec.convert(keys, EmfConfig)
         log = LogBook()
         rig = Rig(EmfSink(config, context(log)), config, log=log)

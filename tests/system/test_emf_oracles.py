@@ -44,7 +44,8 @@ from telemetryd.config import load
 from telemetryd.log import Log
 
 async def main():
-    config = load({"TELEMETRYD_SINKS__M__TYPE": "emf"}, default_paths=()).config
+    config = load({"TELEMETRYD_SINKS__M__TYPE": "emf", "TELEMETRYD_SINKS__M__METRICS": "*"},
+                  default_paths=()).config
     listening = socket.create_server(("127.0.0.1", 0))
     daemon = Daemon(config, listening, mode="lambda", memory_bytes=1 << 24,
                     identity=Identity({}), log=Log(), on_bug=print)

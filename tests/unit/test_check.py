@@ -102,6 +102,17 @@ def test_warnings_come_before_the_verdict() -> None:
     assert (status, verdict) == (0, "# configuration is valid")
 
 
+@pytest.mark.parametrize("environ", [{}, {"TELEMETRYD_SINKS__M__TYPE": "emf"}])
+def test_the_price_of_metrics_is_shown_for_lambda(environ: dict[str, str]) -> None:
+    """Of the sink that runs without any configuration, too."""
+    _, out, _ = run(environ, mode="lambda")
+    name = "m" if environ else "default"
+    price = f"# sinks.{name}: 8 metrics x 1 dimension sets, about 2.40 USD per function and month"
+    assert any(line.startswith(price) for line in out.splitlines())
+    tomllib.loads(out)
+    assert "dimension sets, about" not in run(environ, mode="listen")[1]
+
+
 def test_each_problem_is_a_line_on_stderr_and_the_status_is_78() -> None:
     status, out, err = run({"TELEMETRYD_TELEMETRY__PORT": "80", "TELEMETRYD_X": "1"})
     assert (status, out) == (78, "")

@@ -22,6 +22,11 @@ def problems(**keys: object) -> list[str]:
     return list(msgspec.convert({"type": "emf", **keys}, EmfConfig).problems())
 
 
+def by_property(name: str, value: str = "x") -> dict[str, object]:
+    """Keys with a property that is a dimension."""
+    return {"properties": {name: value}, "dimensions": [[name]]}
+
+
 def test_the_defaults_need_no_permission_and_no_decision() -> None:
     config = EmfConfig(type="emf")
     assert problems() == []
@@ -51,10 +56,14 @@ def test_the_defaults_need_no_permission_and_no_decision() -> None:
         ({"properties": {"_aws": "x"}}, "properties: '_aws' is the name of something else"),
         ({"properties": {"logger": "x"}}, "properties: 'logger' is the name of something else"),
         ({"properties": {"": "x"}}, "properties: a name has 1 to 250 characters, not 0"),
-        ({"properties": {":x": "x"}}, "properties: ':x': a name does not begin with :"),
-        ({"properties": {"é": "x"}}, "properties: '\\xe9': a name is ASCII text"),
-        ({"properties": {"x": " "}}, "properties: x: ' ': a value is ASCII text and not blank"),
-        ({"properties": {"x": "y" * 1025}}, "properties: x: a value has 1 to 1024 characters"),
+        (by_property(":x"), "properties: ':x': a name does not begin with :"),
+        (by_property("é"), "properties: '\\xe9': a name is ASCII text"),
+        (by_property("x", " "), "properties: x: ' ': a value is ASCII text and not blank"),
+        (by_property("x", "y" * 1025), "properties: x: a value has 1 to 1024 characters"),
+        ({"namespace": " "}, "namespace: may hold letters"),
+        ({"namespace": "a\tb"}, "namespace: may hold letters"),
+        ({"metrics": ["errors", "*_latencies"]}, "metrics: unknown metric '*_latencies'; docs/"),
+        ({"metrics": ["*Errors"]}, "metrics: unknown metric '*Errors'; docs/"),
         ({"metrics": ["errors", "invocation"]}, "metrics: unknown metric 'invocation'; docs/"),
         (
             {
@@ -89,6 +98,87 @@ def test_what_cloudwatch_would_refuse_is_refused_before(
     assert problem.startswith(words)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"namespace": "Order Service"},
+        {"namespace": "Shop (prod) & more, 50%"},
+        {"namespace": "aws/lambda"},
+        {"namespace": "a:b"},
+        {"properties": {"équipe": "Zürich \U0001f600", ":x": "", "long": "y" * 5000}},
+        {"dimensions": [["function_name"], ["function_version"], []]},
+        {"region": "local", "endpoint_url": "http://localhost:4566"},
+        {"region": "us-isof-south-1"},
+        {"region": "eusc-de-east-1"},
+        {"delivery": "logs", "log_stream": "a b/[$LATEST]?é", "log_group": "/a.b-c_d#e/1"},
+    ],
+    ids=repr,
+)
+def test_what_cloudwatch_takes_is_accepted(keys: dict[str, object]) -> None:
+    assert problems(**keys) == []
+
+
+DEFAULT = {
+    "cold_starts", "init_duration", "memory_used_percent", "timeouts", "out_of_memory",
+    "init_errors", "estimated_cost", "telemetryd_lines_lost",
+}  # fmt: skip
+ALL = {info.name for info in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, DEFAULT),
+        ({"metrics": ["*"]}, ALL),
+        ({"metrics": ["telemetryd_*", "duration"]},
+         {name for name in ALL if name.startswith("telemetryd_")} | {"duration"}),
+        ({"metrics": ["*duration"]}, {name for name in ALL if name.endswith("duration")}),
+        ({"metrics": ["errors"]}, {"errors"}),
+        ({"count_log_errors": True}, DEFAULT | {"errors"}),
+        ({"count_log_errors": False}, DEFAULT),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_metrics_are_chosen_by_name_or_pattern(keys: dict[str, object], expected: set[str]) -> None:
+    assert msgspec.convert({"type": "emf", **keys}, EmfConfig).wanted == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, False),
+        ({"metrics": ["errors"]}, True),
+        ({"metrics": ["*"]}, True),
+        ({"metrics": ["*"], "count_log_errors": False}, False),
+        ({"count_log_errors": True}, True),
+    ],
+    ids=repr,
+)
+def test_who_asks_for_errors_gets_those_of_handlers(
+    keys: dict[str, object], expected: bool
+) -> None:
+    config = msgspec.convert({"type": "emf", **keys}, EmfConfig)
+    assert config.reads_log_errors is expected
+    assert ("function" in config.types) is expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, "8 metrics x 1 dimension sets, about 2.40 USD per function and month"),
+        ({"self_metrics": False}, "7 metrics x 1 dimension sets, about 2.10 USD"),
+        ({"metrics": ["errors"], "dimensions": [["function_name"], []]},
+         "1 metrics x 2 dimension sets, about 0.60 USD"),
+        ({"price_metric": 0.1}, "about 0.80 USD per function and month (at 0.1 USD"),
+        ({"dimensions": [["function_version"]]}, "and again for each version in use"),
+    ],
+)  # fmt: skip
+def test_the_price_of_the_metrics_is_told(keys: dict[str, object], words: str) -> None:
+    (remark,) = msgspec.convert({"type": "emf", **keys}, EmfConfig).remarks()
+    assert words in remark
+    assert ("list price of us-east-1, 20" in remark) is ("price_metric" not in keys)
+
+
 def test_names_at_their_limits_are_accepted() -> None:
     keys = {"namespace": "n" * 255, "properties": {"p" * 250: "v" * 1024},
             "dimensions": [["p" * 250], []]}  # fmt: skip
@@ -103,6 +193,7 @@ def test_names_at_their_limits_are_accepted() -> None:
         ('delivery = "agent"', 'sinks.m.delivery = "agent": must be one of "stdout", "logs"'),
         ("price_request = -1", "sinks.m.price_request = -1: must be"),
         ("dimensions = []", "sinks.m.dimensions = []: must be"),
+        ("metrics = []", "sinks.m.metrics = []: must be"),
         ('dimensions = [["nonesuch"]]', "unknown dimension 'nonesuch'"),
     ],
 )

@@ -33,7 +33,7 @@ class Stage:
         surroundings = context(function="orders")
         if figures:
             surroundings = msgspec.structs.replace(surroundings, figures=self.figures)
-        config = msgspec.convert({"type": "emf", **keys}, EmfConfig)
+        config = msgspec.convert({"type": "emf", "metrics": ["*"], **keys}, EmfConfig)
         self.sink = EmfSink(config, surroundings, clock=lambda: self.now)
 
     def figures(self) -> Figures:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from telemetryd.config.reader import Reader
-from telemetryd.config.schema import Config, Mode, effective_overflow, without_bad_failovers
+from telemetryd.config.schema import Config, Mode, effective_overflow
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
 from telemetryd.config.types import type_faults
 from telemetryd.core.patterns import risk_of
@@ -52,7 +52,9 @@ def load(
         else:
             unusual.append(f"{key}: {text}")
     if reader.problems:
-        raise ConfigError(reader.all_problems, usable=without_bad_failovers(config))
+        usable = reader.repair(config)
+        left_out = tuple(name for name in reader.sinks if name not in usable.sinks)
+        raise ConfigError(reader.all_problems, usable=usable, left_out=left_out)
     warnings = (
         *reader.warnings,
         *_warnings(config, reader.sinks, mode),

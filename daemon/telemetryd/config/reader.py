@@ -1,8 +1,9 @@
 """Takes section after section out of the sources, and notes every fault on the way.
 
 A fault never stops the reading: the key gets its default, so that all faults are found in one go
-and the rules between keys are checked on usable values. A line names where the value came from,
-the key, the value (secrets blacked out) and what is allowed.
+and the rules between keys are checked on usable values. What runs in spite of them, in Lambda, has
+no sink that a default would make write elsewhere, or write what it should not. A line names where
+the value came from, the key, the value (secrets blacked out) and what is allowed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final, TypeVar, get_args
 import msgspec
 from msgspec.structs import FieldInfo
 
-from telemetryd.config.schema import Config, Mode
+from telemetryd.config.schema import Config, Mode, without_bad_failovers
 from telemetryd.config.sources import Path, Sources
 from telemetryd.sinks.base import SinkConfig
 
@@ -57,6 +58,7 @@ class Reader:
         self._values: dict[str, object] = {}
         self._refused: set[str] = set()
         self._unknown: list[Path] = []
+        self._astray: set[str] = set()
 
     def config(self) -> Config:
         """The configuration, with defaults in place of all that has a problem."""
@@ -70,6 +72,11 @@ class Reader:
                 self._field(field, (), table, given)
         self._unknown += [(key,) for key in table if key not in _names(fields)]
         return self._ruled(Config, (), given) or Config()
+
+    def repair(self, config: Config) -> Config:
+        """Return `config` without the sinks whose faults concern where lines go, or which."""
+        sinks = {name: sink for name, sink in config.sinks.items() if name not in self._astray}
+        return without_bad_failovers(msgspec.structs.replace(config, sinks=sinks))
 
     def refuse(self, key: str, text: str) -> None:
         """Add a problem with the value of `key`."""
@@ -87,14 +94,19 @@ class Reader:
         sections = {key.rpartition(".")[0] for key in keys if "." in key} | {"sinks"}
         for number, path in enumerate(self._unknown):
             key = ".".join(path)
-            near = suggest.did_you_mean(key, keys | sections) if number < _MAX_SUGGESTED else ""
+            near = ""
+            if number < _MAX_SUGGESTED:
+                near = suggest.did_you_mean(key, keys | sections)
+                self._leads_astray(path, suggest.closest(key, keys))
             self._refuse(key, f"unknown key{near}", origin=self._sources.file)
         common = _names(msgspec.structs.fields(SinkConfig))
         for number, (path, given) in enumerate(self._environment.items()):
             text = f"unknown key {'.'.join(path)}"
+            leads_astray = False
             if number < _MAX_SUGGESTED:
                 text = suggest.unknown_variable(path, keys, sections, common)
-            if not self._tolerant:
+                leads_astray = self._leads_astray(path, suggest.closest(".".join(path), keys))
+            if leads_astray or not self._tolerant:
                 self._report(f"environment {given.variable}", text)
             elif number < _MAX_SUGGESTED:
                 self.warnings.append(self._line(f"environment {given.variable}", text))
@@ -105,6 +117,30 @@ class Reader:
         if not self._unreported:
             return tuple(self.problems)
         return (*self.problems, f"... and {self._unreported} more problems")
+
+    def _leads_astray(self, path: Path, meant: str) -> bool:
+        """Leave out the sink of an unknown key that stands for a missing one that matters.
+
+        `meant` is the key it resembles most. True if the sink is left out.
+        """
+        name = path[1] if path[0] == "sinks" and path[2:] else ""
+        key = meant.removeprefix(f"sinks.{name}.")
+        is_set = self.origins.get(meant, DEFAULT) != DEFAULT
+        if name not in self.sinks or key == meant or is_set or key in _tuning(self.sinks[name]):
+            return False
+        self._astray.add(name)
+        return True
+
+    def _is_astray(self, cls: type[msgspec.Struct], path: Path) -> bool:
+        """True if a key of the section is refused whose default may not stand in for it."""
+        prefix = f"{'.'.join(path)}."
+        refused = {key.removeprefix(prefix) for key in self._refused if key.startswith(prefix)}
+        judged = {
+            field.encode_name
+            for field in msgspec.structs.fields(cls)
+            if (section := section_type(field)) is not None and hasattr(section, "tuning")
+        }
+        return any(key.partition(".")[0] not in judged for key in refused - _tuning(cls))
 
     def _section(self, cls: type[AnyStruct], path: Path, table: object) -> AnyStruct | None:
         """The struct of one section; None where a key without default is missing or refused."""
@@ -150,7 +186,10 @@ class Reader:
         if field.default is None and not given and field.encode_name not in table:
             self.origins[".".join(path)] = DEFAULT
             return None
-        return self._section(cls, path, table.get(field.encode_name, {}))
+        section = self._section(cls, path, table.get(field.encode_name, {}))
+        if field.default is None and hasattr(cls, "tuning") and self._is_astray(cls, path):
+            return None
+        return section
 
     def _leaf(self, field: FieldInfo, path: Path, value: object) -> object:
         key = ".".join(path)
@@ -209,6 +248,7 @@ class Reader:
         return (key, text) if prefix + key in self.origins else ("", rule)
 
     def _read_sinks(self, table: object) -> dict[str, SinkConfig]:
+        table_is_sound = isinstance(table, dict)
         table = self._table(("sinks",), table)
         in_environment = [path[1] for path in self._environment if path[0] == "sinks" and path[2:]]
         sinks = {}
@@ -216,7 +256,8 @@ class Reader:
             sink = self._sink(name, table.get(name, {}))
             if sink is not None:
                 sinks[name] = sink
-        if not self.sinks:
+        # What could not be read may have named sinks: the default one would then be a stranger.
+        if not self.sinks and not self._sources.problems and table_is_sound:
             sinks["default"] = default = self._default_sink()
             for key in _names(msgspec.structs.fields(default)):
                 self.origins[f"sinks.default.{key}"] = DEFAULT
@@ -246,6 +287,8 @@ class Reader:
                 self._refuse(".".join(path), f"its Config can't be used: {error!r}")
             else:
                 self.sinks[name] = kind
+                if self._is_astray(kind, path):
+                    self._astray.add(name)
                 return sink
         # Without a usable type its other keys can't be judged: forget them.
         for other in [other for other in self._environment if other[:2] == path]:
@@ -347,6 +390,12 @@ def section_type(field: FieldInfo) -> type[msgspec.Struct] | None:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return kind
     return None
+
+
+def _tuning(cls: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the keys of a sink, or its section, whose defaults may stand in for faulty values."""
+    found: frozenset[str] = getattr(cls, "tuning", frozenset())
+    return found
 
 
 def _default(field: FieldInfo) -> object:

@@ -97,8 +97,17 @@ def _config(session: Session, log: Log) -> Config | None:
             return None
         usable = error.usable if isinstance(error.usable, Config) else Config()
         usable = _as_subscribed(usable, session.settings)
-        consequence = "faulty keys have their defaults, faulty sinks are left out"
-        log("error", "configuration_repaired", sinks=list(usable.sinks), consequence=consequence)
+        consequence = (
+            "faulty keys have their defaults; a sink is left out where that could send its lines "
+            "elsewhere, or lines it should not"
+        )
+        log(
+            "error",
+            "configuration_repaired",
+            sinks=list(usable.sinks),
+            left_out=error.left_out,
+            consequence=consequence,
+        )
         return usable
     if early_problems:  # a file that could be read only now, for one
         log("error", "configuration_invalid", problems=early_problems)

@@ -27,6 +27,7 @@ _USER_AGENT: Final = "telemetryd"
 _HTTP: Final = "telemetryd.sinks._aws_http"
 _ERRORS: Final = "telemetryd.sinks._aws_errors"
 _REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
+_HOST_LABEL: Final = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 _loaded: Final[list[ModuleType]] = []
 
 
@@ -35,9 +36,14 @@ def is_available() -> bool:
     return importlib.util.find_spec("aiobotocore") is not None
 
 
-def region_problems(region: str) -> Iterator[str]:
-    """Why `region` can't be that of a service, as `"key: text"`. Empty: it is not set."""
-    if region and not _REGION.fullmatch(region):
+def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
+    """Why `region` can't be that of a service, as `"key: text"`. Empty: it is not set.
+
+    A service of one's own, at `endpoint_url`, may call its region as it likes: then it need only be
+    what AWS's libraries take.
+    """
+    form = _HOST_LABEL if endpoint_url else _REGION
+    if region and not form.fullmatch(region):
         yield "region: must be the name of a region, such as eu-west-1"
 
 

@@ -38,10 +38,9 @@ METRICS: Final = (
     ),
     MetricInfo(
         "errors", "Count", "sum",
-        "Failures, each once: invocations that did not end in `success`, timeouts included, and "
-        "initialisations that failed. Exceptions of the handler only with `count_log_errors` or on "
-        "Managed Instances.",
-        "`platform.runtimeDone`, else `platform.report`; as `init_errors`",
+        "Failures, each once: invocations that did not end in `success`, timeouts included; "
+        "exceptions of handlers, where the log tells of them; initialisations that failed.",
+        "`platform.runtimeDone`, else `platform.report`; `function`; as `init_errors`",
     ),
     MetricInfo(
         "timeouts", "Count", "sum",
@@ -181,6 +180,22 @@ METRICS: Final = (
 )  # fmt: skip
 
 METRIC_NAMES: Final = frozenset(info.name for info in METRICS)
+
+DEFAULT_METRICS: Final = (
+    "cold_starts",
+    "init_duration",
+    "memory_used_percent",
+    "timeouts",
+    "out_of_memory",
+    "init_errors",
+    "estimated_cost",
+    "telemetryd_lines_lost",
+)
+"""What is emitted unless `metrics` says otherwise. Few, because CloudWatch bills each: those that
+`AWS/Lambda` does not have."""
+
+OWN_METRICS: Final = frozenset(name for name in METRIC_NAMES if name.startswith("telemetryd_"))
+"""Those about telemetryd itself."""
 
 DIMENSIONS: Final = ("function_name", "function_version")
 """Members of every document that may be dimensions, besides the configured properties."""

@@ -3,14 +3,20 @@
 # No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._aws import MISSING, endpoint_problems, is_available, region_problems
-from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRIC_NAMES, PROPERTIES
+from telemetryd.sinks._emf_catalogue import (
+    DEFAULT_METRICS,
+    DIMENSIONS,
+    METRIC_NAMES,
+    OWN_METRICS,
+    PROPERTIES,
+)
 from telemetryd.sinks._logs_delivery import group_problem, stream_problem
 from telemetryd.sinks.base import SinkConfig, SinkContext
 from telemetryd_proto.emf import (
@@ -32,31 +38,40 @@ _MAX_COMMON_BYTES: Final = MAX_DOCUMENT_BYTES // 2
 _PLACEHOLDER: Final = r"\{([^{}]*)\}"
 _PLACEHOLDERS: Final = ("function", "version", "instance")
 _PRICE: Final = "AWS Lambda Pricing"
+_METRIC_PRICE: Final = "Amazon CloudWatch Pricing"
+_ERRORS: Final = "errors"
+_MAX_DIMENSION_SETS: Final = 100
 
 
 class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "emf"`."""
 
+    tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
+        "count_log_errors", "forward_emf", "metrics", "price_arm64", "price_metric",
+        "price_request", "price_x86_64", "resolution", "self_metrics",
+    }  # fmt: skip
+
     types: tuple[str, ...] = ("platform",)
-    """Event types the sink gets; `function` is added when `forward_emf` or `count_log_errors`
-    needs it."""
+    """Event types the sink gets; `function` is added when `forward_emf` or the exceptions among the
+    `errors` need it."""
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
     """How long a batch that is not full waits for more lines. What comes together becomes one
     document."""
     namespace: Annotated[str, Meta(min_length=1, max_length=MAX_NAMESPACE)] = "telemetryd"
     """CloudWatch namespace of the metrics."""
-    dimensions: Annotated[tuple[tuple[str, ...], ...], Meta(min_length=1, max_length=10)] = (
-        ("function_name",),
-    )
+    dimensions: Annotated[
+        tuple[tuple[str, ...], ...], Meta(min_length=1, max_length=_MAX_DIMENSION_SETS)
+    ] = (("function_name",),)
     """Dimension sets, of `function_name`, `function_version` and the names of `properties`. Each
     set makes every metric once more, and each is billed."""
     properties: dict[str, str] | None = None
     """Texts to add to every document, such as `{stage = "prod"}`; usable as dimensions."""
-    metrics: tuple[str, ...] = ()
-    """Metrics to emit, by their names in docs/metrics.md; empty: all."""
+    metrics: Annotated[tuple[str, ...], Meta(min_length=1)] = DEFAULT_METRICS
+    """Metrics to emit, by their names in docs/metrics.md, each of which is billed; `*` stands for
+    any characters, so `["*"]` is all of them. `telemetryd check --lambda` prints the price."""
     self_metrics: bool = True
-    """Tell of telemetryd itself as well, once a minute while there are events and at the end: the
-    metrics whose names begin with `telemetryd_`."""
+    """Tell of telemetryd itself as well, once a minute while there are events and at the end: those
+    of `metrics` whose names begin with `telemetryd_`."""
     resolution: Literal[60, 1] = 60
     """Seconds of the finest period CloudWatch keeps. 1 is high resolution, which costs more where
     alarms use it."""
@@ -75,9 +90,13 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     forward_emf: bool = False
     """Deliver EMF documents that the function itself prints. For functions whose role denies them
     CloudWatch Logs: elsewhere CloudWatch has read them already, and would count them twice."""
-    count_log_errors: bool = False
+    count_log_errors: bool | None = None
     """Count as errors the exceptions of handlers, which only the function's log tells of. Every
-    log line is then looked at."""
+    log line is then looked at. Not set: where `errors` is among the `metrics`; true adds it."""
+    price_metric: Annotated[float, Meta(ge=0, le=1000, extra={"note": _METRIC_PRICE})] = (
+        _emf_prices.METRIC
+    )
+    """US dollars for one metric and month; only `telemetryd check --lambda` uses it."""
     price_request: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = _emf_prices.REQUEST
     """US dollars for one request."""
     price_x86_64: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = (
@@ -91,9 +110,38 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Let the router pass on the lines that were asked for."""
-        reads_logs = self.forward_emf or self.count_log_errors
+        reads_logs = self.forward_emf or self.reads_log_errors
         if reads_logs and self.types and _FUNCTION not in self.types:
             msgspec.structs.force_setattr(self, "types", (*self.types, _FUNCTION))
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The names of the metrics to emit."""
+        found = {name for pattern in self.metrics for name in _matches(pattern)}
+        return frozenset(found | {_ERRORS} if self.count_log_errors else found)
+
+    @property
+    def reads_log_errors(self) -> bool:
+        """Whether exceptions of handlers are looked for in the function's log."""
+        if self.count_log_errors is None:
+            return _ERRORS in self.wanted
+        return self.count_log_errors
+
+    def remarks(self) -> Iterator[str]:
+        """What the metrics cost. At most: one that has nothing to tell is not billed."""
+        count = len(self.wanted if self.self_metrics else self.wanted - OWN_METRICS)
+        sets = len(self.dimensions)
+        price = self.price_metric
+        origin = f"list price of {_emf_prices.REGION}, {_emf_prices.AS_OF}"
+        if price != _emf_prices.METRIC:
+            origin = "price_metric"
+        versions = ""
+        if any("function_version" in names for names in self.dimensions):
+            versions = ", and again for each version in use"
+        yield (
+            f"{count} metrics x {sets} dimension sets, about {count * sets * price:.2f} USD per "
+            f"function and month{versions} (at {price:g} USD a metric: {origin})"
+        )
 
     def problems(self) -> Iterator[str]:
         """Names CloudWatch would refuse, dimensions and metrics that don't exist."""
@@ -101,15 +149,15 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             yield f"namespace: {problem}"
         yield from self._property_problems()
         yield from self._dimension_problems()
-        for name in self.metrics:
-            if name not in METRIC_NAMES:
-                yield f"metrics: unknown metric {name!a}; docs/metrics.md lists them"
+        for pattern in self.metrics:
+            if not _matches(pattern):
+                yield f"metrics: unknown metric {pattern!a}; docs/metrics.md lists them"
         if self.delivery == "logs":
             if not is_available():
                 yield f"delivery: {MISSING}"
             yield from _template_problems("log_group", self.log_group, group_problem)
             yield from _template_problems("log_stream", self.log_stream, stream_problem)
-        yield from region_problems(self.region or "")
+        yield from region_problems(self.region or "", self.endpoint_url or "")
         yield from endpoint_problems(self.endpoint_url or "")
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
@@ -142,9 +190,14 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         if len(properties) > _MAX_PROPERTIES:
             yield f"properties: at most {_MAX_PROPERTIES}, not {len(properties)}"
         taken = {"_aws", *PROPERTIES, *DIMENSIONS, *METRIC_NAMES}
+        dimensions = {name for names in self.dimensions for name in names}
         for name, value in properties.items():
             if name in taken:
                 yield f"properties: {name!a} is the name of something else in every document"
+            elif not name:
+                yield f"properties: {dimension_name_problem(name)}"
+            elif name not in dimensions:
+                continue  # CloudWatch Logs takes any text, only dimensions have rules
             elif problem := dimension_name_problem(name):
                 yield f"properties: {problem}"
             elif problem := dimension_value_problem(value):
@@ -168,6 +221,15 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             for name in names:
                 if name not in known:
                     yield f"dimensions: unknown dimension {name!a}; known: {', '.join(known)}"
+
+
+def _matches(pattern: str) -> set[str]:
+    """Return the metrics that `pattern` names, a name or one with wildcards."""
+    if pattern in METRIC_NAMES:
+        return {pattern}
+    from fnmatch import fnmatchcase  # noqa: PLC0415 - only for wildcards
+
+    return {name for name in METRIC_NAMES if fnmatchcase(name, pattern)}
 
 
 def expanded(template: str, context: SinkContext) -> str:

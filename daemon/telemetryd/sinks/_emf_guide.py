@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from telemetryd.sinks._emf_catalogue import DIMENSIONS, METRICS, PROPERTIES, Kind
+from telemetryd.sinks import _emf_prices
+from telemetryd.sinks._emf_catalogue import (
+    DEFAULT_METRICS,
+    DIMENSIONS,
+    METRICS,
+    PROPERTIES,
+    Kind,
+)
 from telemetryd.sinks._emf_invocations import IDLE_MS
 
 _KINDS: Final[dict[Kind, str]] = {"sum": "sum", "values": "each value", "level": "distinct values"}
@@ -25,6 +32,26 @@ permission, only the price of the log lines and of the metrics. All settings are
 [configuration.md](configuration.md).
 """
 
+_USD: Final = f"{_emf_prices.METRIC:.2f}"
+_DEFAULT: Final = len(DEFAULT_METRICS)
+_DEFAULT_USD: Final = f"{_DEFAULT * _emf_prices.METRIC:.2f}"
+_ALL_USD: Final = f"{len(METRICS) * _emf_prices.METRIC:.2f}"
+_PRICE: Final = f"""\
+### What they cost
+
+CloudWatch bills each metric of each function: about {_USD} USD a month, the list price of
+{_emf_prices.REGION} in {_emf_prices.AS_OF}. So only {_DEFAULT} are emitted unless you ask for more:
+about {_DEFAULT_USD} USD per function and month, less if some have nothing to tell. They are those
+that `AWS/Lambda` does not have:
+
+{", ".join(f"`{name}`" for name in DEFAULT_METRICS)}
+
+`metrics` lists others, by name or with `*`: `metrics = ["errors", "telemetryd_*"]`. `["*"]` is all
+{len(METRICS)}, about {_ALL_USD} USD. A second dimension set doubles the price.
+`telemetryd check --lambda` prints it for your configuration; `price_metric` is the price it
+assumes.
+"""
+
 _TABLE: Final = """\
 ### Names and units
 
@@ -42,9 +69,8 @@ the statistic `Sum`), or as an array of values, so that averages and percentiles
 Every document has the members {" and ".join(f"`{name}`" for name in DIMENSIONS)}, and the
 configured `properties`. `dimensions` chooses among them; the default is `[["function_name"]]`.
 CloudWatch bills each metric once for every combination of dimension values: adding a second set
-doubles the bill, `function_version` multiplies it by the number of versions in use. To pay for
-less, name the `metrics` you want. Other members can be searched with Logs Insights and cost
-nothing:
+doubles the bill, `function_version` multiplies it by the number of versions in use. Other members
+can be searched with Logs Insights and cost nothing:
 
 {{properties}}
 ### What is counted, and when
@@ -70,9 +96,10 @@ nothing:
 - Managed Instances send `platform.start` and `platform.report` only, and the latter without memory
   and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.
 - A handler that raises ends in `success` on on-demand functions, because its runtime caught the
-  exception. CloudWatch's own `AWS/Lambda` metric `Errors` has it. `count_log_errors = true` finds
-  it in the log: as text of the Python and Node.js runtimes, or with the JSON log format as a record
-  with `errorType` and `stackTrace` at level ERROR. Every log line is looked at for that.
+  exception. CloudWatch's own `AWS/Lambda` metric `Errors` has it. Where `errors` is asked for, it
+  is found in the log: as text of the Python and Node.js runtimes, or with the JSON log format as a
+  record with `errorType` and `stackTrace` at level ERROR. Every log line is looked at for that;
+  `count_log_errors = false` spares that, and leaves these out.
 - `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
   Lambda initialised them ahead of need, and nobody waited.
 - The metrics that begin with `telemetryd_` are about telemetryd itself, since their last document.
@@ -80,7 +107,8 @@ nothing:
   process, and belong to no line. Each is billed like any other; `self_metrics = false` leaves them
   out. Everything else that telemetryd knows of itself is in the member `telemetryd` of the same
   document, which costs nothing but its bytes: in Logs Insights,
-  `stats max(telemetryd.start_ms.next) by bin(1h)`.
+  `stats max(telemetryd.start_ms.next) by bin(1h)`. By default there is such a document only if
+  lines were lost; with `telemetryd_cpu_time` among the `metrics`, for one, there always is.
 - While an environment is frozen, the clock that ages are taken from may stand still: a line that
   waited through a freeze can be older than `telemetryd_delivery_latency` says.
 - Megabytes are what Lambda calls so: MiB.
@@ -112,4 +140,5 @@ def render() -> str:
     header = ["| Metric | Unit | In a document | Meaning | Taken from |", "|---|---|---|---|---|"]
     properties = "".join(f"- `{name}`: {meaning}\n" for name, meaning in PROPERTIES.items())
     table = "\n".join([*header, *rows]) + "\n"
-    return "\n".join([_INTRODUCTION, _TABLE, table, _REST.replace("{properties}", properties)])
+    rest = _REST.replace("{properties}", properties)
+    return f"{_INTRODUCTION}\n{_PRICE}\n{_TABLE}\n{table}\n{rest}"

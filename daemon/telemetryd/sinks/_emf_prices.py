@@ -1,7 +1,7 @@
-"""What an invocation costs, in US dollars.
+"""What an invocation and a metric cost, in US dollars.
 
-Source: "AWS Lambda Pricing": first tier of us-east-1, on-demand. Other regions, tiers and purchase
-options differ, hence every price can be configured.
+Sources: "AWS Lambda Pricing", on-demand; "Amazon CloudWatch Pricing", custom metrics; of each the
+first tier. Other regions, tiers and purchase options differ, hence every price can be configured.
 """
 
 from __future__ import annotations
@@ -10,6 +10,13 @@ from typing import Final
 
 import msgspec
 
+REGION: Final = "us-east-1"
+"""Where these prices hold."""
+AS_OF: Final = "2026-11"
+"""The month of the price lists."""
+
+METRIC: Final = 0.30
+"""One custom metric for a month: one combination of name and dimension values."""
 REQUEST: Final = 0.000_000_2
 """One request."""
 X86_64_GB_SECOND: Final = 0.000_016_666_7

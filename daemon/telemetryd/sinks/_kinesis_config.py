@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -27,6 +27,11 @@ _HASH_KEY: Final = re.compile(r"0|[1-9][0-9]{0,38}")
 
 class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "kinesis"`."""
+
+    tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
+        "compression", "connect_timeout_ms", "max_record_bytes", "max_request_bytes",
+        "read_timeout_ms", "record_id", "record_target_bytes",
+    }  # fmt: skip
 
     batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 4 * MIB
     """Bytes of lines handed to one `write`, which is one call where they fit in it."""
@@ -77,7 +82,7 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         yield from self._packing_problems()
         yield from self._stream_problems()
         yield from _aws.endpoint_problems(self.endpoint_url)
-        yield from _aws.region_problems(self.region)
+        yield from _aws.region_problems(self.region, self.endpoint_url)
         if self.max_request_bytes < self.max_record_bytes:
             yield (
                 f"max_request_bytes: must be at least max_record_bytes, which is "

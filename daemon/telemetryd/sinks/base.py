@@ -47,6 +47,9 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     queue has no room for.
     """
 
+    tuning: ClassVar[frozenset[str]] = frozenset({"max_bytes", "max_age_ms"})
+    """As of the sink: a fault in `path` leaves the spool out."""
+
     path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
     """Directory for the spools of all sinks; made if need be, readable by nobody else. Lambda keeps
     `/tmp` as long as the environment."""
@@ -65,6 +68,16 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
+
+    tuning: ClassVar[frozenset[str]] = frozenset(
+        {
+            "batch_max_bytes", "failover", "fields", "linger_ms", "overflow", "queue_max_bytes",
+            "retry_max_elapsed_ms", "write_timeout_ms",
+        }
+    )  # fmt: skip
+    """Keys that decide neither where lines go nor which lines. In Lambda, where telemetryd runs in
+    spite of a faulty configuration, their defaults stand in for values that are refused. A fault in
+    any other key leaves the sink out: its data must not go elsewhere."""
 
     type: str
     types: tuple[str, ...] = ()
@@ -118,6 +131,10 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     validate(pattern)
                 except re.error as error:
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
+
+    def remarks(self) -> Iterator[str]:
+        """Return what `telemetryd check --lambda` adds about the sink, such as what it costs."""
+        return iter(())
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
         """What the sink needs of the function's role and network, for `telemetryd iam`: nothing.

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from telemetryd.sinks import _emf_prices
-from telemetryd.sinks._emf_catalogue import METRIC_NAMES
+from telemetryd.sinks._emf_catalogue import OWN_METRICS
 from telemetryd.sinks._emf_clock import EventTimes
 from telemetryd.sinks._emf_config import EmfConfig, expanded
 from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured
@@ -79,14 +79,14 @@ class EmfSink(Sink):
             dimensions=config.dimensions,
             properties=config.properties or {},
             resolution=config.resolution,
-            metrics=frozenset(config.metrics) or METRIC_NAMES,
+            metrics=config.wanted,
         )
         arm = os.uname().machine in _ARM
         gb_second = config.price_arm64 if arm else config.price_x86_64
         prices = _emf_prices.Prices(config.price_request, gb_second)
         self._invocations = Invocations(context.function, context.version, prices)
         self._self: SelfMetrics | None = None
-        if config.self_metrics and context.figures is not None:
+        if config.self_metrics and context.figures is not None and config.wanted & OWN_METRICS:
             self._self = SelfMetrics(context.figures, clock, context.function, context.version)
         self._stdout = StdoutSink(config, context)
         self._logs: LogsDelivery | None = None
@@ -95,6 +95,7 @@ class EmfSink(Sink):
                 *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
             )
         self._marks = _marks(config)
+        self._reads_log_errors = config.reads_log_errors
         self._milliseconds = self._times.milliseconds
         self._measure_decoded = self._invocations.measure_decoded
         # printing is over in an instant, a conversation with CloudWatch Logs is not
@@ -213,7 +214,7 @@ class EmfSink(Sink):
     def _measure_log(
         self, event: Envelope, line: bytes, block: Block, start: int, documents: Documents
     ) -> bool:
-        if not (self._config.count_log_errors and any(hint in line for hint in HINTS)):
+        if not (self._reads_log_errors and any(hint in line for hint in HINTS)):
             return False
         try:
             record = decode_record(event)
@@ -248,7 +249,7 @@ def _marks(config: EmfConfig) -> tuple[bytes, ...]:
     marks: tuple[bytes, ...] = (_PLATFORM,)
     if config.forward_emf:
         marks += (FORWARD_HINT,)
-    return marks + HINTS if config.count_log_errors else marks
+    return marks + HINTS if config.reads_log_errors else marks
 
 
 def _rest_item(cuts: list[int], block: Block, lines: int) -> EmfItem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -28,6 +28,10 @@ from telemetryd.sinks.base import (
 
 class FileConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "file"`."""
+
+    tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
+        "compression", "fsync", "keep", "rotate_bytes", "rotate_seconds",
+    }  # fmt: skip
 
     path: str
     """Where to; `{function}`, `{version}`, `{instance}`, `{date}` are filled in."""
