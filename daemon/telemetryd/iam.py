@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import msgspec
 
+from telemetryd.aws_partitions import Partition, partition_of
 from telemetryd.check import report
 from telemetryd.config import DEFAULT_PATHS, load
 from telemetryd.errors import EXIT_OK, ConfigError
@@ -20,17 +21,10 @@ from telemetryd.sinks.aws_needs import AwsNeed
 REGION: Final = "REGION"
 ACCOUNT: Final = "ACCOUNT"
 FUNCTION: Final = "FUNCTION"
+PARTITION: Final = "PARTITION"
 """What stands in the output for what was not said."""
 
 _POLICY_VERSION: Final = "2012-10-17"
-_PARTITIONS: Final = (
-    ("cn-", "aws-cn"),
-    ("us-gov-", "aws-us-gov"),
-    ("us-iso-", "aws-iso"),
-    ("us-isob-", "aws-iso-b"),
-    ("eusc-", "aws-eusc"),
-)
-"""AWS General Reference, Amazon Resource Names: partitions by the beginning of a region's name."""
 
 
 class Place(NamedTuple):
@@ -95,9 +89,9 @@ def iam(
 def _placed(need: AwsNeed, place: Place) -> AwsNeed:
     """`need` with everything filled in."""
     region = need.region or place.region
-    found = (name for beginning, name in _PARTITIONS if region.startswith(beginning))
+    partition = _partition(region)
     words = {
-        "{partition}": next(found, "aws"),
+        "{partition}": partition.name if partition else PARTITION,
         "{region}": region,
         "{account}": place.account,
         "{function}": place.function,
@@ -106,6 +100,11 @@ def _placed(need: AwsNeed, place: Place) -> AwsNeed:
     for word, text in words.items():
         resource = resource.replace(word, text)
     return msgspec.structs.replace(need, region=region, resource=resource)
+
+
+def _partition(region: str) -> Partition | None:
+    """Return the partition of a region; `aws` where the region is not known yet."""
+    return Partition("aws") if region == REGION else partition_of(region)
 
 
 def _statements(needs: Iterable[AwsNeed]) -> Iterator[dict[str, Any]]:
@@ -147,11 +146,30 @@ def _explanation(
     if missing:
         words, options = (", ".join(part) for part in zip(*missing, strict=True))
         yield f"put your own in place of {words}, or name them with {options}"
-    endpoints = dict.fromkeys(
-        f"com.amazonaws.{need.region}.{need.vpc_endpoint}"
-        for need in everything
-        if need.vpc_endpoint
-    )
-    if endpoints:
-        yield "VPC endpoints, for a function in a VPC without a way to the internet:"
-        yield from (f"  {endpoint}" for endpoint in endpoints)
+    if re.search(rf"\b{PARTITION}\b", shown):
+        yield (
+            f"put that of the region, such as aws or aws-cn, in place of {PARTITION}: botocore "
+            "knows them all, but is not installed; pip install 'telemetryd[aws]'"
+        )
+    yield from _endpoints(everything)
+
+
+def _endpoints(everything: Sequence[AwsNeed]) -> Iterator[str]:
+    """The VPC endpoints, and where their names need a second look."""
+    needs = [need for need in everything if need.vpc_endpoint]
+    if not needs:
+        return
+    yield "VPC endpoints, for a function in a VPC without a way to the internet:"
+    names, unsure = dict[str, None](), dict[str, None]()
+    for need in needs:
+        partition = _partition(need.region)
+        known = partition or Partition("aws")
+        names[known.vpc_endpoint(need.region, need.vpc_endpoint)] = None
+        if partition is None or not partition.is_uniform:
+            unsure[need.region] = None
+    yield from (f"  {name}" for name in names)
+    for region in unsure:
+        yield (
+            f"  in {region} they begin with com.amazonaws or with the domain of the partition, "
+            f"service by service: aws ec2 describe-vpc-endpoint-services --region {region}"
+        )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import create_loader
 
 from helpers.iam_policies import allows
+from telemetryd.aws_partitions import Partition, partition_of
 from telemetryd.check import check
 from telemetryd.iam import Place, iam, problem
 
@@ -63,7 +67,69 @@ def test_an_arn_is_taken_as_it_is() -> None:
     arn = "arn:aws-cn:kinesis:cn-north-1:999999999999:stream/other"
     environ = KINESIS | {"TELEMETRYD_SINKS__S__STREAM": arn}
     assert statements(environ)[0]["Resource"] == [arn]
-    assert "com.amazonaws.cn-north-1.kinesis-streams" in run(environ)[2]
+    assert "#   cn.com.amazonaws.cn-north-1.kinesis-streams\n" in run(environ)[2]
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "kinesis", "logs"),
+    [
+        ("eu-west-1", "aws", "com.amazonaws", "com.amazonaws"),
+        ("mx-central-1", "aws", "com.amazonaws", "com.amazonaws"),
+        ("us-gov-east-1", "aws-us-gov", "com.amazonaws", "com.amazonaws"),
+        ("cn-north-1", "aws-cn", "cn.com.amazonaws", "com.amazonaws"),
+        ("cn-northwest-1", "aws-cn", "cn.com.amazonaws", "com.amazonaws"),
+        ("us-iso-east-1", "aws-iso", "com.amazonaws", "com.amazonaws"),
+        ("us-isob-east-1", "aws-iso-b", "com.amazonaws", "com.amazonaws"),
+        ("eu-isoe-west-1", "aws-iso-e", "com.amazonaws", "com.amazonaws"),
+        ("us-isof-south-1", "aws-iso-f", "com.amazonaws", "com.amazonaws"),
+        ("us-isof-tomorrow-7", "aws-iso-f", "com.amazonaws", "com.amazonaws"),
+        ("eusc-de-east-1", "aws-eusc", "com.amazonaws", "com.amazonaws"),
+        ("moon-base-1", "aws", "com.amazonaws", "com.amazonaws"),
+    ],
+)
+def test_each_partition_has_its_own_arns_and_endpoints(
+    region: str, partition: str, kinesis: str, logs: str
+) -> None:
+    place = Place(region, ACCOUNT, "orders")
+    (stream,) = statements(KINESIS, place)
+    assert stream["Resource"] == [f"arn:{partition}:kinesis:{region}:{ACCOUNT}:stream/telemetry"]
+    assert all(
+        resource.startswith(f"arn:{partition}:logs:{region}:{ACCOUNT}:log-group:")
+        for statement in statements(LOGS, place)
+        for resource in statement["Resource"]
+    )
+    err = run(KINESIS | LOGS, place)[2]
+    assert f"#   {kinesis}.{region}.kinesis-streams\n" in err
+    assert f"#   {logs}.{region}.logs\n" in err
+    is_uniform = partition in ("aws", "aws-us-gov")
+    assert ("describe-vpc-endpoint-services" in err) is not is_uniform
+
+
+def test_every_partition_and_region_of_botocore_is_known() -> None:
+    for each in create_loader().load_data("partitions")["partitions"]:
+        for region in each["regions"]:
+            found = partition_of(region)
+            assert found == Partition(each["id"], each["outputs"]["dnsSuffix"])
+
+
+def test_without_botocore_the_partition_is_left_to_the_reader() -> None:
+    """In a process of its own, where importing it fails."""
+    script = (
+        "import sys; sys.modules['botocore'] = None\n"
+        "from telemetryd.iam import Place, _explanation, _placed, _statements\n"
+        "from telemetryd.sinks.aws_needs import AwsNeed\n"
+        "need = AwsNeed(actions=('q:Send',), resource='arn:{partition}:q:{region}:1:x', "
+        "vpc_endpoint='q')\n"
+        "place = Place('cn-north-1', '1', 'f')\n"
+        "needs = [_placed(need, place)]\n"
+        "found = list(_statements(needs))\n"
+        "print(found[0]['Resource'], *_explanation({'s': needs}, found, needs, place), sep='\\n')"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    text = found.stdout.decode()
+    assert "arn:PARTITION:q:cn-north-1:1:x" in text
+    assert "in place of PARTITION" in text
+    assert "describe-vpc-endpoint-services --region cn-north-1" in text
 
 
 def test_a_region_of_the_sink_beats_that_of_the_function() -> None:
