@@ -40,7 +40,7 @@ from bench.invoke_environment import EXTENSION, FUNCTION_CORE, Run, Stage, envir
 from bench.machine import describe
 from bench.progress import Progress
 from bench.stats import Spread
-from telemetryd.core.pacing import BUSY_GAP_SECONDS, BUSY_RUN, Strategy
+from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Strategy
 
 ROOT: Final = Path(__file__).parents[1]
 NAME: Final = "invoke"

@@ -33,12 +33,11 @@ from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.shell.heap import keep_heap
 from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
-from telemetryd.shell.pipeline import Pipeline, Route
+from telemetryd.shell.pipeline import Observer, Pipeline, Route
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.shell.usage import usage
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
-from telemetryd_proto.envelope import Envelope
 
 if TYPE_CHECKING:
     from telemetryd.exposition import Exposition
@@ -78,14 +77,14 @@ class Daemon:
         identity: Identity,
         log: Log,
         on_bug: Callable[[Exception], None],
-        on_event: Callable[[Envelope], None] | None = None,
+        observer: Observer | None = None,
         started: float | None = None,
     ) -> None:
         """Assemble; nothing starts yet.
 
         `memory_bytes` is what all queues may hold together (`config.effective_memory`).
-        `on_bug` learns of an exception that should be impossible, `on_event` of the events the
-        life cycle follows (`core.watch.LIFE_CYCLE`). `started`: the monotonic second at which the
+        `on_bug` learns of an exception that should be impossible, `observer` of what the life
+        cycle follows. `started`: the monotonic second at which the
         process began, unless that is now.
         """
         self._log = log
@@ -115,8 +114,8 @@ class Daemon:
             self.ledger,
             self._routes,
             dead_letter=self._dead_letter,
-            on_event=on_event or (lambda _: None),
-            watch=EventWatch(LIFE_CYCLE if on_event else LOSSES),
+            observer=observer,
+            watch=EventWatch(LIFE_CYCLE if observer else LOSSES),
             tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
             drop_own_lines="extension" in config.telemetry.types,
             stats=self.stats,
@@ -137,6 +136,7 @@ class Daemon:
             stats=self.stats,
             log=log,
             on_bug=on_bug,
+            on_connections=observer.on_connections if observer else None,
         )
 
     async def open(self, deadline: float) -> dict[str, str]:

@@ -128,7 +128,7 @@ INJECTED = {
     "a worker": "import telemetryd.shell.delivery as m\n"
     "async def deliver(self, blocks): raise ZeroDivisionError('injected')\n"
     "m.DeliveryWorker._deliver = deliver\n",
-    "every invocation": "import telemetryd.core.pacing as m\n"
+    "every invocation": "import telemetryd.core.lifecycle as m\n"
     "def invoked(self, now): raise ZeroDivisionError('injected')\n"
     "m.Pacer.invoked = invoked\n",
     "the start": "import telemetryd.app as m\n"

@@ -304,6 +304,30 @@ def test_invocations_in_lambda(tmp_path: Path) -> None:
     assert figures["peak_rss_bytes"] > 1e6
 
 
+@moves("ends_missed", "unknown_requests")
+def test_ends_that_are_missed_or_nobodys(tmp_path: Path) -> None:
+    """An invocation of which nothing is heard, and the end of one that never was."""
+    variables = lambda_file_sink(tmp_path / "out") | {
+        "TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0",
+        "TELEMETRYD_FLUSH__STRATEGY": "invocation",
+    }
+    with ScriptedPlatform(variables) as platform:
+        telemetry, following = platform.begin()
+        following.invoke("r1", seconds=900)
+        following = platform.expect(NEXT)
+        telemetry.sendall(done("r2"))
+        port = platform.log("metrics_served")[0]["port"]
+        scrape = until(port, lambda s: s("unknown_requests_total"))
+        following.shutdown()
+        platform.finish()
+        figures = platform.ledger()["figures"]
+    assert scrape("ends_missed_total", cause="nothing_received") == 1
+    assert scrape("ends_missed_total", cause="silence") == 0
+    assert figures["ends_missed"] == {"nothing_received": 1}
+    assert figures["unknown_requests"] == 1
+    assert figures["added_ms_max"] >= 500
+
+
 def done(request_id: str) -> bytes:
     """The end of an invocation, just now."""
     now = time.time()

@@ -16,15 +16,21 @@ DONE = b'{"time":"t","type":"platform.runtimeDone","record":{"requestId":"r"}}\n
 
 
 def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() -> None:
-    def broken(_: Envelope) -> None:
-        raise ZeroDivisionError
+    class Broken:
+        def on_event(self, _: Envelope) -> None:
+            raise ZeroDivisionError
+
+        def on_lines(self, _: int) -> None:
+            pass
+
+        on_loss = on_connections = on_lines
 
     ledger = Ledger(())
     pipeline = Pipeline(
         ledger,
         [],
         dead_letter=None,
-        on_event=broken,
+        observer=Broken(),
         watch=EventWatch(LIFE_CYCLE),
         tracker=RequestTracker(one_at_a_time=True),
         drop_own_lines=False,

@@ -4,11 +4,7 @@ import random
 
 import pytest
 
-from telemetryd.core.stats import MAX_ERRORS, DaemonStats, Histogram, Pauses, Peak, SinkStats
-from telemetryd.core.waiting import Waiting
-
-NOW = 1_800_000_000.0
-DONE = "2027-01-15T07:59:59.950Z"  # 50 ms before NOW
+from telemetryd.core.stats import MAX_ERRORS, Histogram, Pauses, Peak, SinkStats
 
 
 def test_a_value_is_in_the_first_bucket_that_is_not_below_it() -> None:
@@ -80,57 +76,3 @@ def test_an_item_without_lines_is_no_delivery() -> None:
     assert (stats.delivery_seconds.count, stats.delivery_peak.value) == (0, 0)
     stats.delivered(-1.0, 3)  # a clock that went back
     assert (stats.delivery_seconds.count, stats.delivery_seconds.sum) == (3, 0)
-
-
-# -- what an invocation waited ------------------------------------------------------------------
-
-
-def waited(*steps: tuple[str, ...], asked: float = NOW) -> DaemonStats:
-    stats = DaemonStats(())
-    waiting = Waiting(stats)
-    for what, *rest in steps:
-        if what == "began":
-            waiting.began(*rest)
-        else:
-            waiting.ended(*rest, NOW)
-    waiting.asked(asked)
-    return stats
-
-
-def test_from_the_end_of_the_runtime_to_our_next() -> None:
-    stats = waited(("began", "a"), ("ended", "a", DONE))
-    assert stats.added_seconds.sum == pytest.approx(0.05)
-    assert stats.added_last == pytest.approx(0.05)
-    assert stats.invocations == stats.added_seconds.count == 1
-
-
-def test_the_end_may_be_known_before_the_beginning() -> None:
-    assert waited(("ended", "a", DONE), ("began", "a")).added_last == pytest.approx(0.05)
-
-
-def test_the_first_word_of_an_end_counts() -> None:
-    """`platform.report` tells of it again, later."""
-    later = ("ended", "a", "2027-01-15T07:59:59.990Z")
-    assert waited(("began", "a"), ("ended", "a", DONE), later).added_last == pytest.approx(0.05)
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        (("began", "a"),),
-        (("began", "a"), ("ended", "b", DONE)),
-        (("ended", "a", DONE), ("began", "b")),
-    ],
-)
-def test_who_asks_before_the_end_keeps_nobody_waiting(steps: tuple[tuple[str, ...], ...]) -> None:
-    stats = waited(*steps)
-    assert (stats.added_seconds.count, stats.added_seconds.sum) == (1, 0)
-
-
-@pytest.mark.parametrize("time", ["2026-03-14T10:15:31Z", "2027-01-15T08:00:01Z", "soon", ""])
-def test_an_event_with_a_senseless_time_ended_when_it_came(time: str) -> None:
-    assert waited(("began", "a"), ("ended", "a", time), asked=NOW + 0.25).added_last == 0.25
-
-
-def test_asking_without_an_invocation_is_no_wait() -> None:
-    assert waited().added_seconds.count == 0

@@ -33,7 +33,7 @@ def test_the_record_comes_with_the_event() -> None:
 
 
 def test_other_platform_events_are_passed_over() -> None:
-    assert watched_events(event("platform.start") + event("platform.reportX")) == []
+    assert watched_events(event("platform.initStart") + event("platform.reportX")) == []
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,16 @@ class Flush(Section, frozen=True, kw_only=True):
             extra={"note": _INVOCATION},
         ),
     ] = 200
+    max_silence_ms: Annotated[
+        int,
+        Meta(
+            ge=100,
+            le=LONGEST_INVOCATION_MS,
+            description="Milliseconds without telemetry after which the end of an invocation is "
+            "not awaited any longer: the function may still run, or its end was lost.",
+            extra={"note": _INVOCATION},
+        ),
+    ] = 30_000
     margin_ms: Annotated[
         int,
         Meta(

@@ -157,6 +157,10 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
     }
     if stats.invocations:
         found["invocations"] = stats.invocations
+        found["ends_missed"] = dict(stats.ends_missed)
+        found["unknown_requests"] = stats.unknown_requests
+        found["connections_beyond"] = stats.connections_beyond
+        found["connections_foreign"] = stats.connections_foreign
         found["added_ms_mean"] = _ms(stats.added_seconds.mean)
         found["added_ms_max"] = _ms(stats.added_peak.value)
     return found

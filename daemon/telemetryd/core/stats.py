@@ -185,7 +185,10 @@ class DaemonStats:
         "added_peak",
         "added_seconds",
         "connections_accepted",
+        "connections_beyond",
+        "connections_foreign",
         "connections_refused",
+        "ends_missed",
         "flush_seconds",
         "invocations",
         "loop_lag_seconds",
@@ -193,17 +196,26 @@ class DaemonStats:
         "pauses",
         "sinks",
         "start_seconds",
+        "unknown_requests",
     )
 
     def __init__(self, sinks: Iterable[str]) -> None:
         self.sinks = {name: SinkStats() for name in sinks}
         self.connections_accepted = 0
         self.connections_refused = 0
+        self.connections_beyond = 0
+        """Of those accepted in Lambda: beyond the first, though the platform needs one."""
+        self.connections_foreign = 0
+        """Made in Lambda to an address that is neither loopback nor the sandbox's."""
         self.pauses = Pauses()
         """Of reading, from all connections."""
         self.malformed_events = 0
         """Life-cycle events whose record telemetryd itself could not make sense of."""
         self.invocations = 0
+        self.ends_missed: dict[str, int] = {}
+        """Invocations whose end was awaited and not seen, by cause (`core.lifecycle.CAUSES`)."""
+        self.unknown_requests = 0
+        """Ends of requests that never began, as far as this process was told."""
         self.added_seconds = Histogram(SECONDS)
         """From the end of an invocation to our `next`; 0 where that had gone out before."""
         self.added_peak = Peak()

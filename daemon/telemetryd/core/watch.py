@@ -16,8 +16,11 @@ from telemetryd_proto.envelope import Envelope, decode_line
 
 LOSSES: Final = frozenset({"platform.logsDropped"})
 """What every ledger needs."""
-LIFE_CYCLE: Final = LOSSES | {"platform.report", "platform.runtimeDone", "platform.restoreStart"}
-"""What the extension needs besides: when an invocation ends, and that a snapshot was restored."""
+LIFE_CYCLE: Final = LOSSES | {
+    "platform.report", "platform.restoreStart", "platform.runtimeDone", "platform.start",
+}  # fmt: skip
+"""What the extension needs besides: when an invocation begins and ends, and that a snapshot was
+restored."""
 
 _FREE_MISSES: Final = 8
 _BYTES_PER_MISS: Final = 1024

@@ -15,6 +15,7 @@ import msgspec
 from telemetryd import __version__
 from telemetryd.app import Daemon
 from telemetryd.core.ledger import Count, SinkAccount
+from telemetryd.core.lifecycle import CAUSES
 from telemetryd.core.stats import OUTCOMES, TRIGGERS, Histogram, SinkStats
 from telemetryd.shell.delivery import DeliveryWorker
 from telemetryd.shell.queue import SinkQueue
@@ -153,6 +154,16 @@ FAMILIES: Final = (
         "Life-cycle events of the platform that telemetryd itself could not make sense of; sinks "
         "get them all the same.",
         _one(lambda d: d.stats.malformed_events),
+    ),
+    Family(
+        "ends_missed", "counter", ("cause",),
+        "Invocations whose end was awaited and not seen (in Lambda).",
+        lambda d: [((cause,), d.stats.ends_missed.get(cause, 0)) for cause in CAUSES],
+    ),
+    Family(
+        "unknown_requests", "counter", (),
+        "Ends of invocations that did not begin here: before a reset, or forged (in Lambda).",
+        _one(lambda d: d.stats.unknown_requests),
     ),
     Family(
         "upstream_dropped_lines", "counter", (),

@@ -101,9 +101,15 @@ FIGURES: Final = {
     "`next`, and to `up`. The interpreter's own start comes before.",
     "paused_ms, pauses": "How long, and how often, reading was stopped by full queues.",
     "malformed_events": "Life-cycle events that telemetryd could not make sense of.",
-    "invocations": "INVOKE events seen.",
+    "invocations": "INVOKE events seen. With it come the following ones.",
     "added_ms_mean, added_ms_max": "What telemetryd added to an invocation: from "
-    "`platform.runtimeDone` to its `next`; 0 where that had gone out before.",
+    "`platform.runtimeDone` to its `next`; 0 where that had gone out before. Where that event was "
+    "awaited and never came, from the last telemetry of the invocation: the most it can have been.",
+    "ends_missed": "Invocations whose end was awaited and not seen, by cause; see "
+    "[reliability.md](reliability.md#when-the-end-of-an-invocation-is-not-seen).",
+    "unknown_requests": "Ends of invocations that did not begin here: before a reset, or forged.",
+    "connections_beyond, connections_foreign": "Telemetry connections beyond the first; those made "
+    "to an address that is neither loopback nor the sandbox's.",
     "sinks.NAME.delivery_ms_mean, delivery_ms_max": "From the read from the socket to the "
     "destination's acceptance.",
     "sinks.NAME.queue_peak_bytes, queue_capacity_bytes": "The most the queue held, and may hold.",

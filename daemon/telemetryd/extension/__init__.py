@@ -7,6 +7,9 @@
     run       everything after: the daemon, the invocations, the shutdown
     fallback  what is left when anything fails: read, count, discard, poll `next`
 
+What is to be done when, `core.lifecycle` says: `run` and `fallback` execute it.
+
 `boot`, `early`, `http`, `starter` and `fallback` run before, or without, everything else: they may
-import only built-in modules (`tests/integration/test_boot_imports.py`).
+import only built-in modules, and `core.lifecycle`, which imports nothing
+(`tests/integration/test_boot_imports.py`).
 """

@@ -13,13 +13,14 @@ import posix
 import select
 import time
 
+from telemetryd.core import lifecycle
 from telemetryd.extension import boot, http
 
 _QUIET_MARGIN_MS = 25
 _SHUTDOWN_SECONDS = 2.0
 _MARGIN_SECONDS = 0.15
 _READ_SHARE = 0.7
-_MAX_MALFORMED = 8
+_MAX_DIGITS = 18
 _BUFFER = bytearray(256 * 1024)
 
 
@@ -73,21 +74,23 @@ class _Loop:
     def serve(self) -> None:
         """Poll until the platform says SHUTDOWN. Raises what tells that it is gone."""
         _signal.signal(_signal.SIGTERM, _stop)
-        malformed = 0
-        while True:
+        machine = lifecycle.Machine(lifecycle.DEGRADED)
+        commands = machine.step(lifecycle.BUG_OWING)
+        while lifecycle.LEAVE not in commands:
             try:
                 answer = self._next()
             except ValueError:
-                malformed += 1
-                if malformed >= _MAX_MALFORMED:
+                commands = machine.malformed()
+                if lifecycle.LEAVE in commands:
                     raise
                 continue
-            malformed = 0
             if answer.status != 200:  # noqa: PLR2004 - OK
                 raise boot.Refused("next", answer.status, answer.body)
-            if b'"SHUTDOWN"' in answer.body:
+            is_shutdown = b'"SHUTDOWN"' in answer.body
+            if is_shutdown:
                 self._deadline = _deadline(answer.body)
-                return
+            # Whatever else it is, nothing is awaited.
+            commands = machine.step(lifecycle.SHUTDOWN if is_shutdown else lifecycle.OTHER)
 
     def shut_down(self) -> None:
         """Read until nothing comes any more, or most of the time is used up; the ledger."""
@@ -240,4 +243,7 @@ def _deadline(body: bytes) -> float:
     """`deadlineMs` of a SHUTDOWN event in epoch seconds; 0 when there is none."""
     _, _, rest = body.partition(b'"deadlineMs":')
     digits = rest.split(b",")[0].split(b"}")[0].strip()
-    return int(digits) / 1000 if digits.isdigit() else 0.0
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return 0.0
+    deadline = int(digits) / 1000
+    return deadline if deadline - time.time() < lifecycle.LONGEST_SECONDS else 0.0

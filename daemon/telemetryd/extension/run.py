@@ -17,7 +17,8 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import uvloop
@@ -30,23 +31,25 @@ from telemetryd.config import (
     load,
     without_bad_failovers,
 )
-from telemetryd.core.pacing import Elapsed, Pacer
-from telemetryd.core.waiting import Waiting
+from telemetryd.core import lifecycle
+from telemetryd.core.lifecycle import Elapsed, LifeCycle, Limits, Moment, Pacer
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd_proto.envelope import Envelope
-from telemetryd_proto.errors import ProtocolError
+from telemetryd_proto.errors import MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
-from telemetryd_proto.records import Report, RestoreStart, RuntimeDone
+from telemetryd_proto.records import Report, RestoreStart, RuntimeDone, Start
+from telemetryd_proto.timestamps import parse_time
+
+if TYPE_CHECKING:
+    from telemetryd.core.lifecycle import Commands
 
 T = TypeVar("T")
 
-_MAX_REMEMBERED: Final = 64
-"""Requests whose end is remembered: one at a time is normal, a few where events come late."""
 _SHUTDOWN_SECONDS: Final = 2.0
 """What the platform grants where it names no deadline (Extensions API, Shutdown phase)."""
 _QUIET_MARGIN_SECONDS: Final = 0.025
@@ -63,8 +66,7 @@ _FOR_GOOD: Final = "spindown"
 only resets it (Extensions API, Shutdown)."""
 _SIGNAL: Final = "signal"
 """Stands for a reason where the platform gave none."""
-_MAX_MALFORMED: Final = 8
-"""Answers in a row that make no sense before the platform counts as gone."""
+_LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 
 def run(session: Session) -> int:
@@ -152,23 +154,11 @@ class _Extension:
         self._margin = config.flush.margin_ms / 1000
         self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
         """What may be added once the end of an invocation is known, a batch period after it."""
-        self._sees_ends = (
-            session.subscribed
-            and "INVOKE" in session.registered_events
-            and "platform" in session.settings.types
-            and self._added_seconds >= 0
-        )
-        """Whether the end of an invocation is told, and in time to be waited for."""
-        self._broken = False
-        self._ended: dict[str, asyncio.Future[None]] = {}
         self._stopping: asyncio.Future[None] = loop.create_future()
+        self._noticed = asyncio.Event()
+        self._told: set[str] = set()
+        self._end: tuple[float, str] | None = None
         self._elapsed = Elapsed(time.monotonic(), time.time())
-        self._pacer = Pacer(
-            config.flush.strategy,
-            interval_seconds=config.flush.interval_ms / 1000,
-            max_age_seconds=config.flush.max_age_ms / 1000,
-            now=self._now(),
-        )
         copy = socket.socket(fileno=os.dup(session.listener.fileno()))
         copy.setblocking(False)
         self._daemon = Daemon(
@@ -179,10 +169,27 @@ class _Extension:
             identity=Identity(os.environ),
             log=log,
             on_bug=self._on_bug,
-            on_event=self._on_event,
+            observer=self,
             started=session.started,
         )
-        self._waiting = Waiting(self._daemon.stats)
+        self._cycle = LifeCycle(
+            Pacer(
+                config.flush.strategy,
+                interval_seconds=config.flush.interval_ms / 1000,
+                max_age_seconds=config.flush.max_age_ms / 1000,
+                now=self._now().elapsed,
+            ),
+            Limits(
+                batch=self._batch_seconds,
+                added=self._added_seconds,
+                silence=config.flush.max_silence_ms / 1000,
+            ),
+            told="INVOKE" in session.registered_events,
+            sees_ends=session.subscribed
+            and "platform" in session.settings.types
+            and self._added_seconds >= 0,
+            counts=self._daemon.stats,
+        )
         self._client = EventsClient(session)
 
     async def serve(self) -> int:
@@ -197,7 +204,7 @@ class _Extension:
         gc.freeze()  # modules and classes need not be looked at ever again
         gc.enable()
         await self._daemon.expose(effective_metrics(self._config, "lambda"))
-        deadline, reason = await self._follow_events()
+        deadline, reason = await self._follow()
         self._session.ended = True
         timer.cancel()
         try:
@@ -236,60 +243,82 @@ class _Extension:
             up_ms=round(start["up"] * 1000, 1),
         )
         waits = self._config.flush.strategy != "continuous" and self._config.sinks
-        if waits and session.subscribed and not self._sees_ends:
+        # Without INVOKE there is nothing to await: on Managed Instances that is as it should be.
+        told = session.subscribed and "INVOKE" in session.registered_events
+        if waits and told and self._cycle.delivers_alongside:
             self._log(
                 "warning",
                 "end_not_awaited",
                 reason="telemetry.types has no platform events"
                 if "platform" not in session.settings.types
-                else "telemetry.buffering.timeout_ms exceeds flush.max_added_ms"
-                if self._added_seconds < 0
-                else "INVOKE events are not available",
+                else "telemetry.buffering.timeout_ms exceeds flush.max_added_ms",
                 consequence="lines are delivered alongside the invocations, never waited for",
             )
 
-    def _now(self) -> float:
-        return self._elapsed.at(time.monotonic(), time.time())
+    def _now(self) -> Moment:
+        wall = time.time()
+        return Moment(self._loop.time(), self._elapsed.at(time.monotonic(), wall), wall)
 
     def abandon(self) -> dict[str, Any]:
         """Count all that is left as lost; the ledger."""
         self._daemon.abandon("bug", keep=True)
         return self._daemon.statement()
 
-    async def _follow_events(self) -> tuple[float, str]:
-        """Handle events to the end: by which loop time to be gone, and why."""
-        malformed = 0
-        while True:
-            try:
-                event = await self._next_event()
-            except (OSError, Refused) as error:
-                self._log("error", "platform_gone", error=repr(error)[:500])
-                return self._deadline(None), _SIGNAL
-            except (ProtocolError, ValueError) as error:
-                # To leave would fail the function; the next answer may well make sense.
-                malformed += 1
-                self._log("error", "answer_malformed", error=repr(error)[:500])
-                if malformed >= _MAX_MALFORMED:
-                    return self._deadline(None), _SIGNAL
-                continue
-            malformed = 0
-            if event is None:
-                self._log("info", "stopping", signal="SIGTERM")
-                return self._deadline(None), _SIGNAL
-            if event.event_type == "SHUTDOWN":
-                self._log("info", "stopping", reason=event.shutdown_reason)
-                return self._deadline(event.deadline_ms), event.shutdown_reason or _SIGNAL
-            if event.event_type == "INVOKE":
-                try:
-                    await self._invocation(event)
-                except Exception as bug:  # noqa: BLE001 - the function must get its `next`
-                    self._on_bug(bug)
+    # -- what the life cycle commands ------------------------------------------------------------
+
+    async def _follow(self) -> tuple[float, str]:
+        """Execute commands until LEAVE: by which loop time to be gone, and why."""
+        execute = {
+            lifecycle.ASK: self._ask,
+            lifecycle.AWAIT: self._await,
+            lifecycle.TELL: self._tell,
+            lifecycle.FLUSH: self._flush,
+            lifecycle.HOLD: self._hold,
+            lifecycle.RELEASE: self._release,
+        }
+        commands = self._cycle.start()
+        while commands[0] != lifecycle.LEAVE:
+            command, *rest = commands
+            commands = (*rest, *await execute[command]())
+        if self._end is None:
+            self._log("info", "stopping", signal="SIGTERM")
+            return self._deadline(None), _SIGNAL
+        return self._end
+
+    async def _ask(self) -> Commands:
+        """Ask for the next event, and take it."""
+        try:
+            event = await self._next_event()
+        except (OSError, Refused) as error:
+            self._log("error", "platform_gone", error=repr(error)[:500])
+            self._end = (self._deadline(None), _SIGNAL)
+            return self._cycle.end(lifecycle.GONE)
+        except (ProtocolError, ValueError) as error:
+            # To leave would fail the function; the next answer may well make sense.
+            self._log("error", "answer_malformed", error=repr(error)[:500])
+            return self._cycle.malformed()
+        if event is None:
+            return self._cycle.end(lifecycle.SIGNAL)
+        if event.event_type == "SHUTDOWN":
+            self._log("info", "stopping", reason=event.shutdown_reason)
+            reason = event.shutdown_reason or _SIGNAL
+            self._end = (self._deadline(event.deadline_ms), reason)
+            return self._cycle.end(lifecycle.SHUTDOWN)
+        return self._invoked(event) if event.event_type == "INVOKE" else self._cycle.other()
+
+    def _invoked(self, event: NextEvent) -> Commands:
+        """An invocation has begun."""
+        try:
+            deadline = self._deadline(event.deadline_ms, most=lifecycle.LONGEST_SECONDS)
+            oldest = self._daemon.oldest_seconds(time.monotonic())
+            return self._cycle.invoke(event.request_id or "", deadline, oldest, self._now())
+        except Exception as bug:  # noqa: BLE001 - the function must get its `next`
+            return self._fail(bug)
 
     async def _next_event(self) -> NextEvent | None:
-        """Ask for the next event and wait for it; None when a signal ends the process."""
-        self._pacer.parked(self._now())
+        """The next event; None when a signal ends the process."""
         await self._client.ask()
-        self._waiting.asked(time.time())
+        self._cycle.asked(self._now())
         self._daemon.stats.start_seconds["next"] = self._session.next_after
         answer = asyncio.ensure_future(self._client.answer())
         either: set[asyncio.Future[Any]] = {answer, self._stopping}
@@ -298,34 +327,89 @@ class _Extension:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
             return None
-        self._daemon.release_writes()  # whatever it says, the environment has thawed
         return answer.result()
 
-    def _deadline(self, deadline_ms: int | None) -> float:
-        """The platform's epoch deadline as loop time, less the margin."""
-        left = _SHUTDOWN_SECONDS if deadline_ms is None else deadline_ms / 1000 - time.time()
+    async def _await(self) -> Commands:
+        """Wait until something about the running invocation is to be decided."""
+        try:
+            return await self._look()
+        except Exception as bug:  # noqa: BLE001 - as above
+            return self._fail(bug)
+
+    async def _look(self) -> Commands:
+        loop, cycle, listener = self._loop, self._cycle, self._daemon.listener
+        commands = cycle.tick(listener.unfinished_since(), loop.time())
+        if commands[0] != lifecycle.AWAIT:
+            return commands
+        self._noticed.clear()
+        due = cycle.due(listener.unfinished_since(), loop.time())
+        timer = loop.call_at(due, self._noticed.set)
+        await self._noticed.wait()
+        timer.cancel()
+        if loop.time() >= due:
+            cycle.on_lag(loop.time() - due)
+            await listener.catch_up()  # what has come in time is looked at first
+        return commands
+
+    async def _tell(self) -> Commands:
+        """Log that an end was missed, once for each cause."""
+        cause = self._cycle.missed
+        self._log_once(
+            "warning", "end_missed",
+            reason=cause,
+            detail=lifecycle.CAUSES[cause],
+            consequence="lines are delivered alongside the invocations, none of which is waited "
+            "for until an end is seen",
+        )  # fmt: skip
+        return ()
+
+    async def _flush(self) -> Commands:
+        """Wait for the last lines of an invocation, and deliver all that is queued."""
+        latest = self._cycle.flush_until
+        try:
+            await asyncio.sleep(self._cycle.trailing_until - self._loop.time())
+            flushed = await self._within(self._daemon.flush(latest, "invocation"), latest)
+            return self._cycle.flushed(self._now(), all_of_it=bool(flushed))
+        except Exception as bug:  # noqa: BLE001 - as above
+            return self._fail(bug)
+
+    async def _hold(self) -> Commands:
+        """Break off the writes that a freeze would cut off."""
+        try:
+            await self._within(self._daemon.hold_writes(), self._loop.time())
+            return self._cycle.held()
+        except Exception as bug:  # noqa: BLE001 - as above
+            return self._fail(bug)
+
+    async def _release(self) -> Commands:
+        self._daemon.release_writes()
+        return ()
+
+    def _log_once(self, level: str, event: str, **facts: str) -> None:
+        """Log the event unless the same was logged, for the same reason."""
+        key = event + facts.get("reason", "")
+        if key not in self._told:
+            self._told.add(key)
+            self._log(level, event, **facts)
+
+    def _fail(self, bug: Exception) -> Commands:
+        self._on_bug(bug)
+        return self._cycle.fail(owing=True)
+
+    def _deadline(self, deadline_ms: int | None, *, most: float = _SHUTDOWN_SECONDS) -> float:
+        """The platform's epoch deadline as loop time, less the margin.
+
+        One that lies further ahead than a function may run is a mistake: `most` seconds are left.
+        """
+        left = _SHUTDOWN_SECONDS
+        if deadline_ms is not None:
+            left_ms = deadline_ms - int(time.time() * 1000)
+            if left_ms > _LONGEST_MS:
+                self._daemon.stats.malformed_events += 1
+                self._log("warning", "deadline_implausible", deadline_ms=str(deadline_ms)[:40])
+                left_ms = int(most * 1000)
+            left = max(left_ms, 0) / 1000
         return self._loop.time() + max(left - self._margin, _LEAST_SECONDS)
-
-    # -- invocations ---------------------------------------------------------------------------
-
-    async def _invocation(self, event: NextEvent) -> None:
-        self._pacer.invoked(self._now())
-        self._waiting.began(event.request_id or "")
-        oldest = self._daemon.oldest_seconds(time.monotonic())
-        if not (self._sees_ends and self._pacer.flush_at_end(self._now(), oldest)):
-            return
-        deadline = self._deadline(event.deadline_ms)
-        await self._until_ended(event.request_id or "", deadline)
-        if self._broken:
-            return
-        latest = min(deadline, self._loop.time() + self._added_seconds)
-        # what the function printed last comes up to one batch period later
-        trailing = self._loop.time() + self._batch_seconds + _TAIL_MARGIN_SECONDS
-        await asyncio.sleep(min(trailing, latest) - self._loop.time())
-        if await self._within(self._daemon.flush(latest, "invocation"), latest):
-            self._pacer.flushed(self._now())
-        # a freeze cuts off what is in flight
-        await self._within(self._daemon.hold_writes(), self._loop.time())
 
     async def _within(self, work: Coroutine[Any, Any, T], until: float) -> T | None:
         """The outcome of `work`; None when a sink that can't be interrupted holds it up."""
@@ -338,50 +422,70 @@ class _Extension:
         self._log("warning", "sink_not_interruptible", consequence="it is not waited for")
         return None
 
-    async def _until_ended(self, request_id: str, deadline: float) -> None:
-        """Wait for the request's `runtimeDone`; it may be here already, or never come."""
-        ended = self._ended_future(request_id)
-        left = max(0.0, deadline - self._loop.time())
-        await asyncio.wait(
-            {ended, self._stopping}, timeout=left, return_when=asyncio.FIRST_COMPLETED
-        )
+    # -- what telemetry tells (`shell.pipeline.Observer`) ------------------------------------------
 
-    def _ended_future(self, request_id: str) -> asyncio.Future[None]:
-        future = self._ended.get(request_id)
-        if future is None:
-            while len(self._ended) >= _MAX_REMEMBERED:
-                self._ended.pop(next(iter(self._ended)))
-            future = self._ended[request_id] = self._loop.create_future()
-        return future
-
-    def _on_event(self, envelope: Envelope) -> None:
+    def on_event(self, envelope: Envelope) -> None:
+        """A life-cycle event has come."""
         try:
-            record = decode_record(envelope, lenient=True)
-        except ProtocolError as error:  # the deadline ends the wait
+            record = decode_record(envelope)
+        except ProtocolError as error:
             self._daemon.stats.malformed_events += 1
             self._log("warning", "event_malformed", type=envelope.type, code=error.code)
+            if envelope.type == "platform.runtimeDone":
+                self.on_loss("event_malformed")
             return
-        if isinstance(record, (RuntimeDone, Report)) and record.request_id:
-            self._waiting.ended(record.request_id, envelope.time, time.time())
-            _end(self._ended_future(record.request_id))
+        if isinstance(record, Start):
+            self._cycle.on_start(record.request_id)
+        elif isinstance(record, (RuntimeDone, Report)) and record.request_id:
+            self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
             self._log("info", "restored", consequence="ids are drawn anew")
             self._daemon.restored()
 
+    def on_lines(self, count: int) -> None:
+        """So many lines have come, after the events among them."""
+        self._cycle.on_lines(count, self._loop.time())
+
+    def on_loss(self, cause: str) -> None:
+        """Telemetry was lost."""
+        self._cycle.on_loss(cause)
+        self._noticed.set()
+
+    def on_connections(self, count: int) -> None:
+        """So many connections are open now."""
+        self._cycle.on_connections(count)
+        self._noticed.set()
+
+    def _on_end(self, request_id: str, made: str, *, is_report: bool) -> None:
+        at = None
+        with suppress(MalformedRecord):
+            at = parse_time(made)
+        if not self._cycle.on_end(request_id, at, time.time(), is_report=is_report):
+            self._log_once(
+                "info", "request_unknown",
+                request_id=request_id[: lifecycle.MAX_ID],
+                detail="an invocation ended that did not begin here: before a reset, or it is no "
+                "event of the platform",
+            )  # fmt: skip
+        self._noticed.set()
+
     async def _flush_by_timer(self) -> None:
         """Where nothing marks the end of an invocation, or none is waited for: by the clock."""
         flush = self._config.flush
-        by_interval = flush.strategy == "interval" or not self._sees_ends
-        seconds = (flush.interval_ms if by_interval else flush.max_age_ms) / 1000
         while True:
+            by_interval = flush.strategy == "interval" or self._cycle.delivers_alongside
+            seconds = (flush.interval_ms if by_interval else flush.max_age_ms) / 1000
             await asyncio.sleep(seconds)
             if await self._daemon.flush(self._loop.time() + seconds, "timer"):
-                self._pacer.flushed(self._now())
+                self._cycle.on_flushed(self._now())
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        _end(self._stopping)
+        self._cycle.on_signal()
+        self._noticed.set()
+        if not self._stopping.done():
+            self._stopping.set_result(None)
 
     async def _shut_down(self, deadline: float, reason: str) -> None:
         keep = reason != _FOR_GOOD
@@ -416,12 +520,5 @@ class _Extension:
             fix="please report this as a bug",
         )
         self._daemon.discard()
-        self._broken = True
-        self._sees_ends = False
-        for future in self._ended.values():
-            _end(future)
-
-
-def _end(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        self._cycle.on_bug()
+        self._noticed.set()

@@ -78,6 +78,7 @@ class TelemetryListener:
         stats: DaemonStats,
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
+        on_connections: Callable[[int], None] | None = None,
     ) -> None:
         self.address: str
         self.port: int
@@ -91,6 +92,7 @@ class TelemetryListener:
         self._stats = stats
         self._log = log
         self._on_bug = on_bug
+        self._on_connections = on_connections
         self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -109,6 +111,11 @@ class TelemetryListener:
     def unfinished_bytes(self) -> int:
         """Bytes read that belong to lines whose newline has not come."""
         return sum(c.framer.unfinished_bytes for c in self._connections)
+
+    def unfinished_since(self) -> float | None:
+        """When the oldest line in the making was begun (monotonic); None: there is none."""
+        began = (c.unfinished_since for c in self._connections)
+        return min((at for at in began if at is not None), default=None)
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -146,9 +153,13 @@ class TelemetryListener:
         meanwhile has not been seen when the time is up.
         """
         before = self._last_activity
+        await self.catch_up()
+        return self._last_activity != before
+
+    async def catch_up(self) -> None:
+        """Return when what had come before has been read, but for more than a read takes."""
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-        return self._last_activity != before
 
     async def close(self) -> None:
         """Close every connection; unfinished lines are rejected as truncated."""
@@ -186,6 +197,8 @@ class TelemetryListener:
         if self._held:  # not at once: the loop starts to read after `connection_made`
             asyncio.get_running_loop().call_soon(lambda: connection.hold(self._held))
         self._log("debug", "connection_opened", source=self._accepted)
+        if self._on_connections is not None:
+            self._on_connections(len(self._connections))
         return LineFramer(
             self._budget,
             max_line_bytes=self._max_line_bytes,
@@ -193,11 +206,16 @@ class TelemetryListener:
             keep_bytes=self._keep_bytes,
         )
 
-    def _read(self, framer: LineFramer, size: int) -> None:
+    def _read(self, connection: _Connection, size: int) -> None:
         now = self._last_activity = self._last_read = time.monotonic()
         try:
             self._receiver.received(size)
-            self._receiver.framed(framer.feed(self._buffer, size, now))
+            parts = connection.framer.feed(self._buffer, size, now)
+            if not connection.framer.unfinished_bytes:
+                connection.unfinished_since = None
+            elif parts or connection.unfinished_since is None:
+                connection.unfinished_since = now
+            self._receiver.framed(parts)
         except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading goes on
             self._on_bug(error)
 
@@ -210,12 +228,15 @@ class TelemetryListener:
             self._receiver.framed(connection.framer.eof())
         except Exception as bug:  # noqa: BLE001 - as above
             self._on_bug(bug)
+        if self._on_connections is not None:
+            self._on_connections(len(self._connections))
 
 
 class _Connection(asyncio.BufferedProtocol):
     """One connection; all state but the framer is the listener's."""
 
     framer: LineFramer
+    unfinished_since: float | None = None
 
     def __init__(self, listener: TelemetryListener) -> None:
         self._listener = listener
@@ -238,7 +259,7 @@ class _Connection(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._listener._read(self.framer, nbytes)  # noqa: SLF001
+        self._listener._read(self, nbytes)  # noqa: SLF001
         if nbytes == len(self._view):
             # More waits in the kernel, and uvloop would read on, up to 32 times without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.

@@ -9,7 +9,7 @@ every queue, or counted as lost, before the next read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, Count, Ledger
@@ -26,6 +26,22 @@ from telemetryd_proto.framing import Block, Framed, Rejected
 
 _IMPLAUSIBLE: Final = 1 << 48
 """Lines or bytes that no platform lost: one senseless number must not spoil the sum."""
+
+
+class Observer(Protocol):
+    """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
+
+    def on_event(self, envelope: Envelope) -> None:
+        """An event of `core.watch.LIFE_CYCLE` has come."""
+
+    def on_lines(self, count: int) -> None:
+        """So many whole lines have come, after the events among them."""
+
+    def on_loss(self, cause: str) -> None:
+        """Telemetry was lost; `cause` is one of `core.lifecycle.CAUSES`."""
+
+    def on_connections(self, count: int) -> None:
+        """So many connections are open now."""
 
 
 class Route:
@@ -47,7 +63,7 @@ class Pipeline:
         routes: Sequence[Route],
         *,
         dead_letter: DeadLetter | None,
-        on_event: Callable[[Envelope], None],
+        observer: Observer | None,
         watch: EventWatch,
         tracker: RequestTracker,
         drop_own_lines: bool,
@@ -64,7 +80,7 @@ class Pipeline:
         self._tracker = tracker
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
         self._dead_letter = dead_letter
-        self._on_event = on_event
+        self._observer = observer
         self._log = log
 
     def received(self, size: int) -> None:
@@ -93,6 +109,8 @@ class Pipeline:
                 ledger.rejected[part.reason].add(part.lines, part.size)
                 if part.reason != "empty":
                     self._report_rejected(part)
+                    if self._observer is not None:
+                        self._observer.on_loss("line_rejected")
         if bug is not None:
             raise bug
 
@@ -110,6 +128,8 @@ class Pipeline:
             self._ledger.unrouted.add(block.lines, block.size)
         for envelope in self._watch.find(block.data):
             self._watched(envelope)
+        if self._observer is not None:
+            self._observer.on_lines(block.lines)
         if self._discarding:
             return
         for worker in self._raw:
@@ -132,6 +152,8 @@ class Pipeline:
 
     def _watched(self, envelope: Envelope) -> None:
         if envelope.type == "platform.logsDropped":
+            if self._observer is not None:
+                self._observer.on_loss("logs_dropped")
             try:
                 record = decode_record(envelope, lenient=True)
             except ProtocolError as error:
@@ -145,7 +167,8 @@ class Pipeline:
                 self._ledger.upstream_dropped.add(lines, size)
                 reason = (record.reason or "")[:200]
                 self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)
-        self._on_event(envelope)
+        elif self._observer is not None:
+            self._observer.on_event(envelope)
 
     def _malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telemetryd.core.pacing import BUSY_GAP_SECONDS, BUSY_RUN, Elapsed, Pacer
+from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Elapsed, Pacer
 
 
 def pacer(strategy="auto", *, interval=5.0, max_age=10.0):

@@ -1,0 +1,583 @@
+"""The life cycle of the extension as a table: what may happen, and what is to be done about it.
+
+    events   an answer to `next`, the end of an invocation, a bound that has passed, a signal
+    commands what the shell executes, in order: `extension.run`, or `extension.fallback`
+
+Nothing here waits, reads a clock or talks to anybody. Time is an argument. Every wait on the
+platform has a bound, because the platform guarantees none of the events that are waited for: an
+invocation's end may be lost, its line cut, its connection closed. While a function runs, waiting
+for its end costs nothing; it is silence that is suspicious. The bounds are in `LifeCycle.bounds`,
+what ends a wait at once in `CAUSES`. After one end was missed none is awaited until one is seen.
+
+`fallback` runs this when everything else is broken, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers take it for typing's, which `fallback` can't rely on
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+
+    _T = TypeVar("_T")
+
+    Strategy: TypeAlias = Literal["auto", "invocation", "continuous", "interval"]
+    Commands: TypeAlias = tuple[str, ...]
+
+    class Counts(Protocol):
+        """Where is counted what happens: `core.stats.DaemonStats`."""
+
+        invocations: int
+        ends_missed: dict[str, int]
+        unknown_requests: int
+
+        def added(self, seconds: float) -> None:
+            """An invocation was kept waiting for `seconds`."""
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+INIT: Final = "INIT"
+"""`next` has never been asked for."""
+IDLE: Final = "IDLE"
+"""`next` is on its way; the environment may be frozen, or a function may run unawaited."""
+INVOKED: Final = "INVOKED"
+"""A function runs, and its end is awaited."""
+FLUSHING: Final = "FLUSHING"
+"""The function has ended; what it printed last is awaited, and all is delivered."""
+HELD: Final = "HELD"
+"""Writes are broken off, so that a freeze can't cut one off unnoticed; then `next`."""
+SHUTTING_DOWN: Final = "SHUTTING_DOWN"
+"""There is nothing more to ask for."""
+DEGRADED: Final = "DEGRADED"
+"""`next` is on its way; after a bug of ours nothing is awaited any more."""
+STATES: Final = (INIT, IDLE, INVOKED, FLUSHING, HELD, SHUTTING_DOWN, DEGRADED)
+
+START: Final = "start"
+INVOKE: Final = "invoke"
+"""INVOKE, and the end of this invocation is to be awaited."""
+INVOKE_ALONGSIDE: Final = "invoke_alongside"
+"""INVOKE; lines are delivered alongside, nothing is awaited."""
+OTHER: Final = "other"
+"""`next` was answered with something else, or with what makes no sense."""
+SHUTDOWN: Final = "shutdown"
+GONE: Final = "gone"
+"""The platform refuses, answers nonsense only, or is not there."""
+SIGNAL: Final = "signal"
+END: Final = "end"
+"""The function has ended."""
+MISS: Final = "miss"
+"""Its end can't be awaited any longer."""
+FLUSHED: Final = "flushed"
+HELD_FAST: Final = "held_fast"
+BUG: Final = "bug"
+"""Our own, while `next` is on its way."""
+BUG_OWING: Final = "bug_owing"
+"""Our own, while the platform waits for our `next`."""
+
+ASK: Final = "ASK"
+"""Ask for `next` and wait for the answer."""
+AWAIT: Final = "AWAIT"
+"""Wait until `LifeCycle.due`, or until something is noticed; then `LifeCycle.tick`."""
+TELL: Final = "TELL"
+"""Log that an end was missed, once for each cause."""
+FLUSH: Final = "FLUSH"
+"""Wait for the last lines until `trailing_until`, then deliver all until `flush_until`."""
+HOLD: Final = "HOLD"
+RELEASE: Final = "RELEASE"
+"""The environment runs (again): writes may begin."""
+LEAVE: Final = "LEAVE"
+"""Read what still comes, deliver, close, print the ledger, end."""
+
+ROWS: Final[dict[tuple[str, str], tuple[str, Commands]]] = {
+    (INIT, START): (IDLE, (ASK,)),
+    (INIT, SIGNAL): (SHUTTING_DOWN, (LEAVE,)),
+    (INIT, BUG): (DEGRADED, ()),
+    (INIT, BUG_OWING): (DEGRADED, (ASK,)),
+    (IDLE, INVOKE): (INVOKED, (RELEASE, AWAIT)),
+    (IDLE, INVOKE_ALONGSIDE): (IDLE, (RELEASE, ASK)),
+    (IDLE, OTHER): (IDLE, (RELEASE, ASK)),
+    (IDLE, SHUTDOWN): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (IDLE, GONE): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (IDLE, SIGNAL): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (IDLE, BUG): (DEGRADED, ()),
+    (IDLE, BUG_OWING): (DEGRADED, (ASK,)),
+    (INVOKED, END): (FLUSHING, (FLUSH,)),
+    (INVOKED, MISS): (IDLE, (TELL, ASK)),
+    (INVOKED, SIGNAL): (SHUTTING_DOWN, (LEAVE,)),
+    (INVOKED, BUG_OWING): (DEGRADED, (ASK,)),
+    (FLUSHING, FLUSHED): (HELD, (HOLD,)),
+    (FLUSHING, SIGNAL): (SHUTTING_DOWN, (LEAVE,)),
+    (FLUSHING, BUG_OWING): (DEGRADED, (ASK,)),
+    (HELD, HELD_FAST): (IDLE, (ASK,)),
+    (HELD, SIGNAL): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (HELD, BUG_OWING): (DEGRADED, (ASK,)),
+    (DEGRADED, INVOKE): (DEGRADED, (RELEASE, ASK)),
+    (DEGRADED, INVOKE_ALONGSIDE): (DEGRADED, (RELEASE, ASK)),
+    (DEGRADED, OTHER): (DEGRADED, (RELEASE, ASK)),
+    (DEGRADED, SHUTDOWN): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (DEGRADED, GONE): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (DEGRADED, SIGNAL): (SHUTTING_DOWN, (RELEASE, LEAVE)),
+    (DEGRADED, BUG): (DEGRADED, ()),
+    (DEGRADED, BUG_OWING): (DEGRADED, (ASK,)),
+}
+"""What may happen in each state: the next one, and what to do. Nothing else may."""
+
+CAUSES: Final = {
+    "no_connection": "no telemetry connection was there when platform.start was due",
+    "nothing_received": "nothing of this invocation had come when platform.start was due",
+    "connection_closed": "the telemetry connection ended while the function ran",
+    "logs_dropped": "the platform dropped telemetry while the function ran",
+    "line_rejected": "a line was rejected while the function ran",
+    "line_unfinished": "a line was not finished within a second",
+    "event_malformed": "a life-cycle event made no sense",
+    "silence": "nothing came for flush.max_silence_ms",
+    "deadline": "the function's deadline came first; it may have timed out",
+}
+"""Why the end of an invocation was not seen, or not awaited any longer."""
+
+MAX_MALFORMED: Final = 8
+"""Answers in a row that make no sense before the platform counts as gone."""
+
+
+class Machine:
+    """The state, and what the table says about it."""
+
+    __slots__ = ("_malformed", "state")
+
+    def __init__(self, state: str = INIT) -> None:
+        self.state = state
+        self._malformed = 0
+
+    def step(self, event: str) -> Commands:
+        """Take one row of the table; its commands. Raises KeyError: there is no such row."""
+        self.state, commands = ROWS[self.state, event]
+        self._malformed = 0
+        return commands
+
+    def malformed(self) -> Commands:
+        """`next` was answered with what makes no sense: ask again, but not for ever."""
+        count = self._malformed + 1
+        commands = self.step(OTHER if count < MAX_MALFORMED else GONE)
+        self._malformed = count
+        return commands
+
+
+# -- when an invocation ends with a flush ----------------------------------------------------------
+
+BUSY_GAP_SECONDS: Final = 1.0
+"""Idle time between two invocations below which they count as close."""
+BUSY_RUN: Final = 3
+"""Close ones in a row that make a busy function."""
+
+
+class Elapsed:
+    """One clock out of two, either of which may stand still while the environment is frozen.
+
+    Whether the monotonic clock does is documented nowhere; the wall clock may be set meanwhile.
+    """
+
+    __slots__ = ("_monotonic", "_seconds", "_wall")
+
+    def __init__(self, monotonic: float, wall: float) -> None:
+        self._monotonic = monotonic
+        self._wall = wall
+        self._seconds = 0.0
+
+    def at(self, monotonic: float, wall: float) -> float:
+        """Seconds since the beginning, at this reading of the clocks; never less than before."""
+        self._seconds += max(monotonic - self._monotonic, wall - self._wall, 0.0)
+        self._monotonic, self._wall = monotonic, wall
+        return self._seconds
+
+
+class Pacer:
+    """Decides per invocation: the strategies of `[flush] strategy`.
+
+    `auto` is the reason this is not one line: while invocations are rare, a record left behind
+    would wait for the next one, so each invocation ends with a flush; while they follow each other
+    closely the next one delivers it anyway, so nothing is added to any of them, up to a maximum
+    age. Times are seconds of one clock that never runs backwards.
+    """
+
+    __slots__ = ("_close_in_a_row", "_interval", "_last_flush", "_max_age", "_parked", "_strategy")
+
+    def __init__(
+        self, strategy: Strategy, *, interval_seconds: float, max_age_seconds: float, now: float
+    ) -> None:
+        self._strategy = strategy
+        self._interval = interval_seconds
+        self._max_age = max_age_seconds
+        self._last_flush = now
+        self._parked: float | None = None
+        self._close_in_a_row = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last invocations followed each other closely."""
+        return self._close_in_a_row >= BUSY_RUN
+
+    def parked(self, now: float) -> None:
+        """`next` was asked for: the environment may freeze."""
+        self._parked = now
+
+    def invoked(self, now: float) -> None:
+        """`next` was answered with an invocation."""
+        if self._parked is not None:
+            close = now - self._parked < BUSY_GAP_SECONDS
+            self._close_in_a_row = self._close_in_a_row + 1 if close else 0
+
+    def flushed(self, now: float) -> None:
+        """Everything queued was delivered."""
+        self._last_flush = now
+
+    def flush_at_end(self, now: float, oldest_seconds: float) -> bool:
+        """Whether this invocation ends with a flush; `oldest_seconds` is the oldest line's age."""
+        if self._strategy == "invocation":
+            return True
+        if self._strategy == "continuous":
+            return False
+        since = now - self._last_flush
+        if self._strategy == "interval":
+            return since >= self._interval
+        return not self.busy or oldest_seconds >= self._max_age or since >= self._max_age
+
+
+# -- the whole -------------------------------------------------------------------------------------
+
+START_LATE_SECONDS: Final = 0.5
+"""How late `platform.start` may be, beside its batch period: what was seen is under 0.1."""
+LAG_FACTOR: Final = 2.0
+"""As many times the measured lag are added: who gets no processor is late, and so is the platform
+that shares it."""
+UNFINISHED_SECONDS: Final = 1.0
+"""How long a line may be in the making: the rest of it is not going to come."""
+TICK_SECONDS: Final = 1.0
+"""At least so often a wait is looked at: a line that is stuck makes no event."""
+TAIL_MARGIN_SECONDS: Final = 0.005
+LONGEST_SECONDS: Final = 900.0
+"""A function runs for at most 15 minutes (Lambda quotas): a deadline beyond that is a mistake."""
+PLAUSIBLE_SECONDS: Final = 60.0
+"""Further from now no event is that tells of an end just seen: its time is not to be trusted."""
+MAX_REMEMBERED: Final = 64
+"""Requests that are remembered: one at a time is normal, a few where events come late."""
+MAX_ID: Final = 128
+"""Characters of a request id; a longer one is none (the platform's have 36)."""
+
+
+class Moment:
+    """One reading of all clocks, in seconds."""
+
+    __slots__ = ("elapsed", "loop", "wall")
+
+    def __init__(self, loop: float, elapsed: float, wall: float) -> None:
+        self.loop = loop
+        """Of the event loop: for bounds within an invocation."""
+        self.elapsed = elapsed
+        """Frozen time included (`Elapsed`)."""
+        self.wall = wall
+        """Since the epoch: the clock of the events."""
+
+
+class Limits:
+    """How long anything may take, in seconds."""
+
+    __slots__ = ("added", "batch", "silence")
+
+    def __init__(self, *, batch: float, added: float, silence: float) -> None:
+        self.batch = batch
+        """The platform's batch period: so old is what it sends."""
+        self.added = added
+        """What may be added once the end of an invocation is known, a batch period after it."""
+        self.silence = silence
+        """Since the last telemetry of an invocation that has not ended."""
+
+
+class LifeCycle:
+    """The machine of `extension.run`: the table, with what decides between its rows.
+
+    `on_...` take note of what telemetry says, and decide nothing; the others return commands.
+    """
+
+    def __init__(
+        self, pacer: Pacer, limits: Limits, *, told: bool, sees_ends: bool, counts: Counts
+    ) -> None:
+        """`told`: INVOKE tells of each invocation, one at a time.
+
+        `sees_ends`: so does telemetry of its end, and in time to be waited for.
+        """
+        self.machine = Machine()
+        self.trailing_until = 0.0
+        self.flush_until = 0.0
+        self.missed = ""
+        """The cause of the last end that was missed, until one is seen: none is awaited."""
+        self.lag = 0.0
+        """How late this process gets its turn, in seconds, lately."""
+        self._pacer = pacer
+        self._limits = limits
+        self._told = told
+        self._sees_ends = told and sees_ends
+        self._counts = counts
+        self._connections = 0
+        self._broken = False
+        self._stopped = False
+        # of the last invocation
+        self._request = ""
+        self._invoked_at = 0.0
+        self._deadline = 0.0
+        self._heard: float | None = None
+        self._foreign_lines = 0
+        self._ended = False
+        self._lost = ""
+        self._ahead = ""
+        """The request that telemetry says has begun, before INVOKE does: what is lost counts."""
+        self._lost_ahead = ""
+        self._ended_at: float | None = None  # wall
+        self._missed_it = False
+        self._uncounted = False
+        self._unsettled: tuple[str, float, float] | None = None
+        """Request, when `next` was asked for (wall), and what the wait for its end took at most."""
+        # of all, bounded
+        self._begun: dict[str, None] = {}
+        self._started: dict[str, None] = {}
+        self._early_ends: dict[str, float] = {}
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        return self.machine.state
+
+    @property
+    def delivers_alongside(self) -> bool:
+        """Whether no end is awaited now: then lines are flushed by the clock."""
+        return not self._sees_ends or self._broken or bool(self.missed)
+
+    # -- answers to `next` ---------------------------------------------------------------------
+
+    def start(self) -> Commands:
+        """Everything is up."""
+        return self.machine.step(SIGNAL if self._stopped else START)
+
+    def asked(self, now: Moment) -> None:
+        """`next` is on its way: the environment may freeze."""
+        self._pacer.parked(now.elapsed)
+        self._count_wait(now)
+
+    def invoke(self, request: str, deadline: float, oldest: float, now: Moment) -> Commands:
+        """`next` was answered with INVOKE. `deadline`: the function's, by the loop's clock.
+
+        `oldest`: the age of the oldest line that waits. A deadline beyond `LONGEST_SECONDS` is
+        taken for that.
+        """
+        self._answered()
+        self._counts.invocations += 1
+        self._uncounted = True
+        self._missed_it = False
+        self._request = request if len(request) <= MAX_ID else ""
+        self._invoked_at = now.loop
+        self._deadline = min(deadline, now.loop + LONGEST_SECONDS)
+        self._heard = now.loop if request in self._started else None
+        self._foreign_lines = 0
+        self._lost = self._lost_ahead if self._ahead == request else ""
+        self._ahead = self._lost_ahead = ""
+        self._ended_at = self._early_ends.pop(self._request, None)
+        self._ended = self._ended_at is not None
+        if self._ended:
+            self.missed = ""
+        _remember(self._begun, self._request, None)
+        self._pacer.invoked(now.elapsed)
+        awaited = (
+            not self.delivers_alongside
+            and self._request != ""
+            and self._pacer.flush_at_end(now.elapsed, oldest)
+        )
+        return self.machine.step(INVOKE if awaited else INVOKE_ALONGSIDE)
+
+    def other(self) -> Commands:
+        """`next` was answered with an event that is not known."""
+        self._answered()
+        return self.machine.step(OTHER)
+
+    def malformed(self) -> Commands:
+        """`next` was answered with what makes no sense."""
+        self._answered()
+        return self.machine.malformed()
+
+    def end(self, event: str) -> Commands:
+        """SHUTDOWN, GONE or SIGNAL."""
+        self._settle_missed()
+        return self.machine.step(event)
+
+    def _answered(self) -> None:
+        """`next` has been answered: what was in doubt is settled."""
+        self._settle_missed()
+        if self._broken and self.machine.state == IDLE:
+            self.machine.step(BUG)
+
+    # -- within an invocation ------------------------------------------------------------------
+
+    def bounds(self, unfinished_since: float | None) -> Iterator[tuple[str, float]]:
+        """Each bound of the wait: its cause, and the loop's time at which it passes."""
+        yield "deadline", self._deadline
+        start_due = self._limits.batch + START_LATE_SECONDS + LAG_FACTOR * self.lag
+        if not self._connections:
+            yield "no_connection", self._invoked_at + start_due
+        if self._heard is None:
+            yield "nothing_received", self._invoked_at + start_due
+        else:
+            yield "silence", self._heard + self._limits.silence
+        if unfinished_since is not None:
+            since = max(unfinished_since, self._invoked_at)
+            yield "line_unfinished", since + UNFINISHED_SECONDS + LAG_FACTOR * self.lag
+
+    def due(self, unfinished_since: float | None, now: float) -> float:
+        """The loop's time at which to look again, should nothing be noticed before."""
+        return min(now + TICK_SECONDS, *(at for _, at in self.bounds(unfinished_since)))
+
+    def tick(self, unfinished_since: float | None, now: float) -> Commands:
+        """Look at the wait: what ends it, or AWAIT.
+
+        `unfinished_since`: when the oldest line in the making was begun, by the loop's clock.
+        """
+        if self._broken:
+            return self.machine.step(BUG_OWING)
+        if self._stopped:
+            return self.end(SIGNAL)
+        if self._ended:
+            self.flush_until = min(self._deadline, now + self._limits.added)
+            # what the function printed last comes up to one batch period later
+            trailing = now + self._limits.batch + TAIL_MARGIN_SECONDS
+            self.trailing_until = min(trailing, self.flush_until)
+            return self.machine.step(END)
+        passed = (cause for cause, at in self.bounds(unfinished_since) if at <= now)
+        cause = self._lost or next(passed, "")
+        if not cause:
+            return (AWAIT,)
+        self.missed = cause
+        self._missed_it = True
+        self._counts.ends_missed[cause] = self._counts.ends_missed.get(cause, 0) + 1
+        return self.machine.step(MISS)
+
+    def flushed(self, now: Moment, *, all_of_it: bool) -> Commands:
+        """The flush has ended; `all_of_it` was delivered, or some was left."""
+        if all_of_it:
+            self._pacer.flushed(now.elapsed)
+        return self.machine.step(self._trouble() or FLUSHED)
+
+    def held(self) -> Commands:
+        """No write is in flight that could be broken off."""
+        return self.machine.step(self._trouble() or HELD_FAST)
+
+    def fail(self, *, owing: bool) -> Commands:
+        """There was a bug; `owing`: the platform waits for our `next`."""
+        self._broken = True
+        return self.machine.step(BUG_OWING if owing else BUG)
+
+    def _trouble(self) -> str:
+        if self._broken:
+            return BUG_OWING
+        return SIGNAL if self._stopped else ""
+
+    # -- what is noticed: decides nothing ------------------------------------------------------
+
+    def on_start(self, request: str) -> None:
+        """`platform.start` has come."""
+        if len(request) > MAX_ID:
+            return
+        _remember(self._started, request, None)
+        if request != self._request:
+            self._foreign_lines += 1
+            self._ahead, self._lost_ahead = request, ""
+
+    def on_end(self, request: str, at: float | None, wall: float, *, is_report: bool) -> bool:
+        """`platform.runtimeDone` or (`is_report`) `platform.report` has come, at `wall`.
+
+        `at` is when it was made, if it says so; what is not plausible was made when it came.
+        The report is made when everybody has asked for `next`: it says nothing about whether the
+        next end will be seen. False: no such request has begun, as far as we know.
+        """
+        if at is None or not 0 <= wall - at < PLAUSIBLE_SECONDS:
+            at = wall
+        known = not self._told or request in self._begun or request in self._started
+        if not known:
+            self._counts.unknown_requests += 1
+        if request == self._request:
+            self._ended = True
+            if self._ended_at is None:
+                self._ended_at = at
+        else:
+            self._foreign_lines += 1
+        if is_report:
+            return known
+        if request in self._begun:
+            self.missed = ""
+        elif len(request) <= MAX_ID:
+            _remember(self._early_ends, request, at)
+        if self._unsettled is not None and request == self._unsettled[0]:
+            self._counts.added(self._unsettled[1] - at)
+            self._unsettled = None
+        return known
+
+    def on_lines(self, lines: int, now: float) -> None:
+        """So many whole lines have come, after the events among them were noticed."""
+        if lines > self._foreign_lines:
+            self._heard = now
+        self._foreign_lines = 0
+
+    def on_loss(self, cause: str) -> None:
+        """Telemetry was lost, and the end may have been in it."""
+        if self.machine.state == INVOKED:
+            self._lost = self._lost or cause
+        elif self._ahead:
+            self._lost_ahead = self._lost_ahead or cause
+
+    def on_connections(self, count: int) -> None:
+        """So many connections are open that may be the platform's."""
+        if count < self._connections:
+            self.on_loss("connection_closed")
+        self._connections = count
+
+    def on_lag(self, seconds: float) -> None:
+        """A timer of ours was so late."""
+        self.lag = max(seconds, self.lag * 0.75)
+
+    def on_flushed(self, now: Moment) -> None:
+        """Everything queued was delivered, by the clock."""
+        self._pacer.flushed(now.elapsed)
+
+    def on_bug(self) -> None:
+        """A bug of ours: nothing is to be awaited any more."""
+        self._broken = True
+
+    def on_signal(self) -> None:
+        """Somebody wants the process to end."""
+        self._stopped = True
+
+    # -- what an invocation was kept waiting for -----------------------------------------------
+
+    def _count_wait(self, now: Moment) -> None:
+        """Count how long the last invocation was kept: from its end to our `next`."""
+        if not self._uncounted:
+            return
+        self._uncounted = False
+        if self._ended_at is not None:
+            self._counts.added(now.wall - self._ended_at)
+        elif self._missed_it:
+            since = self._invoked_at if self._heard is None else self._heard
+            self._unsettled = (self._request, now.wall, now.loop - since)
+        else:
+            self._counts.added(0.0)
+
+    def _settle_missed(self) -> None:
+        """Count the wait for an end that never came: since the last that was heard, at the most."""
+        if self._unsettled is not None:
+            self._counts.added(self._unsettled[2])
+            self._unsettled = None
+
+
+def _remember(table: dict[str, _T], name: str, value: _T) -> None:
+    """Put it last, and forget the first of too many."""
+    table.pop(name, None)
+    while len(table) >= MAX_REMEMBERED:
+        del table[next(iter(table))]
+    table[name] = value

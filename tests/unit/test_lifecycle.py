@@ -1,0 +1,447 @@
+"""The life cycle row by row: each bound of a wait, what is learned from it, what it costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.life import ADDED, BATCH, SILENCE, START_DUE, Life
+from telemetryd.core import lifecycle as life
+
+ENDS = {life.SHUTDOWN, life.GONE, life.SIGNAL}
+
+
+def running(strategy="invocation"):
+    """A function runs, and telemetry has told so."""
+    return Life(strategy).connect().start().begins("a").invoke("a")
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def test_every_row_leads_to_a_state_and_known_commands():
+    commands = {life.ASK, life.AWAIT, life.TELL, life.FLUSH, life.HOLD, life.RELEASE, life.LEAVE}
+    for (state, _), (following, todo) in life.ROWS.items():
+        assert state in life.STATES
+        assert following in life.STATES
+        assert set(todo) <= commands
+
+
+def test_every_state_but_the_last_can_be_left_and_reached():
+    reached = {following for following, _ in life.ROWS.values()}
+    assert reached == set(life.STATES) - {life.INIT}
+    assert {state for state, _ in life.ROWS} == set(life.STATES) - {life.SHUTTING_DOWN}
+
+
+def test_next_is_asked_for_by_every_row_that_comes_to_rest():
+    """Where a row ends in a state that waits for the platform, it has asked, then or before."""
+    resting = {life.IDLE, life.DEGRADED}
+    for (state, event), (following, todo) in life.ROWS.items():
+        if following in resting:
+            assert (todo[-1:] == (life.ASK,)) == (event != life.BUG), (state, event)
+        else:
+            assert life.ASK not in todo, (state, event)
+
+
+@pytest.mark.parametrize("state", [s for s in life.STATES if s != life.SHUTTING_DOWN])
+def test_a_signal_ends_it_from_anywhere(state):
+    following, todo = life.ROWS[state, life.SIGNAL]
+    assert following == life.SHUTTING_DOWN
+    assert todo[-1] == life.LEAVE
+
+
+@pytest.mark.parametrize("state", [life.IDLE, life.DEGRADED])
+@pytest.mark.parametrize("event", sorted(ENDS))
+def test_the_end_releases_writes_and_leaves(state, event):
+    machine = life.Machine(state)
+    assert machine.step(event) == (life.RELEASE, life.LEAVE)
+    assert machine.state == life.SHUTTING_DOWN
+
+
+def test_what_is_in_no_row_does_not_happen():
+    with pytest.raises(KeyError):
+        life.Machine(life.INIT).step(life.FLUSHED)
+
+
+def test_nonsense_is_answered_by_asking_again_but_not_for_ever():
+    machine = life.Machine(life.DEGRADED)
+    for _ in range(life.MAX_MALFORMED - 1):
+        assert life.ASK in machine.malformed()
+    assert life.LEAVE in machine.malformed()
+
+
+def test_an_answer_that_makes_sense_begins_the_count_of_nonsense_again():
+    machine = life.Machine(life.IDLE)
+    for _ in range(3):
+        for _ in range(life.MAX_MALFORMED - 1):
+            assert life.ASK in machine.malformed()
+        machine.step(life.OTHER)
+
+
+# -- an invocation as it should be -----------------------------------------------------------------
+
+
+def test_the_end_is_followed_by_a_flush_a_hold_and_next():
+    subject = running()
+    assert (subject.cycle.state, subject.asked) == (life.INVOKED, 1)
+    subject.ends("a")
+    assert (subject.cycle.state, subject.asked, subject.flushes) == (life.IDLE, 2, 1)
+    assert subject.asked_while_writing[-1] is False
+    assert subject.stats.ends_missed == {}
+
+
+@pytest.mark.parametrize(("seconds", "flush_until"), [(60.0, ADDED), (0.1, 0.1)])
+def test_a_flush_may_take_what_may_be_added_or_what_is_left(seconds, flush_until):
+    subject = Life().connect().start().begins("a").invoke("a", seconds)
+    began = subject.now
+    subject.ends("a")
+    assert subject.cycle.flush_until == pytest.approx(began + flush_until)
+    trailing = min(BATCH + life.TAIL_MARGIN_SECONDS, flush_until)
+    assert subject.cycle.trailing_until == pytest.approx(began + trailing)
+
+
+def test_an_end_that_is_here_already_is_not_waited_for():
+    subject = Life().connect().start().begins("a")
+    subject.ends("a")
+    subject.invoke("a")
+    assert (subject.cycle.state, subject.asked, subject.flushes) == (life.IDLE, 2, 1)
+
+
+@pytest.mark.parametrize("strategy", ["continuous", "interval"])
+def test_what_is_not_to_be_flushed_is_not_awaited(strategy):
+    subject = Life(strategy).connect().start()
+    subject.invoke("a")
+    if strategy == "interval":  # due with the first one, not with one right after it
+        subject.ends("a")
+        subject.invoke("b")
+    assert (subject.cycle.state, subject.waiting) == (life.IDLE, False)
+
+
+def test_the_end_of_another_request_is_not_the_end():
+    subject = running()
+    subject.ends("b")
+    assert subject.cycle.state == life.INVOKED
+
+
+def test_an_event_that_is_not_known_is_passed_over():
+    subject = Life().start().answer(life.OTHER)
+    assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
+
+
+# -- the bounds ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("connections", "cause"), [(0, "no_connection"), (1, "nothing_received")])
+def test_where_nothing_has_come_when_start_is_due_nothing_is_awaited(connections, cause):
+    subject = Life().connect(connections).start().invoke("a")
+    assert subject.until_next() == pytest.approx(START_DUE)
+    assert subject.stats.ends_missed == {cause: 1}
+    assert subject.told == [cause]
+
+
+def test_the_first_wait_grows_with_the_lag_that_is_measured():
+    subject = Life().connect().start()
+    subject.cycle.on_lag(1.5)
+    subject.invoke("a")
+    expected = START_DUE + 1.5 * life.LAG_FACTOR
+    assert subject.until_next() == pytest.approx(expected)
+    for _ in range(50):
+        subject.cycle.on_lag(0.0)
+    assert subject.cycle.lag < 0.001
+
+
+def test_events_of_the_invocation_before_are_no_sign_of_this_one():
+    """Its report comes with the thaw, when the next one has begun."""
+    subject = running()
+    subject.ends("a")
+    subject.invoke("b")
+    subject.ends("a", is_report=True)
+    assert subject.until_next() == pytest.approx(START_DUE)
+    assert subject.stats.ends_missed == {"nothing_received": 1}
+
+
+def test_a_line_of_the_function_is_a_sign_though_its_start_was_lost():
+    subject = Life().connect().start().invoke("a")
+    subject.lines(1)
+    assert subject.until_next() == pytest.approx(SILENCE)
+
+
+def test_silence_counts_from_the_last_line():
+    subject = Life().connect().start().begins("a").invoke("a", 900.0)
+    for _ in range(10):
+        subject.now += SILENCE - 1
+        subject.lines(1).notice()
+        assert subject.cycle.state == life.INVOKED
+    assert subject.until_next() == pytest.approx(SILENCE)
+
+
+def test_after_the_silence_nothing_is_awaited():
+    subject = running()
+    subject.now += 10
+    subject.lines(3)
+    assert subject.until_next() == pytest.approx(SILENCE)
+    assert subject.stats.ends_missed == {"silence": 1}
+
+
+def test_the_functions_deadline_comes_first():
+    subject = Life().connect().start().begins("a").invoke("a", 2.0)
+    assert subject.until_next() == pytest.approx(2.0)
+    assert subject.stats.ends_missed == {"deadline": 1}
+
+
+def test_a_deadline_beyond_all_functions_is_none():
+    subject = Life().connect().start().begins("a").invoke("a", 1e15)
+    while subject.waiting:
+        subject.lines(1)
+        subject.now += 1.0
+        subject.notice()
+    assert subject.stats.ends_missed == {"deadline": 1}
+    assert subject.now <= 100.0 + life.LONGEST_SECONDS + 1.0
+
+
+def test_a_line_in_the_making_for_a_second_will_not_be_finished():
+    subject = running()
+    subject.now += 0.3
+    subject.unfinished_since = subject.now
+    assert subject.until_next() == pytest.approx(life.UNFINISHED_SECONDS)
+    assert subject.stats.ends_missed == {"line_unfinished": 1}
+
+
+def test_a_line_begun_before_the_invocation_has_a_second_of_it():
+    subject = Life().connect().start().begins("a")
+    subject.unfinished_since = subject.now - 3600
+    subject.invoke("a")
+    assert subject.until_next() == pytest.approx(life.UNFINISHED_SECONDS)
+
+
+def test_a_line_that_is_finished_in_time_is_no_matter():
+    subject = running()
+    subject.unfinished_since = subject.now
+    subject.now += 0.9
+    subject.unfinished_since = None
+    subject.notice()
+    subject.now += 0.5
+    subject.notice()
+    assert subject.cycle.state == life.INVOKED
+
+
+@pytest.mark.parametrize("cause", ["logs_dropped", "line_rejected", "event_malformed"])
+def test_a_loss_ends_the_wait_at_once(cause):
+    subject = running().lose(cause)
+    assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
+    assert subject.stats.ends_missed == {cause: 1}
+
+
+def test_a_connection_that_ends_ends_the_wait_at_once():
+    subject = running().connect(0)
+    subject.notice()
+    assert subject.cycle.state == life.IDLE
+    assert subject.stats.ends_missed == {"connection_closed": 1}
+
+
+@pytest.mark.parametrize("cause", ["logs_dropped", "line_rejected", ""])
+def test_a_loss_between_start_and_invoke_counts(cause):
+    """At a cold start all of it may have come before INVOKE is looked at."""
+    subject = Life().connect().start().begins("a")
+    if cause:
+        subject.lose(cause)
+    else:
+        subject.connect(0)
+    subject.invoke("a")
+    assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
+    assert subject.stats.ends_missed == {cause or "connection_closed": 1}
+
+
+def test_a_loss_while_nothing_runs_is_no_matter():
+    subject = Life().connect().start().lose("logs_dropped").invoke("a")
+    assert subject.cycle.state == life.INVOKED
+
+
+def test_an_end_in_the_same_read_as_a_loss_is_an_end():
+    subject = running()
+    subject.cycle.on_loss("logs_dropped")
+    subject.ends("a")
+    assert (subject.flushes, subject.stats.ends_missed) == (1, {})
+
+
+def test_a_connection_that_ended_while_idle_is_waited_for_as_long_as_for_a_start():
+    subject = running()
+    subject.ends("a")
+    subject.connect(0).invoke("b")
+    subject.lines(1)
+    assert subject.until_next() == pytest.approx(START_DUE)
+    assert subject.stats.ends_missed == {"no_connection": 1}
+
+
+def test_every_cause_has_its_words():
+    seen = {"connection_closed", "logs_dropped", "line_rejected", "event_malformed"}
+    subject = Life().connect(0).start().invoke("a")
+    seen |= {cause for cause, _ in subject.cycle.bounds(1.0)}
+    subject.lines(1)
+    seen |= {cause for cause, _ in subject.cycle.bounds(1.0)}
+    assert seen == set(life.CAUSES)
+
+
+# -- what is learned -------------------------------------------------------------------------------
+
+
+def missed():
+    """An end was missed by silence."""
+    subject = running()
+    subject.until_next()
+    return subject
+
+
+def test_after_a_miss_none_is_awaited():
+    subject = missed()
+    for request in "bcd":
+        subject.begins(request).invoke(request)
+        assert (subject.cycle.state, subject.waiting) == (life.IDLE, False)
+        assert subject.cycle.delivers_alongside
+    assert subject.stats.ends_missed == {"silence": 1}
+
+
+def test_once_an_end_is_seen_ends_are_awaited():
+    subject = missed()
+    subject.begins("b").invoke("b")
+    subject.ends("b")
+    subject.begins("c").invoke("c")
+    assert subject.cycle.state == life.INVOKED
+
+
+def test_an_end_that_comes_late_counts_as_seen():
+    subject = missed()
+    subject.ends("a")
+    subject.begins("b").invoke("b")
+    assert subject.cycle.state == life.INVOKED
+
+
+def test_a_report_does_not_say_that_ends_are_seen():
+    """It is made after our `next`, whether or not `runtimeDone` gets through."""
+    subject = missed()
+    subject.ends("a", is_report=True)
+    subject.begins("b").invoke("b")
+    assert subject.cycle.state == life.IDLE
+
+
+def test_the_end_of_a_request_that_never_began_says_nothing():
+    subject = missed()
+    assert subject.ends("forged") is False
+    assert subject.stats.unknown_requests == 1
+    subject.begins("b").invoke("b")
+    assert subject.cycle.state == life.IDLE
+
+
+def test_requests_that_never_began_are_forgotten():
+    subject = Life().connect().start()
+    for number in range(10_000):
+        subject.ends(f"forged-{number}")
+        subject.begins(f"begun-{number}")
+    subject.ends("x" * 1_000_000)
+    subject.begins("x" * 1_000_000)
+    subject.invoke("y" * 1_000_000)
+    assert subject.cycle.state == life.IDLE, "an id that is none is not awaited"
+    kept = [value for value in vars(subject.cycle).values() if isinstance(value, dict)]
+    assert sum(len(table) for table in kept) <= 3 * life.MAX_REMEMBERED
+    assert max(len(name) for table in kept for name in table) <= life.MAX_ID
+
+
+# -- a bug, a signal -------------------------------------------------------------------------------
+
+
+def test_after_a_bug_nothing_is_awaited():
+    subject = running()
+    subject.cycle.on_bug()
+    subject.notice()
+    assert (subject.cycle.state, subject.asked) == (life.DEGRADED, 2)
+    subject.begins("b").invoke("b")
+    assert (subject.cycle.state, subject.asked) == (life.DEGRADED, 3)
+    subject.answer(life.SHUTDOWN)
+    assert subject.left
+
+
+def test_a_bug_while_idle_asks_for_nothing_twice():
+    subject = Life().connect().start()
+    subject.cycle.on_bug()
+    assert subject.asked == 1
+    subject.invoke("a")
+    assert (subject.cycle.state, subject.asked) == (life.DEGRADED, 2)
+
+
+def test_a_bug_before_the_answer_was_taken_asks():
+    subject = Life().connect().start()
+    assert subject.cycle.fail(owing=True) == (life.ASK,)
+    assert subject.cycle.fail(owing=False) == ()
+    assert subject.cycle.state == life.DEGRADED
+
+
+def test_a_signal_while_a_function_runs_asks_for_nothing():
+    subject = running()
+    subject.cycle.on_signal()
+    subject.notice()
+    assert (subject.left, subject.asked) == (True, 1)
+
+
+def test_a_signal_before_the_start_ends_it():
+    subject = Life()
+    subject.cycle.on_signal()
+    subject.start()
+    assert (subject.left, subject.asked) == (True, 0)
+
+
+# -- what an invocation was kept waiting for -------------------------------------------------------
+
+
+def test_from_the_end_of_the_runtime_to_our_next():
+    subject = running()
+    subject.ends("a", ago=0.05)
+    assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
+    assert subject.stats.invocations == subject.stats.added_seconds.count == 1
+
+
+def test_the_first_word_of_an_end_counts():
+    """`platform.report` tells of it again."""
+    subject = Life().connect().start().begins("a")
+    subject.ends("a", ago=0.05)
+    subject.ends("a", ago=0.01, is_report=True)
+    subject.invoke("a")
+    assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
+
+
+def test_who_asks_before_the_end_keeps_nobody_waiting():
+    subject = Life("continuous").connect().start().invoke("a")
+    subject.ends("a", ago=0.0)
+    assert (subject.stats.added_seconds.count, subject.stats.added_seconds.sum) == (1, 0)
+
+
+@pytest.mark.parametrize("ago", [3600.0, -1.0])
+def test_an_event_with_a_senseless_time_ended_when_it_came(ago):
+    subject = running()
+    subject.ends("a", ago=ago)
+    assert subject.stats.added_last == pytest.approx(BATCH + life.TAIL_MARGIN_SECONDS)
+
+
+def test_asking_without_an_invocation_is_no_wait():
+    assert Life().start().answer(life.OTHER).stats.added_seconds.count == 0
+
+
+def test_a_missed_end_costs_what_passed_since_the_last_sign():
+    """At the most: whether the function still ran, nobody said."""
+    subject = missed()
+    assert subject.stats.added_seconds.count == 0
+    subject.begins("b").invoke("b")
+    assert subject.stats.added_peak.value == pytest.approx(SILENCE)
+    assert subject.stats.added_seconds.count == subject.stats.invocations == 2
+
+
+def test_a_missed_end_that_comes_late_says_what_it_cost():
+    subject = missed()
+    subject.now += 5.0  # the function had run on for 4 seconds after our `next`
+    subject.ends("a", ago=1.0)
+    subject.answer(life.SHUTDOWN)
+    assert (subject.stats.added_seconds.count, subject.stats.added_last) == (1, 0)
+
+
+def test_a_missed_end_is_in_the_books_at_the_end():
+    subject = missed()
+    subject.answer(life.SHUTDOWN)
+    assert subject.stats.added_last == pytest.approx(SILENCE)
