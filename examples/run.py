@@ -159,7 +159,6 @@ async def play(archive: Path) -> tuple[LocalLambda, list[dict[str, Any]]]:
         task_root=HERE / "handler",
         extensions=[Path(sys.executable).with_name("telemetryd")],
         extension_env={
-            "TELEMETRYD_TELEMETRY__PORT": "0",
             "TELEMETRYD_SINKS__ARCHIVE__TYPE": "file",
             "TELEMETRYD_SINKS__ARCHIVE__PATH": str(archive),
         },

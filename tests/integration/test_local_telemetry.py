@@ -72,6 +72,7 @@ def handler(event, context):
     out.write(b"x" * 300_000 + b"\\n\\n")
     out.write("a\\r\\u0085b\\u2028c\\n".encode())
     out.write(b"bad \\xff\\xfe end\\n")
+    out.write(b"half a euro: \\xe2\\x82\\n")
     out.write(b"no newline, but a pause")
     out.flush()
     os.write(1, b" and its end\\n")
@@ -87,6 +88,7 @@ def handler(event, context):
             "\n",
             "a\r\u0085b\u2028c\n",
             "bad \ufffd\ufffd end\n",
+            "half a euro: \ufffd\ufffd\n",
             "no newline, but a pause and its end\n",
             "to stderr\n",
             "unfinished at the end",
@@ -237,6 +239,21 @@ def test_repeated_subscription_is_recognised(tmp_path):
     states = [item["state"] for item in record.records("platform.telemetrySubscription")]
     assert states == ["Subscribed", "Already subscribed"]
     assert record.records("platform.report")
+
+
+def test_an_extension_may_subscribe_to_two_ports(tmp_path):
+    """As OpenTelemetry's collector does: both are served, each with its own types and account."""
+    config, record = make(tmp_path, {"types": ["platform"], "second": ["function"]})
+    (result,), env = run(config, {"print": 3})
+    assert [status for status, _ in record.calls("/telemetry")] == [200, 200]
+    ports = {}
+    for entry in record.all("telemetry"):
+        ports.setdefault(entry["port"], set()).add(entry["event"]["type"].partition(".")[0])
+    assert sorted(ports.values(), key=sorted) == [{"function"}, {"platform"}]
+    assert len(record.records("platform.report")) == 1
+    assert len(record.records("function")) == result.lines + 1
+    assert len(env.stats) == 2
+    balanced(env)
 
 
 def test_telemetry_may_be_unsupported(tmp_path):

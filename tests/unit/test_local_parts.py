@@ -41,6 +41,19 @@ def test_splitter_cuts_a_line_without_end():
     assert splitter.feed(b"end\n") == b"end\n"
 
 
+@pytest.mark.parametrize("character", ["\u00fc", "\u20ac", "\U0001f600"])
+def test_splitter_cuts_no_character(character):
+    """Wherever the limit falls, and however the bytes come."""
+    text = character * 50
+    for limit in range(10, 15):
+        for size in (1, 7, 1000):
+            splitter = LineSplitter(limit)
+            data = text.encode()
+            pieces = [splitter.feed(data[i : i + size]) for i in range(0, len(data), size)]
+            pieces.append(splitter.finish())
+            assert "".join(piece.decode() for piece in pieces) == text
+
+
 def test_lines_become_strings_or_objects():
     """Objects where the log format asks for it and the line is one; strings otherwise."""
     text = '{"a": 1}\n{broken\n[1]\n"quoted"\nunfinished'

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from telemetryd.local.clock import monotonic
 from telemetryd.local.http_bodies import error_answer, json_answer
+from telemetryd.local.invocation import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,13 +91,13 @@ class RuntimeApi:
                 parts.append(part)
         invocation.last_byte = monotonic()
         if size > MAX_RESPONSE and not streaming:
-            message = f"Response payload size exceeded maximum allowed ({MAX_RESPONSE} bytes)."
+            limit = f"maximum allowed payload size ({MAX_RESPONSE} bytes)."
             invocation.error_type = "Function.ResponseSizeTooLarge"
             invocation.fail(
-                msgspec.json.encode({"errorType": invocation.error_type, "errorMessage": message})
+                Failure(invocation.error_type, f"Response payload size exceeded {limit}").document()
             )
             generation.changes.notify()
-            return error_answer(413, "RequestEntityTooLarge", message)
+            return error_answer(413, "RequestEntityTooLarge", f"Exceeded {limit}")
         if not invocation.answered.done():
             invocation.response = b"".join(parts)
             invocation.answer()

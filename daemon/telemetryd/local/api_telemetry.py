@@ -35,6 +35,8 @@ LIMITS = {
     "timeoutMs": (25, 30_000),
 }
 """Smallest and largest value of each member of `buffering`."""
+MAX_SUBSCRIPTIONS = 10
+"""Of one extension, each to another destination. OpenTelemetry's collector makes two."""
 _PORTS = (1_025, 65_535)
 _LAMBDA_PORT = 9001
 
@@ -52,6 +54,11 @@ class Subscribe(msgspec.Struct, frozen=True):
     path: str
     """HTTP: path and query of the URI."""
     method: str
+
+    @property
+    def destination(self) -> tuple[str, int, str]:
+        """Where it goes: an extension may subscribe once for each."""
+        return self.protocol, self.port, self.path
 
 
 def _malformed(message: str) -> Refused:
@@ -168,8 +175,8 @@ class TelemetryApi:
 
     def __init__(self, current: Callable[[], Generation | None]) -> None:
         self._current = current
-        self._requests: dict[str, tuple[Generation, Subscribe]] = {}
-        """The accepted request of each extension identifier."""
+        self._requests: dict[str, tuple[Generation, list[Subscribe]]] = {}
+        """The accepted requests of each extension identifier."""
 
     def routes(self) -> list[web.RouteDef]:
         """The one call. A trailing slash is another path and answers 404, as on the emulator."""
@@ -194,12 +201,15 @@ class TelemetryApi:
     ) -> web.StreamResponse:
         hub = generation.hub
         wanted = parse(body, managed=generation.config.managed)
-        before = self._requests.get(extension.identifier)
-        if hub.open and before is not None and before == (generation, wanted):
+        its_generation, before = self._requests.get(extension.identifier, (generation, []))
+        if its_generation is not generation:
+            before = []
+        if hub.open and wanted in before:
             self._announce(generation, extension, wanted, "Already subscribed")
             return json_answer("AlreadySubscribed")
         sender = await self._connect(generation, extension, wanted)
-        if not hub.open or before is not None:
+        taken = wanted.destination in {each.destination for each in before}
+        if not hub.open or taken or len(before) >= MAX_SUBSCRIPTIONS:
             if isinstance(sender, TcpSender):
                 hub.silent_connections.append(sender.release())
             else:
@@ -218,7 +228,7 @@ class TelemetryApi:
         )
         self._requests = {
             identifier: kept for identifier, kept in self._requests.items() if kept[0] is generation
-        } | {extension.identifier: (generation, wanted)}
+        } | {extension.identifier: (generation, [*before, wanted])}
         self._announce(generation, extension, wanted, "Subscribed")
         return json_answer("OK")
 

@@ -20,6 +20,8 @@ from telemetryd.local.clock import monotonic
 from telemetryd.local.config import ConfigError
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
 from telemetryd.local.generation import Generation
+from telemetryd.local.guard import guarded
+from telemetryd.local.http_bodies import error_answer
 from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
 from telemetryd.local.losses import Losses, LossPlan
 from telemetryd.local.runs import ManagedRun, OnDemandRun
@@ -110,7 +112,7 @@ class LocalLambda:
             await self._end()
 
     async def _serve(self) -> None:
-        app = web.Application(client_max_size=_BODY_LIMIT)
+        app = guarded(error_answer, _BODY_LIMIT)
         current = self._current
         for api in (RuntimeApi(current), ExtensionsApi(current), TelemetryApi(current)):
             app.add_routes(api.routes())

@@ -7,6 +7,7 @@ for older schemas.
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from telemetryd.local.clock import iso_now
+from telemetryd.local.json_text import is_object
 
 SCHEMAS: Final = ("2022-07-01", "2022-12-13", "2025-01-29")
 FIRST_SCHEMA, _, CURRENT_SCHEMA = SCHEMAS
@@ -36,7 +38,17 @@ _SINCE_SECOND = {
 _SINCE_CURRENT = {"platform.start": ("functionArn",)}
 
 _encode = msgspec.json.Encoder().encode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_ONE_EACH = "telemetryd-local-one-each"
+
+
+def _replace_each(error: UnicodeError) -> tuple[str, int]:
+    """Replace every byte of what cannot be decoded."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error(_ONE_EACH, _replace_each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,11 @@ class LogLines:
     kind: Kind
     text: str
 
+    @classmethod
+    def read(cls, kind: Kind, block: bytes) -> LogLines:
+        """Lines of this moment; bytes that are no UTF-8 become U+FFFD, one each, as in Go."""
+        return cls(iso_now(), kind, block.decode("utf-8", _ONE_EACH))
+
     def encode(self, *, objects: bool, keep_newline: bool) -> list[bytes]:
         """One JSON event per line.
 
@@ -92,13 +109,8 @@ class LogLines:
 
 
 def _record(prefix: bytes, line: str, end: bytes) -> bytes:
-    if line.startswith("{"):
-        try:
-            _decode_object(line)
-        except msgspec.DecodeError:
-            pass  # not an object after all: delivered as the text that it is
-        else:
-            return prefix + line.encode() + b"}"
+    if is_object(line):
+        return prefix + line.encode() + b"}"
     return prefix + _encode(line)[:-1] + end
 
 

@@ -8,16 +8,43 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiohttp import web
 
-from telemetryd.local.http_bodies import error_answer
+from telemetryd.local.guard import guarded
+from telemetryd.local.http_bodies import json_answer
+from telemetryd.local.invocation import LogTail
+from telemetryd.local.json_text import is_json
 
 if TYPE_CHECKING:
     from telemetryd.local.environment import LocalLambda
+    from telemetryd.local.invocation import Invocation, InvokeResult
 
-_BODY_LIMIT = 6 * 1024 * 1024 + 1024
+LIMITS: Final = {
+    "RequestResponse": 6 * 1024 * 1024,
+    "Event": 1024 * 1024,
+    "DryRun": 6 * 1024 * 1024,
+}
+"""Largest payload of each invocation type, in bytes ("Lambda quotas")."""
+_ROOM: Final = 1024 * 1024
+"""What is read above the limit, to tell the size."""
+
+
+def _service_error(status: int, error_type: str, message: str) -> web.Response:
+    """Answer as the service does: AWS's SDKs read the type from the header."""
+    return json_answer(
+        {"Type": "User", "message": message}, status, {"x-amzn-ErrorType": error_type}
+    )
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """The service answers with an error instead of invoking."""
+
+    def __init__(self, status: int, error_type: str, message: str) -> None:
+        super().__init__(message)
+        self.answer = _service_error(status, error_type, message)
 
 
 class Frontend:
@@ -31,7 +58,7 @@ class Frontend:
 
     async def start(self, port: int) -> None:
         """Listen on 127.0.0.1; 0 picks a free port. Raises `OSError` when it is taken."""
-        app = web.Application(client_max_size=_BODY_LIMIT)
+        app = guarded(_service_error, max(LIMITS.values()))
         app.add_routes([web.post("/2015-03-31/functions/{name}/invocations", self._invoke)])
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=0.1
@@ -47,35 +74,112 @@ class Frontend:
             await self._runner.cleanup()
 
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
-        environment = self._environment
-        name = request.match_info["name"]
-        if name not in ("function", environment.config.function_name):
-            return error_answer(404, "ResourceNotFoundException", f"Function not found: {name}")
-        context = request.headers.get("X-Amz-Client-Context")
         try:
-            client_context = None if context is None else base64.b64decode(context).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
-            return error_answer(400, "InvalidRequestContentException", f"client context: {error}")
-        kind = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+            kind, invocation = await self._prepare(request)
+        except _Refused as refused:
+            return refused.answer
         if kind == "DryRun":
             return web.Response(status=204)
-        invocation = environment.prepare(
-            await request.read() or b"{}",
-            client_context=client_context,
-            trace_header=request.headers.get("X-Amzn-Trace-Id"),
-            request_id=request.headers.get("X-Amzn-RequestId"),
-        )
         headers = {
             "X-Amzn-RequestId": invocation.request_id,
-            "X-Amz-Executed-Version": environment.config.function_version,
+            "X-Amz-Executed-Version": self._environment.config.function_version,
         }
-        environment.run(invocation)
+        tail = kind == "RequestResponse" and request.headers.get("X-Amz-Log-Type") == "Tail"
+        if tail:
+            invocation.log = LogTail()
+        running = self._environment.run(invocation)
         if kind == "Event":
             return web.Response(status=202, headers=headers)
-        # The caller's response does not wait for the extensions.
+        # The caller's response does not wait for the extensions; the log has REPORT at its end.
         await invocation.answered
+        if tail and invocation.log is not None:
+            log = _log(await running, invocation.log, self._environment)
+            headers["X-Amz-Log-Result"] = base64.b64encode(log).decode()
         if invocation.function_error is not None:
             headers["X-Amz-Function-Error"] = invocation.function_error
         return web.Response(
             body=invocation.response, headers=headers, content_type="application/json"
         )
+
+    async def _prepare(self, request: web.Request) -> tuple[str, Invocation]:
+        """The invocation type, and an invocation. Raises `_Refused`."""
+        config = self._environment.config
+        name, headers = request.match_info["name"], request.headers
+        if name not in ("function", config.function_name):
+            arn = config.function_arn.removesuffix(config.function_name) + name
+            raise _Refused(404, "ResourceNotFoundException", f"Function not found: {arn}")
+        kind = headers.get("X-Amz-Invocation-Type", "RequestResponse")
+        if kind not in LIMITS:
+            raise _Refused(
+                400, "InvalidParameterValueException", f"Invocation type {kind!r} is unknown"
+            )
+        try:
+            payload = await request.read() or b"{}"
+        except web.HTTPRequestEntityTooLarge:
+            raise _too_large(kind) from None
+        if len(payload) > LIMITS[kind]:
+            raise _too_large(kind)
+        try:
+            good = is_json(payload.decode())
+        except UnicodeDecodeError:
+            good = False
+        if not good:
+            raise _Refused(
+                400, "InvalidRequestContentException", "Could not parse request body into json"
+            )
+        context = headers.get("X-Amz-Client-Context")
+        try:
+            client_context = context and base64.b64decode(context, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            client_context = "no JSON"
+        if client_context and not is_json(client_context):
+            raise _Refused(
+                400,
+                "InvalidRequestContentException",
+                "Client context must be a valid Base64-encoded JSON object.",
+            )
+        return kind, self._environment.prepare(
+            payload,
+            client_context=client_context,
+            trace_header=headers.get("X-Amzn-Trace-Id"),
+            request_id=headers.get("X-Amzn-RequestId"),
+        )
+
+
+def _too_large(kind: str) -> _Refused:
+    return _Refused(
+        413,
+        "RequestEntityTooLargeException",
+        f"Request must be smaller than {LIMITS[kind]} bytes for the InvokeFunction operation",
+    )
+
+
+def _log(result: InvokeResult, printed: LogTail, environment: LocalLambda) -> bytes:
+    """Return the end of the invocation's log, as CloudWatch has it, in the function's format."""
+    config, request_id = environment.config, result.request_id
+    if config.log_format == "json":
+        lines = [
+            msgspec.json.encode({"time": event.time, "type": event.type, "record": event.record})
+            for event in environment.events
+            if event.type in ("platform.start", "platform.report")
+            and event.record["requestId"] == request_id
+        ]
+        first, *rest = [line.decode() + "\n" for line in lines] or [""]
+        return printed.within(first, "".join(rest))
+    figures = [
+        f"REPORT RequestId: {request_id}",
+        f"Duration: {result.duration_ms:.2f} ms",
+        f"Billed Duration: {result.billed_ms} ms",
+        f"Memory Size: {config.memory_mb} MB",
+        f"Max Memory Used: {result.max_memory_mb} MB",
+    ]
+    if result.cold_start and result.init_ms is not None:
+        figures.append(f"Init Duration: {result.init_ms:.2f} ms")
+    if result.status != "success":
+        figures.append(f"Status: {result.status}")
+        if result.error_type is not None:
+            figures.append(f"Error Type: {result.error_type}")
+    return printed.within(
+        f"START RequestId: {request_id} Version: {config.function_version}\n",
+        f"END RequestId: {request_id}\n" + "\t".join((*figures, "\n")),
+    )

@@ -277,6 +277,11 @@ class Generation:
         if self.config.echo is not None:
             for line in block.removesuffix(b"\n").split(b"\n"):
                 self.config.echo(kind, process.name, line)
+        for slot in self.slots:
+            # On demand everything that is printed belongs to the one invocation there is.
+            mine = slot.process is process or not self.config.managed
+            if slot.invocation is not None and slot.invocation.log is not None and mine:
+                slot.invocation.log.add(block)
         self.hub.lines(kind, block)
 
     def _apply_pressure(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from telemetryd.local.clock import iso_now
 from telemetryd.local.delivery import Subscription, SubscriptionStats
 from telemetryd.local.events import FIRST_SCHEMA, LogLines, PlatformEvent
 
@@ -36,7 +35,7 @@ class TelemetryHub:
         losses: LossPlan,
     ) -> None:
         self.stats: list[SubscriptionStats] = []
-        self.subscriptions: dict[str, Subscription] = {}
+        self.subscriptions: list[Subscription] = []
         self.silent_connections: list[socket.socket] = []
         """Dialled for a subscription that was then refused: they carry nothing, as observed."""
         self._config = config
@@ -61,7 +60,7 @@ class TelemetryHub:
         """Whether the function's output is to wait for a consumer."""
         return any(
             subscription.blocked and "function" in subscription.types
-            for subscription in self.subscriptions.values()
+            for subscription in self.subscriptions
         )
 
     def platform(self, event: PlatformEvent) -> None:
@@ -74,7 +73,7 @@ class TelemetryHub:
         how = self._losses.of_event(event)
         if self._history is not None:
             self._history.append((event, how))
-        for subscription in self.subscriptions.values():
+        for subscription in self.subscriptions:
             if event.type == "platform.start":
                 subscription.release()
             if "platform" in subscription.types:
@@ -84,12 +83,12 @@ class TelemetryHub:
         """Publish whole lines, as read from a process."""
         if self._history is None and not self.subscriptions:
             return
-        lines = LogLines(iso_now(), kind, block.decode("utf-8", "replace"))
+        lines = LogLines.read(kind, block)
         how = self._losses.of(kind)
         if self._history is not None:
             self._history.append((lines, how))
         encoded: dict[bool, list[bytes]] = {}
-        for subscription in self.subscriptions.values():
+        for subscription in self.subscriptions:
             if kind in subscription.types:
                 objects = self._objects(subscription)
                 if objects not in encoded:
@@ -114,7 +113,7 @@ class TelemetryHub:
             loses=self._losses.of,
             connected=self.connects,
         )
-        self.subscriptions[name] = subscription
+        self.subscriptions.append(subscription)
         for item, how in self._history or ():
             if isinstance(item, LogLines):
                 if item.kind in subscription.types:
@@ -129,29 +128,29 @@ class TelemetryHub:
 
     def freeze(self) -> None:
         """Stop delivery and its timers."""
-        for subscription in self.subscriptions.values():
+        for subscription in self.subscriptions:
             subscription.freeze()
 
     def thaw(self) -> None:
         """Let delivery go on."""
-        for subscription in self.subscriptions.values():
+        for subscription in self.subscriptions:
             subscription.thaw()
 
     def hurry(self) -> None:
         """Let what is buffered go now, without its timer."""
-        for subscription in self.subscriptions.values():
+        for subscription in self.subscriptions:
             subscription.hurry()
 
     async def flush(self, limit: float) -> None:
         """Send what is buffered, for at most `limit` seconds."""
-        await asyncio.gather(*(each.flush(limit) for each in self.subscriptions.values()))
+        await asyncio.gather(*(each.flush(limit) for each in self.subscriptions))
 
     async def close(self) -> None:
         """End delivery, close every connection."""
         self._history = None
-        subscriptions, self.subscriptions = self.subscriptions, {}
+        subscriptions, self.subscriptions = self.subscriptions, []
         try:
-            for subscription in subscriptions.values():
+            for subscription in subscriptions:
                 await subscription.close()
         finally:
             for connection in self.silent_connections:

@@ -61,6 +61,26 @@ class Failure:
         return msgspec.json.encode({"errorType": self.error_type, "errorMessage": self.message})
 
 
+class LogTail:
+    """The last bytes of what was printed during an invocation."""
+
+    LIMIT = 4096
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def add(self, block: bytes) -> None:
+        """Take whole lines."""
+        self._kept = (self._kept + block[-self.LIMIT :])[-self.LIMIT :]
+
+    def within(self, first: str, last: str) -> bytes:
+        """Return the last bytes of the log that has these lines around what was printed."""
+        kept = self._kept
+        if kept and not kept.endswith(b"\n"):
+            kept += b"\n"
+        return (first.encode() + kept + last.encode())[-self.LIMIT :]
+
+
 @dataclass(slots=True, eq=False)
 class Invocation:
     """The state of a running invocation. Times are monotonic seconds."""
@@ -79,6 +99,9 @@ class Invocation:
     first_byte: float = 0.0
     last_byte: float = 0.0
     runtime_done: float | None = None
+    tenant_id: str | None = None
+    log: LogTail | None = None
+    """The end of its log, where the caller asked for it."""
     response: bytes | None = None
     function_error: str | None = None
     error_type: str | None = None

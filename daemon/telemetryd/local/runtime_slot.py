@@ -24,6 +24,8 @@ class RuntimeSlot:
         self.asked = False
         """It has asked for an invocation at least once: its init is done."""
         self.current: Invocation | None = None
+        self.invocation: Invocation | None = None
+        """The one it works on, or, when that is done, the one it worked on last."""
         self._poll: asyncio.Future[Invocation] | None = None
 
     def begin_poll(self) -> asyncio.Future[Invocation]:
@@ -40,7 +42,7 @@ class RuntimeSlot:
     def assign(self, invocation: Invocation) -> None:
         """Hand an invocation to the waiting runtime."""
         invocation.sent = monotonic()
-        self.current = invocation
+        self.current = self.invocation = invocation
         self.ready = False
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(invocation)
