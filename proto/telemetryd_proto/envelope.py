@@ -13,8 +13,9 @@ against 0.20 for `decode_lines` alone and 0.28 with the cheapest such proof.
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -32,8 +33,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One telemetry event: a line of the stream.
 
     `record` is a view of the bytes of its own line and keeps that line alive, not the block it came
-    in. `bytes(envelope.record)` is the record's JSON exactly as sent. It is well-formed JSON but
-    may hold invalid UTF-8 inside strings; `events.decode_record` finds out.
+    in. `bytes(envelope.record)` is the record's JSON exactly as sent, but for half surrogate pairs
+    (`without_half_surrogates`). It is well-formed JSON but may hold invalid UTF-8 inside strings;
+    `events.decode_record` finds out.
     """
 
     time: str = ""
@@ -54,21 +56,43 @@ class _OddEnvelope(msgspec.Struct, gc=False, kw_only=True):
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_odd = msgspec.json.Decoder(_OddEnvelope).decode
 
+# Compiled where it is needed: few processes ever meet one.
+_SURROGATE: Final = rb"""(?x) (?<!\\)((?:\\\\)*+)     # an even number: the next backslash escapes
+    (?: (\\u[dD][89abAB][0-9a-fA-F]{2} \\u[dD][c-fC-F][0-9a-fA-F]{2})        # a whole pair
+      | \\u[dD][89a-fA-F][0-9a-fA-F]{2} )                                    # half of one
+    """
+
+
+def without_half_surrogates(data: bytes) -> bytes:
+    r"""Return JSON with `\ufffd` for each escape that is half of a surrogate pair.
+
+    `JSON.stringify` of Node.js and `json.dumps` of Python write such halves, of a text that was cut
+    within a character (`\ud83d`) and of file names that are no UTF-8 (`\udce9`). RFC 8259, section
+    8.2, permits them and leaves open what a reader makes of them; msgspec refuses the document.
+    Lengths stay. The very same object where there are none.
+    """
+    if b"\\ud" not in data and b"\\uD" not in data:
+        return data
+    changed, _ = re.subn(_SURROGATE, _whole, data)
+    return data if changed == data else changed
+
+
+def _whole(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[2] else found[1] + rb"\ufffd"
+
 
 def decode_line(line: bytes) -> Envelope | None:
     r"""Decode one line, with or without its newline; a `\r` and spaces around are no matter.
 
     Returns:
         The envelope; None when the line is not exactly one JSON object with a string `type`. A
-        `time` that is no string is left empty.
+        `time` that is no string is left empty. Half a surrogate pair costs itself alone.
 
     """
     try:
         return _decode(line)
-    except msgspec.ValidationError:
-        return _decode_line_without_time(line)
     except DECODE_FAILURES:
-        return None
+        return _decode_odd_line(line)
 
 
 def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
@@ -86,10 +110,8 @@ def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
             # The loop runs in C. After a bad line `envelopes` holds all before it and `rest` is
             # behind it, so decoding goes on from there.
             envelopes.extend(map(_decode, rest))
-        except msgspec.ValidationError:
-            envelopes.append(_decode_line_without_time(lines[len(envelopes)]))
         except DECODE_FAILURES:
-            envelopes.append(None)
+            envelopes.append(_decode_odd_line(lines[len(envelopes)]))
         else:
             return envelopes
 
@@ -116,9 +138,11 @@ def decode_block(data: bytes, lines: int) -> list[Envelope | None]:
     return decode_lines(found)
 
 
-def _decode_line_without_time(line: bytes) -> Envelope | None:
+def _decode_odd_line(line: bytes) -> Envelope | None:
+    """Decode a line that was refused, if it is an event all the same."""
     try:
         odd = _decode_odd(line)
     except DECODE_FAILURES:
-        return None
+        whole = without_half_surrogates(line)
+        return None if whole is line else decode_line(whole)
     return Envelope(type=odd.type, record=odd.record)
