@@ -19,17 +19,29 @@ class Bad(msgspec.Struct):
     """Bytes put between good lines, and what must become of them."""
 
     data: bytes
-    malformed: bytes = b""
-    """The part that reaches raw sinks, and is an error to a sink which decodes."""
+    untyped: bytes = b""
+    """The part that has no type: it passes a sink that goes by types, and is counted there."""
+    foreign: bytes = b""
+    """The part whose type that sink does not want."""
     well_formed: bytes = b""
     """The part that is odd, and yet telemetry."""
     rejected: tuple[str, int] = ("", 0)
     """Reason and lines of what reaches no sink."""
 
+    @property
+    def data_of_lines(self) -> bytes:
+        """What reaches a sink without filters: all that is a line."""
+        return self.untyped + self.foreign + self.well_formed
 
-def malformed(data: bytes) -> Bad:
+
+def untyped(data: bytes) -> Bad:
     """Lines that are no telemetry events, but lines."""
-    return Bad(data, malformed=data)
+    return Bad(data, untyped=data)
+
+
+def foreign(data: bytes) -> Bad:
+    """Events, in lines that strict readers refuse, of a type that is not wanted."""
+    return Bad(data, foreign=data)
 
 
 def well_formed(data: bytes) -> Bad:
@@ -42,39 +54,37 @@ BAD = {
     "10 MiB of one event": Bad(event(0, size=10 * MIB), rejected=("too_long", 1)),
     "three overlong lines": Bad(event(0, size=5 * MIB) * 3, rejected=("too_long", 3)),
     "1-MiB lines": well_formed(event(0, size=MIB) * 20),
-    "1-MiB lines of NUL": malformed((b"\0" * (MIB - 1) + b"\n") * 8),
+    "1-MiB lines of NUL": untyped((b"\0" * (MIB - 1) + b"\n") * 8),
     "blank lines": Bad(b"\n\n\r\n\n", rejected=("empty", 4)),
     "a megabyte of blank lines": Bad(b"\n" * MIB, rejected=("empty", MIB)),
-    "only spaces": malformed(b"   \n\t\n"),
+    "only spaces": untyped(b"   \n\t\n"),
     "CRLF": well_formed(event(0)[:-1] + b"\r\n" + event(1)[:-1] + b"\r\n"),
-    "lone CR": malformed(event(0)[:-1] + b"\r" + event(1)),
-    "NUL bytes": malformed(b"\0\0\0\n" + event(0)[:-1] + b"\0\n"),
-    "NUL inside a string": malformed(b'{"type":"func\0tion","record":"x"}\n'),
-    "invalid UTF-8 for a type": malformed(b'{"type":"func\xff","record":"x"}\n'),
+    "lone CR": untyped(event(0)[:-1] + b"\r" + event(1)),
+    "NUL bytes": untyped(b"\0\0\0\n" + event(0)[:-1] + b"\0\n"),
+    "NUL inside a string": foreign(b'{"type":"func\0tion","record":"x"}\n'),
+    "invalid UTF-8 for a type": untyped(b'{"type":"func\xff","record":"x"}\n'),
     "invalid UTF-8 in a record": well_formed(b'{"type":"function","record":"\xff\xfe"}\n'),
     "line separators that are not newlines": well_formed(
         '{"type":"function","record":"a\u2028b\u2029c\u0085d"}\n'.encode()
     ),
-    "byte order mark": malformed(b"\xef\xbb\xbf" + event(0)),
-    "truncated JSON": malformed(event(0)[:40] + b"\n" + event(1)[:-2] + b"\n"),
-    "two objects on a line": malformed(event(0)[:-1] + event(1)),
-    "an object over two lines": malformed(event(0).replace(b",", b",\n", 1)),
-    "an array": malformed(b"[" + event(0)[:-1] + b"]\n[]\n"),
-    "other JSON values": malformed(b'null\ntrue\n1\n"function"\n{}\n'),
-    "a type that is no string": malformed(b'{"type":7,"record":"x"}\n'),
+    "byte order mark": well_formed(b"\xef\xbb\xbf" + event(0)),
+    "truncated JSON": untyped(event(0)[:40] + b"\n" + event(1)[:-2] + b"\n"),
+    "two objects on a line": untyped(event(0)[:-1] + event(1)),
+    "an object over two lines": untyped(event(0).replace(b",", b",\n", 1)),
+    "an array": untyped(b"[" + event(0)[:-1] + b"]\n[]\n"),
+    "other JSON values": untyped(b'null\ntrue\n1\n"function"\n{}\n'),
+    "a type that is no string": untyped(b'{"type":7,"record":"x"}\n'),
     "no record": well_formed(b'{"type":"function"}\n'),
     "unknown keys": well_formed(b'{"type":"function","record":"x","more":{"a":[1,2]}}\n'),
     "an endless number": well_formed(b'{"type":"function","record":1' + b"0" * 9000 + b"}\n"),
-    "nesting without end": malformed(
+    "nesting without end": untyped(
         b'{"type":"function","record":' + b"[" * 300_000 + b"\n" + b"[" * 300_000 + b"\n"
     ),
-    "nesting in a life cycle event": malformed(
+    "nesting in a life cycle event": untyped(
         b'{"type":"platform.report","record":' + b'{"a":' * 100_000 + b"\n"
     ),
-    "not telemetry at all": malformed(
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n".replace(b"\n\r", b"")
-    ),
-    "a TLS hello": malformed(bytes(range(9)) + b"\x16\x03\x01\x02\x00\x01\xfc\xfe" * 9 + b"\n"),
+    "not telemetry at all": untyped(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n".replace(b"\n\r", b"")),
+    "a TLS hello": untyped(bytes(range(9)) + b"\x16\x03\x01\x02\x00\x01\xfc\xfe" * 9 + b"\n"),
 }
 
 
@@ -85,13 +95,14 @@ def check(outcome: Outcome, bad: Bad) -> None:
     reason, lines = bad.rejected
     refused = leaf(lines, len(bad.data)) if lines else NOTHING
     assert ledger["received"] == leaf_of(sent)
-    assert ledger["framed"] == leaf_of(BEFORE + bad.malformed + bad.well_formed + AFTER)
+    assert ledger["framed"] == leaf_of(BEFORE + bad.data_of_lines + AFTER)
     for name, count in ledger["rejected"].items():
         assert count == (refused if name == reason else NOTHING), name
     assert outcome.sink("raw")["delivered"] == ledger["framed"]
-    assert outcome.sink("typed")["delivered"] == leaf_of(BEFORE + bad.well_formed + AFTER)
-    dropped = {"malformed": leaf_of(bad.malformed)} if bad.malformed else {}
-    assert outcome.sink("typed")["dropped"] == dropped
+    typed = outcome.sink("typed")
+    assert typed["delivered"] == leaf_of(BEFORE + bad.untyped + bad.well_formed + AFTER)
+    assert typed["filtered"] == leaf_of(bad.foreign)
+    assert typed["dropped"] == {}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -102,8 +113,8 @@ def test_bad_lines_cost_themselves_alone(tmp_path: Path, name: str) -> None:
     with Daemon(tmp_path, **sinks) as daemon:
         daemon.send(BEFORE + bad.data + AFTER)
         outcome = daemon.stop()
-    assert raw.read_bytes() == BEFORE + bad.malformed + bad.well_formed + AFTER
-    assert typed.read_bytes() == BEFORE + bad.well_formed + AFTER
+    assert raw.read_bytes() == BEFORE + bad.data_of_lines + AFTER
+    assert typed.read_bytes() == BEFORE + bad.untyped + bad.well_formed + AFTER
     check(outcome, bad)
 
 
@@ -115,9 +126,7 @@ def test_all_bad_input_in_a_row_in_pieces(tmp_path: Path, size: int) -> None:
     with Daemon(tmp_path, **file_sink(archive)) as daemon:
         daemon.send(*pieces(data, size))
         outcome = daemon.stop()
-    expected = b"".join(
-        bad.malformed + bad.well_formed + event(number) for number, bad in enumerate(small)
-    )
+    expected = b"".join(bad.data_of_lines + event(number) for number, bad in enumerate(small))
     assert archive.read_bytes() == expected
     assert outcome.ledger["received"] == leaf_of(data)
     assert outcome.ledger["framed"] == outcome.sink()["delivered"] == leaf_of(expected)

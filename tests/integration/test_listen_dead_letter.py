@@ -28,6 +28,12 @@ def settings(tmp_path: Path, **more: object) -> dict[str, object]:
     }
 
 
+def blocked_sink(tmp_path: Path) -> dict[str, object]:
+    """A file sink that can't write, since a file is where a directory is needed."""
+    (tmp_path / "blocked").write_text("a file where a directory is needed")
+    return file_sink(tmp_path / "blocked" / "archive", "blocked", retry_max_elapsed_ms=0)
+
+
 def test_an_overlong_line(tmp_path: Path) -> None:
     """Kept whole where it is not too long for a record too."""
     long = event(1, size=9000)
@@ -85,50 +91,50 @@ def test_a_line_cut_off_by_the_end_of_the_process(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_are_kept_in_base64(tmp_path: Path) -> None:
     bad = b"\xff\xfe\x00 no text\n"
-    with Daemon(tmp_path, **settings(tmp_path, SINKS__ARCHIVE__TYPES="function")) as daemon:
-        daemon.send(event(0) + bad)
+    with Daemon(tmp_path, **settings(tmp_path), **blocked_sink(tmp_path)) as daemon:
+        daemon.send(bad)
         outcome = daemon.stop()
     (letter,) = letters_in(tmp_path / "letters")
     assert base64.b64decode(letter["data_base64"]) == bad
     assert "data" not in letter
-    assert letter["reason"] == "malformed"
-    assert letter["sink"] == "archive"
+    assert letter["sink"] == "blocked"
     assert letter["source"] == 1
     assert letter["bytes"] == len(bad)
-    assert outcome.sink()["dead_lettered"] == leaf(1, len(bad))
+    assert outcome.sink("blocked")["dead_lettered"] == leaf(1, len(bad))
 
 
 def test_lines_that_could_not_be_delivered(tmp_path: Path) -> None:
     """All of them can be found again, byte for byte, and count as dead-lettered, not dropped."""
-    (tmp_path / "blocked").write_text("a file where a directory is needed")
     data = events(2000)
-    sink = file_sink(tmp_path / "blocked" / "archive", retry_max_elapsed_ms=0)
-    with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **sink) as daemon:
+    sinks = blocked_sink(tmp_path)
+    with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **sinks) as daemon:
         daemon.send(data)
         outcome = daemon.stop()
     kept = letters_in(tmp_path / "letters")
     assert "".join(letter["data"] for letter in kept).encode() == data
-    assert {letter["sink"] for letter in kept} == {"archive"}
-    assert outcome.sink()["dead_lettered"] == leaf(2000, len(data))
-    assert outcome.sink()["dropped"] == {}
+    assert {letter["sink"] for letter in kept} == {"blocked"}
+    assert outcome.sink("blocked")["dead_lettered"] == leaf(2000, len(data))
+    assert outcome.sink("blocked")["dropped"] == {}
 
 
 def test_a_full_dead_letter_loses_no_count(tmp_path: Path) -> None:
     """What it has no room for is dropped with its own reason."""
-    bad = b"not json " + b"x" * 500 + b"\n"
+    line = event(0, size=500)
     limits = {"DEAD_LETTER__MAX_BYTES": 64 * 1024, "DEAD_LETTER__MAX_RECORD_BYTES": 1024}
-    sink = file_sink(tmp_path / "archive", types="function")
-    with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **limits, **sink) as daemon:
-        for number in range(300):
-            daemon.send(bad + event(number))
+    sinks = blocked_sink(tmp_path) | file_sink(tmp_path / "archive")
+    with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **limits, **sinks) as daemon:
+        for _ in range(300):
+            daemon.send(line)
         outcome = daemon.stop()
-    assert (tmp_path / "archive").read_bytes() == events(300)
+    assert (tmp_path / "archive").read_bytes() == line * 300
     kept = letters_in(tmp_path / "letters")
-    page = outcome.sink()
-    assert 0 < len(kept) < 300
+    page = outcome.sink("blocked")
+    lines = sum(letter["data"].count("\n") for letter in kept)
+    assert 0 < lines < 300
     assert (tmp_path / "letters").stat().st_size <= 64 * 1024
-    assert page["dead_lettered"] == leaf(len(kept), len(kept) * len(bad))
-    assert page["dropped"]["malformed"]["lines"] == 300 - len(kept)
+    assert page["dead_lettered"] == leaf(lines, lines * len(line))
+    (dropped,) = page["dropped"].values()
+    assert dropped["lines"] == 300 - lines
     (error,) = outcome.events("dead_letter_failed")
     assert "dead_letter.max_bytes" in error["error"]
 

@@ -1,4 +1,4 @@
-"""`types` on a sink: who gets which line, who is told of malformed ones, what nobody wanted."""
+"""`types` on a sink: who gets which line, what becomes of lines without a type or an owner."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_sinks_get_the_types_they_ask_for(tmp_path: Path) -> None:
 
 def test_what_no_sink_wants_is_unrouted(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
-    data = event(0) + event(1, kind="extension") + event(2, kind="odd.new") + b"not json\n"
+    data = event(0) + event(1, kind="extension") + event(2, kind="odd.new")
     with Daemon(tmp_path, **file_sink(archive, types="function")) as daemon:
         daemon.send(data)
         outcome = daemon.stop()
-    _, extension, odd, bad = data.splitlines(keepends=True)
+    _, extension, odd = data.splitlines(keepends=True)
     assert archive.read_bytes() == event(0)
     assert outcome.ledger["unrouted"] == leaf_of(extension + odd)
     assert outcome.sink()["filtered"] == leaf_of(extension + odd)
-    assert outcome.sink()["dropped"] == {"malformed": leaf_of(bad)}
+    assert outcome.sink()["dropped"] == {}
 
 
 def test_nothing_is_unrouted_where_a_sink_takes_all(tmp_path: Path) -> None:
@@ -72,17 +72,22 @@ def test_nothing_is_unrouted_where_a_sink_takes_all(tmp_path: Path) -> None:
     assert outcome.ledger["unrouted"] == NOTHING
 
 
-def test_malformed_lines_go_to_the_dead_letter_of_those_who_decode(tmp_path: Path) -> None:
-    archive, letters = tmp_path / "archive", tmp_path / "letters"
-    bad = b'{"type":"function",\nGET / HTTP/1.1\r\n'
-    settings = file_sink(archive, types="function") | {"DEAD_LETTER__PATH": letters}
-    with Daemon(tmp_path, **settings) as daemon:
-        daemon.send(event(0) + bad + event(1))
+UNTYPED = b'not json\n{"level":"INFO","msg":"of another sender"}\n[1]\n{"record":"cut\n'
+
+
+def test_lines_without_a_type_are_surely_no_platform_events(tmp_path: Path) -> None:
+    """They may be anybody's log lines: those who want logs get them as they came, counted."""
+    logs, platform = tmp_path / "logs", tmp_path / "platform"
+    start = event(0, kind="platform.start")
+    sinks = file_sink(logs, "logs", types="function") | file_sink(
+        platform, "platform", types="platform"
+    )
+    with Daemon(tmp_path, **sinks) as daemon:
+        daemon.send(start + UNTYPED + event(1))
         outcome = daemon.stop()
-    assert archive.read_bytes() == event(0) + event(1)
-    assert outcome.sink()["dead_lettered"] == leaf_of(bad)
-    assert outcome.sink()["dropped"] == {}
-    kept = [json.loads(line) for line in letters.read_text().splitlines()]
-    assert "".join(record["data"] for record in kept).encode() == bad
-    assert {record["reason"] for record in kept} == {"malformed"}
-    assert {record["sink"] for record in kept} == {"archive"}
+    assert logs.read_bytes() == UNTYPED + event(1)
+    assert platform.read_bytes() == start
+    assert outcome.sink("platform")["filtered"] == leaf_of(UNTYPED + event(1))
+    for name, unjudged in {"logs": 4, "platform": 0}.items():
+        assert outcome.sink(name)["dropped"] == {}
+        assert outcome.ledger["figures"]["sinks"][name]["unjudged_lines"] == unjudged

@@ -106,7 +106,7 @@ def test_lines_that_are_delivered(tmp_path: Path) -> None:
     assert capacity == 1 << 20
     assert after("queue_mark_bytes", sink="archive", mark="pause") == capacity
     assert after("queue_mark_bytes", sink="archive", mark="resume") == capacity // 4
-    for reason in ("queue_full", "too_large", "malformed", "shutdown", "bug"):
+    for reason in ("queue_full", "too_large", "shutdown", "bug"):
         assert after("dropped_lines_total", sink="archive", reason=reason) == 0
 
 
@@ -143,7 +143,7 @@ def test_connections_beyond_the_limit(tmp_path: Path) -> None:
 def test_lines_nobody_wants_and_lines_that_never_came(tmp_path: Path) -> None:
     """Filters keep back all but platform events; the platform tells of its own losses."""
     keys = ON | file_sink(tmp_path / "archive", types="platform.start")
-    data = DATA + logs_dropped(7, 700) + logs_dropped("many", 1)
+    data = DATA + logs_dropped(7, 700) + logs_dropped(1 << 60, 1)
     with Daemon(tmp_path, **keys) as daemon:
         port = port_of(daemon)
         daemon.send(data)
@@ -153,6 +153,16 @@ def test_lines_nobody_wants_and_lines_that_never_came(tmp_path: Path) -> None:
     assert scrape("upstream_dropped_lines_total") == 7
     assert scrape("upstream_dropped_bytes_total") == 700
     assert scrape("malformed_events_total") == 1
+
+
+@moves("unjudged_lines")
+def test_lines_that_can_not_be_judged(tmp_path: Path) -> None:
+    keys = ON | file_sink(tmp_path / "archive", min_level="error")
+    with Daemon(tmp_path, **keys) as daemon:
+        port = port_of(daemon)
+        daemon.send(b"no JSON\n" + DATA)
+        scrape = Scrape(port)
+    assert scrape("unjudged_lines_total", sink="archive") == 1
 
 
 @moves("queue_bytes", "queue_oldest_seconds", "pending_lines", "writes_in_flight", "read_paused",

@@ -682,12 +682,11 @@ def test_lines_a_full_dead_letter_can_not_take_are_dropped(tmp_path: Path) -> No
     assert rig.lines() == {"dead_lettered": 1, "dropped.refused": 1}
 
 
-def test_lines_refused_before_the_queue_and_lines_filtered_out_are_in_the_books() -> None:
+def test_lines_filtered_out_are_in_the_books() -> None:
     rig = rig_of()
-    rig.worker.refuse(block(b"?"))
     rig.worker.filter_out(2, 20)
     rig.check_balance()
-    assert rig.settled() == {"filtered": Count(2, 20), "dropped.malformed": Count(1, 2)}
+    assert rig.settled() == {"filtered": Count(2, 20)}
 
 
 def test_what_overflow_drops_is_counted_at_once() -> None:

@@ -1,5 +1,6 @@
 """Parting a block among sinks that do not want all of it."""
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -26,41 +27,82 @@ def rules(fields: Sequence[Field] = (), **wanted) -> RouteRules:
     return RouteRules(LineFilter(**wanted), FieldAdder(fields, VALUES) if fields else None)
 
 
-def parts(selection: Selection) -> tuple[bytes, bytes, int, int]:
-    for part in (selection.wanted, selection.malformed):
-        if part is not None:
-            assert (part.source, part.received_at) == (3, 2.0)
-            assert part.lines == part.data.count(b"\n")
+def parts(selection: Selection) -> tuple[bytes, int, int, int]:
+    part = selection.wanted
+    if part is not None:
+        assert (part.source, part.received_at) == (3, 2.0)
+        assert part.lines == part.data.count(b"\n")
     return (
-        selection.wanted.data if selection.wanted else b"",
-        selection.malformed.data if selection.malformed else b"",
+        part.data if part else b"",
+        selection.unjudged_lines,
         selection.filtered_lines,
         selection.filtered_bytes,
     )
 
 
-def select(wanted: RouteRules, *lines: bytes) -> tuple[bytes, bytes, int, int]:
+def select(wanted: RouteRules, *lines: bytes) -> tuple[bytes, int, int, int]:
     return parts(opened(*lines).select(wanted))
 
 
 def test_a_type_is_matched_exactly() -> None:
     found = select(rules(types=["function"]), START, LOG, REPORT, LOG)
-    assert found == (LOG + LOG, b"", 2, len(START + REPORT))
+    assert found == (LOG + LOG, 0, 2, len(START + REPORT))
 
 
 def test_platform_means_all_platform_events() -> None:
     found = select(rules(types=["platform"]), START, LOG, REPORT)
-    assert found == (START + REPORT, b"", 1, len(LOG))
+    assert found == (START + REPORT, 0, 1, len(LOG))
 
 
 def test_one_platform_event_can_be_named() -> None:
     found = select(rules(types=["platform.report", "extension"]), START, REPORT)
-    assert found == (REPORT, b"", 1, len(START))
+    assert found == (REPORT, 0, 1, len(START))
 
 
-def test_lines_without_a_type_are_set_apart() -> None:
-    found = select(rules(types=["function"]), BAD, LOG, b"[]\n", LOG)
-    assert found == (LOG + LOG, BAD + b"[]\n", 0, 0)
+PLAIN = b'{"level":"INFO","msg":"of another sender"}\n'
+TEXT = b"not json at all\n"
+CUT = b'{"time":"t","type":"function","record":"cut\n'
+
+
+def test_lines_without_a_type_pass_where_logs_are_wanted_and_are_counted() -> None:
+    sent = (BAD, PLAIN, LOG, b"[]\n", TEXT, CUT, LOG)
+    found = select(rules(types=["function"]), *sent)
+    assert found == (PLAIN + LOG + b"[]\n" + TEXT + CUT + LOG, 4, 1, len(BAD))
+
+
+def test_lines_without_a_type_are_no_platform_events() -> None:
+    """Only one that seems to be such an event, and does not decode, is not kept back."""
+    found = select(rules(types=["platform"]), PLAIN, TEXT, BAD, b"[]\n", CUT, START)
+    kept_back = PLAIN + TEXT + b"[]\n" + CUT
+    assert found == (BAD + START, 1, 4, len(kept_back))
+
+
+def test_what_is_no_object_passes_a_level_and_gets_no_fields() -> None:
+    sent = (TEXT, PLAIN, CUT, b'{"level":"ERROR"}\n', LOG)
+    found = select(rules(["function"], min_level="warn"), *sent)
+    assert found == (
+        TEXT + CUT + b'{"function":"shop","level":"ERROR"}\n{"function":"shop",' + LOG[1:],
+        2,
+        1,
+        len(PLAIN),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "with_fields"),
+    [
+        (b"{}\n", b'{"function":"shop"}\n'),
+        (b" { }\r\n", b'{"function":"shop" }\r\n'),
+        (b'{"a":1}\n', b'{"function":"shop","a":1}\n'),
+        (rb'{"a":"\ud83d"}' + b"\n", rb'{"function":"shop","a":"\ud83d"}' + b"\n"),
+        (b'{"a":NaN}\n', b'{"function":"shop","a":NaN}\n'),
+        (b"[{}]\n", b"[{}]\n"),
+        (b'"{}"\n', b'"{}"\n'),
+        (b'{"a":\n', b'{"a":\n'),
+    ],
+)
+def test_fields_go_into_any_object(line: bytes, with_fields: bytes) -> None:
+    assert select(rules(["function"]), line)[0] == with_fields
 
 
 def test_a_block_wanted_whole_is_not_copied() -> None:
@@ -70,16 +112,16 @@ def test_a_block_wanted_whole_is_not_copied() -> None:
 
 def test_patterns_need_no_json() -> None:
     found = select(rules(include=["start"]), START, b"not json, start\n", b"neither\n")
-    assert found == (START + b"not json, start\n", b"", 1, len(b"neither\n"))
+    assert found == (START + b"not json, start\n", 0, 1, len(b"neither\n"))
 
 
-def test_lines_nobody_wants_are_counted_and_refused_ones_are_not_among_them() -> None:
+def test_lines_no_sink_wants_are_counted() -> None:
     block = opened(START, LOG, REPORT, BAD)
     both = [rules(types=["platform.report"]), rules(include=["nowhere"])]
     block.select(both[1])
     assert block.unwanted() == (4, len(START + LOG + REPORT + BAD))
     block.select(both[0])
-    assert block.unwanted() == (2, len(START + LOG))
+    assert block.unwanted() == (3, len(START + LOG + BAD))
 
 
 def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
@@ -90,16 +132,54 @@ def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
     assert part.size == len(LOG + LOG)
 
 
+def ids_of(part: Block | None) -> list[str]:
+    """The request ids that were added to the lines of a block."""
+    assert part is not None
+    added = [re.match(rb'\{"request_id":"([^"]*)"', line) for line in part.data.splitlines()]
+    return [found[1].decode() if found else "" for found in added]
+
+
 @pytest.mark.parametrize("one_at_a_time", [True, False])
 def test_lines_are_attributed_to_the_invocation_that_started_last(one_at_a_time: bool) -> None:
     tracker = RequestTracker(one_at_a_time=one_at_a_time)
-    named = b'{"time":"t","type":"function","record":{"AWSRequestId":"r-9"}}\n'
+    named = b'{"time":"t","type":"function","record":{"AWSRequestId":"r-1"}}\n'
+    other = b'{"time":"t","type":"platform.start","record":{"requestId":"r-2"}}\n'
     opened(LOG, START, tracker=tracker).follow()
-    part = opened(LOG, REPORT, named, LOG, tracker=tracker).select(rules(["request_id"])).wanted
-    assert part is not None
-    ids = [line.split(b'"')[3] if b"request_id" in line else b"" for line in part.data.split(b"\n")]
-    unnamed = b"r-1" if one_at_a_time else b""
-    assert ids == [unnamed, b"r-0", b"r-9", unnamed, b""]
+    lines = (LOG, REPORT, named, other, named, LOG)
+    part = opened(*lines, tracker=tracker).select(rules(["request_id"])).wanted
+    first, second = ("r-1", "r-2") if one_at_a_time else ("", "")
+    assert ids_of(part) == [first, "r-0", "r-1", "r-2", "r-1", second]
+
+
+UNKNOWN = "5e0f8c2a-1111-4222-8333-944455566677"
+
+
+@pytest.mark.parametrize(("one_at_a_time", "believed"), [(True, "r-1"), (False, UNKNOWN)])
+def test_an_id_that_no_start_named_is_believed_for_its_form_where_several_run(
+    one_at_a_time: bool, believed: str
+) -> None:
+    tracker = RequestTracker(one_at_a_time=one_at_a_time)
+    uuid = f'{{"type":"function","record":{{"requestId":"{UNKNOWN}"}}}}\n'.encode()
+    gateway = b'{"type":"function","record":{"requestId":"apigw-Xa1bcDE="}}\n'
+    part = opened(START, uuid, gateway, tracker=tracker).select(rules(["request_id"])).wanted
+    assert ids_of(part) == ["r-1", believed, "r-1" if one_at_a_time else ""]
+
+
+@pytest.mark.parametrize(("length", "kept"), [(128, 128), (129, 0)])
+def test_an_id_that_is_too_long_is_none(length: int, kept: int) -> None:
+    tracker = RequestTracker(one_at_a_time=True)
+    long = b'{"type":"platform.start","record":{"requestId":"%s"}}\n' % (b"x" * length)
+    opened(START, tracker=tracker).follow()
+    assert [len(one) for one in opened(long, LOG, tracker=tracker).requests] == [kept, kept]
+
+
+def test_started_invocations_are_remembered_in_a_bounded_number() -> None:
+    tracker = RequestTracker(one_at_a_time=True)
+    for number in range(5000):
+        start = b'{"type":"platform.start","record":{"requestId":"r-%d"}}\n' % number
+        opened(start, tracker=tracker).follow()
+    late = [b'{"type":"function","record":{"requestId":"r-%d"}}\n' % n for n in (0, 4990, 4999)]
+    assert opened(*late, tracker=tracker).requests == ["r-4999", "r-4990", "r-4999"]
 
 
 def test_a_new_environment_belongs_to_no_invocation_yet() -> None:
@@ -147,8 +227,7 @@ def test_a_block_opened_in_pieces_is_parted_as_if_whole(
     selection, left = in_pieces(whole.block, wanted)
     assert parts(selection) == parts(expected)
     assert left == whole.unwanted()
-    for part in (selection.wanted, selection.malformed):
-        assert part is None or part.offset == whole.block.offset
+    assert selection.wanted is None or selection.wanted.offset == whole.block.offset
 
 
 def test_a_block_wanted_whole_is_the_same_block_after_its_pieces(

@@ -6,30 +6,43 @@ Patterns look at the bytes of the whole line; types and levels need its envelope
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
-from telemetryd.core.log_level import rank_of, rank_of_line
 from telemetryd.core.patterns import compiled
 from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.objects import AnyObject
 
 _MAX_TYPES: Final = 256
 _LOGS: Final = frozenset({"function", "extension"})
-CATEGORIES: Final = ("platform", *sorted(_LOGS))
+_PLATFORM: Final = "platform"
+CATEGORIES: Final = (_PLATFORM, *sorted(_LOGS))
 """What comes before the first dot of an event's type, and stands for all such types."""
+
+_TYPE: Final = rb'"type"\s{0,8}:\s{0,8}"([\w.-]{1,64})"'
+_TYPE_WITHIN: Final = 1024
 
 
 class _TypeVerdicts(dict[str, bool]):
-    """Whether a type is wanted, judged once: a stream has a dozen types and endless lines."""
+    """Whether a type is wanted, judged once: a stream has a dozen types and endless lines.
+
+    A line without a type, the empty one, is surely no event of the platform, and may be any log
+    line. It is wanted where anything but platform events is.
+    """
 
     def __init__(self, types: Sequence[str]) -> None:
         self._exact = frozenset(types)
         self._prefixes = tuple(f"{name}." for name in types)
+        self._wants_untyped = any(name.partition(".")[0] != _PLATFORM for name in types)
 
     def __missing__(self, kind: str) -> bool:
         if len(self) >= _MAX_TYPES:
             self.clear()
-        wanted = not self._exact or kind in self._exact or kind.startswith(self._prefixes)
+        if kind:
+            wanted = not self._exact or kind in self._exact or kind.startswith(self._prefixes)
+        else:
+            wanted = not self._exact or self._wants_untyped
         self[kind] = wanted
         return wanted
 
@@ -37,7 +50,10 @@ class _TypeVerdicts(dict[str, bool]):
 class LineFilter:
     """The filter of one sink. Raises re.error for a pattern that does not compile."""
 
-    __slots__ = ("_exclude", "_include", "_min_rank", "by_type", "needs_envelope", "only_by_type")
+    __slots__ = (
+        "_by_types", "_exclude", "_include", "_min_rank", "_rank_of_line", "by_type",
+        "needs_envelope", "only_by_type",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,28 +65,52 @@ class LineFilter:
     ) -> None:
         self.by_type = _TypeVerdicts(types)
         """Whether a type is wanted, as far as types decide."""
-        self._min_rank = rank_of(min_level) if min_level else None
+        self._min_rank: int | None = None
+        if min_level:
+            self._load_levels(min_level)
         self._include = tuple(map(compiled, include))
         self._exclude = tuple(map(compiled, exclude))
+        self._by_types = bool(types)
         self.needs_envelope = bool(types) or self._min_rank is not None
         self.only_by_type = not (self._include or self._exclude or self._min_rank is not None)
         """Whether `by_type` decides alone."""
 
-    def wants(self, line: bytes, envelope: Envelope | None) -> bool:
-        """Whether the sink gets `line`; `envelope` may be None unless `needs_envelope`."""
+    def _load_levels(self, min_level: str) -> None:
+        from telemetryd.core.log_level import rank_of  # noqa: PLC0415 - only where asked for
+        from telemetryd.core.record import rank_of_line  # noqa: PLC0415 - as above
+
+        self._min_rank = rank_of(min_level)
+        self._rank_of_line = rank_of_line
+
+    def wants(self, line: bytes, found: Envelope | AnyObject | None) -> bool:
+        """True if the sink gets `line`.
+
+        `found` is what it decodes to; None where that is not known: it is no JSON object, or this
+        filter does not need it (`needs_envelope`). What can't be judged passes.
+        """
         if (self._include or self._exclude) and not self._passes(line):
             return False
-        if envelope is None:
-            return True
-        if not self.by_type[envelope.type]:
+        if found is None:
+            return not self._by_types or self.by_type[_visible_type(line)]
+        if not self.by_type[found.type]:
             return False
-        if self._min_rank is not None and envelope.type in _LOGS:
-            rank = rank_of_line(envelope)
+        if self._min_rank is not None:
+            rank = self._rank_of_line(line, found)
             return rank is None or rank >= self._min_rank
         return True
+
+    def can_judge(self, found: Envelope | AnyObject | None) -> bool:
+        """False if a line that decodes to `found` passes for want of what to judge it by."""
+        return found is not None and bool(found.type or not self._by_types)
 
     def _passes(self, line: bytes) -> bool:
         """True if `line` satisfies `include` and `exclude`."""
         if self._include and not any(is_in(line) for is_in in self._include):
             return False
         return not any(is_in(line) for is_in in self._exclude)
+
+
+def _visible_type(line: bytes) -> str:
+    """Return the type that seems to stand in a line which does not decode; empty for none."""
+    found = re.search(_TYPE, line[:_TYPE_WITHIN])
+    return found[1].decode() if found else ""

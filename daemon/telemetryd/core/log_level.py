@@ -1,47 +1,234 @@
-"""The level of a log line, where it can be told.
+"""The level of a log line, where it can be told: one table of names, numbers and members.
 
-Structured records name it; of text, the layouts of Lambda's own runtimes are recognised (Python:
-`[LEVEL]<tab>time<tab>...`; Node.js: `time<tab>request<tab>LEVEL<tab>...`). Anything else has none.
+A level is a rank, the place of a name in `LEVELS`; names between two of them count as the lower.
+Where a record tells of a level in several ways, a name in a member comes before a number, for
+scales of numbers contradict each other, and what a member means comes from its name.
+
+Sources of the rows, by the words of those who write them:
+
+* Lambda, "Log level filtering" (TRACE to FATAL); awslambdaric `JsonFormatter`; Java's `LogLevel`
+* Python `logging`: names and `levelno` 10 to 50; structlog `add_log_level_number`; loguru `record`
+* pino and bunyan: `level` 10 to 60; winston: `config.npm`, `config.syslog`; log4js: `level` objects
+* .NET: `Microsoft.Extensions.Logging.LogLevel`, its console's abbreviations, JSON console
+  (`LogLevel`); Serilog: `LogEventLevel`, its three letters, compact JSON (`@l`, none: Information)
+* Java: log4j2, logback, `java.util.logging.Level`; logstash-logback-encoder (`level_value`)
+* Go: `log/slog` (`INFO+2`), zap (`dpanic`, `L`), logrus, zerolog, hclog (`@level`), glog (letters)
+* syslog, RFC 5424, 6.2.1 and its abbreviations (`syslog(3)`); GELF 1.1 (`level` 0 to 7); journald
+* Ruby `Logger` (`severity`, `ANY`); Monolog (`level_name`, 100 to 600); Google Cloud `severity`
+* OpenTelemetry, "Logs Data Model" (`severityNumber` 1 to 24); Elastic Common Schema (`log.level`)
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
-from telemetryd_proto.envelope import Envelope
+from telemetryd.core.loose import decode_loosely
 
 LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
-_RANKS: Final = {
-    **{name: rank for rank, name in enumerate(LEVELS)},
-    "WARNING": LEVELS.index("WARN"),
-    "CRITICAL": LEVELS.index("FATAL"),
+_TRACE, _DEBUG, _INFO, _WARN, _ERROR, _FATAL = range(6)
+
+_NAMES: Final = {
+    _TRACE: "trace trce trc vrb finest finer silly t",
+    _DEBUG: "debug dbug dbg fine config verbose http d v",
+    _INFO: "info information informational inf notice success any i n",
+    _WARN: "warn warning wrn w",
+    _ERROR: "error err eror fail failure severe e",
+    _FATAL: "fatal ftl critical crit emerg emergency alert panic pnc dpanic f c",
 }
-_TEXT: Final = re.compile(rb'"(?:\[([A-Z]{4,8})\]|[^"\\]{1,40}\\t[^"\\]{1,40}\\t([A-Z]{4,8}))\\t')
-
-
-class _Leveled(msgspec.Struct, gc=False):
-    level: str | None = None
-
-
-_decode: Final = msgspec.json.Decoder(_Leveled).decode
+_RANKS: Final = {
+    **{name: rank for rank, names in _NAMES.items() for name in names.split()},
+    "Verbose": _TRACE,  # Serilog's lowest; winston's `verbose` is above debug
+}
+_OFFSET: Final = re.compile(r"([A-Z]+)([+-]\d{1,4})")
+_SLOG_STEP: Final = 4
+_LONGEST_NAME: Final = 32
+_LONGEST_NUMBER: Final = 6
 
 
 def rank_of(name: str) -> int | None:
-    """The rank of a level by its name in any case; None for an unknown one."""
-    return _RANKS.get(name.upper())
+    """Return the rank of a level by its name in any case; None for an unknown one."""
+    rank = _RANKS.get(name)
+    if rank is None and len(name) <= _LONGEST_NAME:
+        rank = _RANKS.get(name.strip().lower())
+        if rank is None and (found := _OFFSET.fullmatch(name)):
+            rank = _rank_of_offset(found[1], int(found[2]))
+    return rank
 
 
-def rank_of_line(envelope: Envelope) -> int | None:
-    """The rank of a `function` or `extension` line; None where it can't be told."""
-    raw = bytes(envelope.record)
-    if raw.startswith(b"{"):
-        try:
-            level = _decode(raw).level
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
-        return rank_of(level) if level else None
-    found = _TEXT.match(raw)
-    return rank_of((found[1] or found[2]).decode()) if found else None
+def syslog_rank(severity: float) -> int | None:
+    """Return the rank of a syslog severity; None if it is none."""
+    if severity not in _SYSLOG:
+        return None
+    return _SYSLOG[int(severity)]
+
+
+def _rank_of_offset(name: str, offset: int) -> int | None:
+    """Return the rank of a level such as `DEBUG-4`, as Go's `slog.Level` is printed."""
+    rank = _RANKS.get(name.lower())
+    return None if rank is None else min(max(rank + offset // _SLOG_STEP, _TRACE), _FATAL)
+
+
+# -- numbers -----------------------------------------------------------------------------------
+
+_SYSLOG: Final = {0: _FATAL, 1: _FATAL, 2: _FATAL, 3: _ERROR, 4: _WARN, 5: _INFO, 6: _INFO,
+                  7: _DEBUG}  # fmt: skip
+
+
+def _steps(*first: float) -> Callable[[float], int | None]:
+    """Return a scale: where debug, info, ... begin. What is between two counts as the lower."""
+    return lambda number: bisect_right(first, number)
+
+
+_pino = _steps(20, 30, 40, 50, 60)
+_monolog = _steps(100, 200, 300, 400, 550)
+_log4js = _steps(10_000, 20_000, 30_000, 40_000, 50_000)  # and logback's `Level.toInt`
+_python = _steps(10, 20, 30, 40, 50)
+_otel = _steps(5, 9, 13, 17, 21)
+_dotnet = _steps(1, 2, 3, 4, 5)
+_google = _steps(100, 200, 400, 500, 600)
+
+
+def _rank_of_level(number: float) -> int | None:
+    """Return the rank of a bare `level`: the ranges of those who write numbers do not overlap.
+
+    Numbers below 10 are syslog's to some, and to others the opposite, or no level of a log at all.
+    """
+    if number < 10:  # noqa: PLR2004
+        return None
+    if number < 100:  # noqa: PLR2004
+        return _pino(number)
+    return _monolog(number) if number < 5000 else _log4js(number)  # noqa: PLR2004
+
+
+def _rank_of_severity(number: float) -> int | None:
+    return syslog_rank(number) if number < 8 else _google(number)  # noqa: PLR2004
+
+
+# -- members -----------------------------------------------------------------------------------
+
+_MEMBERS: Final[dict[str, Callable[[float], int | None]]] = {
+    "level": _rank_of_level,
+    "log_level": _rank_of_level,
+    "levelname": _python,
+    "levelno": _python,
+    "level_number": _python,
+    "level_name": _monolog,
+    "level_value": _log4js,
+    "severity": _rank_of_severity,
+    "severity_text": _otel,
+    "severityText": _otel,
+    "SeverityText": _otel,
+    "severityNumber": _otel,
+    "severity_number": _otel,
+    "SeverityNumber": _otel,
+    "@l": _dotnet,
+    "@level": _rank_of_level,
+    "Level": _dotnet,
+    "LogLevel": _dotnet,
+    "logLevel": _rank_of_level,
+    "loglevel": _rank_of_level,
+    "log.level": _rank_of_level,
+    "lvl": _rank_of_level,
+    "levelName": _rank_of_level,
+    "LEVEL": _rank_of_level,
+    "L": _rank_of_level,
+    "Severity": _rank_of_severity,
+    "PRIORITY": syslog_rank,
+    "priority": syslog_rank,
+}
+"""Members that tell of a level, the likeliest first, and the scale of their numbers."""
+_INNER: Final = ("name", "levelStr", "label", "level", "text", "value", "no", "standardLevel")
+"""Members of a level that is an object (log4js, loguru, log4j2)."""
+_NESTED: Final = ("log", "record")
+"""Objects that hold the level where the record itself does not (Elastic Common Schema, loguru)."""
+_COMPACT: Final = ("@m", "@mt")
+"""With `@t`, marks of Serilog's compact format, which leaves out `@l` for Information."""
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """What most records have: a level by its name, and a message that is text."""
+
+    level: Any = None
+    message: msgspec.Raw = msgspec.Raw()
+
+
+_decode_plain: Final = msgspec.json.Decoder(_Plain).decode
+_decode_all: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def rank_of_object(data: bytes) -> int | None:
+    """Return the rank of the level that a record tells of, an object in JSON; None for none.
+
+    Where its message is an object with a level of its own (`console.log(record)` in Node.js),
+    the higher one counts.
+    """
+    plain = decode_loosely(_decode_plain, data)
+    if plain is None:
+        return None
+    message = bytes(plain.message)[:1]
+    if isinstance(plain.level, str) and message != b"{" and not _is_object_text(plain.message):
+        rank = rank_of(plain.level)
+        if rank is not None:
+            return rank
+    record = decode_loosely(_decode_all, data)
+    return None if record is None else _rank_of_record(record)
+
+
+def _is_object_text(message: msgspec.Raw) -> bool:
+    raw = bytes(message)
+    return raw.startswith(b'"{') and raw.rstrip().endswith((b'}"', rb'}\n"'))
+
+
+def _rank_of_record(record: dict[str, Any]) -> int | None:
+    own = _rank_of_members(record)
+    message = record.get("message")
+    if isinstance(message, str) and message[:1] == "{":
+        message = decode_loosely(_decode_all, message.encode())
+    inner = _rank_of_members(message) if isinstance(message, dict) else None
+    told = [rank for rank in (own, inner) if rank is not None]
+    return max(told, default=None)
+
+
+def _rank_of_members(record: dict[str, Any]) -> int | None:
+    """Return the rank by the members of a record, names before numbers."""
+    for member in _MEMBERS:
+        if (rank := _rank_by_name(record.get(member))) is not None:
+            return rank
+    for member, scale in _MEMBERS.items():
+        if (rank := _rank_by_number(record.get(member), scale)) is not None:
+            return rank
+    if "short_message" in record:  # GELF
+        return _rank_by_number(record.get("level"), syslog_rank)
+    if "@t" in record and not record.keys().isdisjoint(_COMPACT):
+        return _INFO if "@l" not in record else None
+    for name in _NESTED:
+        nested = record.get(name)
+        if isinstance(nested, dict) and (rank := _rank_of_members(nested)) is not None:
+            return rank
+    return None
+
+
+def _rank_by_name(value: Any) -> int | None:
+    if isinstance(value, str):
+        return rank_of(value)
+    if isinstance(value, dict):
+        named = (value.get(name) for name in _INNER)
+        return next(
+            (r for v in named if isinstance(v, str) and (r := rank_of(v)) is not None), None
+        )
+    return None
+
+
+def _rank_by_number(value: Any, scale: Callable[[float], int | None]) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _LONGEST_NUMBER:
+        return scale(int(value))
+    if isinstance(value, dict):
+        value = next((n for name in _INNER if isinstance(n := value.get(name), int)), None)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return scale(value)
+    return None

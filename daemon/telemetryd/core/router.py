@@ -16,8 +16,9 @@ import msgspec
 
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
-from telemetryd_proto.envelope import Envelope, decode_lines
+from telemetryd.core.loose import decode_lines_loosely
 from telemetryd_proto.framing import Block
+from telemetryd_proto.objects import AnyObject
 
 _PIECE_BYTES: Final = 128 * 1024
 
@@ -27,10 +28,10 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
 
     wanted: Block | None
     """The lines to enqueue, in order."""
-    malformed: Block | None
-    """Lines whose type can't be told: to this sink, and to it alone, an error."""
     filtered_lines: int
     filtered_bytes: int
+    unjudged_lines: int = 0
+    """Of those wanted, lines that this sink's rules can't be applied to: they pass unchanged."""
 
 
 class RouteRules:
@@ -54,9 +55,9 @@ class RouteRules:
 
 
 class OpenBlock:
-    """A block and, once somebody asks, its lines, envelopes and requests; shared by all sinks."""
+    """A block and, once asked for, its lines, objects and requests; shared by all sinks."""
 
-    __slots__ = ("_envelopes", "_lines", "_requests", "_taken", "_tracker", "block")
+    __slots__ = ("_has_odd_lines", "_lines", "_objects", "_requests", "_taken", "_tracker", "block")
 
     def __init__(
         self, block: Block, tracker: RequestTracker, lines: list[bytes] | None = None
@@ -65,8 +66,9 @@ class OpenBlock:
         self._tracker = tracker
         self._lines = lines
         self._taken: set[int] = set()
-        self._envelopes: list[Envelope | None] | None = None
+        self._objects: list[AnyObject | None] | None = None
         self._requests: list[str] | None = None
+        self._has_odd_lines: bool | None = None
 
     @property
     def lines(self) -> list[bytes]:
@@ -76,11 +78,11 @@ class OpenBlock:
         return self._lines
 
     @property
-    def envelopes(self) -> list[Envelope | None]:
-        """One entry for each line, None where the line is not a telemetry event."""
-        if self._envelopes is None:
-            self._envelopes = decode_lines(self.lines)
-        return self._envelopes
+    def objects(self) -> list[AnyObject | None]:
+        """One entry for each line, None where the line is not a JSON object."""
+        if self._objects is None:
+            self._objects = decode_lines_loosely(self.lines)
+        return self._objects
 
     @property
     def requests(self) -> list[str]:
@@ -88,45 +90,61 @@ class OpenBlock:
         if self._requests is None:
             request_of, source = self._tracker.request_of, self.block.source
             self._requests = [
-                request_of(envelope, source) if envelope is not None else ""
-                for envelope in self.envelopes
+                request_of(line, found, source) if found is not None else ""
+                for line, found in zip(self.lines, self.objects, strict=True)
             ]
         return self._requests
 
     def select(self, rules: RouteRules) -> Selection:
-        """What the sink with these rules gets."""
-        wanted, malformed = self._judge(rules)
-        self._taken.update(wanted, malformed)
-        good, bad = self._part(wanted), self._part(malformed)
-        size = self.block.size - sum(part.size for part in (good, bad) if part is not None)
+        """Return what the sink with these rules gets."""
+        wanted = self._wanted(rules)
+        self._taken.update(wanted)
+        unjudged = self._count_unjudged(rules, wanted)
+        good = self._part(wanted)
+        size = self.block.size - (good.size if good is not None else 0)
         if good is not None and rules.fields is not None:
             good = self._with_fields(good, wanted, rules.fields)
-        return Selection(good, bad, self.block.lines - len(wanted) - len(malformed), size)
+        return Selection(good, self.block.lines - len(wanted), size, unjudged)
 
     def unwanted(self) -> tuple[int, int]:
-        """How many lines, of how many bytes, no sink that has selected takes or refuses."""
+        """Return how many lines, of how many bytes, no sink that has selected takes."""
         lines = self.lines
         left = len(lines) - len(self._taken)
         if not left:
             return 0, 0
         return left, self.block.size - sum(len(lines[index]) for index in self._taken)
 
-    def _judge(self, rules: RouteRules) -> tuple[list[int], list[int]]:
-        """Indices of the lines that the sink wants, and of those that it can't judge."""
+    def _wanted(self, rules: RouteRules) -> list[int]:
+        """Return the indices of the lines that the sink wants."""
         wants, lines = rules.filter.wants, self.lines
         if not rules.needs_envelopes:
-            return [index for index, line in enumerate(lines) if wants(line, None)], []
-        envelopes = self.envelopes
-        by_type = rules.filter.by_type
+            return [at for at, line in enumerate(lines) if wants(line, None)]
+        objects = self.objects
         if rules.filter.only_by_type:
+            by_type = rules.filter.by_type
             try:
-                events = cast("list[Envelope]", envelopes)
-                return [at for at, event in enumerate(events) if by_type[event.type]], []
-            except AttributeError:  # a None: not an event, and the others are judged anew
-                wanted = [at for at, e in enumerate(envelopes) if e is not None and by_type[e.type]]
-        else:
-            wanted = [at for at, e in enumerate(envelopes) if e is not None and wants(lines[at], e)]
-        return wanted, [at for at, e in enumerate(envelopes) if e is None]
+                events = cast("list[AnyObject]", objects)
+                return [at for at, event in enumerate(events) if by_type[event.type]]
+            except AttributeError:  # a None: a line that is no object
+                pass
+        return [at for at, found in enumerate(objects) if wants(lines[at], found)]
+
+    def _count_unjudged(self, rules: RouteRules, wanted: list[int]) -> int:
+        """Count the lines among `wanted` that pass because nothing can be told of them."""
+        if not rules.needs_envelopes or not self.has_odd_lines:
+            return 0
+        can_judge, objects = rules.filter.can_judge, self.objects
+        return sum(not can_judge(objects[at]) for at in wanted)
+
+    @property
+    def has_odd_lines(self) -> bool:
+        """True if there are lines that are no object, or have no type."""
+        if self._has_odd_lines is None:
+            objects = self.objects
+            self._has_odd_lines = None in objects or not all(
+                found.type for found in cast("list[AnyObject]", objects)
+            )
+        return self._has_odd_lines
 
     def follow(self) -> None:
         """Attribute the lines, even if no sink wants any: the next block's depend on it."""
@@ -142,11 +160,19 @@ class OpenBlock:
         return Block(data, len(indices), block.source, block.offset, block.received_at)
 
     def _with_fields(self, part: Block, indices: list[int], fields: FieldAdder) -> Block:
-        requests = self.requests if fields.wants_request else None
-        lines = self.lines
-        data = b"".join(
-            [fields.add(lines[i], requests[i] if requests is not None else "") for i in indices]
-        )
+        lines, objects = self.lines, self.objects
+        requests = self.requests if fields.wants_request else [""] * len(lines)
+        add = fields.add
+        if self.has_odd_lines:
+            add = fields.add_to_any
+            data = b"".join(
+                [
+                    add(lines[i], requests[i]) if objects[i] is not None else lines[i]
+                    for i in indices
+                ]
+            )
+        else:
+            data = b"".join([add(lines[i], requests[i]) for i in indices])
         added = len(data) - part.size
         return Block(data, part.lines, part.source, part.offset, part.received_at, added)
 
@@ -173,9 +199,9 @@ def merged(block: Block, selections: Sequence[Selection]) -> Selection:
         return selections[0]
     return Selection(
         _joined(block, [one.wanted for one in selections if one.wanted is not None]),
-        _joined(block, [one.malformed for one in selections if one.malformed is not None]),
         sum(one.filtered_lines for one in selections),
         sum(one.filtered_bytes for one in selections),
+        sum(one.unjudged_lines for one in selections),
     )
 
 

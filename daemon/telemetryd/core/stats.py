@@ -138,6 +138,7 @@ class SinkStats:
         "queue_peak",
         "read_pauses",
         "retries",
+        "unjudged_lines",
         "write_seconds",
         "writes_in_flight",
     )
@@ -159,6 +160,8 @@ class SinkStats:
         """Bytes charged to the queue."""
         self.read_pauses = 0
         """How often the queue asked for reading to stop."""
+        self.unjudged_lines = 0
+        """Lines that passed because filters or fields of the sink could not look into them."""
 
     def attempted(self, outcome: Outcome, seconds: float) -> None:
         """An attempt took `seconds`."""

@@ -26,7 +26,7 @@ Value: TypeAlias = float | Histogram
 Samples: TypeAlias = Iterable[tuple[tuple[str, ...], Value]]
 
 PREFIX: Final = "telemetryd_"
-DROP_REASONS: Final = ("queue_full", "too_large", "malformed", "shutdown", "bug")
+DROP_REASONS: Final = ("queue_full", "too_large", "shutdown", "bug")
 """Reasons every sink can lose a line for; each is there from the start, so that a rate can be told.
 Those a destination gives appear with their first line."""
 _STAGES: Final = ("registered", "next", "up")
@@ -227,6 +227,12 @@ FAMILIES: Final = (
         _account(lambda account: account.filtered.lines),
     ),
     Family(
+        "unjudged_lines", "counter", ("sink",),
+        "Lines that passed unchanged because its `types`, `min_level` or `fields` could not be "
+        "applied to them: no JSON object, or none with a type.",
+        _stats(lambda stats: stats.unjudged_lines),
+    ),
+    Family(
         "enqueued_lines", "counter", ("sink",), "Lines accepted for it.",
         _account(lambda account: account.enqueued.lines),
     ),
@@ -240,7 +246,7 @@ FAMILIES: Final = (
     ),
     Family(
         "dropped_lines", "counter", ("sink", "reason"),
-        "Lines lost here: `queue_full`, `too_large`, `malformed`, `shutdown`, `bug`, a `spool_` "
+        "Lines lost here: `queue_full`, `too_large`, `shutdown`, `bug`, a `spool_` "
         "reason, or what the destination said.",
         _dropped(lambda count: count.lines),
     ),

@@ -114,6 +114,8 @@ FIGURES: Final = {
     "destination's acceptance.",
     "sinks.NAME.queue_peak_bytes, queue_capacity_bytes": "The most the queue held, and may hold.",
     "sinks.NAME.writes, retries": "Attempts, and those after the first for a batch.",
+    "sinks.NAME.unjudged_lines": "Lines that passed unchanged because the sink's rules could not "
+    "be applied to them: no JSON object, or none with a type.",
     "sinks.NAME.errors": "Attempts by what the destination said, as `kind.code`.",
     "lines, sinks.NAME.lines": "Only in the documents: the ledger so far, in lines, zeros left "
     "out. Drops by their reason; `pending` is what waits or is in flight.",

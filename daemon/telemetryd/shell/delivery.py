@@ -176,11 +176,9 @@ class DeliveryWorker:
         self.account.offered.add(lines, size)
         self.account.filtered.add(lines, size)
 
-    def refuse(self, block: Block) -> None:
-        """Lines that the sink's filter can't judge: it can never get them."""
-        self.account.offered.add(block.lines, block.size)
-        self.account.enqueued.add(block.lines, block.size)
-        self._losses.malformed(block)
+    def count_unjudged(self, lines: int) -> None:
+        """Count lines, of those offered, that passed because the sink's rules can't judge them."""
+        self._stats.unjudged_lines += lines
 
     def pending(self) -> Count:
         """Lines waiting and in flight, counted anew from what the queue and the batch hold."""

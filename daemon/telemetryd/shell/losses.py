@@ -45,10 +45,6 @@ class Losses:
             "warning", "lines_dropped", sink=self._name, reason="queue_full", lines=block.lines
         )
 
-    def malformed(self, block: Block) -> None:
-        """Lines that the sink's filter can't judge: no other sink would know better."""
-        self._keep_or_drop(block, "malformed")
-
     def undelivered(self, block: Block, reason: str) -> None:
         """Lines that could not be delivered."""
         if self.failover is not None:

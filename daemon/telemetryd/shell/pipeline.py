@@ -189,7 +189,7 @@ class Pipeline:
             selection = merged(block, found)
             if selection.filtered_lines:
                 worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
-            if selection.malformed is not None:
-                worker.refuse(selection.malformed)
+            if selection.unjudged_lines:
+                worker.count_unjudged(selection.unjudged_lines)
             if selection.wanted is not None:
                 worker.offer(selection.wanted)

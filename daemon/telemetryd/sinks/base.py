@@ -26,7 +26,6 @@ from msgspec import Meta
 
 from telemetryd.core.fields import Field
 from telemetryd.core.figures import Figures
-from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd.core.patterns import validate
 from telemetryd_proto.framing import Block
 
@@ -66,6 +65,13 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "path: must begin with /: the next process may have another working directory"
 
 
+def _level_problems(min_level: str) -> Iterator[str]:
+    from telemetryd.core.log_level import LEVELS, rank_of  # noqa: PLC0415 - only where asked for
+
+    if rank_of(min_level) is None:
+        yield f"min_level: must be one of {', '.join(level.lower() for level in LEVELS)}"
+
+
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
 
@@ -82,10 +88,12 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     type: str
     types: tuple[str, ...] = ()
     """Event types the sink gets, such as `function`, `platform.report`, or `platform` for all of
-    them; empty: every line, undecoded."""
+    them; empty: every line, undecoded. Lines without a type, of other senders, pass unless only
+    platform events are wanted."""
     min_level: str = ""
     """Least severe log lines the sink gets (trace, debug, info, warn, error, fatal), where a line's
-    level can be told; empty: all. Platform events are not concerned."""
+    level can be told, by the names and numbers of all usual loggers; empty: all. Platform events
+    are not concerned."""
     include: tuple[str, ...] = ()
     """Regular expressions; the sink gets lines in which at least one is found. Empty: all. They run
     on google-re2, in linear time. What it lacks, such as look-around, runs on Python's `re`, which
@@ -94,8 +102,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     exclude: tuple[str, ...] = ()
     """Regular expressions; the sink gets no line in which one is found."""
     fields: tuple[Field, ...] = ()
-    """Members added to each event: `function`, `version`, `instance` (of this process), and
-    `request_id`, the invocation a line belongs to, where that can be told."""
+    """Members added to each line that is a JSON object: `function`, `version`, `instance` (of this
+    process), and `request_id`, the invocation a line belongs to, where that can be told."""
     failover: str = ""
     """Name of the sink that gets what this one can't deliver, whatever that sink's own filters say.
     It gets its own lines as well; one that should get nothing else has `exclude = ["^"]`."""
@@ -122,9 +130,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
         A sink's `Config` states rules of its own in a method `problems` of the same kind.
         """
-        if self.min_level and rank_of(self.min_level) is None:
-            known = ", ".join(level.lower() for level in LEVELS)
-            yield f"min_level: must be one of {known}"
+        if self.min_level:
+            yield from _level_problems(self.min_level)
         for key in ("include", "exclude"):
             for pattern in getattr(self, key):
                 try:

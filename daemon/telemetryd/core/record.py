@@ -1,0 +1,67 @@
+"""Looks into the record of a log line, whichever form it came in.
+
+One and the same record arrives as an object (JSON log format), as a text that holds the object
+(Powertools, pino and others with the text format), as an object behind the prefix of a runtime
+(`console.log(JSON.stringify(...))`), or, outside Lambda, as the line itself. All are read alike.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from telemetryd.core.log_level import rank_of_object
+from telemetryd.core.loose import decode_loosely
+from telemetryd.core.request_id import ids_of_object
+from telemetryd.core.text_head import head_of
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.objects import AnyObject
+
+HEAD_CHARS: Final = 256
+"""How far into a text levels and ids are looked for: they stand before the message."""
+
+_PLATFORM: Final = "platform."
+_decode_text: Final = msgspec.json.Decoder(str).decode
+
+
+def look_into(raw: bytes) -> tuple[str, bytes]:
+    """Return the head of a record's text and the JSON object in it; empty where there is none."""
+    if raw[:1] == b"{":
+        return "", raw
+    if raw[:1] != b'"' or (text := decode_loosely(_decode_text, raw)) is None:
+        return "", b""
+    body = text.strip()
+    if body[:1] == "{":
+        return "", body.encode()
+    at = body.find("\t{", 0, HEAD_CHARS)  # elsewhere a brace is a part of the message
+    return text[:HEAD_CHARS], body[at + 1 :].encode() if at >= 0 else b""
+
+
+def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
+    """Return the rank of a line's level, as `log_level.rank_of`; None where it can't be told.
+
+    Platform events have none.
+    """
+    if found.type.startswith(_PLATFORM):
+        return None
+    head, data = look_into(_record(line, found))
+    rank = rank_of_object(data) if data else None
+    if head and (outer := head_of(head).rank) is not None:
+        rank = outer if rank is None else max(rank, outer)
+    return rank
+
+
+def ids_of_line(line: bytes, found: Envelope | AnyObject) -> list[str]:
+    """Return what may be the request id of a log line, the likeliest first."""
+    head, data = look_into(_record(line, found))
+    ids = list(head_of(head).ids) if head else []
+    if data:
+        ids += ids_of_object(data)
+    return ids
+
+
+def _record(line: bytes, found: Envelope | AnyObject) -> bytes:
+    """Return the record; of an object that has none, as NDJSON of other senders, the line."""
+    raw = bytes(found.record)
+    return raw if raw != b"null" else line.strip()
