@@ -76,9 +76,10 @@ bench-parts: $(STAMP)  ## what framing, a scrape and the EMF sink cost by themse
 schema: $(STAMP)  ## write proto/schema/ anew from the types
 	@$(BIN)/telemetryd schema --write proto/schema
 
-docs: $(STAMP)  ## write docs/configuration.md and docs/metrics.md anew from the code
+docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md and docs/log.md
 	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
 	@$(BIN)/python -m telemetryd.exposition.guide > docs/metrics.md
+	@$(BIN)/python -m telemetryd.log_events > docs/log.md
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -1,0 +1,319 @@
+"""The catalogue of log events: what each says, and what to do about it.
+
+Written for those who alert on the log. `make docs` generates docs/log.md from it, and a test holds
+it to the code. The daemon itself does not import this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One event of the log."""
+
+    name: str
+    levels: tuple[str, ...]
+    """Levels it is written at, the usual one first."""
+    meaning: str
+    action: str = ""
+    """What the reader should do; empty where nothing need be done."""
+
+
+EVENTS: Final = (
+    # Start and end
+    LogEvent("started", ("info",), "The extension is up. Times since its own start are in it."),
+    LogEvent("listening", ("info",), "`telemetryd listen` takes connections."),
+    LogEvent(
+        "stopping",
+        ("info",),
+        "SHUTDOWN or a signal has come: telemetryd reads what is left, delivers, and ends.",
+    ),
+    LogEvent(
+        "draining_cut_short",
+        ("info",),
+        "A second signal came: what is still queued is spooled or counted as dropped.",
+    ),
+    LogEvent("restored", ("info",), "SnapStart restored this environment from its snapshot."),
+    LogEvent(
+        "not_started",
+        ("error",),
+        "`telemetryd listen` can't start; `problems` lists why.",
+        "Mend each problem; `telemetryd check` shows the configuration in effect.",
+    ),
+    LogEvent(
+        "start_failed",
+        ("error",),
+        "The extension could not start, and `fail_closed` asks to fail the init.",
+        "See `error`; without `fail_closed` the function would run without telemetry.",
+    ),
+    LogEvent(
+        "degraded",
+        ("error",),
+        "After a failure, telemetry is read, counted and discarded. The function runs on.",
+        "Report a bug with `error`.",
+    ),
+    LogEvent(
+        "internal_error",
+        ("error",),
+        "A bug of telemetryd's. What it cost is in the ledger.",
+        "Report it with `error`.",
+    ),
+    LogEvent(
+        "ledger_unbalanced",
+        ("error",),
+        "The counts of the ledger do not meet: a bug of telemetryd's.",
+        "Report it with the ledger.",
+    ),
+    # Configuration
+    LogEvent(
+        "configuration_invalid",
+        ("error",),
+        "The configuration has mistakes, listed in `problems`.",
+        "Mend them; `telemetryd check --lambda` shows the same before deploying.",
+    ),
+    LogEvent(
+        "configuration_repaired",
+        ("error",),
+        "In Lambda: faulty keys have their defaults, faulty sinks are left out.",
+        "Mend the configuration; until then a sink in `left_out` gets nothing.",
+    ),
+    LogEvent(
+        "configuration_warning",
+        ("warning",),
+        "The configuration is valid, but has something that may not be meant.",
+        "Read `details`.",
+    ),
+    # The platform
+    LogEvent(
+        "register_failed",
+        ("error",),
+        "The platform refused the extension; the init fails.",
+        "Read `fix`. Most often the file in /opt/extensions has another name.",
+    ),
+    LogEvent(
+        "interpreter_not_started",
+        ("error",),
+        "The layer's interpreter can't run here. Its launcher keeps the function running.",
+        "Read the reason: an image without glibc, or one older than 2.26, for example.",
+    ),
+    LogEvent(
+        "name_refused",
+        ("warning",),
+        "The platform refused this program's own name, so that of its starter was used.",
+        "Give the script in /opt/extensions the same name.",
+    ),
+    LogEvent(
+        "subscription_failed",
+        ("error",),
+        "The Telemetry API could not be reached. No telemetry arrives; the function runs.",
+    ),
+    LogEvent(
+        "subscription_refused",
+        ("error", "warning"),
+        "The Telemetry API refused the subscription. No telemetry arrives; the function runs.",
+        "A warning with status 202 is normal under AWS's emulator. Otherwise read `answer`.",
+    ),
+    LogEvent(
+        "port_not_available",
+        ("warning",),
+        "The telemetry port is taken, so a free one is used.",
+        "Nothing, unless another program must know the port: set `telemetry.port`.",
+    ),
+    LogEvent(
+        "init_error_not_reported",
+        ("error",),
+        "`fail_closed` could not tell the platform that the init failed.",
+    ),
+    LogEvent(
+        "platform_gone",
+        ("error",),
+        "The Extensions API does not answer any more. telemetryd delivers what it has and ends.",
+    ),
+    LogEvent(
+        "answer_malformed",
+        ("error",),
+        "An answer of the Extensions API made no sense; the next event is asked for again.",
+    ),
+    LogEvent(
+        "deadline_implausible",
+        ("warning",),
+        "The platform named a deadline that can't be meant; a usual one is assumed.",
+    ),
+    LogEvent(
+        "end_missed",
+        ("warning",),
+        "The end of an invocation was not seen within its bound; `reason` says why.",
+        "A single one needs nothing. Repeated, lines arrive an invocation later.",
+    ),
+    LogEvent(
+        "end_not_awaited",
+        ("warning",),
+        "Ends of invocations are not waited for, for the `reason` given.",
+        "Lines are delivered alongside the invocations. Change the setting if that is not meant.",
+    ),
+    LogEvent(
+        "request_unknown",
+        ("info",),
+        "A platform event names a request that never began here.",
+    ),
+    LogEvent(
+        "upstream_dropped",
+        ("warning",),
+        "Lambda dropped lines before telemetryd could read them; the ledger counts them.",
+        "Print less at once, give the function more memory, or raise `telemetry.buffering`.",
+    ),
+    LogEvent(
+        "accept_failed",
+        ("error",),
+        "A connection could not be accepted. What is connected is still read.",
+        "Raise the limit of open files, if `error` says so.",
+    ),
+    # Connections and lines
+    LogEvent("connection_opened", ("debug",), "A sender has connected."),
+    LogEvent("connection_closed", ("debug",), "A sender has gone."),
+    LogEvent(
+        "connection_refused",
+        ("warning",),
+        "There is no place for another connection.",
+        "Raise `telemetry.max_connections`, or set `telemetry.idle_seconds`.",
+    ),
+    LogEvent(
+        "line_rejected",
+        ("warning",),
+        "A line was too long, cut off, or not what it should be; `reason` says which.",
+        "`dead_letter` keeps such lines.",
+    ),
+    LogEvent(
+        "event_malformed",
+        ("warning",),
+        "A platform event could not be decoded. It is passed on unchanged.",
+    ),
+    # Sinks
+    LogEvent(
+        "sink_not_ready",
+        ("warning",),
+        "A sink could not be opened yet. Its lines wait.",
+        "Read `error`; `telemetryd iam` prints the policy it needs.",
+    ),
+    LogEvent("sink_not_open", ("error",), "A sink was not open before the first `next`."),
+    LogEvent(
+        "sink_bug",
+        ("error",),
+        "A sink broke its contract. The batch it had is dropped as `bug`.",
+        "Report it to the sink's author.",
+    ),
+    LogEvent(
+        "sink_not_interruptible",
+        ("warning",),
+        "A sink holds up a flush or the end; it is not waited for.",
+    ),
+    LogEvent(
+        "write_failed",
+        ("warning",),
+        "A destination refused a batch, or did not answer.",
+        "Read `code`. Retryable failures are tried again.",
+    ),
+    LogEvent("write_retried", ("info",), "A batch was delivered after earlier failures."),
+    LogEvent("flush_failed", ("warning",), "A sink could not flush what it had taken."),
+    LogEvent("close_failed", ("warning",), "A sink could not be closed cleanly."),
+    LogEvent(
+        "records_refused",
+        ("info",),
+        "Kinesis refused some records of a request, for throttling for one. They are sent again.",
+        "Add shards if it goes on.",
+    ),
+    LogEvent(
+        "circuit_opened",
+        ("error",),
+        "A destination failed repeatedly and is left alone for a while.",
+        "Read the failures before it. Lines are spooled, failed over or dropped, and counted.",
+    ),
+    LogEvent("circuit_closed", ("info",), "The destination takes lines again."),
+    LogEvent(
+        "rotation_failed",
+        ("warning",),
+        "A file could not be rotated or compressed. Lines go on to the current file.",
+        "Read `error` and `path`.",
+    ),
+    # Lines that were not delivered
+    LogEvent(
+        "lines_dropped",
+        ("error", "warning"),
+        "Lines are lost; `reason` says why. A warning where the overflow policy asks for it.",
+        "docs/reliability.md lists the reasons.",
+    ),
+    LogEvent("lines_failed_over", ("warning",), "Lines go to the failover instead."),
+    LogEvent("lines_dead_lettered", ("warning",), "Lines go to the dead letter instead."),
+    LogEvent(
+        "dead_letter_failed",
+        ("error",),
+        "The dead letter can't be written. What should be in it is counted as dropped.",
+        "Read `fix`.",
+    ),
+    # Spools
+    LogEvent("lines_spooled", ("info",), "Lines wait on disk for the sink or the next process."),
+    LogEvent(
+        "spool_recovered",
+        ("info", "warning"),
+        "An earlier process left lines on disk; they are delivered first. A warning with damage.",
+    ),
+    LogEvent(
+        "spool_failed",
+        ("error",),
+        "The spool could not be written. Lines wait in memory.",
+        "Read `error` and `path`: a full disk, for one.",
+    ),
+    LogEvent(
+        "spool_unusable",
+        ("error",),
+        "The spool's directory can't be used. The sink runs without a spool.",
+        "Read `fix`.",
+    ),
+    LogEvent(
+        "damage_found",
+        ("warning",),
+        "A file of the spool is damaged. Intact records are delivered, the rest is counted.",
+    ),
+    # Exposition
+    LogEvent("metrics_served", ("info",), "`/metrics` and `/healthz` can be asked."),
+    LogEvent(
+        "metrics_not_served",
+        ("warning",),
+        "`/metrics` can't be served; everything else runs.",
+        "Read `fix`.",
+    ),
+    LogEvent("metrics_failed", ("error",), "A scrape failed: a bug of telemetryd's.", "Report it."),
+    LogEvent(
+        "library_message",
+        ("warning", "error"),
+        "A library wrote to Python's `logging`; `source` names it.",
+    ),
+    LogEvent("ledger", ("info",), "The ledger, printed once at the end, without a level."),
+)
+
+
+_INTRODUCTION: Final = """\
+# The log
+
+telemetryd writes one JSON object a line to standard error: `ts`, `level`, `event`,
+`"logger":"telemetryd"`, then facts. It never holds text of your log lines, or secrets. Lines of one
+event, sink and cause are limited; `suppressed` counts the others. Alert on `event`: its meaning
+stays, the wording of facts may change. `make docs` generates this page.
+
+| event | level | what it says | what to do |
+|---|---|---|---|"""
+
+
+def main() -> None:
+    """Print docs/log.md."""
+    print(_INTRODUCTION)
+    for event in sorted(EVENTS, key=lambda event: event.name):
+        levels = ", ".join(event.levels)
+        print(f"| `{event.name}` | {levels} | {event.meaning} | {event.action} |")
+
+
+if __name__ == "__main__":
+    main()
