@@ -23,6 +23,7 @@ from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.figures import FiguresReader, facts
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.peers import Peers
 from telemetryd.core.router import RouteRules
 from telemetryd.core.stats import DaemonStats, Trigger
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
@@ -30,6 +31,7 @@ from telemetryd.errors import PermanentSinkError
 from telemetryd.log import Log, describe
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
+from telemetryd.shell.gate import Gate
 from telemetryd.shell.heap import keep_heap
 from telemetryd.shell.listener import TelemetryListener
 from telemetryd.shell.losses import Losses
@@ -78,14 +80,17 @@ class Daemon:
         log: Log,
         on_bug: Callable[[Exception], None],
         observer: Observer | None = None,
+        peers: Peers | None = None,
+        closes_foreign: bool = False,
         started: float | None = None,
     ) -> None:
         """Assemble; nothing starts yet.
 
         `memory_bytes` is what all queues may hold together (`config.effective_memory`).
         `on_bug` learns of an exception that should be impossible, `observer` of what the life
-        cycle follows. `started`: the monotonic second at which the
-        process began, unless that is now.
+        cycle follows, and goes with `peers`, who are the connections; `closes_foreign`: those
+        made to an address that others can reach are closed. `started`: the monotonic second at
+        which the process began, unless that is now.
         """
         self._log = log
         self._usage = partial(usage, time.monotonic() if started is None else started)
@@ -115,6 +120,7 @@ class Daemon:
             self._routes,
             dead_letter=self._dead_letter,
             observer=observer,
+            trusts=peers.trusts if peers and config.telemetry.trust == "platform" else None,
             watch=EventWatch(LIFE_CYCLE if observer else LOSSES),
             tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
             drop_own_lines="extension" in config.telemetry.types,
@@ -122,6 +128,19 @@ class Daemon:
             log=log,
         )
         self._pipeline = pipeline
+        self._gate = (
+            Gate(
+                peers,
+                observer,
+                max_line_bytes=config.telemetry.max_line_bytes,
+                tail_budget_bytes=config.telemetry.tail_budget_bytes,
+                closes_foreign=closes_foreign,
+                stats=self.stats,
+                log=log,
+            )
+            if peers is not None and observer is not None
+            else None
+        )
         keep_heap(memory_bytes)
         telemetry = config.telemetry
         self.listener = TelemetryListener(
@@ -136,7 +155,7 @@ class Daemon:
             stats=self.stats,
             log=log,
             on_bug=on_bug,
-            on_connections=observer.on_connections if observer else None,
+            door=self._gate,
         )
 
     async def open(self, deadline: float) -> dict[str, str]:
@@ -144,11 +163,16 @@ class Daemon:
         found = await asyncio.gather(*(worker.open(deadline) for worker in self._workers))
         return {w.name: why for w, why in zip(self._workers, found, strict=True) if why}
 
-    async def start(self) -> None:
-        """Begin to deliver, then to accept connections."""
+    async def start(self, early: Sequence[socket.socket] = ()) -> None:
+        """Begin to deliver, then to read from the connections in `early` and to accept others."""
         for worker in self._workers:
             worker.start()
-        await self.listener.start()
+        await self.listener.start(early)
+
+    def prove(self, source: int) -> None:
+        """Connection `source` brings what the platform alone should know."""
+        if self._gate is not None and (budget := self._gate.prove(source)) is not None:
+            self.listener.charge(source, budget)
 
     async def expose(self, address: str) -> None:
         """Serve `/metrics` and `/healthz` at `address` (`host:port`); "" for nowhere.

@@ -69,17 +69,23 @@ Framed: TypeAlias = Block | Rejected
 
 
 class TailBudget:
-    """Bytes that the unfinished lines of all connections may hold together."""
+    """Bytes that the unfinished lines of some connections may hold together.
 
-    __slots__ = ("limit", "used")
+    `within`: another budget, out of which all of this one is taken.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_within", "limit", "used")
+
+    def __init__(self, limit: int, *, within: TailBudget | None = None) -> None:
         self.limit = limit
         self.used = 0
+        self._within = within
 
     def take(self, size: int) -> bool:
         """Reserve `size` bytes; False, and nothing reserved, when they don't fit."""
         if self.used + size > self.limit:
+            return False
+        if self._within is not None and not self._within.take(size):
             return False
         self.used += size
         return True
@@ -87,6 +93,8 @@ class TailBudget:
     def give(self, size: int) -> None:
         """Return `size` bytes."""
         self.used -= size
+        if self._within is not None:
+            self._within.give(size)
 
 
 class _Skip:
@@ -158,6 +166,12 @@ class LineFramer:
     def unfinished_bytes(self) -> int:
         """Bytes fed and not yet handed out."""
         return self._skip.size if self._skip else len(self._tail)
+
+    def use(self, budget: TailBudget) -> None:
+        """Take what is unfinished out of `budget` from now on, unless it does not fit there."""
+        if budget.take(len(self._tail)):
+            self._budget.give(len(self._tail))
+            self._budget = budget
 
     def feed(self, buffer: bytes | bytearray, size: int, now: float = 0.0) -> list[Framed]:
         """Frame `buffer[:size]`, the next bytes of the stream, read at `now`.

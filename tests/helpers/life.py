@@ -49,8 +49,8 @@ class Life:
 
     def connect(self, count: int = 1) -> Life:
         """So many connections are open."""
-        self.connections = count
-        self.cycle.on_connections(count)
+        lost, self.connections = count < self.connections, count
+        self.cycle.on_connections(count, lost=lost)
         return self
 
     def start(self) -> Life:

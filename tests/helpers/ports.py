@@ -1,4 +1,4 @@
-"""Ports of 127.0.0.1 that no other program on the machine is given meanwhile."""
+"""Ports of 127.0.0.1 that no other program is given in the same time; this machine's address."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def reserved() -> Iterator[int]:
         holder.bind(("127.0.0.1", 0))
         port: int = holder.getsockname()[1]
         yield port
+
+
+def own_address() -> str:
+    """An address of this machine that others can reach; empty if it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        address: str = sock.getsockname()[0]
+    return "" if address.startswith(("127.", "169.254.")) else address

@@ -16,8 +16,9 @@ import pytest
 
 from helpers.daemon import Daemon, file_sink, finish, leaf, leaf_of, sink
 from helpers.lines import event, events, logs_dropped, pieces
+from helpers.ports import own_address
 from helpers.scrape import Scrape, ask, connect, get, received, until
-from helpers.scripted_platform import NEXT, ScriptedPlatform, line
+from helpers.scripted_platform import NEXT, TELEMETRY, ScriptedPlatform, line
 from helpers.scripted_platform import file_sink as lambda_file_sink
 from telemetryd import __version__
 from telemetryd.exposition.catalogue import FAMILIES, PROCESS
@@ -312,6 +313,32 @@ def test_invocations_in_lambda(tmp_path: Path) -> None:
     assert figures["start_ms"].keys() == {"registered", "next", "up"}
     assert figures["cpu_seconds"] > 0
     assert figures["peak_rss_bytes"] > 1e6
+
+
+@moves("connections_beyond", "connections_foreign")
+def test_connections_that_lambda_does_not_make(tmp_path: Path) -> None:
+    """A second one, and one to an address that others can reach, where this machine has any."""
+    variables = lambda_file_sink(tmp_path / "out") | {"TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0"}
+    with ScriptedPlatform(variables) as platform:
+        platform.register()
+        call = platform.expect(TELEMETRY)
+        platform.dial(call)
+        call.answer(200, b'"OK"')
+        following = platform.expect(NEXT)
+        while not platform.log("metrics_served"):
+            assert platform.process.poll() is None
+        port = platform.log("metrics_served")[0]["port"]
+        before = Scrape(port)
+        platform.dial(call)
+        foreign = own_address()
+        if foreign:
+            platform.dial(call, foreign)
+        beyond = 2 if foreign else 1
+        after = until(port, lambda s: s("connections_beyond_total") == beyond)
+        following.shutdown()
+        platform.finish()
+    assert before("connections_beyond_total") == before("connections_foreign_total") == 0
+    assert after("connections_foreign_total") == (1 if foreign else 0)
 
 
 @moves("ends_missed", "unknown_requests")

@@ -75,6 +75,7 @@ def test_the_statement_has_every_leaf_as_lines_and_bytes() -> None:
             "tail_budget": none,
             "truncated": none,
             "own_log": none,
+            "untrusted": none,
         },
         "upstream_dropped": none,
         "unrouted": none,

@@ -16,14 +16,20 @@ DONE = b'{"time":"t","type":"platform.runtimeDone","record":{"requestId":"r"}}\n
 
 
 def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() -> None:
+    seen: list[int] = []
+
     class Broken:
-        def on_event(self, _: Envelope) -> None:
+        def on_event(self, _: Envelope, __: int) -> None:
             raise ZeroDivisionError
 
-        def on_lines(self, _: int) -> None:
-            pass
+        def on_lines(self, count: int) -> None:
+            seen.append(count)
 
-        on_loss = on_connections = on_lines
+        def on_loss(self, cause: str) -> None:
+            raise AssertionError
+
+        def on_connections(self, count: int, *, lost: bool) -> None:
+            raise AssertionError
 
     ledger = Ledger(())
     pipeline = Pipeline(
@@ -45,3 +51,4 @@ def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() 
     assert ledger.received == Count(3, size)
     assert ledger.balanced({})
     assert ledger.unrouted.lines == 2
+    assert seen == [1], "of the block after the one with the bug"

@@ -145,6 +145,15 @@ class Telemetry(Section, frozen=True, kw_only=True):
     max_connections: Annotated[
         int, Meta(ge=1, le=1024, description="Connections open at the same time.")
     ] = 256
+    trust: Annotated[
+        Literal["any", "platform"],
+        Meta(
+            description="Whose platform events are believed in Lambda. `any`: everybody's who "
+            "connects; `platform`: those of the connections that are Lambda's, as far as that can "
+            "be told; others are rejected as `untrusted`. If then none arrive, all are believed, "
+            "with an error in the log (`trust_given_up`)."
+        ),
+    ] = "any"
     buffering: Buffering = Buffering()
 
     def problems(self) -> Iterator[str]:

@@ -18,6 +18,8 @@ from telemetryd_proto.framing import REJECT_REASONS
 
 OWN_LOG: Final = "own_log"
 """Lines telemetryd printed itself and got back, rejected by the pipeline."""
+UNTRUSTED: Final = "untrusted"
+"""Platform events that did not come from the platform, rejected by the pipeline."""
 MAX_REASONS: Final = 32
 """Distinct drop reasons per sink: third-party sinks choose their own codes, labels stay bounded."""
 
@@ -144,7 +146,7 @@ class Ledger:
         self.received = Count()
         """`bytes` grows with every read, `lines` when a line's end (or its loss) is known."""
         self.framed = Count()
-        self.rejected = {reason: Count() for reason in (*REJECT_REASONS, OWN_LOG)}
+        self.rejected = {reason: Count() for reason in (*REJECT_REASONS, OWN_LOG, UNTRUSTED)}
         self.upstream_dropped = Count()
         """What the platform says it lost before us (`platform.logsDropped`)."""
         self.unrouted = Count()

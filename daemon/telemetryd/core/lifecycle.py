@@ -480,6 +480,10 @@ class LifeCycle:
 
     # -- what is noticed: decides nothing ------------------------------------------------------
 
+    def has_begun(self, request: str) -> bool:
+        """Whether INVOKE has told of this request."""
+        return request in self._begun
+
     def on_start(self, request: str) -> None:
         """`platform.start` has come."""
         if len(request) > MAX_ID:
@@ -531,11 +535,11 @@ class LifeCycle:
         elif self._ahead:
             self._lost_ahead = self._lost_ahead or cause
 
-    def on_connections(self, count: int) -> None:
-        """So many connections are open that may be the platform's."""
-        if count < self._connections:
-            self.on_loss("connection_closed")
+    def on_connections(self, count: int, *, lost: bool) -> None:
+        """So many connections are open now; `lost`: the platform's may have ended."""
         self._connections = count
+        if lost:
+            self.on_loss("connection_closed")
 
     def on_lag(self, seconds: float) -> None:
         """A timer of ours was so late."""

@@ -138,7 +138,8 @@ FAMILIES: Final = (
     Family(
         "rejected_lines", "counter", ("reason",),
         "Lines that went to no sink: `too_long`, `truncated` (the connection ended within), "
-        "`empty`, `tail_budget` (too many long unfinished lines), `own_log` (telemetryd's own).",
+        "`empty`, `tail_budget` (too many long unfinished lines), `own_log` (telemetryd's own), "
+        "`untrusted` (platform events that were not the platform's).",
         _rejected(lambda count: count.lines),
     ),
     Family(
@@ -159,6 +160,16 @@ FAMILIES: Final = (
         "ends_missed", "counter", ("cause",),
         "Invocations whose end was awaited and not seen (in Lambda).",
         lambda d: [((cause,), d.stats.ends_missed.get(cause, 0)) for cause in CAUSES],
+    ),
+    Family(
+        "connections_beyond", "counter", (),
+        "Telemetry connections beyond the first (in Lambda, which needs one).",
+        _one(lambda d: d.stats.connections_beyond),
+    ),
+    Family(
+        "connections_foreign", "counter", (),
+        "Connections to an address that is neither loopback nor the sandbox's (in Lambda).",
+        _one(lambda d: d.stats.connections_foreign),
     ),
     Family(
         "unknown_requests", "counter", (),

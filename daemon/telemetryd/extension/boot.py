@@ -83,6 +83,8 @@ class Session:
         self.identifier = ""
         self.registered_events: tuple[str, ...] = ()
         self.listener: _socket.socket | None = None
+        self.early: list[_socket.socket] = []
+        """Connections that were made before the subscription was answered: probably Lambda's."""
         self.subscribed = False
         self.next_socket: _socket.socket | None = None
         self.next_sent = False
@@ -300,6 +302,7 @@ def subscribe(session: Session) -> None:
             return
         if answer.status == 200:  # noqa: PLR2004 - OK
             session.subscribed = True
+            _take_early(session)
             return
         level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here
         say(
@@ -312,6 +315,19 @@ def subscribe(session: Session) -> None:
         )
         if answer.status != 400:  # noqa: PLR2004 - Bad Request: an older schema may pass
             return
+
+
+def _take_early(session: Session) -> None:
+    """Accept who has connected by now."""
+    assert session.listener is not None  # noqa: S101 - `listen` comes first
+    while len(session.early) < _BACKLOG:
+        try:
+            fd, _ = session.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - the raw module's own name
+        except OSError:  # nobody else, most of all
+            return
+        sock = _socket.socket(fileno=fd)
+        sock.setblocking(False)
+        session.early.append(sock)
 
 
 def main() -> int:

@@ -70,6 +70,8 @@ class _Loop:
         if session.listener is not None:
             session.listener.setblocking(False)
             self._poll.register(session.listener, select.POLLIN)
+        for connection in session.early:
+            self._add(connection)
 
     def serve(self) -> None:
         """Poll until the platform says SHUTDOWN. Raises what tells that it is gone."""
@@ -170,10 +172,12 @@ class _Loop:
             self._poll.unregister(listener)
             boot.say("error", "accept_failed", error=error)
             return
-        connection = _socket.socket(fileno=fd)
+        self._add(_socket.socket(fileno=fd))
+
+    def _add(self, connection: _socket.socket) -> None:
         connection.setblocking(False)
-        self._connections[fd] = connection
-        self._poll.register(fd, select.POLLIN)
+        self._connections[connection.fileno()] = connection
+        self._poll.register(connection, select.POLLIN)
 
     def _read(self, fd: int) -> None:
         try:

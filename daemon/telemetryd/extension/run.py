@@ -31,13 +31,17 @@ from telemetryd.config import (
     load,
     without_bad_failovers,
 )
+from telemetryd.config.sources import LOCAL_VARIABLE
 from telemetryd.core import lifecycle
+from telemetryd.core.ledger import UNTRUSTED
 from telemetryd.core.lifecycle import Elapsed, LifeCycle, Limits, Moment, Pacer
+from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.log import Log, LoggingBridge, describe
+from telemetryd.shell.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
@@ -131,6 +135,16 @@ def _as_subscribed(config: Config, settings: Early) -> Config:
     return without_bad_failovers(config)
 
 
+def _api_is_ours(session: Session) -> bool:
+    """Whether the API is at an address of this sandbox; also where that can't be told."""
+    try:
+        if session.next_socket is not None:
+            return is_ours(session.next_socket.getpeername()[0])
+    except OSError:
+        return True
+    return not session.host.replace(".", "").isdigit() or is_ours(session.host)
+
+
 async def _serve(session: Session, config: Config, log: Log) -> int:
     extension = _Extension(session, config, log)
     try:
@@ -159,6 +173,8 @@ class _Extension:
         self._told: set[str] = set()
         self._end: tuple[float, str] | None = None
         self._elapsed = Elapsed(time.monotonic(), time.time())
+        self._peers = Peers(api_is_ours=_api_is_ours(session), is_ours=is_ours)
+        self._saw_platform = False
         copy = socket.socket(fileno=os.dup(session.listener.fileno()))
         copy.setblocking(False)
         self._daemon = Daemon(
@@ -170,6 +186,8 @@ class _Extension:
             log=log,
             on_bug=self._on_bug,
             observer=self,
+            peers=self._peers,
+            closes_foreign=os.environ.get(LOCAL_VARIABLE) == "1",
             started=session.started,
         )
         self._cycle = LifeCycle(
@@ -198,7 +216,9 @@ class _Extension:
             self._loop.add_signal_handler(number, self._stop)
         if self._session.settings.next == "ready" and not await self._open():
             return EXIT_UNAVAILABLE
-        await self._daemon.start()
+        # Copies, as of the listener: should this come to an end, `fallback` reads on.
+        early = [socket.socket(fileno=os.dup(s.fileno())) for s in self._session.early]
+        await self._daemon.start(early)
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
         gc.freeze()  # modules and classes need not be looked at ever again
@@ -242,6 +262,14 @@ class _Extension:
             next_ms=round(session.next_after * 1000, 1) if session.next_after else None,
             up_ms=round(start["up"] * 1000, 1),
         )
+        named = sandbox_addresses()
+        if named and not any(map(is_ours, named)):
+            self._log(
+                "warning", "sandbox_not_ours",
+                addresses=named,
+                detail=f"{SANDBOX}, which Lambda sends telemetry to, is no address of this sandbox",
+                consequence="telemetry may never arrive; the function is not affected",
+            )  # fmt: skip
         waits = self._config.flush.strategy != "continuous" and self._config.sinks
         # Without INVOKE there is nothing to await: on Managed Instances that is as it should be.
         told = session.subscribed and "INVOKE" in session.registered_events
@@ -309,6 +337,8 @@ class _Extension:
     def _invoked(self, event: NextEvent) -> Commands:
         """An invocation has begun."""
         try:
+            if self._daemon.stats.invocations:  # the one before has told what it can
+                self._doubt_trust()
             deadline = self._deadline(event.deadline_ms, most=lifecycle.LONGEST_SECONDS)
             oldest = self._daemon.oldest_seconds(time.monotonic())
             return self._cycle.invoke(event.request_id or "", deadline, oldest, self._now())
@@ -351,8 +381,23 @@ class _Extension:
             await listener.catch_up()  # what has come in time is looked at first
         return commands
 
+    def _doubt_trust(self) -> None:
+        """Believe everybody, if nobody who is believed has told of anything."""
+        refused = self._daemon.ledger.rejected[UNTRUSTED].lines
+        if refused and not self._saw_platform:
+            self._saw_platform = True
+            self._peers.trust_all()
+            self._log(
+                "error", "trust_given_up",
+                rejected=refused,
+                reason="no platform event came from a connection that is the platform's",
+                consequence="platform events of every connection are believed from now on",
+                fix='set telemetry.trust = "any", and please report what the log says',
+            )  # fmt: skip
+
     async def _tell(self) -> Commands:
         """Log that an end was missed, once for each cause."""
+        self._doubt_trust()
         cause = self._cycle.missed
         self._log_once(
             "warning", "end_missed",
@@ -424,8 +469,9 @@ class _Extension:
 
     # -- what telemetry tells (`shell.pipeline.Observer`) ------------------------------------------
 
-    def on_event(self, envelope: Envelope) -> None:
+    def on_event(self, envelope: Envelope, source: int) -> None:
         """A life-cycle event has come."""
+        self._saw_platform = True
         try:
             record = decode_record(envelope)
         except ProtocolError as error:
@@ -434,6 +480,8 @@ class _Extension:
             if envelope.type == "platform.runtimeDone":
                 self.on_loss("event_malformed")
             return
+        if isinstance(record, (Start, RuntimeDone)) and self._cycle.has_begun(record.request_id):
+            self._daemon.prove(source)
         if isinstance(record, Start):
             self._cycle.on_start(record.request_id)
         elif isinstance(record, (RuntimeDone, Report)) and record.request_id:
@@ -451,9 +499,9 @@ class _Extension:
         self._cycle.on_loss(cause)
         self._noticed.set()
 
-    def on_connections(self, count: int) -> None:
-        """So many connections are open now."""
-        self._cycle.on_connections(count)
+    def on_connections(self, count: int, *, lost: bool) -> None:
+        """So many connections are open now; `lost`: the platform's may have ended."""
+        self._cycle.on_connections(count, lost=lost)
         self._noticed.set()
 
     def _on_end(self, request_id: str, made: str, *, is_report: bool) -> None:
@@ -476,6 +524,8 @@ class _Extension:
             by_interval = flush.strategy == "interval" or self._cycle.delivers_alongside
             seconds = (flush.interval_ms if by_interval else flush.max_age_ms) / 1000
             await asyncio.sleep(seconds)
+            if "INVOKE" not in self._session.registered_events:
+                self._doubt_trust()
             if await self._daemon.flush(self._loop.time() + seconds, "timer"):
                 self._cycle.on_flushed(self._now())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from telemetryd.core.stats import DaemonStats
@@ -28,6 +28,16 @@ _UNFINISHED_SECONDS: Final = 0.5
 away, and the peer's kernel sends it again, after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
 _TURNS: Final = 3
 """Of the loop: to accept a connection, to begin to read it, to read."""
+
+
+class Door(Protocol):
+    """Who admits connections, where not everybody is the same (`shell.gate`)."""
+
+    def on_open(self, source: int, local: str, peer: str, *, early: bool) -> TailBudget | None:
+        """A connection was made: its budget; None to close it."""
+
+    def on_close(self, source: int) -> None:
+        """It has ended."""
 
 
 class Receiver(Protocol):
@@ -78,7 +88,7 @@ class TelemetryListener:
         stats: DaemonStats,
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
-        on_connections: Callable[[int], None] | None = None,
+        door: Door | None = None,
     ) -> None:
         self.address: str
         self.port: int
@@ -92,7 +102,7 @@ class TelemetryListener:
         self._stats = stats
         self._log = log
         self._on_bug = on_bug
-        self._on_connections = on_connections
+        self._door = door
         self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
@@ -117,9 +127,17 @@ class TelemetryListener:
         began = (c.unfinished_since for c in self._connections)
         return min((at for at in began if at is not None), default=None)
 
-    async def start(self) -> None:
-        """Begin to accept."""
+    def charge(self, source: int, budget: TailBudget) -> None:
+        """Give connection `source` another budget for its unfinished lines."""
+        for connection in self._connections:
+            if connection.source == source:
+                connection.framer.use(budget)
+
+    async def start(self, early: Sequence[socket.socket] = ()) -> None:
+        """Begin to read from the connections in `early`, and to accept others."""
         loop = asyncio.get_running_loop()
+        for sock in early:
+            await loop.connect_accepted_socket(lambda: _Connection(self, early=True), sock)
         self._server = await loop.create_server(lambda: _Connection(self), sock=self._sock)
 
     def hold_reading(self, held: bool) -> None:
@@ -189,18 +207,24 @@ class TelemetryListener:
                 fix="raise telemetry.max_connections",
             )  # fmt: skip
             return None
+        self._accepted += 1
+        budget = self._budget
+        if self._door is not None:
+            early = connection.early
+            own = self._door.on_open(self._accepted, *connection.ends(), early=early)
+            if own is None:
+                return None
+            budget = own
+        connection.source = self._accepted
         self._connections.add(connection)
         self._none_open.clear()
-        self._accepted += 1
         self._stats.connections_accepted += 1
         self._last_activity = time.monotonic()
         if self._held:  # not at once: the loop starts to read after `connection_made`
             asyncio.get_running_loop().call_soon(lambda: connection.hold(self._held))
         self._log("debug", "connection_opened", source=self._accepted)
-        if self._on_connections is not None:
-            self._on_connections(len(self._connections))
         return LineFramer(
-            self._budget,
+            budget,
             max_line_bytes=self._max_line_bytes,
             source=self._accepted,
             keep_bytes=self._keep_bytes,
@@ -228,17 +252,19 @@ class TelemetryListener:
             self._receiver.framed(connection.framer.eof())
         except Exception as bug:  # noqa: BLE001 - as above
             self._on_bug(bug)
-        if self._on_connections is not None:
-            self._on_connections(len(self._connections))
+        if self._door is not None:
+            self._door.on_close(connection.source)
 
 
 class _Connection(asyncio.BufferedProtocol):
     """One connection; all state but the framer is the listener's."""
 
     framer: LineFramer
+    source = 0
     unfinished_since: float | None = None
 
-    def __init__(self, listener: TelemetryListener) -> None:
+    def __init__(self, listener: TelemetryListener, *, early: bool = False) -> None:
+        self.early = early
         self._listener = listener
         self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
@@ -270,6 +296,13 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if hasattr(self, "framer"):
             self._listener._closed(self, exc)  # noqa: SLF001
+
+    def ends(self) -> tuple[str, str]:
+        """The addresses at this end and at the other."""
+        assert self._transport is not None  # noqa: S101 - `connection_made` has set it
+        names = (self._transport.get_extra_info(name) for name in ("sockname", "peername"))
+        local, peer = (name[0] if name else "" for name in names)
+        return local, peer
 
     def hold(self, held: bool) -> None:
         """Pause or resume reading."""

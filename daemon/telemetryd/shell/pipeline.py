@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from telemetryd.core.fields import RequestTracker
-from telemetryd.core.ledger import OWN_LOG, Count, Ledger
+from telemetryd.core.ledger import OWN_LOG, UNTRUSTED, Count, Ledger
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.core.router import RouteRules, Selection, merged, opened
 from telemetryd.core.stats import DaemonStats
+from telemetryd.core.untrusted import without_platform_events
 from telemetryd.core.watch import EventWatch
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
@@ -31,8 +32,8 @@ _IMPLAUSIBLE: Final = 1 << 48
 class Observer(Protocol):
     """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
 
-    def on_event(self, envelope: Envelope) -> None:
-        """An event of `core.watch.LIFE_CYCLE` has come."""
+    def on_event(self, envelope: Envelope, source: int) -> None:
+        """An event of `core.watch.LIFE_CYCLE` has come, by connection `source`."""
 
     def on_lines(self, count: int) -> None:
         """So many whole lines have come, after the events among them."""
@@ -40,8 +41,8 @@ class Observer(Protocol):
     def on_loss(self, cause: str) -> None:
         """Telemetry was lost; `cause` is one of `core.lifecycle.CAUSES`."""
 
-    def on_connections(self, count: int) -> None:
-        """So many connections are open now."""
+    def on_connections(self, count: int, *, lost: bool) -> None:
+        """So many connections are open now; `lost`: the platform's may have ended."""
 
 
 class Route:
@@ -64,6 +65,7 @@ class Pipeline:
         *,
         dead_letter: DeadLetter | None,
         observer: Observer | None,
+        trusts: Callable[[int], bool] | None = None,
         watch: EventWatch,
         tracker: RequestTracker,
         drop_own_lines: bool,
@@ -81,6 +83,7 @@ class Pipeline:
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
         self._dead_letter = dead_letter
         self._observer = observer
+        self._trusts = trusts
         self._log = log
 
     def received(self, size: int) -> None:
@@ -94,7 +97,7 @@ class Pipeline:
         for part in parts:
             ledger.received.lines += part.lines
             if isinstance(part, Block):
-                block = self._without_own_lines(part) if self._drop_own_lines else part
+                block = self._admit(part)
                 if block is None:
                     continue
                 ledger.framed.add(block.lines, block.size)
@@ -127,7 +130,7 @@ class Pipeline:
         if self._discarding:
             self._ledger.unrouted.add(block.lines, block.size)
         for envelope in self._watch.find(block.data):
-            self._watched(envelope)
+            self._watched(envelope, block.source)
         if self._observer is not None:
             self._observer.on_lines(block.lines)
         if self._discarding:
@@ -137,10 +140,24 @@ class Pipeline:
         if self._ruled:
             self._route(block)
 
+    def _admit(self, block: Block) -> Block | None:
+        """The block without lines that are of no interest to any sink."""
+        admitted = self._without_own_lines(block) if self._drop_own_lines else block
+        if admitted is None or self._trusts is None or self._trusts(block.source):
+            return admitted
+        return self._without_forgeries(admitted)
+
     def _without_own_lines(self, block: Block) -> Block | None:
         rest, lines, size = without_own_lines(block)
         if lines:
             self._ledger.rejected[OWN_LOG].add(lines, size)
+        return rest
+
+    def _without_forgeries(self, block: Block) -> Block | None:
+        rest, lines, size = without_platform_events(block)
+        if lines:
+            self._ledger.rejected[UNTRUSTED].add(lines, size)
+            self._log("warning", "event_untrusted", lines=lines, source=block.source)
         return rest
 
     def _report_rejected(self, part: Rejected) -> None:
@@ -150,7 +167,7 @@ class Pipeline:
                 part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
             )
 
-    def _watched(self, envelope: Envelope) -> None:
+    def _watched(self, envelope: Envelope, source: int) -> None:
         if envelope.type == "platform.logsDropped":
             if self._observer is not None:
                 self._observer.on_loss("logs_dropped")
@@ -168,7 +185,7 @@ class Pipeline:
                 reason = (record.reason or "")[:200]
                 self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)
         elif self._observer is not None:
-            self._observer.on_event(envelope)
+            self._observer.on_event(envelope, source)
 
     def _malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1

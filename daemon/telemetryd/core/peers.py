@@ -1,0 +1,103 @@
+"""Who connects to the telemetry port: the platform, or somebody else in the sandbox.
+
+Any process of the sandbox can connect, and when and from where the platform does is documented
+nowhere. So nobody is turned away on a guess; what can be told safely is used to tell them apart:
+
+- A peer at one of the sandbox's own addresses, while the API is at an address that is not the
+  sandbox's, is not the platform.
+- Who was there when the subscription was answered probably is: AWS's emulator connects before it
+  answers. Where nobody was, the first one probably is.
+- From where `platform.start` of a request comes that INVOKE has told of, comes the platform's
+  telemetry, as far as anybody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+LOOPBACK: Final = ("127.", "::1")
+LINK_LOCAL: Final = ("169.254.", "fe80:")
+
+
+def plain(address: str) -> str:
+    """`address` without a scope, and an IPv4 address as such: `::ffff:127.0.0.1` is 127.0.0.1."""
+    address = address.partition("%")[0]
+    mapped = address.removeprefix("::ffff:")
+    return mapped if "." in mapped else address
+
+
+def is_within(address: str) -> bool:
+    """Whether only this machine, or its link, can reach `address`: loopback and link-local."""
+    address = plain(address)
+    return address == LOOPBACK[1] or address.startswith((LOOPBACK[0], *LINK_LOCAL))
+
+
+class Peer:
+    """One connection."""
+
+    __slots__ = ("address", "inside", "likely", "source")
+
+    def __init__(self, source: int, address: str, *, inside: bool, likely: bool) -> None:
+        self.source = source
+        """Its number."""
+        self.address = address
+        self.inside = inside
+        """It is another process of the sandbox, not the platform."""
+        self.likely = likely
+        """It may well be the platform's."""
+
+
+class Peers:
+    """The open connections, by what is known of them."""
+
+    def __init__(self, *, api_is_ours: bool, is_ours: Callable[[str], bool]) -> None:
+        """`is_ours`: whether an address is one of this sandbox; `api_is_ours`: the API's is."""
+        self._api_is_ours = api_is_ours
+        self._is_ours = is_ours
+        self._open: dict[int, Peer] = {}
+        self._trusts_all = False
+
+    @property
+    def open(self) -> int:
+        """Open connections."""
+        return len(self._open)
+
+    @property
+    def likely(self) -> int:
+        """Those that may be the platform's."""
+        return sum(peer.likely for peer in self._open.values())
+
+    def add(self, source: int, address: str, *, early: bool) -> Peer:
+        """A connection was made; `early`: before the subscription was answered."""
+        address = plain(address)
+        inside = not self._api_is_ours and self._is_ours(address)
+        outside = not self._api_is_ours and not inside
+        likely = early or outside or (not inside and not self.likely)
+        peer = self._open[source] = Peer(source, address, inside=inside, likely=likely)
+        return peer
+
+    def remove(self, source: int) -> bool:
+        """The connection has ended; whether it may have been the platform's."""
+        peer = self._open.pop(source, None)
+        return peer is not None and (peer.likely or not self._open)
+
+    def prove(self, source: int) -> Peer | None:
+        """The connection brought `platform.start` of a request that has begun; it, if that is new.
+
+        A process of the sandbox could know the request as well: one that is inside is not trusted.
+        """
+        peer = self._open.get(source)
+        if peer is None or peer.likely:
+            return None
+        peer.likely = True
+        return peer
+
+    def trusts(self, source: int) -> bool:
+        """Whether platform events of this connection are the platform's, under `trust`."""
+        peer = self._open.get(source)
+        return self._trusts_all or (peer is not None and peer.likely and not peer.inside)
+
+    def trust_all(self) -> None:
+        """Believe everybody from now on."""
+        self._trusts_all = True

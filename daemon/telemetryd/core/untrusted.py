@@ -1,0 +1,36 @@
+"""Platform events of connections that are not the platform's: under `telemetry.trust = "platform"`.
+
+A process of the sandbox may report what it likes, but not what the platform reports: sinks count
+invocations, errors and costs by it.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Final
+
+from telemetryd_proto.envelope import decode_line
+from telemetryd_proto.framing import Block
+
+_PLATFORM: Final = "platform."
+
+
+def without_platform_events(block: Block) -> tuple[Block | None, int, int]:
+    """The block without platform events, and the lines and bytes that were some.
+
+    Each line is decoded once: what is escaped in a type is a type as well.
+    """
+    kept = [line for line in BytesIO(block.data) if not _is_platform_event(line)]
+    lines = len(kept)
+    if lines == block.lines:
+        return block, 0, 0
+    rest = b"".join(kept)
+    taken = (block.lines - lines, len(block.data) - len(rest))
+    if not lines:
+        return None, *taken
+    return Block(rest, lines, block.source, block.offset, block.received_at), *taken
+
+
+def _is_platform_event(line: bytes) -> bool:
+    envelope = decode_line(line)
+    return envelope is not None and envelope.type.startswith(_PLATFORM)
