@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from telemetryd.local.config import ConfigError, LocalConfig
-from telemetryd.local.environment import EnvironmentClosedError, LocalLambda
+from telemetryd.local.environment import EnvironmentClosedError, LocalLambda, TenantError
 from telemetryd.local.invocation import InvokeResult
 from telemetryd.local.losses import LossError
 
@@ -28,4 +28,5 @@ __all__ = [
     "LocalConfig",
     "LocalLambda",
     "LossError",
+    "TenantError",
 ]

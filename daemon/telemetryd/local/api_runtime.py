@@ -31,12 +31,14 @@ class RuntimeApi:
         self._current = current
 
     def routes(self) -> list[web.RouteDef]:
-        """The four calls of a runtime."""
+        """The calls of a runtime, SnapStart's two included."""
         return [
             web.get(f"{_PREFIX}/invocation/next", self._next, allow_head=False),
             web.post(f"{_PREFIX}/invocation/{{request_id}}/response", self._response),
             web.post(f"{_PREFIX}/invocation/{{request_id}}/error", self._error),
             web.post(f"{_PREFIX}/init/error", self._init_error),
+            web.get(f"{_PREFIX}/restore/next", self._restore_next, allow_head=False),
+            web.post(f"{_PREFIX}/restore/error", self._restore_error),
         ]
 
     def _slot(self, request: web.Request) -> tuple[Generation, RuntimeSlot] | None:
@@ -125,13 +127,37 @@ class RuntimeApi:
         body = await request.read()
         if found is None or found[1].asked:
             return error_answer(403, "InvalidStateTransition", "init is over")
-        error_type = request.headers.get("Lambda-Runtime-Function-Error-Type", "Runtime.Unknown")
-        try:
-            message = str(msgspec.json.decode(body, type=dict[str, object])["errorMessage"])
-        except (msgspec.MsgspecError, KeyError):
-            message = body.decode("utf-8", "replace")
-        found[0].fail(error_type, message)
+        found[0].fail(*_told(request, body))
         return json_answer({"status": "OK"}, 202)
+
+    async def _restore_next(self, request: web.Request) -> web.StreamResponse:
+        """The runtime is ready for the snapshot; the answer comes when it has been restored."""
+        found = self._slot(request)
+        if found is None or found[1].asked:
+            return error_answer(403, "InvalidStateTransition", "init is over")
+        generation, slot = found
+        slot.asked = True
+        generation.changes.notify()
+        await generation.restored.wait()
+        return web.Response()
+
+    async def _restore_error(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        generation = self._current()
+        if generation is None or not generation.restoring:
+            return error_answer(403, "InvalidStateTransition", "nothing is being restored")
+        generation.fail(*_told(request, body))
+        return json_answer({"status": "OK"}, 202)
+
+
+def _told(request: web.Request, body: bytes) -> tuple[str, str]:
+    """Type and message of the error that a runtime reports."""
+    error_type = request.headers.get("Lambda-Runtime-Function-Error-Type", "Runtime.Unknown")
+    try:
+        message = str(msgspec.json.decode(body, type=dict[str, object])["errorMessage"])
+    except (msgspec.MsgspecError, KeyError):
+        message = body.decode("utf-8", "replace")
+    return error_type, message
 
 
 def _headers(generation: Generation, invocation: Invocation) -> dict[str, str]:
@@ -142,6 +168,8 @@ def _headers(generation: Generation, invocation: Invocation) -> dict[str, str]:
     }
     if invocation.trace_header is not None:
         headers["Lambda-Runtime-Trace-Id"] = invocation.trace_header
+    if invocation.tenant_id is not None:
+        headers["Lambda-Runtime-Aws-Tenant-Id"] = invocation.tenant_id
     if invocation.client_context is not None:
         headers["Lambda-Runtime-Client-Context"] = invocation.client_context
     return headers

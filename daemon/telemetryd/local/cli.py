@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import shlex
 import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import msgspec
 
@@ -19,9 +20,10 @@ from telemetryd.local.config import (
     SANDBOX_ADDRESS,
     ConfigError,
     LocalConfig,
+    Mode,
 )
 from telemetryd.local.env_vars import WITHHELD
-from telemetryd.local.environment import LocalLambda
+from telemetryd.local.environment import LocalLambda, TenantError
 from telemetryd.local.frontend import Frontend
 from telemetryd.local.narrator import Narrator
 
@@ -104,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config", metavar="F", help="telemetryd's configuration (TELEMETRYD_CONFIG)"
     )
     environment = parser.add_argument_group("the environment")
-    environment.add_argument(
-        "--mode", choices=("on-demand", "managed-instances"), default="on-demand"
-    )
+    environment.add_argument("--mode", choices=get_args(Mode), default="on-demand")
     environment.add_argument(
         "--concurrency", type=int, default=1, metavar="N", help="managed-instances only"
     )
@@ -147,6 +147,14 @@ def _parser() -> argparse.ArgumentParser:
         "--event", action="append", metavar="FILE", help="invoke with this JSON; - is stdin"
     )
     invocations.add_argument(
+        "--tenant",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="the function has tenant isolation: --invoke and --event name these tenants in turn, "
+        "callers of --port one of their own (X-Amz-Tenant-Id); may be repeated",
+    )
+    invocations.add_argument(
         "--port", type=int, default=9000, help="where to serve (default: 9000; 0: any free one)"
     )
     parser.add_argument(
@@ -170,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_USAGE
     try:
         return asyncio.run(_run(config, events, arguments, narrator))
-    except ConfigError as error:
+    except (ConfigError, TenantError) as error:
         print(f"telemetryd local: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -196,6 +204,7 @@ def _config(
         timeout=arguments.timeout,
         log_format=arguments.log_format,
         mode=arguments.mode,
+        tenants=bool(arguments.tenant),
         concurrency=arguments.concurrency,
         freeze=not arguments.no_freeze,
         platform_address=arguments.platform_address,
@@ -295,7 +304,7 @@ async def _run(
             if events is None:
                 await _serve(environment, arguments.port, narrator)
                 return EXIT_OK
-            return await _invoke_all(environment, events, show=arguments.event is not None)
+            return await _invoke_all(environment, events, arguments)
     except asyncio.CancelledError:
         return EXIT_OK if events is None else EXIT_INTERRUPTED
     finally:
@@ -316,13 +325,19 @@ async def _serve(environment: LocalLambda, port: int, narrator: Narrator) -> Non
         await frontend.close()
 
 
-async def _invoke_all(environment: LocalLambda, events: list[bytes], *, show: bool) -> int:
+async def _invoke_all(
+    environment: LocalLambda, events: list[bytes], arguments: argparse.Namespace
+) -> int:
     """Concurrent on managed instances, one after the other elsewhere."""
+    tenants = itertools.cycle(arguments.tenant or [None])
     if environment.config.managed:
         results = await asyncio.gather(*(environment.invoke(event) for event in events))
     else:
-        results = [await environment.invoke(event) for event in events]
-    if show:
+        results = [
+            await environment.invoke(event, tenant_id=tenant)
+            for event, tenant in zip(events, tenants, strict=False)
+        ]
+    if arguments.event is not None:
         for result in results:
             sys.stdout.buffer.write(result.payload + b"\n")
         sys.stdout.flush()

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from telemetryd.local.losses import LossError, Losses
 
-Mode = Literal["on-demand", "managed-instances"]
+Mode = Literal["on-demand", "snap-start", "managed-instances"]
 LogFormat = Literal["text", "json"]
 Echo = Callable[[str, str, bytes], None]
 Listener = Callable[[str, Mapping[str, Any]], None]
@@ -28,7 +28,7 @@ MAX_EXTENSIONS = 10
 _MEMORY_RANGE = (128, 32_768)
 _MAX_TIMEOUT = 900.0
 _SHUTDOWN_BUDGET = 2.0
-_MANAGED_INIT_LIMIT = 130.0
+_LONG_INIT_LIMIT = 130.0
 
 
 class ConfigError(ValueError):
@@ -65,6 +65,10 @@ class LocalConfig:
     log_level: str | None = None
 
     mode: Mode = "on-demand"
+    """`snap-start`: every process is stopped after init, as in a snapshot, and the first invocation
+    restores it."""
+    tenants: bool = False
+    """Tenant isolation: every invocation names its tenant, and an environment serves one."""
     concurrency: int = 1
     """Managed instances only: runtime processes, each with one invocation at a time."""
 
@@ -76,7 +80,9 @@ class LocalConfig:
     """Variables for the runtime alone."""
 
     init_timeout: float | None = None
-    """Limit of the init phase. Default: 10 s; managed instances max(130 s, `timeout`)."""
+    """Limit of the init phase. Default: 10 s; other modes than on demand max(130 s, `timeout`)."""
+    restore_timeout: float = 10.0
+    """SnapStart: limit of the hooks that run after a restore."""
     shutdown_budget: float = _SHUTDOWN_BUDGET
     """From the start of a shutdown to SIGKILL, when there is an external extension."""
     runtime_share: float = 0.3
@@ -155,8 +161,10 @@ class LocalConfig:
         low, high = _MEMORY_RANGE
         if not low <= self.memory_mb <= high:
             raise ConfigError(f"memory_mb: {self.memory_mb} is outside {low}..{high}")
-        if self.mode not in ("on-demand", "managed-instances"):
-            raise ConfigError(f"mode: {self.mode!r}; use 'on-demand' or 'managed-instances'")
+        if self.mode not in get_args(Mode):
+            raise ConfigError(f"mode: {self.mode!r}; use one of {', '.join(get_args(Mode))}")
+        if self.tenants and self.mode != "on-demand":
+            raise ConfigError(f"tenants: not with mode {self.mode!r}; Lambda has it on demand only")
         if self.concurrency < 1:
             raise ConfigError(f"concurrency: {self.concurrency}; use 1 or more")
         if self.concurrency > 1 and not self.managed:
@@ -219,14 +227,14 @@ class LocalConfig:
     @property
     def initialization_type(self) -> str:
         """The value of `AWS_LAMBDA_INITIALIZATION_TYPE` and of `initializationType`."""
-        return "lambda-managed-instances" if self.managed else "on-demand"
+        return "lambda-managed-instances" if self.managed else self.mode
 
     @property
     def init_limit(self) -> float:
         """Seconds for the init phase (Developer Guide: "execution environment lifecycle")."""
         if self.init_timeout is not None:
             return self.init_timeout
-        return max(_MANAGED_INIT_LIMIT, self.timeout) if self.managed else 10.0
+        return 10.0 if self.mode == "on-demand" else max(_LONG_INIT_LIMIT, self.timeout)
 
     @property
     def function_arn(self) -> str:

@@ -68,11 +68,15 @@ def runtime_environment(config: LocalConfig, api: str, log_stream: str) -> dict[
     """The environment of a runtime process; `api` is `host:port`."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     execution = f"AWS_Lambda_python{version}" if config.handler else "AWS_Lambda_provided.al2023"
+    log = {
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{config.function_name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+    }
     return {
         **_common(config, api, os.environ),
         "AWS_EXECUTION_ENV": execution,
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{config.function_name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        # A snapshot is restored many times, so its processes cannot know their log stream.
+        **({} if config.mode == "snap-start" else log),
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         "LAMBDA_TASK_ROOT": str(config.task_root.absolute()),

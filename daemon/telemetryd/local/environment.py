@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import signal
 import socket
 import time
@@ -38,12 +39,17 @@ if TYPE_CHECKING:
 _HEADER_LIMIT = 2 * 1024 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024
 _KEEPALIVE = 1e6
+_TENANT = re.compile(r"[a-zA-Z0-9._:/=+\-@ ]{1,256}")
 
 
 def _check_address(address: str) -> None:
     """Raise `OSError` unless this machine can listen at `address`."""
     with socket.create_server((address, 0)):
         pass
+
+
+class TenantError(ValueError):
+    """An invocation names no tenant and has to, or names one and may not."""
 
 
 class EnvironmentClosedError(RuntimeError):
@@ -74,6 +80,7 @@ class LocalLambda:
         self._number = 0
         self._phase: Phase = "init"
         self._instance_id = ""
+        self._tenant: str | None = None
         self._runner: web.AppRunner | None = None
         self._addresses: list[str] = []
         self._turn = asyncio.Lock()
@@ -215,10 +222,7 @@ class LocalLambda:
         """Start a generation and run its init phase; a failed one is ended again."""
         self._number += 1
         if self._phase == "init":
-            self._instance_id = (
-                f"{time.strftime('%Y/%m/%d', time.gmtime())}/"
-                f"[{self.config.function_version}]{uuid4().hex}"
-            )
+            self._instance_id = self._new_instance()
         generation = Generation(
             self.config,
             self._number,
@@ -247,7 +251,20 @@ class LocalLambda:
         )
         if generation.failure is not None:
             await self._reset("failure", generation)
+        elif generation.snapshot:
+            await self.freeze()
         return generation
+
+    def _new_instance(self) -> str:
+        day = time.strftime("%Y/%m/%d", time.gmtime())
+        return f"{day}/[{self.config.function_version}]{uuid4().hex}"
+
+    async def _restore(self, generation: Generation) -> None:
+        """Bring the processes back from the snapshot; a restore that fails ends them."""
+        await generation.restore(self._new_instance())
+        self._tell("restore", duration_ms=generation.restore_ms, failure=generation.failure)
+        if generation.failure is not None:
+            await self._reset("failure", generation)
 
     async def _reset(
         self,
@@ -266,15 +283,19 @@ class LocalLambda:
     async def shutdown(self, reason: str = "spindown") -> None:
         """End the environment by the clock; a later invocation starts a new one, cold."""
         async with self._turn:
-            generation = self._generation
-            if generation is not None:
-                self._tell("shutdown", reason=reason)
-                begun = monotonic()
-                generation.abort_running()
-                await generation.stop(reason)
-                self._generation = None
-                self._tell("stopped", duration_ms=milliseconds(monotonic() - begun))
-            self._phase = "init"
+            await self._shut_down(reason)
+
+    async def _shut_down(self, reason: str) -> None:
+        generation = self._generation
+        if generation is not None:
+            self._tell("shutdown", reason=reason)
+            begun = monotonic()
+            generation.abort_running()
+            await generation.stop(reason)
+            self._generation = None
+            self._tell("stopped", duration_ms=milliseconds(monotonic() - begun))
+        self._phase = "init"
+        self._tenant = None
 
     def _exited(self, ended: ProcessExit) -> None:
         self.exits.append(ended)
@@ -323,6 +344,7 @@ class LocalLambda:
         client_context: str | None = None,
         trace_header: str | None = None,
         request_id: str | None = None,
+        tenant_id: str | None = None,
     ) -> InvokeResult:
         """Invoke the function; returns when the environment is at rest again.
 
@@ -335,6 +357,7 @@ class LocalLambda:
             client_context=client_context,
             trace_header=trace_header,
             request_id=request_id,
+            tenant_id=tenant_id,
         )
         # A caller who gives up does not end the invocation: it does not on Lambda either.
         return await asyncio.shield(self.run(invocation))
@@ -347,8 +370,20 @@ class LocalLambda:
         client_context: str | None = None,
         trace_header: str | None = None,
         request_id: str | None = None,
+        tenant_id: str | None = None,
     ) -> Invocation:
-        """An invocation for `run`; its `answered` is done when the caller has its response."""
+        """An invocation for `run`; its `answered` is done when the caller has its response.
+
+        Raises `TenantError` if there is no tenant where `tenants` is on, or one where it is off.
+        """
+        if (tenant_id is None) == self.config.tenants:
+            raise TenantError(
+                "the function has tenant isolation: name a tenant"
+                if self.config.tenants
+                else "the function has no tenant isolation: name no tenant"
+            )
+        if tenant_id is not None and _TENANT.fullmatch(tenant_id) is None:
+            raise TenantError(f"{tenant_id!r} is no tenant id")
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         invocation = Invocation(
             body,
@@ -356,6 +391,7 @@ class LocalLambda:
             self.config.tracing,
             client_context=client_context,
             trace_header=trace_header,
+            tenant_id=tenant_id,
         )
         if request_id is not None:
             invocation.request_id = request_id
@@ -396,12 +432,16 @@ class LocalLambda:
         return result
 
     async def _environment_for(self, invocation: Invocation) -> Generation:
+        if self._tenant not in (None, invocation.tenant_id):
+            # Lambda would have another environment for another tenant; here one follows the other.
+            await self._shut_down("spindown")
+        self._tenant = invocation.tenant_id
         generation = self._generation
-        if generation is not None:
-            invocation.begin()
-            return generation
-        if self._phase == "init":
+        if generation is None and self._phase == "init":
             generation = await self._begin()
+        if generation is not None:
+            if generation.failure is None and not generation.restored.is_set():
+                await self._restore(generation)
             invocation.begin()
             return generation
         # Suppressed init: under the function timeout, and part of its duration.

@@ -34,8 +34,20 @@ _SINCE_SECOND = {
     "platform.initRuntimeDone": ("tracing",),
     "platform.initReport": ("status", "errorType", "tracing"),
     "platform.extension": ("errorType",),
+    "platform.restoreStart": (
+        "functionName",
+        "functionVersion",
+        "instanceId",
+        "instanceMaxMemory",
+        "tracing",
+    ),
+    "platform.restoreReport": ("status", "errorType", "tracing"),
 }
-_SINCE_CURRENT = {"platform.start": ("functionArn",)}
+_SINCE_CURRENT = {
+    "platform.start": ("functionArn", "tenantId"),
+    "platform.runtimeDone": ("tenantId",),
+    "platform.report": ("tenantId",),
+}
 
 _encode = msgspec.json.Encoder().encode
 _ONE_EACH = "telemetryd-local-one-each"

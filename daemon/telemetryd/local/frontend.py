@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import web
 
+from telemetryd.local.environment import TenantError
 from telemetryd.local.guard import guarded
 from telemetryd.local.http_bodies import json_answer
 from telemetryd.local.invocation import LogTail
@@ -138,12 +140,16 @@ class Frontend:
                 "InvalidRequestContentException",
                 "Client context must be a valid Base64-encoded JSON object.",
             )
-        return kind, self._environment.prepare(
-            payload,
-            client_context=client_context,
-            trace_header=headers.get("X-Amzn-Trace-Id"),
-            request_id=headers.get("X-Amzn-RequestId"),
-        )
+        try:
+            return kind, self._environment.prepare(
+                payload,
+                client_context=client_context,
+                trace_header=headers.get("X-Amzn-Trace-Id"),
+                request_id=headers.get("X-Amzn-RequestId"),
+                tenant_id=headers.get("X-Amz-Tenant-Id"),
+            )
+        except TenantError as error:
+            raise _Refused(400, "InvalidParameterValueException", str(error)) from None
 
 
 def _too_large(kind: str) -> _Refused:
@@ -173,7 +179,10 @@ def _log(result: InvokeResult, printed: LogTail, environment: LocalLambda) -> by
         f"Memory Size: {config.memory_mb} MB",
         f"Max Memory Used: {result.max_memory_mb} MB",
     ]
-    if result.cold_start and result.init_ms is not None:
+    if result.restore_ms is not None:
+        figures.append(f"Restore Duration: {result.restore_ms:.2f} ms")
+        figures.append(f"Billed Restore Duration: {math.ceil(result.restore_ms)} ms")
+    elif result.cold_start and result.init_ms is not None:
         figures.append(f"Init Duration: {result.init_ms:.2f} ms")
     if result.status != "success":
         figures.append(f"Status: {result.status}")

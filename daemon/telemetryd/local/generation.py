@@ -6,6 +6,7 @@ init). Everything an extension did in one is void in the next: it registers and 
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,6 +75,11 @@ class Generation:
         self.failure: Failure | None = None
         self.timed_out = False
         self.init_ms = 0.0
+        self.restored = asyncio.Event()
+        """Set unless the processes are to wait in a snapshot."""
+        self.restoring = False
+        self.restore_ms: float | None = None
+        self._init_report: PlatformEvent | None = None
         self.invocations = 0
         self.request_id: str | None = None
         """On-demand: the invocation that is running."""
@@ -135,14 +141,9 @@ class Generation:
         """Run the init phase until `deadline`; afterwards `failure` says whether it failed."""
         begun = monotonic()
         config = self.config
-        self._publish(
-            "platform.initStart",
-            runtimeVersion="local",
-            functionName=config.function_name,
-            functionVersion=config.function_version,
-            instanceId=self._instance_id,
-            instanceMaxMemory=config.memory_mb * 1024 * 1024,
-        )
+        if not self.snapshot:
+            self.restored.set()
+        self._publish("platform.initStart", **self._instance())
         self._start_extensions()
         reached = await self._reach(
             lambda: all(item.registered for item in self.extensions.values()), deadline
@@ -176,12 +177,61 @@ class Generation:
                     },
                 )
             )
-        self._publish(
-            "platform.initReport",
-            metrics={"durationMs": self.init_ms},
-            status="timeout" if self.timed_out else self._status(),
-            errorType=None if self.timed_out else self._error_type(),
+        self._init_report = self._phase_event(
+            "platform.initReport", metrics={"durationMs": self.init_ms}, **self._outcome()
         )
+        if not self.snapshot or self.failure is not None:
+            self._tell_init_report()
+
+    @property
+    def snapshot(self) -> bool:
+        """Whether the processes are stopped after init, to be restored by an invocation."""
+        return self.config.mode == "snap-start" and self.phase == "init"
+
+    async def restore(self, instance_id: str) -> None:
+        """Restore the snapshot; afterwards `failure` says whether that failed."""
+        begun = monotonic()
+        self._instance_id = instance_id
+        self.restoring = True
+        self._tell("platform.restoreStart", **self._instance())
+        self.thaw()
+        self.restored.set()
+        reached = await self._reach(
+            lambda: all(slot.waiting for slot in self.slots), begun + self.config.restore_timeout
+        )
+        self.restoring = False
+        if not reached and self.failure is None:
+            self.timed_out = True
+            self.failure = Failure(
+                "Sandbox.Timedout",
+                f"the hooks after the restore took longer than {monotonic() - begun:.1f} s",
+            )
+        self.restore_ms = milliseconds(monotonic() - begun)
+        outcome = self._outcome()
+        self._tell("platform.restoreRuntimeDone", **outcome)
+        self._tell("platform.restoreReport", metrics={"durationMs": self.restore_ms}, **outcome)
+        # As on Lambda: the report of the init phase, of its own time, follows the restore.
+        self._tell_init_report()
+
+    def _tell_init_report(self) -> None:
+        if self._init_report is not None:
+            self.hub.platform(self._init_report)
+            self._init_report = None
+
+    def _instance(self) -> dict[str, Any]:
+        """What the start of an init and of a restore say of the environment."""
+        return {
+            "runtimeVersion": "local",
+            "functionName": self.config.function_name,
+            "functionVersion": self.config.function_version,
+            "instanceId": self._instance_id,
+            "instanceMaxMemory": self.config.memory_mb * 1024 * 1024,
+        }
+
+    def _outcome(self) -> dict[str, Any]:
+        if self.timed_out:
+            return {"status": "timeout", "errorType": None}
+        return {"status": self._status(), "errorType": self._error_type()}
 
     def _late(self, begun: float) -> str:
         missing = [item.name for item in self.extensions.values() if not item.registered]
@@ -198,12 +248,18 @@ class Generation:
         await self.changes.wait_until(lambda: self.failure or condition(), deadline)
         return self.failure is None and condition()
 
-    def _publish(self, event_type: str, **record: Any) -> None:
+    def _phase_event(self, event_type: str, **record: Any) -> PlatformEvent:
         common = {
             "initializationType": self.config.initialization_type,
             "phase": self.phase,
         }
-        self.hub.platform(platform_event(event_type, common | record))
+        return platform_event(event_type, common | record)
+
+    def _publish(self, event_type: str, **record: Any) -> None:
+        self.hub.platform(self._phase_event(event_type, **record))
+
+    def _tell(self, event_type: str, **record: Any) -> None:
+        self.hub.platform(platform_event(event_type, record))
 
     def _runtime_init_done(self) -> None:
         self._publish(

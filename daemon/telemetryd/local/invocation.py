@@ -42,6 +42,8 @@ class InvokeResult:
     max_memory_mb: int
     lines: int
     """Lines the function printed during this invocation."""
+    restore_ms: float | None = None
+    """Duration of SnapStart's restore, in the first invocation after it."""
 
 
 @dataclass(slots=True)

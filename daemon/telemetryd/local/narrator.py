@@ -42,13 +42,21 @@ class Narrator:
             failure = details["failure"]
             self.line("", f"FAILED: {failure.error_type}: {failure.message}")
 
+    def _restore(self, details: Mapping[str, Any]) -> None:
+        self.line("restore", f"{details['duration_ms']:.0f} ms")
+        if details["failure"] is not None:
+            failure = details["failure"]
+            self.line("", f"FAILED: {failure.error_type}: {failure.message}")
+
     def _invoke(self, details: Mapping[str, Any]) -> None:
         result: InvokeResult = details["result"]
         self._count += 1
         error = result.error_type
         status = result.status + (f" ({error})" if error and result.status != "success" else "")
         parts = [f"{self._count}: {status}, {result.duration_ms:.1f} ms"]
-        if result.cold_start:
+        if result.restore_ms is not None:
+            parts.append(f"restored in {result.restore_ms:.1f} ms")
+        elif result.cold_start:
             parts.append("cold start")
         parts += [
             f"billed {result.billed_ms} ms",

@@ -40,7 +40,11 @@ class _Run:
         generation.invocations += 1
 
     def publish(self, event_type: str, record: dict[str, Any]) -> PlatformEvent:
-        event = platform_event(event_type, {"requestId": self.invocation.request_id, **record})
+        common = {
+            "requestId": self.invocation.request_id,
+            "tenantId": self.invocation.tenant_id,
+        }
+        event = platform_event(event_type, common | record)
         self.generation.hub.platform(event)
         return event
 
@@ -87,6 +91,7 @@ class OnDemandRun(_Run):
     added_ms = 0.0
     billed_ms = 0
     init_ms: float | None = None
+    restore_ms: float | None = None
     max_memory_mb = 0
     _report: PlatformEvent | None = None
 
@@ -166,7 +171,16 @@ class OnDemandRun(_Run):
             min(spent, invocation.timeout) if self.status == "timeout" else spent
         )
         billed = self.duration_ms
-        if self.cold and generation.phase == "init" and self.reason is None:
+        restored: dict[str, float] = {}
+        if self.cold and generation.restore_ms is not None:
+            self.restore_ms = generation.restore_ms
+            billed_restore = math.ceil(self.restore_ms)
+            restored = {
+                "restoreDurationMs": self.restore_ms,
+                "billedRestoreDurationMs": billed_restore,
+            }
+            billed = math.ceil(billed) + billed_restore
+        elif self.cold and generation.phase == "init" and self.reason is None:
             self.init_ms = generation.init_ms
             billed += generation.init_ms
         self.billed_ms = math.ceil(billed)
@@ -186,6 +200,7 @@ class OnDemandRun(_Run):
                     "memorySizeMB": self.config.memory_mb,
                     "maxMemoryUsedMB": self.max_memory_mb,
                     **({"initDurationMs": self.init_ms} if self.init_ms is not None else {}),
+                    **restored,
                 },
             },
         )
@@ -204,6 +219,7 @@ class OnDemandRun(_Run):
             init_ms=self.generation.init_ms if self.cold else None,
             duration_ms=self.duration_ms,
             billed_ms=self.billed_ms,
+            restore_ms=self.restore_ms,
             response_ms=milliseconds(invocation.answered_at - invocation.started),
             added_ms=self.added_ms,
             wall_ms=milliseconds(monotonic() - invocation.called),
