@@ -13,13 +13,13 @@ against 0.20 for `decode_lines` alone and 0.28 with the cheapest such proof.
 
 from __future__ import annotations
 
-import re
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from telemetryd_proto.errors import DECODE_FAILURES
+from telemetryd_proto.surrogates import without_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `record` is a view of the bytes of its own line and keeps that line alive, not the block it came
     in. `bytes(envelope.record)` is the record's JSON exactly as sent, but for half surrogate pairs
-    (`without_half_surrogates`). It is well-formed JSON but may hold invalid UTF-8 inside strings;
+    (`without_lone_surrogates`). It is well-formed JSON but may hold invalid UTF-8 inside strings;
     `events.decode_record` finds out.
     """
 
@@ -55,30 +55,6 @@ class _OddEnvelope(msgspec.Struct, gc=False, kw_only=True):
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_odd = msgspec.json.Decoder(_OddEnvelope).decode
-
-# Compiled where it is needed: few processes ever meet one.
-_SURROGATE: Final = rb"""(?x) (?<!\\)((?:\\\\)*+)     # an even number: the next backslash escapes
-    (?: (\\u[dD][89abAB][0-9a-fA-F]{2} \\u[dD][c-fC-F][0-9a-fA-F]{2})        # a whole pair
-      | \\u[dD][89a-fA-F][0-9a-fA-F]{2} )                                    # half of one
-    """
-
-
-def without_half_surrogates(data: bytes) -> bytes:
-    r"""Return JSON with `\ufffd` for each escape that is half of a surrogate pair.
-
-    `JSON.stringify` of Node.js and `json.dumps` of Python write such halves, of a text that was cut
-    within a character (`\ud83d`) and of file names that are no UTF-8 (`\udce9`). RFC 8259, section
-    8.2, permits them and leaves open what a reader makes of them; msgspec refuses the document.
-    Lengths stay. The very same object where there are none.
-    """
-    if b"\\ud" not in data and b"\\uD" not in data:
-        return data
-    changed, _ = re.subn(_SURROGATE, _whole, data)
-    return data if changed == data else changed
-
-
-def _whole(found: re.Match[bytes]) -> bytes:
-    return found[0] if found[2] else found[1] + rb"\ufffd"
 
 
 def decode_line(line: bytes) -> Envelope | None:
@@ -143,6 +119,6 @@ def _decode_odd_line(line: bytes) -> Envelope | None:
     try:
         odd = _decode_odd(line)
     except DECODE_FAILURES:
-        whole = without_half_surrogates(line)
+        whole = without_lone_surrogates(line)
         return None if whole is line else decode_line(whole)
     return Envelope(type=odd.type, record=odd.record)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from telemetryd_proto.envelope import without_half_surrogates
 from telemetryd_proto.errors import DECODE_FAILURES
+from telemetryd_proto.surrogates import without_lone_surrogates
 
 _NULL = msgspec.Raw(b"null")
 
@@ -58,5 +58,5 @@ def _decode_odd(line: bytes) -> AnyObject | None:
     try:
         return AnyObject(record=_decode_untyped(line).record)
     except DECODE_FAILURES:
-        whole = without_half_surrogates(line)
+        whole = without_lone_surrogates(line)
         return None if whole is line else decode_objects([whole])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -505,3 +506,101 @@ def test_the_log_is_not_looked_at_unless_asked_for() -> None:
     text = "[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n"
     found = counts(sink(function="orders"), [start("a"), event("function", text)])
     assert found == {"invocations": 1}
+
+
+TRACE = "\n\tat example.Handler.handleRequest(Handler.java:9)\n"
+JAVA = f"none left: shop.OutOfStock\nshop.OutOfStock: none left{TRACE}"
+RUBY = {"errorMessage": "none left", "errorType": "Function<OutOfStock>", "stackTrace": []}
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        (JAVA, "shop.OutOfStock"),
+        (f"java.lang.Error: java.lang.Error\njava.lang.Error{TRACE}", "java.lang.Error"),
+        (
+            {"timestamp": "t", "message": JAVA, "level": "ERROR", "AWSRequestId": "a"},
+            "shop.OutOfStock",
+        ),
+        (RUBY, "OutOfStock"),
+        (json.dumps(RUBY, indent=2) + "\n", "OutOfStock"),
+        ('2026/11/30 10:15:30 {"errorMessage":"none","errorType":"errorString"}', "errorString"),
+        (
+            'a\tInvoke Error\t{"errorType":"RuntimeException","errorMessage":"m","stack":[]}\n',
+            "RuntimeException",
+        ),
+        (
+            {"timestamp": "t", "log_level": "ERROR", "errorMessage": "m", "errorType": "KeyError",
+             "requestId": "a", "stackTrace": ["x"]},
+            "KeyError",
+        ),
+        (
+            json.dumps({"level": "ERROR", "errorMessage": "m \ud83d", "errorType": "KeyError",
+                        "requestId": "a", "stackTrace": ["x"]}),
+            "KeyError",
+        ),
+    ],
+)  # fmt: skip
+def test_the_error_report_of_each_runtime_is_known(record: object, kind: str) -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    (found, *_) = packed(subject, [start("a"), event("function", record), done("a")])
+    assert metrics(found)["errors"] == [1]
+    assert found["error_type"] == kind
+
+
+NODE = {
+    "timestamp": "t", "level": "ERROR", "requestId": "a",
+    "message": {"errorType": "OutOfStock", "errorMessage": "none", "stackTrace": ["x"]},
+}  # fmt: skip
+DOTNET = "t\ta\tfail\tShop.OutOfStockException: none left\n   at Shop.Handler() in Shop.cs\n"
+AMBIGUOUS = [
+    NODE,
+    json.dumps(NODE),
+    DOTNET,
+    {"timestamp": "t", "level": "Error", "requestId": "a", "message": DOTNET.split("\t")[3]},
+]
+LOG = event("function", "something else\n")
+
+
+@pytest.mark.parametrize("record", AMBIGUOUS)
+@pytest.mark.parametrize("split", [False, True])
+def test_what_a_handler_may_have_written_counts_as_the_last_line_only(
+    record: object, split: bool
+) -> None:
+    """However the stream is cut into blocks; a line of the next invocation does not matter."""
+    found = event("function", record)
+    neutral = [event("extension", '"function"'), event("platform.other", {})]
+    for lines, errors in (
+        ([start("a"), found, *neutral, done("a"), report("a"), start("b"), LOG, done("b")], 1),
+        ([start("a"), LOG, found, found, done("a")], 1),
+        ([start("a"), found, LOG, done("a")], 0),
+        ([start("a"), found, *neutral, LOG, *neutral, done("a")], 0),
+        ([start("a"), found, start("b"), done("b")], 0),
+    ):
+        subject = sink(function="orders", count_log_errors=True)
+        batches = [[line] for line in lines] if split else [lines]
+        documents = packed(subject, *batches)
+        told = [metrics(one).get("errors", []) for one in documents]
+        assert sum(map(sum, told)) == errors
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"level": "ERROR", "message": "m", "logger": "shop", "stackTrace": ["x"],
+         "errorType": "KeyError", "errorMessage": "m", "requestId": "a"},
+        {"level": "Error", "requestId": "a", "message": "x", "errorType": "System.Exception",
+         "errorMessage": "m", "stackTrace": ["a"]},
+        {"level": "ERROR", "requestId": "a", "message": "default used OutOfStock: none left",
+         "errorType": "OutOfStock", "errorMessage": "none", "stackTrace": ["x"]},
+        {"errorMessage": "of another function", "errorType": "KeyError", "stackTrace": []},
+        f"2026-11-30 10:15:30 ERROR shop - none left\nshop.OutOfStock: none left{TRACE}",
+        "t\ta\tERROR\tdefault used OutOfStock: none left\n    at Object.<anonymous>\n",
+        {"level": "ERROR", "exception": "Traceback (most recent call last):\n..",
+         "exception_name": "KeyError"},
+    ],
+)  # fmt: skip
+def test_what_loggers_make_of_an_exception_is_no_failure(record: object) -> None:
+    subject = sink(function="orders", count_log_errors=True)
+    found = counts(subject, [start("a"), event("function", record), done("a")])
+    assert "errors" not in found

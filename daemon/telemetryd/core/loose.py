@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from telemetryd_proto.envelope import without_half_surrogates
 from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.objects import AnyObject, decode_objects
+from telemetryd_proto.surrogates import without_lone_surrogates
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def loosened(data: bytes) -> bytes:
         data = data.decode("utf-8", "replace").encode()
     if b"NaN" in data or b"Infinity" in data:  # as Python's `json.dumps` writes them
         data = re.sub(_NUMBERS, _null_for_number, data)
-    return without_half_surrogates(data)
+    return without_lone_surrogates(data)
 
 
 def _null_for_number(found: re.Match[bytes]) -> bytes:

@@ -43,7 +43,7 @@ class Environment:
     """One execution environment: how it began, and which invocations it had last."""
 
     __slots__ = ("beginnings", "current", "current_at", "failure", "first", "first_at",
-                 "function", "initialization", "ready_at", "saw_start", "version",
+                 "function", "initialization", "ready_at", "saw_start", "suspect", "version",
                  "waited_for")  # fmt: skip
 
     def __init__(self, function: str, version: str) -> None:
@@ -63,6 +63,8 @@ class Environment:
         self.current: str | None = None
         """The invocation begun last."""
         self.current_at = 0
+        self.suspect: tuple[str, str] | None = None
+        """Invocation and type of an exception that counts if no log line follows it."""
         self.first: str | None = None
         """The first invocation since the environment began."""
         self.first_at = 0

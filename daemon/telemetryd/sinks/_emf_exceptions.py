@@ -1,33 +1,74 @@
-"""Finds the exceptions of handlers in what runtimes log.
+"""Finds the exceptions of handlers in what runtimes log: one table of their error reports.
 
 An on-demand function whose handler raises ends in `success`: its runtime caught the exception, and
-only its log tells. Recognised is what the runtimes themselves write, never what a handler logs:
+only its log tells. Recognised is what the runtimes themselves write. What a handler logs looks
+much the same, and is told apart by what its logger adds (`message`, `logger`, `location`), or by
+what it lacks. Each row is what the runtime's own source writes:
 
-* the Python runtime, text: `[ERROR] KeyError: 'iban'`, newline, `Traceback (most recent call last)`
-* the Node.js runtime, text: `<time>`, tab, `<request id>`, tab, `ERROR`, tab, `Invoke Error`, JSON
-* JSON log format: an object with `errorType` and `stackTrace` at level ERROR or FATAL
+* Python, awslambdaric `bootstrap.log_error`. Text: `[ERROR] KeyError: 'iban'`, a newline,
+  `Traceback (most recent call last):`. JSON: `errorType`, `stackTrace` and no `message`
+* Node.js, aws-lambda-ric `LogPatch`. Text: `<time>`, tab, `<request id>`, tab, `ERROR`, tab,
+  `Invoke Error`, JSON. JSON: `message` is an object with `errorType` and `stackTrace`, the very
+  record that `console.error(error)` of one lone Error makes
+* Java, `UserFault.reportableError`, as text or as `message`: `<message>: <class>`, a newline, and
+  the trace, which begins with the same class
+* .NET, `LambdaBootstrap.WriteUnhandledExceptionToLog`: at level Error the exception's own text,
+  `System.Exception: message`, a newline, `   at ...`; so does `Console.Error.WriteLine(exception)`
+* Ruby, `LambdaLogger.log_error`: an object of `errorMessage`, `errorType` (`Function<NameError>`)
+  and `stackTrace` alone
+* Go, `lambda.reportFailure`: `2026/11/30 10:15:30`, and an object as of Ruby
+* PHP, Bref's `LambdaRuntime`: `<request id>`, tab, `Invoke Error`, tab, JSON
+
+Two of these are `ambiguous`: a handler that succeeds can write the very same. They count where
+they are the invocation's last log line.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.records import LogRecord
+from telemetryd_proto.surrogates import without_lone_surrogates
 
-HINTS: Final = (b"errorType", b"Traceback (most recent call last)")
+HINTS: Final = (b"errorType", b"Traceback (most recent call last)", rb"\n\tat ", rb"\n   at ")
 """Every line of interest holds one of these: others need not be decoded. The longer such a text is,
 the farther a search for it skips."""
 
-_PYTHON: Final = r"\[ERROR\] ([A-Za-z_][\w.]*)[:\r\n]"  # what `logging` writes has a tab instead
-_TRACEBACK: Final = HINTS[1].decode()
-_NODE: Final = (
-    r"[^\t]+\t([0-9A-Za-z-]+)\tERROR\t(?:Invoke Error|Uncaught Exception)\s+"
-    r'\{"errorType":"([^"]+)"'
+_CERTAIN: Final = (
+    # Python; what `logging` writes has a tab instead
+    r"\[ERROR\] (?P<type>[A-Za-z_][\w.]*)(?:[:\r\n])(?=[\s\S]*Traceback \(most recent call last\))",
+    # Node.js
+    (
+        r"[^\t]+\t(?P<id>[0-9A-Za-z-]+)\tERROR\t"
+        r"(?:Invoke Error|Uncaught Exception|Unhandled (?:Promise )?Rejection)\s+"
+        r'\{"errorType":"(?P<type>[^"]+)"'
+    ),
+    # Bref
+    r'(?P<id>[0-9A-Za-z-]+)\tInvoke Error\t\{"errorType":"(?P<type>[^"]+)"',
+    # Go
+    r'\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?P<json>\{"errorMessage":)',
 )
-_LEVELS: Final = frozenset({"ERROR", "FATAL", "CRITICAL"})
+_JAVA: Final = r": (?P<type>[A-Za-z_$][\w.$]*)\r?\n(?P=type)(?::|\r?\n)"
+_DOTNET: Final = (
+    r"(?:[^\t]+\t(?P<id>[0-9A-Za-z-]*)\tfail\t)?"
+    r"(?P<type>[A-Z][\w.+`]*): [^\n]*\n(?:[^\n]*\n)?? {3}at "
+)
+_RUBY: Final = r"(?:Function|Runtime|Init)<([^>]+)>"
+_HEAD: Final = 256
+_JAVA_FIRST: Final = 4096
+"""How far into a text Java's first line may reach."""
+
+_LEVELS: Final = frozenset({"ERROR", "FATAL", "CRITICAL", "Error", "Critical"})
+_STAMPS: Final = frozenset(
+    {"timestamp", "level", "log_level", "requestId", "AWSRequestId", "tenantId", "traceId"}
+)
+"""What runtimes put beside a report, and handlers' loggers as well."""
+_REPORT: Final = frozenset({"errorType", "errorMessage", "stackTrace", "cause"})
+_json: Final = msgspec.json.Decoder()
 
 
 class FoundException(msgspec.Struct, frozen=True, gc=False):
@@ -36,20 +77,77 @@ class FoundException(msgspec.Struct, frozen=True, gc=False):
     error_type: str
     request_id: str | None
     """The invocation, where the line names it."""
+    ambiguous: bool = False
+    """True if a handler that succeeds can write such a line itself."""
 
 
 def exception_in(record: LogRecord) -> FoundException | None:
-    """The handler's exception which a `function` event tells of; None for any other line."""
+    """Return the handler's exception that a `function` event tells of; None for any other line."""
     body = record.body
     if isinstance(body, str):
-        if (match := re.match(_PYTHON, body)) and _TRACEBACK in body:
-            return FoundException(match[1], None)
-        if match := re.match(_NODE, body):
-            return FoundException(match[2], match[1])
+        text = body.strip()
+        if text[:1] != "{":
+            return _in_text(text)
+        body = _decoded(text)
+    return _in_object(body, record.request_id) if isinstance(body, dict) else None
+
+
+def _in_text(text: str) -> FoundException | None:
+    for pattern in _CERTAIN:
+        if found := re.match(pattern, text):
+            parts = found.groupdict()
+            if parts.get("json"):
+                return _bare_report(_decoded(text[found.start("json") :]), r"(.+)")
+            return FoundException(parts["type"], parts.get("id"))
+    return _in_trace(text, is_dotnet="\tfail\t" in text[:_HEAD])
+
+
+def _in_trace(
+    text: str, *, is_dotnet: bool, request_id: str | None = None
+) -> FoundException | None:
+    """Return the exception of a text that Java's or .NET's runtime writes."""
+    if is_dotnet and (found := re.match(_DOTNET, text)):
+        return FoundException(found["type"], request_id or found["id"], ambiguous=True)
+    if found := re.search(_JAVA, text[:_JAVA_FIRST]):
+        return FoundException(found["type"], request_id)
+    return None
+
+
+def _in_object(body: dict[str, Any], request_id: str | None) -> FoundException | None:
+    level = body.get("level") or body.get("log_level")
+    rest = body.keys() - _STAMPS
+    if level not in _LEVELS:
+        return _bare_report(body, _RUBY)
+    if rest == {"message"}:
+        return _in_message(body["message"], level, request_id)
+    kind = body.get("errorType")
+    if "stackTrace" in rest and rest <= _REPORT and isinstance(kind, str) and kind:
+        return FoundException(kind, request_id)
+    return None
+
+
+def _in_message(message: Any, level: str, request_id: str | None) -> FoundException | None:
+    if isinstance(message, str):
+        return _in_trace(message, is_dotnet=level == "Error", request_id=request_id)
+    if not isinstance(message, dict) or not message.keys() >= {"errorMessage", "stackTrace"}:
         return None
-    if not isinstance(body, dict):
+    kind = message.get("errorType")
+    if not isinstance(kind, str) or not kind:
         return None
-    kind, level = body.get("errorType"), body.get("level") or body.get("log_level")
-    if not (isinstance(kind, str) and kind and "stackTrace" in body and level in _LEVELS):
+    return FoundException(kind, request_id, ambiguous=True)
+
+
+def _bare_report(body: Any, kinds: str) -> FoundException | None:
+    """Return the exception of a report with nothing beside it, if its type is of these kinds."""
+    if not isinstance(body, dict) or not {"errorMessage", "errorType"} <= body.keys() <= _REPORT:
         return None
-    return FoundException(kind, record.request_id)
+    kind = body["errorType"]
+    found = re.fullmatch(kinds, kind) if isinstance(kind, str) else None
+    return FoundException(found[1], None) if found else None
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return _json.decode(without_lone_surrogates(text.encode()))
+    except (*DECODE_FAILURES, UnicodeEncodeError):
+        return None

@@ -97,9 +97,14 @@ can be searched with Logs Insights and cost nothing:
   and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.
 - A handler that raises ends in `success` on on-demand functions, because its runtime caught the
   exception. CloudWatch's own `AWS/Lambda` metric `Errors` has it. Where `errors` is asked for, it
-  is found in the log: as text of the Python and Node.js runtimes, or with the JSON log format as a
-  record with `errorType` and `stackTrace` at level ERROR. Every log line is looked at for that;
-  `count_log_errors = false` spares that, and leaves these out.
+  is found in the log, in the error reports of the runtimes for Python, Node.js, Java, .NET, Ruby,
+  Go and PHP (Bref), in text and JSON. What handlers log (`logger.exception`,
+  `console.error(text, error)`) is not counted. Two reports can't be told from what a handler may
+  write: `console.error(error)` of one lone error with Node.js's JSON format, and
+  `Console.Error.WriteLine(exception)` of .NET. They count where no log line follows before the
+  invocation ends: a handler that succeeds right after such a line is counted as an error, and one
+  whose runtime or callbacks log something after the report is not. Every log line is looked at
+  for that; `count_log_errors = false` spares that, and leaves these out.
 - `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
   Lambda initialised them ahead of need, and nobody waited.
 - The metrics that begin with `telemetryd_` are about telemetryd itself, since their last document.

@@ -164,14 +164,35 @@ class Invocations:
             return None
         environment = self._environment(source)
         request_id = usable_id(found.request_id) or None
-        if environment.initialization != InitializationType.MANAGED_INSTANCES:
+        many_at_a_time = environment.initialization == InitializationType.MANAGED_INSTANCES
+        if not many_at_a_time:
             request_id = request_id or environment.current
         invocation = self._find(request_id) if request_id else None
-        if invocation is None:
+        if request_id is None or invocation is None:
+            return None
+        if found.ambiguous:
+            if not many_at_a_time:
+                environment.suspect = (request_id, found.error_type)
             return None
         measured = self._of(invocation, request_id)
         self._fail(invocation, measured, Status.ERROR, found.error_type)
         return measured if measured.values else None
+
+    def has_suspect(self, source: int) -> bool:
+        """True if an exception counts unless another log line comes before its invocation's end."""
+        environment = self._environments.get(source if self._many else 0)
+        return environment is not None and environment.suspect is not None
+
+    def clear_suspect(self, source: int) -> None:
+        """A log line came: what the last one told of did not end the invocation."""
+        self._environment(source).suspect = None
+
+    def _fail_if_suspect(
+        self, env: Environment, request_id: str, invocation: _Invocation, measured: Measured
+    ) -> None:
+        suspect, env.suspect = env.suspect, None
+        if suspect is not None and suspect[0] == request_id:
+            self._fail(invocation, measured, Status.ERROR, suspect[1])
 
     def ended(self, reason: str) -> Measured | None:
         """The environment is reset for `reason` (Extensions API, Shutdown): the last invocation.
@@ -382,6 +403,8 @@ class Invocations:
                 _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
+        if env.suspect is not None:
+            self._fail_if_suspect(env, request_id, invocation, measured)
         if record.status != _SUCCESS:
             self._fail(invocation, measured, record.status, record.error_type)
         return measured if measured.values else None

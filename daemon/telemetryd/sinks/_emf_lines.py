@@ -19,7 +19,6 @@ import msgspec
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.records import Report, RuntimeDone, Start
-from telemetryd_proto.surrogates import without_lone_surrogates
 
 
 class _Typed(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type"):
@@ -73,8 +72,7 @@ def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
     try:
         event: InvocationEvent | _LogEvent = _decode(line)
     except DECODE_FAILURES:
-        # half a surrogate pair, in whatever member, is no reason to lose the event
-        return decode_line(line) or decode_line(without_lone_surrogates(line))
+        return decode_line(line)
     if isinstance(event, _LogEvent):
         return Envelope(time=event.time, type="function", record=event.record)
     return event

@@ -32,13 +32,14 @@ from telemetryd.sinks.base import (
     WriteResult,
 )
 from telemetryd.sinks.stdout import StdoutSink
-from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.events import LogRecord, decode_record
 from telemetryd_proto.framing import Block
 
 _PLATFORM: Final = b'"platform.'
 """Every platform event holds these bytes, the beginning of its type."""
+_FUNCTION: Final = b'"function"'
 _ARM: Final = frozenset({"aarch64", "arm64"})
 
 
@@ -121,22 +122,32 @@ class EmfSink(Sink):
         documents = Documents(self._layout)
         items: list[Item] = []
         for block in blocks:
-            rest, used, at = list[int](), 0, 0
-            for start, line in lines_with(self._marks, block.data):
-                if self._use(line, block, start, documents, items):
-                    if at < start:
-                        rest += (at, start)
-                    used += 1
-                    at = start + len(line)
-            if at < len(block.data):
-                rest += (at, len(block.data))
-            if rest:
-                items.append(_rest_item(rest, block, block.lines - used))
+            self._pack_block(block, documents, items)
         items += map(_document_item, documents.finish())
         items = _as_received(items, sum(block.added for block in blocks))
         if self._self is not None and (measured := self._self.when_due()):
             items += self._own(measured)
         return items
+
+    def _pack_block(self, block: Block, documents: Documents, items: list[Item]) -> None:
+        rest, used, at, seen = list[int](), 0, 0, 0
+        has_suspect = self._invocations.has_suspect
+        watches = self._reads_log_errors
+        for start, line in lines_with(self._marks, block.data):
+            if watches and has_suspect(block.source):
+                self._look_for_log(block, seen, start)
+            if self._use(line, block, start, documents, items):
+                if at < start:
+                    rest += (at, start)
+                used += 1
+                at = start + len(line)
+            seen = start + len(line)
+        if watches and has_suspect(block.source):
+            self._look_for_log(block, seen, len(block.data))
+        if at < len(block.data):
+            rest += (at, len(block.data))
+        if rest:
+            items.append(_rest_item(rest, block, block.lines - used))
 
     def own_items(self, end: str) -> list[Item]:
         """What no line has told: a failure that only the end tells of, telemetryd's own figures."""
@@ -195,6 +206,8 @@ class EmfSink(Sink):
             return measured is not None and documents.add(measured, at, line, block, start)
         if event.type != "function":
             return self._measure(event, line, block, start, documents)
+        if self._reads_log_errors:
+            self._invocations.clear_suspect(block.source)
         if item := self._forward(event, line, block, block.offset + start):
             items.append(item)
             return True
@@ -226,6 +239,18 @@ class EmfSink(Sink):
             measured = self._invocations.exception(record, block.source)
         at = self._times.milliseconds(event.time)
         return measured is not None and documents.add(measured, at, line, block, start)
+
+    def _look_for_log(self, block: Block, start: int, end: int) -> None:
+        """Clear the suspect if there is a log line of the function between two places."""
+        data = block.data
+        at = data.find(_FUNCTION, start, end)
+        while at >= 0:
+            line_start, line_end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1
+            event = decode_line(data[line_start:line_end])
+            if event is not None and event.type == "function":
+                self._invocations.clear_suspect(block.source)
+                return
+            at = data.find(_FUNCTION, line_end, end)
 
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
