@@ -19,12 +19,11 @@ import msgspec
 
 from telemetryd.core.loose import decode_loosely
 from telemetryd_proto.objects import AnyObject
+from telemetryd_proto.request_ids import usable_id
 
 Field: TypeAlias = Literal["function", "version", "instance", "request_id"]
 
 _UUID: Final = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-MAX_REQUEST_ID: Final = 128
-"""Characters of a request id; a longer one is none. A real one has 36."""
 _MAX_CONNECTIONS: Final = 1024
 _MAX_STARTED: Final = 1024
 """Invocations that are remembered: a line may come long after the next one began."""
@@ -129,6 +128,4 @@ def _member(name: str, value: str) -> bytes:
 def _request_in(record: msgspec.Raw) -> str:
     """Return the request id in the record of a platform event; empty for none, or one too long."""
     named = decode_loosely(_decode, bytes(record))
-    if named is None or len(named.request_id) > MAX_REQUEST_ID:
-        return ""
-    return named.request_id
+    return usable_id(named.request_id) if named is not None else ""
