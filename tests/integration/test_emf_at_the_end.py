@@ -28,7 +28,7 @@ REPORT = event(
 )
 
 
-def measured(events: bytes, reason: str) -> dict[str, float]:
+def measured(events: bytes, reason: str, *, invoked: bool = True) -> dict[str, float]:
     """The sums of what was printed by a process that got `events` and then SHUTDOWN."""
     variables = settings(
         SINKS__METRICS__TYPE="emf", SINKS__METRICS__METRICS="*", FLUSH__STRATEGY="continuous"
@@ -36,16 +36,18 @@ def measured(events: bytes, reason: str) -> dict[str, float]:
     variables["AWS_LAMBDA_FUNCTION_NAME"] = "f"
     with ScriptedPlatform(variables, stdout=subprocess.PIPE) as platform:
         telemetry, following = platform.begin()
-        following.invoke("r1")
+        if invoked:
+            following.invoke("r1")
         telemetry.sendall(events)
-        platform.expect(NEXT).shutdown(reason=reason)
+        (platform.expect(NEXT) if invoked else following).shutdown(reason=reason)
         platform.finish()
         assert platform.ledger()["sinks"]["metrics"]["delivered"]["lines"] == events.count(b"\n")
         assert platform.process.stdout is not None
         documents = [json.loads(line) for line in platform.process.stdout.read().splitlines()]
-    sums: dict[str, float] = {}
+    names = ("invocations", "errors", "timeouts") if invoked else ("errors", "init_errors")
+    sums: dict[str, float] = dict.fromkeys(names, 0)
     for document in documents:
-        for name in ("invocations", "errors", "timeouts"):
+        for name in names:
             value = document.get(name, 0)
             sums[name] = sums.get(name, 0) + (sum(value) if isinstance(value, list) else value)
     return sums
@@ -77,6 +79,28 @@ def measured(events: bytes, reason: str) -> dict[str, float]:
 def test_a_failure_known_only_from_the_shutdown_counts_once(events, reason, errors, timeouts):
     """The reset of the environment may overtake `runtimeDone` and `report`."""
     assert measured(events, reason) == {"invocations": 1, "errors": errors, "timeouts": timeouts}
+
+
+INIT = event("platform.initStart", initializationType="on-demand", phase="init")
+INIT_DONE = event("platform.initRuntimeDone", phase="init", status="success")
+INIT_FAILED = event("platform.initReport", phase="init", status="error", errorType="Runtime.X")
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "failures"),
+    [
+        (INIT, "failure", 1),
+        (INIT, "timeout", 1),
+        (INIT + INIT_FAILED, "failure", 1),
+        (INIT + INIT_DONE, "failure", 0),
+        (INIT, "spindown", 0),
+    ],
+    ids=["only the reason", "a timeout", "both", "it was over", "for good"],
+)
+def test_an_initialisation_that_the_shutdown_cuts_short_has_failed(events, reason, failures):
+    """Whether or not the platform's report of it comes in time."""
+    found = measured(events, reason, invoked=False)
+    assert (found["init_errors"], found["errors"]) == (failures, failures)
 
 
 def test_what_the_next_process_is_told_of_it_is_not_counted_again():

@@ -375,6 +375,15 @@ def test_an_invocation_that_fails_for_another_reason_is_another_failure() -> Non
     assert counts(lambda_sink(), [*before, healed, ready, *same])["errors"] == 2
 
 
+def test_a_failed_initialisation_of_an_earlier_life_was_counted_there() -> None:
+    """Its process was told at SHUTDOWN, at the latest. What it took, only the report tells."""
+    subject = lambda_sink()
+    lines = [init_start(phase="invoke"), *failing("initReport", time="2026-03-14T10:15:20.000Z")]
+    (found,) = packed(subject, lines)
+    assert metrics(found) == {"init_duration": [500]}
+    assert counts(sink(), lines) == {"init_errors": 1, "errors": 1}  # outside Lambda it is one life
+
+
 def test_an_initialisation_without_memory_is_out_of_memory() -> None:
     lines = failing("initReport", errorType="Runtime.OutOfMemory")
     assert counts(lambda_sink(), lines) == {"errors": 1, "init_errors": 1, "out_of_memory": 1}

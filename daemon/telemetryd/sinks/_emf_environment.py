@@ -30,6 +30,8 @@ class Beginning(msgspec.Struct, gc=False):
     request_id: str | None = None
     """The invocation inside which an initialisation was repeated."""
     has_failed: bool = False
+    has_succeeded: bool = False
+    """Neither of both while it lasts."""
     is_measured: bool = False
 
     def is_of(self, kind: Kind, phase: str | None, at: int) -> bool:

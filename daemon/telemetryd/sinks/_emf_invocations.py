@@ -195,22 +195,36 @@ class Invocations:
             self._fail(invocation, measured, Status.ERROR, suspect[1])
 
     def ended(self, reason: str) -> Measured | None:
-        """The environment is reset for `reason` (Extensions API, Shutdown): the last invocation.
+        """The environment is reset for `reason` (Extensions API, Shutdown): what that ended.
 
-        What the platform has to say of it may never come to this process; should it come to the
+        It is the last invocation or, where there was none, the initialisation. What the platform
+        has to say of it may never come to this process; should it come to the
         next, it belongs to an earlier life there. One that had its answer may have timed out all
         the same: the time of extensions counts too ("Lambda execution environment lifecycle").
         """
         status = _FATAL.get(reason.lower())  # emulators write it in their own way
         env = self._environments.get(0)
-        invocation = self._open.get(env.current) if env is not None and env.current else None
-        if status is None or env is None or invocation is None:
+        if status is None or env is None:
+            return None
+        if not env.saw_start:
+            return self._ended_at_the_beginning(env)
+        invocation = self._open.get(env.current) if env.current else None
+        if invocation is None:
             return None
         if invocation.runtime_done and status != Status.TIMEOUT:
             return None
         invocation.runtime_done = True
         measured = self._of(invocation, env.current)
         self._fail(invocation, measured, status, None)
+        return measured if measured.values else None
+
+    def _ended_at_the_beginning(self, env: Environment) -> Measured | None:
+        """Count the initialisation or restore that the end of the environment cut short."""
+        newest = env.beginnings[-1] if env.beginnings else None
+        if newest is None or not newest.is_known or newest.has_succeeded:
+            return None
+        measured = self._of(env, None)
+        self._fail_beginning(env, newest, measured, None)
         return measured if measured.values else None
 
     # -- initialisation ----------------------------------------------------------------------
@@ -287,7 +301,7 @@ class Invocations:
     def _extension(self, env: Environment, record: ExtensionInit, at: int) -> Measured | None:
         if not (record.error_type or re.search(_BROKEN_EXTENSION, record.state or "")):
             return None
-        if self._is_of_the_snapshot(env, at):
+        if self._is_of_the_snapshot(env, at) or self._is_of_an_earlier_life(env, at):
             return None
         beginning = env.beginning("init", None, at)
         measured = self._of(env, None)
@@ -316,8 +330,10 @@ class Invocations:
             beginning.is_measured = True
             measured.values.append((f"{kind}_duration", duration))
         if record.status is not None and record.status != _SUCCESS:
-            self._fail_beginning(env, beginning, measured, record.error_type)
+            if not self._is_of_an_earlier_life(env, at):
+                self._fail_beginning(env, beginning, measured, record.error_type)
         elif record.status == _SUCCESS and env.is_newest(beginning):
+            beginning.has_succeeded = True
             env.failure = None  # what fails now fails for another reason
             invocation = self._find(beginning.request_id) if beginning.request_id else None
             if invocation is not None:
@@ -325,9 +341,17 @@ class Invocations:
         return measured if measured.values else None
 
     def _is_of_the_snapshot(self, env: Environment, at: int) -> bool:
-        """True if an event of the initialisation precedes the restore: it was told long ago."""
+        """True if an event of an initialisation precedes the restore: it was told long ago."""
         restored_at = env.restored_at
         return restored_at is not None and at < restored_at
+
+    def _is_of_an_earlier_life(self, env: Environment, at: int) -> bool:
+        """True if an event precedes all that this process knows to have begun.
+
+        A failure then was its predecessor's to count, at its end at the latest (`ended`).
+        """
+        known = [each.at for each in env.beginnings if each.is_known]
+        return bool(known) and at < min(known) and not self._many
 
     def _fail_beginning(
         self, env: Environment, beginning: Beginning, measured: Measured, kind: str | None
