@@ -149,6 +149,8 @@ class Daemon:
             max_line_bytes=telemetry.max_line_bytes,
             tail_budget_bytes=telemetry.tail_budget_bytes,
             max_connections=telemetry.max_connections,
+            # in Lambda silence is the rule, and the platform connects once
+            idle_seconds=telemetry.idle_seconds if mode == "listen" else 0,
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
             # a small queue gets small blocks: what it drops or has in flight comes in blocks
             read_bytes=min([MIB, *(queue.capacity_bytes // 8 for queue in self._queues)]),
@@ -183,6 +185,26 @@ class Daemon:
             from telemetryd.exposition import expose  # noqa: PLC0415 - not needed in Lambda
 
             self._exposition = await expose(self, *parsed, self._log)
+
+    async def reopen(self, seconds: float) -> dict[str, str]:
+        """Open every file anew that has a name, as after logrotate; which sinks can't, and why."""
+        if self._dead_letter is not None:
+            self._dead_letter.close()  # the next record opens it
+        deadline = asyncio.get_running_loop().time() + seconds
+        found = await asyncio.gather(*(worker.reopen(deadline) for worker in self._workers))
+        return {w.name: why for w, why in zip(self._workers, found, strict=True) if why}
+
+    def adjust(self, config: Config) -> None:
+        """Take on what of `config` can take effect at once (`reload.LIVE_KEYS`)."""
+        self.listener.set_limits(
+            max_connections=config.telemetry.max_connections,
+            idle_seconds=config.telemetry.idle_seconds,
+        )
+        for route in self._routes:
+            sink = config.sinks[route.worker.name]
+            route.worker.adjust(sink)
+            route.rules = _rules(sink, self._identity)
+        self._pipeline.reroute(self._routes)
 
     async def flush(self, deadline: float, trigger: Trigger) -> bool:
         """Deliver what is queued; False if some was left at `deadline` (loop time)."""
@@ -292,6 +314,11 @@ class Daemon:
         """Age of the oldest line that waits in a queue, at the monotonic second `now`."""
         received = (worker.oldest_received_at() for worker in self._workers)
         return max((now - at for at in received if at is not None), default=0.0)
+
+    @property
+    def log_skipped_lines(self) -> int:
+        """Lines of the log that standard error did not take."""
+        return self._log.skipped_lines
 
     @property
     def is_discarding(self) -> bool:

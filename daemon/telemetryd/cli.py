@@ -150,7 +150,10 @@ def _local(arguments: Sequence[str]) -> int:
 
 
 def _listen(_: argparse.Namespace) -> int:
-    from telemetryd.listen import listen  # noqa: PLC0415 - each command imports what it needs
+    from telemetryd.signals import hold_hangup  # noqa: PLC0415 - each command imports what it needs
+
+    hold_hangup()
+    from telemetryd.listen import listen  # noqa: PLC0415 - as above
 
     return listen(os.environ)
 

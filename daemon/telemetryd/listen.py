@@ -1,23 +1,25 @@
-"""`telemetryd listen`: the daemon outside Lambda, until SIGTERM or SIGINT."""
+"""`telemetryd listen`: the daemon outside Lambda, until a signal ends it (see `signals`)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
+import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 import uvloop
 
 from telemetryd.app import Daemon, Identity
-from telemetryd.config import Config, effective_address, effective_memory, effective_metrics, load
+from telemetryd.config import Loaded, effective_address, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
+from telemetryd.reload import Reloader
 from telemetryd.shell.listener import bind
+from telemetryd.signals import Wishes
 
 _STDOUT: Final = 1
 _QUIET_SECONDS: Final = 0.1
@@ -33,16 +35,18 @@ def listen(environ: Mapping[str, str]) -> int:
     started = time.monotonic()
     log = Log()
     try:
-        loaded = load(environ, mode="listen", terminal=os.isatty(_STDOUT))
+        read = partial(load, environ, mode="listen", terminal=os.isatty(_STDOUT))
+        loaded = read()
         log.set_level(loaded.config.log.level)
         logging.getLogger().addHandler(LoggingBridge(log))
         if loaded.warnings:
             log("warning", "configuration_warning", details=loaded.warnings)
+        _raise_descriptor_limit(log)
         # Never closed: closing the loop gives the signals their default action back, and one that
         # comes before the process has ended would then change its exit status.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         memory = effective_memory(loaded.config, "listen", environ)
-        return runner.run(_listen(loaded.config, memory, Identity(environ), log, started))
+        return runner.run(_listen(loaded, read, memory, Identity(environ), log, started))
     except TelemetrydError as error:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
@@ -51,13 +55,26 @@ def listen(environ: Mapping[str, str]) -> int:
         return EXIT_BUG
 
 
-async def _listen(config: Config, memory: int, identity: Identity, log: Log, started: float) -> int:
-    loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[str] = loop.create_future()
-    hurrying: asyncio.Future[str] = loop.create_future()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        name = signal.Signals(number).name
-        loop.add_signal_handler(number, _signalled, name, stopping, hurrying)
+def _raise_descriptor_limit(log: Log) -> None:
+    """Permit this process as many open files as it may permit itself: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            log("warning", "descriptor_limit_not_raised", limit=soft, error=str(error))
+
+
+async def _listen(
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    memory: int,
+    identity: Identity,
+    log: Log,
+    started: float,
+) -> int:
+    config = loaded.config
+    wishes = Wishes()
     sock = bind(*effective_address(config, "listen"))
     daemon = Daemon(
         config,
@@ -66,9 +83,11 @@ async def _listen(config: Config, memory: int, identity: Identity, log: Log, sta
         memory_bytes=memory,
         identity=identity,
         log=log,
-        on_bug=partial(_fail, stopping),
+        on_bug=wishes.fail,
         started=started,
     )
+    reloader = Reloader(daemon, config, read, log)
+    wishes.follow_hangups(reloader.request)
     metrics_at = effective_metrics(config, "listen")
     if metrics_at:
         from telemetryd import exposition  # noqa: PLC0415 - only where it is of use
@@ -81,11 +100,12 @@ async def _listen(config: Config, memory: int, identity: Identity, log: Log, sta
     await daemon.expose(metrics_at)
     failed = False
     try:
-        log("info", "stopping", signal=await stopping, connections=listener.connections)
+        log("info", "stopping", signal=await wishes.stopping, connections=listener.connections)
     except Exception as bug:  # noqa: BLE001 - ours: deliver what we have, then say so
         failed = True
         log("error", "internal_error", error=describe(bug))
-    balanced = await _stop(daemon, config.flush.shutdown_ms / 1000, hurrying, log)
+    reloader.stop()
+    balanced = await _stop(daemon, reloader.config.flush.shutdown_ms / 1000, wishes.hurrying, log)
     return EXIT_OK if balanced and not failed else EXIT_BUG
 
 
@@ -107,16 +127,3 @@ async def _drain(daemon: Daemon, seconds: float) -> bool:
     return await daemon.stop(
         quiet=_QUIET_SECONDS, read_until=now + seconds / 2, deadline=now + seconds, keep=True
     )
-
-
-def _signalled(name: str, stopping: asyncio.Future[str], hurrying: asyncio.Future[str]) -> None:
-    """The first signal ends the work, the second the patience."""
-    for wish in (stopping, hurrying):
-        if not wish.done():
-            wish.set_result(name)
-            return
-
-
-def _fail(stopping: asyncio.Future[str], bug: Exception) -> None:
-    if not stopping.done():
-        stopping.set_exception(bug)

@@ -85,7 +85,7 @@ class Log:
         rank = LEVELS.index(level)
         if rank < self._threshold:
             return
-        cause = str(facts.get("reason") or facts.get("code") or "")
+        cause = str(facts.get("reason") or facts.get("code") or facts.get("reload") or "")
         kind = (event, str(facts.get("sink", "")), cause[:_MAX_CAUSE])
         suppressed = self._admit(kind, ALLOWED[level])
         if suppressed is None:
@@ -120,12 +120,14 @@ class Log:
         skipped = self._stream.skipped - self._skips_told
         if skipped and (force or self._stream.is_idle):
             self._skips_told += skipped
-            notice = {"level": "warning", "event": "log_lines_skipped", "lines": skipped}
-            reason = {"reason": "standard error did not take them"}
-            stamp = {"ts": utc_timestamp(), "logger": LOGGER}
-            self._stream.put(_encoded(stamp | notice | reason), force=force)
+            reason = "standard error did not take them"
+            self._say("warning", "log_lines_skipped", force, lines=skipped, reason=reason)
         if not self._stream.put(_encoded(record), force=force):
             self._stream.skipped += 1
+
+    def _say(self, level: str, event: str, force: bool, /, **facts: Any) -> None:
+        record = {"ts": utc_timestamp(), "level": level, "event": event, "logger": LOGGER}
+        self._stream.put(_encoded(record | facts), force=force)
 
 
 def _encoded(record: dict[str, Any]) -> bytes:

@@ -177,8 +177,53 @@ EVENTS: Final = (
     LogEvent(
         "connection_refused",
         ("warning",),
-        "There is no place for another connection.",
-        "Raise `telemetry.max_connections`, or set `telemetry.idle_seconds`.",
+        "There is no place, or no descriptor, for another connection; `reason` says which.",
+        "Raise `telemetry.max_connections`, or the limit of open files; or set "
+        "`telemetry.idle_seconds`.",
+    ),
+    # Reload
+    LogEvent(
+        "reloaded",
+        ("info",),
+        "SIGHUP: files are open anew, the configuration is read again; `applied` has changed.",
+        "What `needs_restart` names changes with a restart.",
+    ),
+    LogEvent(
+        "restart_needed",
+        ("warning",),
+        "The configuration has changes in `keys` that a running process can't take on.",
+        "Restart telemetryd.",
+    ),
+    LogEvent("reload_ignored", ("info",), "SIGHUP came while telemetryd was ending."),
+    LogEvent(
+        "reload_failed",
+        ("error",),
+        "A reload failed in our own code; the work goes on as it was.",
+        "Report a bug with `error`.",
+    ),
+    LogEvent(
+        "sink_not_reopened",
+        ("warning",),
+        "After SIGHUP a sink could not open its file anew; its next write tries again.",
+        "See `error`: a path that is gone, or rights that have changed.",
+    ),
+    LogEvent(
+        "log_lines_skipped",
+        ("warning",),
+        "Standard error took no lines for a while; so many of the log's are missing.",
+        "See who reads it: a stopped terminal, a full pipe, a slow disk.",
+    ),
+    # Places
+    LogEvent(
+        "idle_connection_closed",
+        ("info",),
+        "A connection was silent for `telemetry.idle_seconds`, and is closed.",
+    ),
+    LogEvent(
+        "descriptor_limit_not_raised",
+        ("warning",),
+        "The soft limit of open files could not be raised to the hard one.",
+        "Raise it from outside: `ulimit -n`, `LimitNOFILE=`.",
     ),
     LogEvent(
         "line_rejected",

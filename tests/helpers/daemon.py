@@ -63,10 +63,18 @@ class Daemon:
     """`telemetryd listen` in a process of its own; a context manager.
 
     The environment holds `environment` alone, each key with `TELEMETRYD_` in front: no HOME, no
-    PATH. `stdout` is a file, or with `stdout_pipe` a pipe that nobody reads until `read_stdout`.
+    PATH. `stdout` is a file, or with `stdout_pipe` a pipe that nobody reads until `read_stdout`, or
+    the descriptor `stdout_fd`.
     """
 
-    def __init__(self, tmp_path: Path, *, stdout_pipe: bool = False, **environment: object) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        *,
+        stdout_pipe: bool = False,
+        stdout_fd: int | None = None,
+        **environment: object,
+    ) -> None:
         self._stdout_path = tmp_path / "stdout"
         self._stdout = b""
         self._stdout_reader: threading.Thread | None = None
@@ -81,7 +89,7 @@ class Daemon:
                 env={f"TELEMETRYD_{key}": str(value) for key, value in settings.items()},
                 cwd=tmp_path,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if stdout_pipe else stdout,
+                stdout=subprocess.PIPE if stdout_pipe else stdout_fd or stdout,
                 stderr=subprocess.PIPE,
             )
         self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
@@ -194,7 +202,7 @@ class Daemon:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, *, status: int = 0) -> Outcome:
+    def stop(self, number: int = signal.SIGTERM, *, status: int = 0) -> Outcome:
         """Send a signal and `finish`."""
         self.process.send_signal(number)
         return self.finish(status=status)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import select
 import socket
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +17,7 @@ from helpers.daemon import (
     Daemon,
     file_sink,
     finish,
+    frozen,
     leaf,
     leaf_of,
     reset,
@@ -129,6 +133,99 @@ def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
     (warning,) = outcome.events("connection_refused")
     assert warning["open"] == 2
     assert "telemetry.max_connections" in warning["fix"]
+
+
+def test_the_kernel_is_to_find_out_who_has_vanished(tmp_path: Path) -> None:
+    """On the daemon's side of each connection, a keepalive timer runs (/proc/net/tcp)."""
+    with Daemon(tmp_path, **file_sink(tmp_path / "archive")) as daemon:
+        held = [daemon.connect() for _ in range(3)]
+        daemon.barrier()
+        ours = {f"{daemon.port:04X} {c.getsockname()[1]:04X}" for c in held}
+        timers = {}
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            timers[f"{fields[1][-4:]} {fields[2][-4:]}"] = fields[5][:2]
+        assert [timers[pair] for pair in ours] == ["02"] * 3
+
+
+def test_silence_ends_a_connection_where_that_is_wished(tmp_path: Path) -> None:
+    """One that speaks stays, and half a line is counted."""
+    archive = tmp_path / "archive"
+    limit = {"TELEMETRY__IDLE_SECONDS": 1, "TELEMETRY__MAX_CONNECTIONS": 2}
+    with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
+        silent, busy = daemon.connect(), daemon.connect()
+        silent.sendall(event(0) + b"half")
+        silent.settimeout(0.01)
+        for number in range(1, 10_000):
+            busy.sendall(event(number))
+            with contextlib.suppress(TimeoutError):
+                assert silent.recv(1) == b""
+                break
+        busy.sendall(event(0))
+        finish(busy)
+        outcome = daemon.stop()
+    assert archive.read_bytes().count(b"\n") == number + 2
+    (closed,) = outcome.events("idle_connection_closed")
+    assert closed["unfinished_bytes"] == 4
+    assert outcome.ledger["rejected"]["truncated"] == leaf(1, 4)
+
+
+def test_what_came_while_the_process_stood_still_is_no_silence(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    limit = {"TELEMETRY__IDLE_SECONDS": 1}
+    with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
+        connection = daemon.connect()
+        connection.sendall(event(0))
+        daemon.wait_for_file(archive, len(event(0)))
+        with frozen(daemon):
+            connection.sendall(event(1))
+            select.select([], [], [], 2.0)  # what stands still is time itself
+        finish(connection)
+        outcome = daemon.stop()
+    assert archive.read_bytes() == events(2)
+    assert not outcome.events("idle_connection_closed")
+
+
+def test_descriptors_that_run_out_cost_new_connections_alone(tmp_path: Path) -> None:
+    """They are refused and counted, and later ones are taken again."""
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, LOG__LEVEL="debug", **file_sink(archive)) as daemon:
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        made = [daemon.connect() for _ in range(100)]
+        refused: list[socket.socket] = []
+        while len(refused) < 50:  # there are places for 40 files, and other files are open
+            refused, _, _ = select.select(made, [], [], PATIENCE_SECONDS)
+        assert {connection.recv(1) for connection in refused} == {b""}
+        for connection in made:
+            connection.close()
+        send_until_taken(daemon, events(3))
+        outcome = daemon.stop()
+    assert archive.read_bytes() == events(3)
+    (warning, *_) = outcome.events("connection_refused")
+    assert warning["reason"] == "Too many open files"
+    assert "ulimit -n" in warning["fix"]
+
+
+def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, hard), hard))
+    try:
+        daemon = Daemon(tmp_path, **file_sink(tmp_path / "archive"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with daemon:
+        assert resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+def send_until_taken(daemon: Daemon, data: bytes) -> None:
+    """Send `data` once; a connection that is refused is made again."""
+    while True:
+        connection = daemon.connect()
+        if not select.select([connection], [], [], 0.2)[0]:
+            connection.sendall(data)
+            finish(connection)
+            return
+        connection.close()
 
 
 def test_ipv6(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from helpers.daemon import NOTHING, Daemon, Outcome, file_sink, finish, frozen, leaf_of, sink
 from helpers.lines import event, events
+from telemetryd.signals import ending_signals, name_of
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -43,6 +44,68 @@ def test_open_connections_do_not_hold_up_the_end(tmp_path: Path, number: signal.
                 assert connection.recv(1) == b""
     assert archive.read_bytes() == event(0) * 5
     assert outcome.ledger["rejected"]["truncated"] == {"lines": 5, "bytes": 50}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [n for n in ending_signals() if n < signal.SIGRTMIN or n in (signal.SIGRTMIN, signal.SIGRTMAX)],
+    ids=name_of,
+)
+def test_whatever_would_end_a_process_drains_it(tmp_path: Path, number: int) -> None:
+    """By default each of them ends it at once, without a word."""
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, SINKS__ARCHIVE__LINGER_MS=60_000, **file_sink(archive)) as daemon:
+        daemon.send(event(0))
+        outcome = daemon.stop(number)
+    assert archive.read_bytes() == event(0)
+    (stopping,) = outcome.events("stopping")
+    assert stopping["signal"] == name_of(number)
+
+
+def test_the_signals_that_end_are_all_but_those_with_a_meaning_of_their_own() -> None:
+    names = {name_of(number) for number in ending_signals()}
+    assert {"SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPWR"} <= names
+    assert {"SIGRTMIN", "SIGRTMIN+3"} <= names
+    others = {signal.Signals(number).name for number in range(1, 32)} - names
+    assert others == {
+        "SIGHUP", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT", "SIGCHLD",
+        "SIGURG", "SIGWINCH", "SIGPIPE", "SIGXFSZ", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS",
+        "SIGFPE", "SIGSEGV", "SIGSYS",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG,
+     signal.SIGWINCH],
+)  # fmt: skip
+def test_signals_without_a_meaning_change_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        daemon.process.send_signal(number)
+        daemon.send(event(0))
+        daemon.stop()
+    assert archive.read_bytes() == event(0)
+
+
+def test_what_is_on_disk_already_waits_for_the_next_process(tmp_path: Path) -> None:
+    """A destination that is down is asked once more, not for as long as there is time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers nothing
+        spool = {"spool__path": tmp_path / "spool", "write_timeout_ms": 500}
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sinks = sink(
+            "s", type="kinesis", stream="x", region="eu-west-1", endpoint_url=where, **spool
+        )
+        with Daemon(tmp_path, **sinks) as daemon:
+            daemon.send(events(100))
+            daemon.wait_for("lines_spooled")
+            daemon.wait_for("circuit_opened")
+            outcome = daemon.stop()
+    assert outcome.sink("s")["spooled"]["lines"] == 100
+    attempts = len(outcome.events("write_retried"))
+    after = outcome.log[outcome.log.index(outcome.events("stopping")[0]) :]
+    assert attempts > 0
+    assert not [record for record in after if record["event"] == "write_retried"]
 
 
 def test_a_sender_that_never_pauses_does_not_hold_up_the_end(tmp_path: Path) -> None:

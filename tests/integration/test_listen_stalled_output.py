@@ -138,6 +138,25 @@ def test_when_it_is_read_again_the_log_goes_on_and_tells_what_was_skipped(tmp_pa
     assert_balanced(records[-1])
 
 
+def test_without_a_sink_a_terminal_gets_the_lines_and_anything_else_none(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    with Daemon(tmp_path, stdout_fd=theirs) as daemon:
+        os.close(theirs)
+        daemon.send(events(3))
+        outcome = daemon.stop()
+    printed = b""
+    with contextlib.suppress(OSError):  # EIO: what a terminal says at its end
+        while data := os.read(ours, 65536):
+            printed += data
+    os.close(ours)
+    assert printed.replace(b"\r\n", b"\n") == events(3)
+    assert outcome.sink("default")["delivered"] == leaf_of(events(3))
+    with Daemon(tmp_path) as daemon:
+        daemon.send(events(3))
+        outcome = daemon.stop()
+    assert outcome.stdout == b""
+
+
 def test_standard_output_that_is_not_read_costs_its_own_lines(tmp_path: Path) -> None:
     """Not the lines of other sinks, and they are lost by name."""
     archive, data = tmp_path / "archive", events(3000)

@@ -5,7 +5,12 @@ Each scenario says which families it must move; a last test adds them up.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +21,14 @@ import pytest
 
 from helpers.daemon import Daemon, file_sink, finish, leaf, leaf_of, sink
 from helpers.lines import event, events, logs_dropped, pieces
-from helpers.ports import own_address
+from helpers.ports import own_address, reserved
 from helpers.scrape import Scrape, ask, connect, get, received, until
 from helpers.scripted_platform import NEXT, TELEMETRY, ScriptedPlatform, line
 from helpers.scripted_platform import file_sink as lambda_file_sink
 from telemetryd import __version__
 from telemetryd.exposition.catalogue import FAMILIES, PROCESS
 from telemetryd.exposition.guide import render
+from telemetryd.exposition.server import MAX_CONNECTIONS
 
 T = TypeVar("T", bound=Callable[..., None])
 
@@ -372,6 +378,73 @@ def done(request_id: str) -> bytes:
     record = {"requestId": request_id, "status": "success"}
     body: dict[str, Any] = {"time": stamp, "type": "platform.runtimeDone", "record": record}
     return json.dumps(body).encode() + b"\n"
+
+
+# -- the edges ---------------------------------------------------------------------------------
+
+
+@moves("connections_idle")
+def test_connections_that_are_silent_or_too_many(tmp_path: Path) -> None:
+    """While no place is left, health says so; it is well again when one is."""
+    keys = ON | {"TELEMETRY__MAX_CONNECTIONS": 2, "TELEMETRY__IDLE_SECONDS": 5}
+    with Daemon(tmp_path, **keys, **file_sink(tmp_path / "archive")) as daemon:
+        port = port_of(daemon)
+        held = [daemon.connect() for _ in range(2)]
+        until(port, lambda s: s("connections") == 2)
+        full = get(port, "/healthz")
+        until(port, lambda s: s("connections_idle_total") == 2)
+        well = get(port, "/healthz")
+        assert [connection.recv(1) for connection in held] == [b"", b""]
+    assert (full[0], well[0]) == (503, 200)
+    (problem,) = json.loads(full[2])["problems"]
+    assert problem.startswith("no place is left for a connection, all 2 are taken; raise telemetry")
+
+
+@moves("log_skipped_lines")
+def test_a_log_that_is_not_read(tmp_path: Path) -> None:
+    """The one way to learn of it, since the log can't tell."""
+    with reserved() as port, reserved() as metrics:
+        settings = {"TELEMETRY__PORT": port, "METRICS__LISTEN": f"127.0.0.1:{metrics}"}
+        settings |= {"LOG__LEVEL": "debug"} | file_sink(tmp_path / "archive")
+        unread, stderr = os.pipe()
+        with subprocess.Popen(
+            [sys.executable, "-m", "telemetryd", "listen"],
+            env={f"TELEMETRYD_{key}": str(value) for key, value in settings.items()},
+            stderr=stderr,
+        ) as process:
+            try:
+                until_it_listens(metrics)
+                while not Scrape(metrics)("log_skipped_lines_total"):
+                    for _ in range(100):  # each connection is two lines
+                        socket.create_connection(("127.0.0.1", port)).close()
+                assert get(metrics, "/healthz")[0] == 200
+            finally:
+                process.kill()
+        os.close(unread)
+        os.close(stderr)
+
+
+def until_it_listens(port: int) -> None:
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+
+
+def test_peers_that_say_nothing_do_not_keep_probes_out(tmp_path: Path) -> None:
+    """The one that has been silent for longest makes way."""
+    keys = ON | file_sink(tmp_path / "archive")
+    with contextlib.ExitStack() as opened, Daemon(tmp_path, **keys) as daemon:
+        port = port_of(daemon)
+        silent = [opened.enter_context(connect(port)) for _ in range(MAX_CONNECTIONS - 1)]
+        assert get(port, "/healthz")[0] == 200  # by now all have been admitted
+        silent[0].sendall(b"GET /hea")
+        assert get(port, "/healthz")[0] == 200  # by now it has been heard
+        opened.enter_context(connect(port))
+        assert get(port, "/healthz")[0] == 200
+        assert silent[1].recv(1) == b""
+        silent[0].sendall(b"lthz HTTP/1.1\r\n\r\n")
+        assert received(silent[0]).startswith(b"HTTP/1.1 200 ")
 
 
 def test_every_family_is_moved_by_some_scenario() -> None:

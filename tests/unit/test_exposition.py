@@ -59,6 +59,8 @@ def with_daemon(
 class Book:
     """A log that has statements as well."""
 
+    skipped_lines = 0
+
     def __init__(self, log: LogBook) -> None:
         self.log = log
 

@@ -94,7 +94,14 @@ def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[
 
 
 def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
-    if mode != "lambda" or config.flush.strategy == "continuous":
+    if mode != "lambda":
+        return
+    if config.telemetry.idle_seconds:
+        yield (
+            "telemetry.idle_seconds: without effect in Lambda, whose platform is silent between "
+            "invocations and connects only once"
+        )
+    if config.flush.strategy == "continuous":
         return
     if "platform" not in config.telemetry.types:
         yield (

@@ -154,6 +154,16 @@ class Telemetry(Section, frozen=True, kw_only=True):
             "with an error in the log (`trust_given_up`)."
         ),
     ] = "any"
+    idle_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=30 * 86_400,
+            description="Seconds without a byte after which `listen` closes a connection; 0: "
+            "never. A sender that knows nothing of it loses what it sends next. Peers that have "
+            "vanished are found out anyway (TCP keepalive). Without effect in Lambda.",
+        ),
+    ] = 0
     buffering: Buffering = Buffering()
 
     def problems(self) -> Iterator[str]:

@@ -27,6 +27,12 @@ class Linger:
         self.seconds = self._shortest
         """How long the next batch waits."""
 
+    def limit(self, longest: float) -> None:
+        """From now on the wait is between other limits."""
+        if longest != self._longest:
+            self._longest, self._shortest = longest, longest / SHORTEST_PART
+            self.seconds = self._shortest
+
     def batched(self, blocks: int, filled: float) -> None:
         """A batch of `blocks` was taken, which filled the part `filled` of what it may hold."""
         if blocks >= _WORTH_IT or filled >= _HALF:

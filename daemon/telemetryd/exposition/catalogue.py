@@ -109,6 +109,11 @@ FAMILIES: Final = (
         _one(lambda d: d.budget.max_bytes),
     ),
     Family(
+        "log_skipped_lines", "counter", (),
+        "Lines of telemetryd's own log that standard error did not take.",
+        _one(lambda d: d.log_skipped_lines),
+    ),
+    Family(
         "loop_lag_seconds", "histogram", (),
         "How late a timer is, twice a second: the process was busy, or had no processor.",
         _one(lambda d: d.stats.loop_lag_seconds),
@@ -124,8 +129,14 @@ FAMILIES: Final = (
     ),
     Family(
         "connections_refused", "counter", (),
-        "Connections refused because `telemetry.max_connections` were open.",
+        "Connections refused because `telemetry.max_connections` were open, or no descriptor was "
+        "left.",
         _one(lambda d: d.stats.connections_refused),
+    ),
+    Family(
+        "connections_idle", "counter", (),
+        "Connections closed because nothing came for `telemetry.idle_seconds`.",
+        _one(lambda d: d.stats.connections_idle),
     ),
     Family(
         "received_bytes", "counter", (), "Bytes read.",

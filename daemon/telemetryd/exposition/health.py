@@ -18,6 +18,8 @@ def health(daemon: Daemon) -> tuple[int, bytes]:
     """
     down = [worker.name for worker in daemon.workers if not worker.is_up]
     problems = [f"sink {name}: the circuit is open, its destination keeps failing" for name in down]
+    if daemon.listener.problem and not daemon.is_stopping:
+        problems.append(daemon.listener.problem)
     if daemon.is_discarding:
         problems.append("an internal error: lines are counted and discarded")
     if daemon.is_stopping:

@@ -1,8 +1,9 @@
 """A small HTTP server for `/metrics` and `/healthz`: GET and HEAD, one request a connection.
 
 Whoever connects gets a few seconds and a few kilobytes, and there are only so many at a time: what
-watches telemetryd must not be able to hold it up. An answer is made in one piece, in one turn of
-the loop.
+watches telemetryd must not be able to hold it up. Where all places are taken, the peer that has
+been silent for longest makes way for a new one. An answer is made in one piece, in one turn of the
+loop.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class HttpServer:
         self._pages = pages
         self._on_bug = on_bug
         self._server: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}
+        """In the order in which they last sent something."""
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address. Raises OSError."""
@@ -61,15 +63,25 @@ class HttpServer:
     # -- what connections call -----------------------------------------------------------------
 
     def admit(self, connection: _Connection) -> bool:
-        """Whether there is room for one more."""
-        if self._server is None or len(self._connections) >= MAX_CONNECTIONS:
+        """Make room for one more; False at the end of the server."""
+        if self._server is None:
             return False
-        self._connections.add(connection)
+        while len(self._connections) >= MAX_CONNECTIONS:
+            idlest = next(iter(self._connections))
+            self.left(idlest)
+            idlest.abort()
+        self._connections[connection] = None
         return True
+
+    def heard(self, connection: _Connection) -> None:
+        """A connection has sent something."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self._connections[connection] = None
 
     def left(self, connection: _Connection) -> None:
         """A connection has ended."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def answer(self, head: bytes) -> bytes:
         """The answer to a request, whatever it is."""
@@ -113,6 +125,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._answered:
             return
+        self._server.heard(self)
         self._head += data
         end = self._head.find(_END)
         if end >= 0:

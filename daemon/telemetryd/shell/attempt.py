@@ -20,6 +20,9 @@ from telemetryd.shell.packing import TURN_BYTES, Packing, dated
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
+LAST_CHANCE_SECONDS: Final = 0.3
+"""What an attempt may take at the end, where the circuit is not closed and lines can wait on disk:
+enough for a destination that is back, and nobody waits for one that is not."""
 _MAX_CODE: Final = 64
 _MAX_DETAIL: Final = 500
 _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
@@ -42,6 +45,7 @@ class Attempts:
         can_wait: bool = False,
     ) -> None:
         self.stop_at: float | None = None
+        self._is_last_chance = False
         self._stats = stats
         self.circuit = Circuit(sink.context.name, log)
         self._sink = sink
@@ -87,6 +91,17 @@ class Attempts:
         """Wait for `release`."""
         await self._released.wait()
 
+    def hurry(self) -> None:
+        """The end is near, and lines can wait on disk: give a failing destination one last chance.
+
+        That includes an attempt which is on its way.
+        """
+        self._is_last_chance = True
+        limit = self._limit
+        if limit is not None and not limit.expired() and not self.circuit.is_closed:
+            latest = _now() + LAST_CHANCE_SECONDS
+            limit.reschedule(min(limit.when() or latest, latest))
+
     # -- calls -------------------------------------------------------------------------------
 
     async def open(self, deadline: float) -> str:
@@ -103,6 +118,26 @@ class Attempts:
             return describe(error)
         self._is_open = True
         return ""
+
+    async def reopen(self, deadline: float) -> str:
+        """Have the sink open its files anew; why it can't, or "". The next write tries again."""
+        if not self._is_open:
+            return ""
+        began, limit = _now(), asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                await self._sink.reopen()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must reopen too
+            if is_cancelled(error):
+                raise
+            if limit.expired():
+                return f"not open within {max(deadline - began, 0.0):.1f} s"
+            return describe(error)
+        return ""
+
+    def limit(self, seconds: float) -> None:
+        """From now on an attempt may take so long."""
+        self._seconds = seconds
 
     async def open_early(self) -> None:
         """Open the sink ahead of the first line: what is wrong should be known early."""
@@ -169,6 +204,8 @@ class Attempts:
         deadline = self._tried_at + self._seconds
         if self.stop_at is not None:
             deadline = min(deadline, self.stop_at)
+        if self._is_last_chance and not self.circuit.is_closed:
+            deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
         stats, began = self._stats, time.monotonic()
         outcome: Outcome = "cut"
         if attempt == 1:

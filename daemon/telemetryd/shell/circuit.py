@@ -43,6 +43,11 @@ class Circuit:
         return not self._breaker.is_closed and self._breaker.state(self._now()) == "open"
 
     @property
+    def is_closed(self) -> bool:
+        """Whether attempts are made as if nothing were wrong."""
+        return self._breaker.is_closed
+
+    @property
     def is_failing(self) -> bool:
         """Whether the destination took nothing of the last attempt."""
         return self._breaker.is_failing

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.linger import Linger
 from telemetryd.core.retry import RetrySchedule
@@ -198,6 +200,21 @@ class DeliveryWorker:
         """Open the sink before `start`; why it can't be, or "". The first write tries again."""
         return await self._attempts.open(deadline)
 
+    async def reopen(self, deadline: float) -> str:
+        """Have the sink open its files anew; why it can't, or ""."""
+        return await self._attempts.reopen(deadline)
+
+    def adjust(self, config: SinkConfig) -> None:
+        """Take on what of `config` can change while lines are delivered."""
+        self._config = msgspec.structs.replace(
+            self._config,
+            linger_ms=config.linger_ms,
+            retry_max_elapsed_ms=config.retry_max_elapsed_ms,
+            write_timeout_ms=config.write_timeout_ms,
+        )
+        self._lingering.limit(config.linger_ms / 1000)
+        self._attempts.limit(config.write_timeout_ms / 1000)
+
     def start(self) -> None:
         """Begin to deliver, first what an earlier process has spooled."""
         if self._spool is not None:
@@ -271,6 +288,8 @@ class DeliveryWorker:
         self._attempts.stop_at = deadline
         self._diversion.keeps = keep
         self._end = reason
+        if keep and self._diversion.is_usable:
+            self._attempts.hurry()
         if self._task is not None:
             self._idle.clear()
         self.release()
@@ -284,8 +303,9 @@ class DeliveryWorker:
             if running:
                 late = SinkContractError("write() goes on although it was cancelled")
                 self._attempts.report_bug(late)
+        left = self._diversion.is_left_to_the_next()
         self.abandon(self._trouble, keep=keep)
-        await self._attempts.close(max(deadline, _now() + grace))
+        await self._attempts.close(_now() + grace if left else max(deadline, _now() + grace))
 
     def abandon(self, reason: str, *, keep: bool = False) -> None:
         """Lose all that waits or is in flight, at once; lines a destination refused say why.
@@ -345,6 +365,8 @@ class DeliveryWorker:
                     delivered = self.account.delivered.lines - before
                     all_of_it = delivered == sum(b.lines for b in blocks)
                     self._queue.settle(blocks, time.monotonic() - began if all_of_it else None)
+                if self._diversion.has_lines and self._diversion.is_left_to_the_next():
+                    return
 
     async def _run_dry(self) -> None:
         """The queue is empty: wait for more, unless there is something on disk."""
@@ -421,8 +443,13 @@ class DeliveryWorker:
                 await self._attempts.until_released()
                 await self._until_probe()
                 continue
-            again_at = schedule.next_attempt(
-                _now(), retry_after=retry_after, deadline=self._attempts.stop_at
+            left = self._diversion.is_left_to_the_next()
+            again_at = (
+                None
+                if left
+                else schedule.next_attempt(
+                    _now(), retry_after=retry_after, deadline=self._attempts.stop_at
+                )
             )
             if again_at is None:
                 failing, ending = self._attempts.circuit.is_failing, self._attempts.stop_at

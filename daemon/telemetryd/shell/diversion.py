@@ -60,6 +60,11 @@ class Diversion:
         """Whether the batch in flight should wait on disk: the circuit is open."""
         return self._attempts.stop_at is None and self._attempts.circuit.is_open and self.is_usable
 
+    def is_left_to_the_next(self) -> bool:
+        """At the end: whether what is on disk stays there, for a destination that takes nothing."""
+        circuit = self._attempts.circuit
+        return self.keeps and circuit.is_failing and not circuit.is_closed and self.is_usable
+
     def may_spill(self) -> bool:
         """Whether what the queue has no room for goes on disk."""
         if self._spool is None:

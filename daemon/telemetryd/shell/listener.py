@@ -3,11 +3,17 @@
 All connections read into one buffer: a read is framed and copied out before the next one begins, so
 200 connections cost 200 tails, not 200 buffers. Nothing a connection does (garbage, reset, silence)
 reaches another one, and none is closed for what it sent.
+
+Places and descriptors are few, and a peer may vanish without a word. Sockets made by `bind` ask
+the kernel to find that out; with `idle_seconds`, silence ends a connection. Neither is for Lambda,
+whose platform connects once and never again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -26,8 +32,22 @@ _POLL_SECONDS: Final = 0.005
 _UNFINISHED_SECONDS: Final = 0.5
 """Silence in the midst of a line: where the receive buffer ran full the kernel has thrown something
 away, and the peer's kernel sends it again, after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
+KEEPALIVE_SECONDS: Final = 60
+"""Silence after which the kernel asks a peer whether it is there, and waits for an answer ..."""
+KEEPALIVE_PROBES: Final = (4, 15)
+"""... so often, at intervals of so many seconds, before it ends the connection."""
+_ACCEPTS: Final = 64
+"""Connections accepted in one turn of the loop."""
+_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of `accept` that are no fault of the connection: it stays in the backlog (accept(2))."""
+_ACCEPT_AGAIN_SECONDS: Final = 0.1
+_IDLE_CHECKS: Final = 4
+"""How often, in the time that a connection may be silent, silence is looked for."""
 _TURNS: Final = 3
 """Of the loop: to accept a connection, to begin to read it, to read."""
+
+
+_RAISE_LIMIT: Final = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
 
 
 class Door(Protocol):
@@ -57,6 +77,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        _keep_alive(sock)
         sock.setblocking(False)
         sock.bind((host, port))
         sock.listen(BACKLOG)
@@ -69,10 +90,30 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the kernel end connections whose peers have vanished; they inherit it (tcp(7))."""
+    probes, seconds = KEEPALIVE_PROBES
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+
+
+def _ends(sock: socket.socket) -> tuple[str, str]:
+    """The addresses at this end of a connection and at the other, "" where it is gone already."""
+    local: str = sock.getsockname()[0]
+    try:
+        peer: str = sock.getpeername()[0]
+    except OSError:
+        peer = ""
+    return local, peer
+
+
 class TelemetryListener:
     """Accepts connections on a bound socket and feeds `receiver`.
 
     One read brings up to `read_bytes`; a connection that has more rests for a turn of the loop.
+    `idle_seconds`: how long a connection may be silent, 0: for ever.
     """
 
     def __init__(
@@ -89,6 +130,7 @@ class TelemetryListener:
         log: Callable[..., None],
         on_bug: Callable[[Exception], None],
         door: Door | None = None,
+        idle_seconds: float = 0,
     ) -> None:
         self.address: str
         self.port: int
@@ -104,13 +146,32 @@ class TelemetryListener:
         self._on_bug = on_bug
         self._door = door
         self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
-        self._server: asyncio.Server | None = None
+        self._idle_seconds = idle_seconds
+        self._idle_task: asyncio.Task[None] | None = None
+        self._accepting = False
+        self._accept_later: asyncio.TimerHandle | None = None
+        self._spare = -1
+        """A descriptor to give up for a connection that has to be accepted to be refused."""
+        self._is_starved = False
+        """Whether the last connection found no descriptor."""
+        self._opening: set[asyncio.Task[None]] = set()
         self._connections: set[_Connection] = set()
         self._none_open = asyncio.Event()
         self._accepted = 0
         self._held = False
         self._last_activity = 0.0
         self._last_read = 0.0
+        self._resumed_at = 0.0
+
+    @property
+    def problem(self) -> str:
+        """What keeps new connections out, "" if nothing does."""
+        if len(self._connections) >= self._max_connections:
+            return (
+                f"no place is left for a connection, all {self._max_connections} are taken; raise "
+                "telemetry.max_connections, or set telemetry.idle_seconds"
+            )
+        return f"no descriptor is left for a connection; {_RAISE_LIMIT}" if self._is_starved else ""
 
     @property
     def connections(self) -> int:
@@ -135,14 +196,28 @@ class TelemetryListener:
 
     async def start(self, early: Sequence[socket.socket] = ()) -> None:
         """Begin to read from the connections in `early`, and to accept others."""
-        loop = asyncio.get_running_loop()
         for sock in early:
-            await loop.connect_accepted_socket(lambda: _Connection(self, early=True), sock)
-        self._server = await loop.create_server(lambda: _Connection(self), sock=self._sock)
+            connection = self._take_in(sock, early=True)
+            if connection is not None:
+                await self._open(connection, sock)
+        self._sock.setblocking(False)
+        self._sock.listen(BACKLOG)
+        self._keep_spare()
+        self._accepting = True
+        self._accept_when_asked()
+        self._limit_idleness()
+
+    def set_limits(self, *, max_connections: int, idle_seconds: float) -> None:
+        """From now on other limits hold; no open connection is closed for `max_connections`."""
+        self._max_connections = max_connections
+        if idle_seconds != self._idle_seconds:
+            self._idle_seconds = idle_seconds
+            self._limit_idleness()
 
     def hold_reading(self, held: bool) -> None:
         """Stop (True) or resume (False) reading from every connection."""
         self._held = held
+        self._resumed_at = time.monotonic()
         self._stats.pauses.change(time.monotonic(), paused=held)
         for connection in self._connections:
             connection.hold(held)
@@ -182,6 +257,8 @@ class TelemetryListener:
     async def close(self) -> None:
         """Close every connection; unfinished lines are rejected as truncated."""
         self._stop_accepting()
+        self._idle_seconds = 0
+        self._limit_idleness()
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
@@ -192,38 +269,145 @@ class TelemetryListener:
         for connection in self._connections:
             self._receiver.framed(connection.framer.eof())
 
+    # -- accepting -----------------------------------------------------------------------------
+
+    def _accept_when_asked(self) -> None:
+        self._accept_later = None
+        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
     def _stop_accepting(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if not self._accepting:
+            return
+        self._accepting = False
+        asyncio.get_running_loop().remove_reader(self._sock)
+        if self._accept_later is not None:
+            self._accept_later.cancel()
+        self._sock.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
-    # -- what connections call -----------------------------------------------------------------
+    def _accept(self) -> None:
+        """Take what waits in the backlog, some of it: others want their turn too."""
+        for _ in range(_ACCEPTS):
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTOR:
+                    continue  # of the connection, which is gone (accept(2), "Error handling")
+                if not self._turn_away(error):
+                    return
+            else:
+                self._is_starved = False
+                connection = self._take_in(sock)
+                if connection is not None:
+                    self._open_soon(connection, sock)
 
-    def _admit(self, connection: _Connection) -> LineFramer | None:
+    def _take_in(self, sock: socket.socket, *, early: bool = False) -> _Connection | None:
+        """The connection of an accepted socket, to be opened; None where it was refused."""
         if len(self._connections) >= self._max_connections:
-            self._stats.connections_refused += 1
-            self._log(
-                "warning", "connection_refused", open=len(self._connections),
-                fix="raise telemetry.max_connections",
-            )  # fmt: skip
+            sock.close()
+            self._refuse(reason="max_connections", fix="raise telemetry.max_connections")
             return None
         self._accepted += 1
         budget = self._budget
         if self._door is not None:
-            early = connection.early
-            own = self._door.on_open(self._accepted, *connection.ends(), early=early)
+            own = self._door.on_open(self._accepted, *_ends(sock), early=early)
             if own is None:
+                sock.close()
                 return None
             budget = own
+        connection = _Connection(self)
+        self._admit(connection, budget)
+        return connection
+
+    def _open_soon(self, connection: _Connection, sock: socket.socket) -> None:
+        task = asyncio.create_task(self._open(connection, sock))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, connection: _Connection, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            sock.close()
+            connection.connection_lost(error)
+
+    def _turn_away(self, error: OSError) -> bool:
+        """Refuse one connection for want of descriptors; False if even that can't be done."""
+        self._is_starved = True
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        try:
+            sock, _ = self._sock.accept()
+        except OSError:  # none of this process's making: the connections wait in the backlog
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._accept_later = asyncio.get_running_loop().call_later(
+                _ACCEPT_AGAIN_SECONDS, self._accept_when_asked
+            )
+            return False
+        else:
+            sock.close()
+            self._refuse(reason=error.strerror or str(error), fix=_RAISE_LIMIT)
+            return True
+        finally:
+            self._keep_spare()
+
+    def _keep_spare(self) -> None:
+        if self._spare < 0:
+            try:
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:  # then connections wait instead of being refused
+                self._spare = -1
+
+    def _refuse(self, *, reason: str, fix: str) -> None:
+        self._stats.connections_refused += 1
+        self._log(
+            "warning", "connection_refused", reason=reason, open=len(self._connections), fix=fix
+        )
+
+    # -- silence -------------------------------------------------------------------------------
+
+    def _limit_idleness(self) -> None:
+        if self._idle_task is not None:
+            self._idle_task.cancel()
+            self._idle_task = None
+        if self._idle_seconds:
+            self._idle_task = asyncio.create_task(self._close_idle(), name="close-idle")
+
+    async def _close_idle(self) -> None:
+        """Close connections that are silent for too long, for as long as this task runs."""
+        while True:
+            await asyncio.sleep(self._idle_seconds / _IDLE_CHECKS)
+            for _ in range(_TURNS):  # where the process stood still, what came has not been read
+                await asyncio.sleep(0)
+            now = time.monotonic()
+            for connection in () if self._held else list(self._connections):
+                seconds = now - max(connection.read_at, self._resumed_at)
+                if seconds >= self._idle_seconds:
+                    self._stats.connections_idle += 1
+                    self._log(
+                        "info", "idle_connection_closed", seconds=round(seconds, 1),
+                        unfinished_bytes=connection.framer.unfinished_bytes,
+                    )  # fmt: skip
+                    connection.abort()
+
+    # -- what connections call -----------------------------------------------------------------
+
+    def _admit(self, connection: _Connection, budget: TailBudget) -> None:
         connection.source = self._accepted
         self._connections.add(connection)
         self._none_open.clear()
         self._stats.connections_accepted += 1
         self._last_activity = time.monotonic()
-        if self._held:  # not at once: the loop starts to read after `connection_made`
-            asyncio.get_running_loop().call_soon(lambda: connection.hold(self._held))
+        connection.read_at = self._last_activity
         self._log("debug", "connection_opened", source=self._accepted)
-        return LineFramer(
+        connection.framer = LineFramer(
             budget,
             max_line_bytes=self._max_line_bytes,
             source=self._accepted,
@@ -262,30 +446,35 @@ class _Connection(asyncio.BufferedProtocol):
     framer: LineFramer
     source = 0
     unfinished_since: float | None = None
+    read_at: float
+    """When something was read last, or it was accepted; monotonic seconds."""
 
-    def __init__(self, listener: TelemetryListener, *, early: bool = False) -> None:
-        self.early = early
+    def __init__(self, listener: TelemetryListener) -> None:
         self._listener = listener
         self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
         self._held = False
         self._resting = False
         self._paused = False
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface but not the base class
         self._transport = cast("asyncio.Transport", transport)
-        framer = self._listener._admit(self)  # noqa: SLF001
-        if framer is None:
+        if self._ended:
             self._transport.abort()
-        else:
-            self.framer = framer
+        else:  # not at once: the loop starts to read after `connection_made`
+            asyncio.get_running_loop().call_soon(self._hold_with_others)
+
+    def _hold_with_others(self) -> None:
+        self.hold(self._listener._held)  # noqa: SLF001
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         self._listener._read(self, nbytes)  # noqa: SLF001
+        self.read_at = self._listener._last_read  # noqa: SLF001
         if nbytes == len(self._view):
             # More waits in the kernel, and uvloop would read on, up to 32 times without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
@@ -294,15 +483,7 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if hasattr(self, "framer"):
-            self._listener._closed(self, exc)  # noqa: SLF001
-
-    def ends(self) -> tuple[str, str]:
-        """The addresses at this end and at the other."""
-        assert self._transport is not None  # noqa: S101 - `connection_made` has set it
-        names = (self._transport.get_extra_info(name) for name in ("sockname", "peername"))
-        local, peer = (name[0] if name else "" for name in names)
-        return local, peer
+        self._listener._closed(self, exc)  # noqa: SLF001
 
     def hold(self, held: bool) -> None:
         """Pause or resume reading."""
@@ -325,5 +506,6 @@ class _Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once."""
+        self._ended = True
         if self._transport is not None:
             self._transport.abort()

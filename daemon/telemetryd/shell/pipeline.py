@@ -77,14 +77,18 @@ class Pipeline:
         self._watch = watch
         self._drop_own_lines = drop_own_lines
         self._discarding = not routes
-        self._raw = [route.worker for route in routes if route.rules is None]
-        self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
+        self.reroute(routes)
         self._tracker = tracker
-        self._tracks = any(rules.wants_requests for _, rules in self._ruled)
         self._dead_letter = dead_letter
         self._observer = observer
         self._trusts = trusts
         self._log = log
+
+    def reroute(self, routes: Sequence[Route]) -> None:
+        """Judge what comes from now on by the rules that `routes` have."""
+        self._raw = [route.worker for route in routes if route.rules is None]
+        self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
+        self._tracks = any(rules.wants_requests for _, rules in self._ruled)
 
     def received(self, size: int) -> None:
         """`size` bytes were read from a connection."""

@@ -228,6 +228,12 @@ class Sink(abc.ABC):
     async def open(self) -> None:  # noqa: B027 - optional
         """Make the destination ready. Raises SinkError; the worker tries again later."""
 
+    async def reopen(self) -> None:  # noqa: B027 - optional
+        """Close and open anew what has a name, which may be another file's by now (SIGHUP).
+
+        A write may be on its way meanwhile. Raises SinkError; the next write tries again.
+        """
+
     def restored(self, instance: str) -> None:
         """The process runs on from a snapshot that others started from too (SnapStart).
 

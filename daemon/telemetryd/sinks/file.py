@@ -86,6 +86,10 @@ class FileSink(Sink):
         """Open the file, so that a wrong path is known at the start."""
         await self._writer.run(self._ready, 0)
 
+    async def reopen(self) -> None:
+        """Let go of the file, and open what is at the path now: after logrotate's `create`."""
+        await self._writer.run(self._reopen)
+
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Append every item; those that found no room are refused, to be tried again."""
         payloads = [item.payload for item in batch.items]
@@ -138,6 +142,13 @@ class FileSink(Sink):
         except OSError as error:
             raise as_sink_error(error, path) from error
         return self._file
+
+    def _reopen(self) -> None:
+        try:
+            self._close()
+        except OSError as error:  # what `fsync` says of a file that is gone; the next one matters
+            self.context.log("warning", "close_failed", sink=self.context.name, error=str(error))
+        self._ready(0)
 
     def _is_due(self, file: AppendFile, incoming: int, now: float) -> bool:
         config = self._config

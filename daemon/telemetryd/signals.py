@@ -1,0 +1,86 @@
+"""What the signals mean to `telemetryd listen`; docs/deploy.md says it to its users.
+
+SIGHUP                              open files anew, read the configuration again
+SIGHUP when the terminal is gone    as the next line, unless `nohup` said otherwise
+whatever else would end a process   deliver, print the ledger, end; twice: hurry
+faults of the program, job control  as always
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+_FAULTS: Final = ("SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS")
+_HARMLESS: Final = ("SIGPIPE", "SIGXFSZ", "SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH")
+"""Those the system ignores by itself, and two that the interpreter has made errors of calls."""
+_STOPPING: Final = ("SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+_OTHERS: Final = {*_FAULTS, *_HARMLESS, *_STOPPING, "SIGHUP"}
+
+
+def ending_signals() -> list[int]:
+    """Every signal that would end the process by default, at somebody's wish (signal(7))."""
+    return sorted(number for number in signal.valid_signals() if name_of(number) not in _OTHERS)
+
+
+def name_of(number: int) -> str:
+    """`SIGTERM`, or `SIGRTMIN+3`."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+class Wishes:
+    """What signals ask for: those that end from the start, SIGHUP from `follow_hangups` on."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.stopping: asyncio.Future[str] = loop.create_future()
+        """The name of the signal that ends the work, or why it can't go on."""
+        self.hurrying: asyncio.Future[str] = loop.create_future()
+        """... and of the one that ends the patience."""
+        for number in ending_signals():
+            loop.add_signal_handler(number, self._end, name_of(number))
+
+    def follow_hangups(self, reload: Callable[[], None]) -> None:
+        """Call `reload` for each SIGHUP, that which `hold_hangup` has held back included."""
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by `nohup`
+        had_terminal = not ignored and _has_terminal()
+
+        def hang_up() -> None:
+            if had_terminal and not _has_terminal():
+                self._end("SIGHUP")
+            else:
+                reload()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
+
+    def fail(self, bug: Exception) -> None:
+        """The work can't go on."""
+        if not self.stopping.done():
+            self.stopping.set_exception(bug)
+
+    def _end(self, name: str) -> None:
+        for wish in (self.stopping, self.hurrying):
+            if not wish.done():
+                wish.set_result(name)
+                return
+
+
+def hold_hangup() -> None:
+    """Let SIGHUP wait until `follow_hangups`: whoever sends it does not know that we are early."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+
+
+def _has_terminal() -> bool:
+    """Whether the process has a controlling terminal that still exists (tty(4))."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
