@@ -187,7 +187,7 @@ class Daemon:
             self._exposition = await expose(self, *parsed, self._log)
 
     async def reopen(self, seconds: float) -> dict[str, str]:
-        """Open every file anew that has a name, as after logrotate; which sinks can't, and why."""
+        """Open again every file that has a name, as after logrotate; which sinks can't, and why."""
         if self._dead_letter is not None:
             self._dead_letter.close()  # the next record opens it
         deadline = asyncio.get_running_loop().time() + seconds

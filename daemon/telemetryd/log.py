@@ -3,7 +3,7 @@
 In Lambda these lines come back as `extension` events to whoever subscribed to that type, so each
 carries `"logger":"telemetryd"`, and lines of one event, sink and cause are limited by their level
 (`ALLOWED`), the rest being counted in `suppressed`. Where standard error takes nothing, lines are
-skipped and counted, and nobody waits; see `log_stream`.
+skipped and counted, without a wait; see `log_stream`.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ EVENTS: Final = (
     LogEvent(
         "reloaded",
         ("info",),
-        "SIGHUP: files are open anew, the configuration is read again; `applied` has changed.",
+        "SIGHUP: files are open again, the configuration is read again; `applied` has changed.",
         "What `needs_restart` names changes with a restart.",
     ),
     LogEvent(
@@ -204,7 +204,7 @@ EVENTS: Final = (
     LogEvent(
         "sink_not_reopened",
         ("warning",),
-        "After SIGHUP a sink could not open its file anew; its next write tries again.",
+        "After SIGHUP a sink could not open its file again; its next write tries again.",
         "See `error`: a path that is gone, or rights that have changed.",
     ),
     LogEvent(

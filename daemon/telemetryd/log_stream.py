@@ -166,7 +166,7 @@ class LogStream:
                 return
 
     def _give_up(self) -> None:
-        """The other side is gone: nobody is left to tell."""
+        """The other side is gone, and no later line fares better."""
         self._is_gone = True
         self._backlog.clear()
         self._backlog_bytes = 0

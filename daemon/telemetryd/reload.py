@@ -1,4 +1,4 @@
-"""SIGHUP: files are opened anew, the configuration is read again, and what can change at once does.
+"""SIGHUP: open files again, read the configuration again, change what can change at once.
 
 Nothing queued is touched, no connection closed. What can't change while telemetryd runs is named,
 each time until a restart; a configuration with a fault changes nothing.
@@ -90,7 +90,7 @@ class Reloader:
         except ConfigError as error:
             self._log(
                 "error", "configuration_invalid", reload=self._number, problems=error.problems,
-                consequence="nothing has changed, but that files were opened anew",
+                consequence="nothing has changed, but that files were opened again",
             )  # fmt: skip
             return
         if loaded.warnings:

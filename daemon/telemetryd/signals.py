@@ -1,6 +1,6 @@
 """What the signals mean to `telemetryd listen`; docs/deploy.md says it to its users.
 
-SIGHUP                              open files anew, read the configuration again
+SIGHUP                              open files again, read the configuration again
 SIGHUP when the terminal is gone    as the next line, unless `nohup` said otherwise
 whatever else would end a process   deliver, print the ledger, end; twice: hurry
 faults of the program, job control  as always
@@ -73,7 +73,7 @@ class Wishes:
 
 
 def hold_hangup() -> None:
-    """Let SIGHUP wait until `follow_hangups`: whoever sends it does not know that we are early."""
+    """Hold SIGHUP back until `follow_hangups`: its sender can't know that it is too early."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
 
 

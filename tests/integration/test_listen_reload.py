@@ -1,4 +1,4 @@
-"""SIGHUP: files are opened anew, the configuration is read again, nothing queued is lost."""
+"""SIGHUP: files are opened again, the configuration is read again, nothing queued is lost."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_logrotate_with_copytruncate(tmp_path: Path) -> None:
     assert place.archive.read_bytes() == events(5), "no hole at the beginning"
 
 
-def test_the_dead_letter_is_opened_anew(tmp_path: Path) -> None:
+def test_the_dead_letter_is_opened_again(tmp_path: Path) -> None:
     dead, too_long = tmp_path / "dead", b"x" * 2000 + b"\n"
     place = Configured(tmp_path)
     keys = {"TELEMETRY__MAX_LINE_BYTES": 1024, "DEAD_LETTER__PATH": dead}

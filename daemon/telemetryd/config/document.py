@@ -63,16 +63,20 @@ variable, a value outside its limits, keys that do not go together.
 In the file, values keep their TOML type: `port = "4243"` is an error. In variables, numbers and
 `true`/`false` are written plainly, lists with commas (`platform,function`) or as a JSON or TOML
 array, and tables as JSON or TOML. Names of variables are read without regard to case. Every
-variable that begins with `TELEMETRYD_` has to name a key.
+variable that begins with `TELEMETRYD_` has to name a key, except those that Kubernetes and
+`docker --link` make for a service of such a name ([signals.md](signals.md#the-environment)).
+
+The file is a regular one of at most 256 KiB. `SIGHUP` makes `telemetryd listen` read it again;
+[signals.md](signals.md#reload) says which keys change at once.
 """
 
 _SINKS = f"""\
 ## `[sinks.<name>]`
 
 One section for each destination. The name is yours: up to 40 lower-case letters, digits and single
-underscores. Without any section, every line is counted and discarded (a `null` sink named
-`default`), and there is a warning. Types of other packages are found through the entry-point group
-`{GROUP}`. These keys exist for every type:
+underscores. Without any section there is a warning and one sink named `default`: in `listen`
+`stdout` where standard output is a terminal, and else `null`, which counts and discards. Types of
+other packages are found through the entry-point group `{GROUP}`. These keys exist for every type:
 """
 
 

@@ -251,8 +251,8 @@ class Flush(Section, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=9500,
-            description="Milliseconds `telemetryd listen` may take to drain after SIGTERM or "
-            "SIGINT.",
+            description="Milliseconds `telemetryd listen` may take to drain after a signal "
+            "that ends it.",
             extra={"note": _EXIT},
         ),
     ] = 8000

@@ -22,7 +22,7 @@ from telemetryd_proto.framing import Block
 
 LAST_CHANCE_SECONDS: Final = 0.3
 """What an attempt may take at the end, where the circuit is not closed and lines can wait on disk:
-enough for a destination that is back, and nobody waits for one that is not."""
+enough for a destination that is back, and too little to hold up the end."""
 _MAX_CODE: Final = 64
 _MAX_DETAIL: Final = 500
 _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
@@ -120,7 +120,7 @@ class Attempts:
         return ""
 
     async def reopen(self, deadline: float) -> str:
-        """Have the sink open its files anew; why it can't, or "". The next write tries again."""
+        """Have the sink open its files again; why it can't, or "". The next write tries again."""
         if not self._is_open:
             return ""
         began, limit = _now(), asyncio.timeout_at(deadline)

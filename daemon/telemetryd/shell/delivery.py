@@ -201,7 +201,7 @@ class DeliveryWorker:
         return await self._attempts.open(deadline)
 
     async def reopen(self, deadline: float) -> str:
-        """Have the sink open its files anew; why it can't, or ""."""
+        """Have the sink open its files again; why it can't, or ""."""
         return await self._attempts.reopen(deadline)
 
     def adjust(self, config: SinkConfig) -> None:

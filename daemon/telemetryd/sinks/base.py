@@ -229,7 +229,7 @@ class Sink(abc.ABC):
         """Make the destination ready. Raises SinkError; the worker tries again later."""
 
     async def reopen(self) -> None:  # noqa: B027 - optional
-        """Close and open anew what has a name, which may be another file's by now (SIGHUP).
+        """Close and open again what has a name, which may be another file's by now (SIGHUP).
 
         A write may be on its way meanwhile. Raises SinkError; the next write tries again.
         """
