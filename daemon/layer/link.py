@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from layer import early, elf, shell
+from layer import early, elf, musl, shell
 from layer.cache import HERE, Cache
 from layer.machines import Machine
+from layer.problem import BuildError
 from layer.toolchain import Toolchain
 
 _SOURCES = HERE / "c"
@@ -43,7 +44,13 @@ def launcher(
             shutil.copy(libc / name, work)
         linked = ("crt1.o", "launcher.o", "platform.o", "libc.a")
         options = ("-static", "--gc-sections", "-s", "-o", "telemetryd")
-        shell.run([tools.static_ld(), *options, *linked], work, env, log)
+        try:
+            shell.run([tools.static_ld(), *options, *linked], work, env, log)
+        except BuildError as error:
+            where = Path(musl.__file__)
+            raise BuildError(
+                f"{error}\n  a C library's function goes into FILES of {where}"
+            ) from None
         for name in linked:
             (work / name).unlink()
         shutil.rmtree(work / ".zig-cache", ignore_errors=True)

@@ -17,20 +17,21 @@ from layer.toolchain import Toolchain
 
 # What the launcher calls, and what that calls, by the linker's own trace. The linker names a
 # function that is missing here; most lie in the file of their name.
-_FILES = {
+FILES = {
     "ctype": "tolower",
     "env": "__environ __init_tls __libc_start_main getenv putenv unsetenv",
     "errno": "__errno_location strerror",
     "exit": "_Exit exit",
-    "fcntl": "open",
+    "fcntl": "fcntl open",
     "internal": "defsysinfo intscan libc procfdname shgetc syscall_ret vdso",
     "linux": "readahead",
     "locale": "__lctrans",
     "malloc": "free lite_malloc realloc",
     "malloc/mallocng": "free malloc realloc",
     "mman": "mmap mprotect mremap munmap",
-    "network": "connect htons inet_pton send sendto setsockopt socket",
+    "network": "connect getsockopt htons inet_pton recv recvfrom send sendto setsockopt socket",
     "process": "execv execve",
+    "select": "poll",
     "stat": "fstat fstatat",
     "stdio": "__lockfile __stdio_exit __toread __uflow ofl",
     "stdlib": "strtol",
@@ -72,7 +73,7 @@ def build(cache: Cache, tools: Toolchain, machine: Machine, source: Source) -> P
 
 def _chosen(machine: Machine) -> tuple[str, str]:
     """The variables of musl's Makefile that hold what to compile, here these files alone."""
-    files = [(f"src/{place}", name) for place, names in _FILES.items() for name in names.split()]
+    files = [(f"src/{place}", name) for place, names in FILES.items() for name in names.split()]
     general = [f"./{place}/{name}.c" for place, name in files]
     special = [f"./{place}/{machine.cpu}/{name}.[csS]" for place, name in files]
     return (
