@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.layer_kit import CACHE, HERE, ROOT, build
+from helpers.layer_kit import CACHE, ROOT, build
 
 sys.path.insert(0, str(ROOT / "daemon"))
 
