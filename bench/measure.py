@@ -72,7 +72,7 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
             _wait_for(output, sent.bytes + len(warm), began)
         seconds = time.perf_counter() - began
         if not expect.output or expect.delivered:
-            busy = _wait_until_idle(pid, began, _still(load))
+            busy = wait_until_idle(pid, began, _still(load))
             seconds = seconds if expect.output else busy
         cpu = cpu_seconds(pid) - began_cpu
     peak = resident_mib(pid, "VmHWM")
@@ -128,7 +128,7 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         running.stop()  # knows more, if it has ended
         raise LossError(f"the connection broke: {error}") from error
     if load.expect.delivered or file is None:
-        _wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
+        wait_until_idle(pid, time.perf_counter(), _PATIENT_SECONDS)
     cpu, peak = cpu_seconds(pid) - began, resident_mib(pid, "VmHWM")
     sent = Sent(lines=paced.lines, bytes=paced.bytes)
     drops = _judge(load, running.stop(), sent, warm)
@@ -202,7 +202,7 @@ def _warm_up(line: bytes, port: int, pid: int, still: float) -> None:
     """Send one line ahead, for what is loaded only then."""
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(line)
-    _wait_until_idle(pid, time.perf_counter(), still)
+    wait_until_idle(pid, time.perf_counter(), still)
 
 
 # -- sending --------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _wait_until_idle(pid: int, began: float, still: float) -> float:
+def wait_until_idle(pid: int, began: float, still: float) -> float:
     """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
 
     Less than `_NOTHING_SECONDS` is none: timers go on.

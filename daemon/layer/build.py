@@ -22,7 +22,6 @@ from layer import (
     lib,
     licenses,
     link,
-    musl,
     native,
     packages,
     sbom,
@@ -68,8 +67,7 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
         frozen=frozen,
         reads=contents["early"]["until_next"] + contents["early"]["until_up"],
     )
-    libc = musl.build(cache, tools, machine, sources["musl"])
-    launcher = link.launcher(cache, tools, machine, executable, libc)
+    launcher = link.launcher(cache, tools, machine, executable)
     library = lib.build(cache, machine, found, host, contents["lib"])
     texts = licenses.texts(found, target, natives[machine.name])
     zipped = out / f"telemetryd-layer-{machine.name}.zip"

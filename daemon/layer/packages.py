@@ -84,8 +84,7 @@ def download(cache: Cache, tools: Toolchain, machine: Machine) -> Packages:
         _unpack(work)
 
     name = f"packages-{machine.name}"
-    entries = sorted(pinned().values())
-    return Packages(cache.stage(name, (Path(__file__), machine, *entries), make))
+    return Packages(cache.stage(name, (tools.identity, Path(__file__), machine, LOCK), make))
 
 
 def _write(path: Path, entries: dict[str, str], names: Collection[str]) -> None:

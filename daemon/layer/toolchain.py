@@ -7,7 +7,6 @@ no result) and configure scripts see an ordinary `cc`.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import venv
@@ -15,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layer import shell
-from layer.cache import HERE, Cache, digest
+from layer.cache import HERE, Cache
 from layer.machines import MACHINES, Machine
 from layer.problem import BuildError
 
 LOCK = HERE.parents[1] / "requirements" / "layer-build.txt"
 _CFLAGS = "-fno-sanitize=undefined -g0 -Wno-date-time -ffile-prefix-map=$LAYER_WORK=."
-_LINKER = "static-ld"
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,6 @@ class Toolchain:
 
     directory: Path
     identity: str
-    """A name for the compiler: what is compiled depends on nothing else in here."""
 
     @property
     def python(self) -> Path:
@@ -42,12 +39,8 @@ class Toolchain:
         return f"cc-{machine.name}"
 
     def static_cc(self, machine: Machine) -> str:
-        """... and for what is linked statically against layer.musl: compiles only."""
+        """... and for what is linked statically against musl."""
         return f"static-cc-{machine.name}"
-
-    def static_ld(self) -> str:
-        """The linker's name for what is linked statically, of either machine."""
-        return _LINKER
 
     def environment(self, work: Path, **more: str) -> dict[str, str]:
         """The environment in which these names are found; `work` appears in no result."""
@@ -62,11 +55,8 @@ class Toolchain:
 def install(cache: Cache) -> Toolchain:
     """The toolchain in the cache, installed if it is not."""
     inputs = (LOCK, Path(__file__), sys.version, sys.platform)
-    compiler = re.search(r"^ziglang==(?:.*\\\n)+.*\n", LOCK.read_text(), re.MULTILINE)
-    if compiler is None:
-        raise BuildError(f"{LOCK} does not name ziglang")
-    identity = digest(compiler.group(), Path(__file__), sys.platform)
-    return Toolchain(cache.stage("toolchain", inputs, _install), identity)
+    directory = cache.stage("toolchain", inputs, _install)
+    return Toolchain(directory, directory.name)
 
 
 def _install(work: Path) -> None:
@@ -82,11 +72,10 @@ def _install(work: Path) -> None:
     (found,) = (work / "venv" / "lib").glob("python3*/site-packages/ziglang/zig")
     zig = '"$(dirname "$0")"/../' + str(found.relative_to(work))
     (work / "bin").mkdir()
-    scripts = {name: f"exec {zig} {name}" for name in ("ar", "ranlib")}
-    scripts[_LINKER] = f"exec {zig} ld.lld"
+    scripts = {"ar": f"exec {zig} ar", "ranlib": f"exec {zig} ranlib"}
     for machine in MACHINES.values():
         scripts[f"cc-{machine.name}"] = f"exec {zig} cc -target {machine.glibc_target} {_CFLAGS}"
-        static = f"exec {zig} cc -target {machine.musl_target} {_CFLAGS}"
+        static = f"exec {zig} cc -target {machine.musl_target} -static {_CFLAGS}"
         scripts[f"static-cc-{machine.name}"] = static
     for name, text in scripts.items():
         path = work / "bin" / name

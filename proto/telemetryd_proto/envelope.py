@@ -14,7 +14,7 @@ against 0.20 for `decode_lines` alone and 0.28 with the cheapest such proof.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -47,9 +47,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class _OddEnvelope(msgspec.Struct, gc=False, kw_only=True):
-    """An envelope whose `time` is something other than a string."""
+    """An envelope whose `time` or `type` is something other than a string."""
 
-    type: str
+    type: Any = None
     record: msgspec.Raw = msgspec.field(default_factory=_no_record)
 
 
@@ -116,9 +116,11 @@ def decode_block(data: bytes, lines: int) -> list[Envelope | None]:
 
 def _decode_odd_line(line: bytes) -> Envelope | None:
     """Decode a line that was refused, if it is an event all the same."""
+    if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
+        return None
     try:
         odd = _decode_odd(line)
     except DECODE_FAILURES:
         whole = without_lone_surrogates(line)
         return None if whole is line else decode_line(whole)
-    return Envelope(type=odd.type, record=odd.record)
+    return Envelope(type=odd.type, record=odd.record) if type(odd.type) is str else None

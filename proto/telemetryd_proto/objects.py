@@ -55,6 +55,8 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
 
 def _decode_odd(line: bytes) -> AnyObject | None:
     """Decode a line that was refused, if it is an object all the same."""
+    if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
+        return None
     try:
         return AnyObject(record=_decode_untyped(line).record)
     except DECODE_FAILURES:

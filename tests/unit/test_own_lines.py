@@ -11,7 +11,7 @@ import pytest
 
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.extension import boot
-from telemetryd.log import Log
+from telemetryd.log import Log, flush
 from telemetryd_proto.framing import Block
 
 
@@ -28,6 +28,7 @@ def own(tmp_path, level="info") -> str:
     path = tmp_path / "log"
     with path.open("wb") as file:
         Log("debug", fd=file.fileno())(level, "started", port=1, text='with "quotes" and \\')
+        flush()
     return path.read_text()
 
 

@@ -1,7 +1,9 @@
 """Finds the platform events the daemon itself must see, before any queue can drop them.
 
 One byte search per block; only lines that look like one of ours are decoded, each at most once. The
-text of a log line can't fool it: a candidate counts only if its envelope says so.
+text of a log line can't fool it: a candidate counts only if its envelope says so. Nor can it make
+the search dear: a name that is no value of a member `type` is passed over, and where such names are
+many, the search goes on for the member.
 
 Where the name that is searched for has a capital letter, that byte is searched for first: one byte
 is found seven times faster than a name, and capital letters are rare in most logs. Where they are
@@ -10,6 +12,7 @@ not, this is noticed after a few, and the name is searched for after all.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from telemetryd_proto.envelope import Envelope, decode_line
@@ -25,12 +28,14 @@ restored."""
 _FREE_MISSES: Final = 8
 _BYTES_PER_MISS: Final = 1024
 """A byte that turns up more often is not rare: a miss costs as much as 550 bytes of search."""
+_BEFORE_VALUES: Final = b": \t\r"
+"""What may stand before the value of a member."""
 
 
 class EventWatch:
     """Looks for events of some types."""
 
-    __slots__ = ("_mark", "_rare", "_rare_at", "_tails", "_types")
+    __slots__ = ("_mark", "_member", "_rare", "_rare_at", "_tails", "_types")
 
     def __init__(self, types: frozenset[str]) -> None:
         self._types = types
@@ -40,6 +45,8 @@ class EventWatch:
             shared += 1
         self._mark = names[0][:shared]
         self._tails = tuple(name[shared:] for name in names)
+        either = b"|".join(map(re.escape, names))
+        self._member = re.compile(rb'"type"[ \t\r]*:[ \t\r]*(?=%s)' % either)
         rare = [at for at, byte in enumerate(self._mark) if chr(byte).isupper()]
         self._rare_at = rare[0] if len(rare) == 1 else 0
         self._rare = self._mark[rare[0] : rare[0] + 1] if len(rare) == 1 else b""
@@ -47,17 +54,33 @@ class EventWatch:
     def find(self, data: bytes) -> list[Envelope]:
         """The events among the whole lines of `data`, in order."""
         found: list[Envelope] = []
+        misses = 0
         at = self._next_mark(data, 0)
         while at >= 0:
-            at += len(self._mark)
-            if data.startswith(self._tails, at):
-                end = data.find(b"\n", at)
-                envelope = decode_line(data[data.rfind(b"\n", 0, at) + 1 : end])
-                if envelope is not None and envelope.type in self._types:
+            after = at + len(self._mark)
+            if data.startswith(self._tails, after) and data[at - 1] in _BEFORE_VALUES:
+                start, after = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", after)
+                envelope = self._event_in(data[start:after])  # however often the line names one
+                if envelope is None:
+                    misses += 1
+                else:
                     found.append(envelope)
-                at = end  # the whole line is judged, however often it names an event
-            at = self._next_mark(data, at)
+            else:
+                misses += 1
+            if misses > _FREE_MISSES:
+                misses = 0
+                if (member := self._member.search(data, after)) is None:
+                    break
+                after = member.end()
+            at = self._next_mark(data, after)
         return found
+
+    def _event_in(self, line: bytes) -> Envelope | None:
+        """The event that `line` is; None for any other line. Exceptions cost more than looking."""
+        if not line.rstrip().endswith(b"}") or self._member.search(line) is None:
+            return None
+        envelope = decode_line(line)
+        return envelope if envelope is not None and envelope.type in self._types else None
 
     def _next_mark(self, data: bytes, start: int) -> int:
         """Where the mark is found from `start` on, or -1."""
