@@ -46,8 +46,9 @@ layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; th
 	@$(PYTHON) daemon/layer/build.py $(if $(ARCH),--arch $(ARCH))
 
 layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in an older root
-	@$(PYTHON) daemon/layer/build.py --arch x86_64
-	@$(PYTHON) daemon/layer/build.py --arch arm64
+	@# under the limit of open files that many hosts have, and the build of an image
+	@ulimit -n 1024; $(PYTHON) daemon/layer/build.py --arch x86_64
+	@ulimit -n 1024; $(PYTHON) daemon/layer/build.py --arch arm64
 	@$(BIN)/python -m pytest -m layer tests/layer
 
 container-test: $(STAMP)  ## builds the images with buildah and runs them with podman, under 128 MB and 1/14 vCPU

@@ -27,7 +27,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -40,11 +40,12 @@ from bench.invoke_environment import EXTENSION, FUNCTION_CORE, Run, Stage, envir
 from bench.machine import describe
 from bench.progress import Progress
 from bench.stats import Spread
-from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Strategy
+from telemetryd.config import Flush
+from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN
 
 ROOT: Final = Path(__file__).parents[1]
 NAME: Final = "invoke"
-STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
+STRATEGIES: Final[tuple[str, ...]] = get_args(get_type_hints(Flush)["strategy"])
 ALONE: Final = "no extension"
 LEAST: Final = "the least extension"
 GAP_SECONDS: Final = 1.25 * BUSY_GAP_SECONDS

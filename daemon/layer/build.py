@@ -22,6 +22,7 @@ from layer import (
     lib,
     licenses,
     link,
+    musl,
     native,
     packages,
     sbom,
@@ -67,7 +68,8 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
         frozen=frozen,
         reads=contents["early"]["until_next"] + contents["early"]["until_up"],
     )
-    launcher = link.launcher(cache, tools, machine, executable)
+    libc = musl.build(cache, tools, machine, sources["musl"])
+    launcher = link.launcher(cache, tools, machine, executable, libc)
     library = lib.build(cache, machine, found, host, contents["lib"])
     texts = licenses.texts(found, target, natives[machine.name])
     zipped = out / f"telemetryd-layer-{machine.name}.zip"

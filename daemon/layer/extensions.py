@@ -10,7 +10,7 @@ from pathlib import Path
 from layer import shell
 from layer.cache import Cache
 from layer.machines import Machine
-from layer.packages import Packages
+from layer.packages import LINKED, Packages, pinned
 from layer.toolchain import Toolchain
 
 _CFLAGS = (
@@ -46,7 +46,7 @@ def build(
             logs = [work / f"{number}.log" for number in range(len(commands))]
             count = len(commands)
             list(pool.map(shell.run, commands, [work] * count, [env] * count, logs))
-        for name in ("uvloop", "msgspec", "zstandard", ".zig-cache"):
+        for name in (*LINKED, ".zig-cache"):
             shutil.rmtree(work / name, ignore_errors=True)
         for log in logs:
             log.unlink()
@@ -55,7 +55,7 @@ def build(
     def _commands(cc: str, packages: Packages, work: Path) -> Iterator[list[object]]:
         # Copied, so that every path in a command, and in a result, is a relative one.
         shutil.copytree(cpython / "include", work / "include")
-        for name in ("uvloop", "msgspec", "zstandard"):
+        for name in LINKED:
             shutil.copytree(packages.source(name), work / name)
         python = ("-Iinclude", "-Iinclude/internal")
         libuv = "uvloop/vendor/libuv"
@@ -80,5 +80,7 @@ def build(
             *("zstandard/c-ext/backend_c.c", "-o", "zstandard-backend.o"),
         ]
 
-    inputs = (tools.identity, Path(__file__), machine, packages.directory.name, cpython.name)
+    entries = pinned()
+    pins = [entries[name] for name in LINKED]
+    inputs = (tools.identity, Path(__file__), machine, *pins, cpython.name)
     return cache.stage(f"extensions-{machine.name}", inputs, make)

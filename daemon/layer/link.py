@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from layer import early, elf, shell
+from layer import early, elf, musl, shell
 from layer.cache import HERE, Cache
 from layer.machines import Machine
+from layer.problem import BuildError
 from layer.toolchain import Toolchain
 
 _SOURCES = HERE / "c"
@@ -17,8 +18,13 @@ _LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}",
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 
 
-def launcher(cache: Cache, tools: Toolchain, machine: Machine, executable: Path) -> Path:
-    """The static launcher, which knows what to read early of `executable`: a directory."""
+def launcher(
+    cache: Cache, tools: Toolchain, machine: Machine, executable: Path, libc: Path
+) -> Path:
+    """The static launcher, which knows what to read early of `executable`: a directory.
+
+    `libc` is layer.musl's for the machine.
+    """
     places = (place.format(triple=machine.triple) for place in _LIBRARY_PLACES)
     libraries = ",".join(f'"{place}/libc.so.6"' for place in places)
     defines = (f'-DLOADERS="{_LOADERS[machine.name]}"', f"-DLIBRARIES={libraries}")
@@ -27,13 +33,30 @@ def launcher(cache: Cache, tools: Toolchain, machine: Machine, executable: Path)
         for name in ("launcher.c", "platform.c", "platform.h"):
             shutil.copy(_SOURCES / name, work)
         shutil.copy(executable / early.HEADER, work)
-        command = [tools.static_cc(machine), "-Os", "-s", *_WARNINGS, *defines]
-        command += ["-ffunction-sections", "-fdata-sections"]
-        command += ["-Wl,--gc-sections", "-o", "telemetryd", "launcher.c", "platform.c"]
-        shell.run(command, work, tools.environment(work), work / "log")
+        env, log = tools.environment(work), work / "log"
+        headers = ("-nostdinc", "-isystem", str(libc / "include"))
+        sections = ("-ffunction-sections", "-fdata-sections")
+        for name in ("launcher", "platform"):
+            command = [tools.static_cc(machine), "-c", "-Os", "-fno-pie", *_WARNINGS, *defines]
+            command += [*headers, *sections, f"{name}.c", "-o", f"{name}.o"]
+            shell.run(command, work, env, log)
+        for name in ("crt1.o", "libc.a"):
+            shutil.copy(libc / name, work)
+        linked = ("crt1.o", "launcher.o", "platform.o", "libc.a")
+        options = ("-static", "--gc-sections", "-s", "-o", "telemetryd")
+        try:
+            shell.run([tools.static_ld(), *options, *linked], work, env, log)
+        except BuildError as error:
+            where = Path(musl.__file__)
+            raise BuildError(
+                f"{error}\n  a C library's function goes into FILES of {where}"
+            ) from None
+        for name in linked:
+            (work / name).unlink()
+        shutil.rmtree(work / ".zig-cache", ignore_errors=True)
 
     inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()))
-    inputs += (executable.name,)
+    inputs += (executable.name, libc.name)
     return cache.stage(f"launcher-{machine.name}", inputs, make)
 
 

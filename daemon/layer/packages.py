@@ -84,7 +84,8 @@ def download(cache: Cache, tools: Toolchain, machine: Machine) -> Packages:
         _unpack(work)
 
     name = f"packages-{machine.name}"
-    return Packages(cache.stage(name, (tools.identity, Path(__file__), machine, LOCK), make))
+    entries = sorted(pinned().values())
+    return Packages(cache.stage(name, (Path(__file__), machine, *entries), make))
 
 
 def _write(path: Path, entries: dict[str, str], names: Collection[str]) -> None:

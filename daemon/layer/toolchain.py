@@ -7,6 +7,7 @@ no result) and configure scripts see an ordinary `cc`.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layer import shell
-from layer.cache import HERE, Cache
+from layer.cache import HERE, Cache, digest
 from layer.machines import MACHINES, Machine
 from layer.problem import BuildError
 
 LOCK = HERE.parents[1] / "requirements" / "layer-build.txt"
 _CFLAGS = "-fno-sanitize=undefined -g0 -Wno-date-time -ffile-prefix-map=$LAYER_WORK=."
+_LINKER = "static-ld"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Toolchain:
 
     directory: Path
     identity: str
+    """A name for the compiler: what is compiled depends on nothing else in here."""
 
     @property
     def python(self) -> Path:
@@ -39,8 +42,12 @@ class Toolchain:
         return f"cc-{machine.name}"
 
     def static_cc(self, machine: Machine) -> str:
-        """... and for what is linked statically against musl."""
+        """... and for what is linked statically against layer.musl: compiles only."""
         return f"static-cc-{machine.name}"
+
+    def static_ld(self) -> str:
+        """The linker's name for what is linked statically, of either machine."""
+        return _LINKER
 
     def environment(self, work: Path, **more: str) -> dict[str, str]:
         """The environment in which these names are found; `work` appears in no result."""
@@ -55,8 +62,11 @@ class Toolchain:
 def install(cache: Cache) -> Toolchain:
     """The toolchain in the cache, installed if it is not."""
     inputs = (LOCK, Path(__file__), sys.version, sys.platform)
-    directory = cache.stage("toolchain", inputs, _install)
-    return Toolchain(directory, directory.name)
+    compiler = re.search(r"^ziglang==(?:.*\\\n)+.*\n", LOCK.read_text(), re.MULTILINE)
+    if compiler is None:
+        raise BuildError(f"{LOCK} does not name ziglang")
+    identity = digest(compiler.group(), Path(__file__), sys.platform)
+    return Toolchain(cache.stage("toolchain", inputs, _install), identity)
 
 
 def _install(work: Path) -> None:
@@ -72,10 +82,11 @@ def _install(work: Path) -> None:
     (found,) = (work / "venv" / "lib").glob("python3*/site-packages/ziglang/zig")
     zig = '"$(dirname "$0")"/../' + str(found.relative_to(work))
     (work / "bin").mkdir()
-    scripts = {"ar": f"exec {zig} ar", "ranlib": f"exec {zig} ranlib"}
+    scripts = {name: f"exec {zig} {name}" for name in ("ar", "ranlib")}
+    scripts[_LINKER] = f"exec {zig} ld.lld"
     for machine in MACHINES.values():
         scripts[f"cc-{machine.name}"] = f"exec {zig} cc -target {machine.glibc_target} {_CFLAGS}"
-        static = f"exec {zig} cc -target {machine.musl_target} -static {_CFLAGS}"
+        static = f"exec {zig} cc -target {machine.musl_target} {_CFLAGS}"
         scripts[f"static-cc-{machine.name}"] = static
     for name, text in scripts.items():
         path = work / "bin" / name

@@ -18,6 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "daemon" / "layer" / "build.py"
 BUILD_LIMIT = 3600
+FILES = 1024
+"""A limit that many hosts have, and that buildah gives to the build of an image."""
 HERE = {"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 CACHE = Path(
     os.environ.get("TELEMETRYD_LAYER_CACHE")
@@ -26,11 +28,15 @@ CACHE = Path(
 
 
 def build(arch: str, out: Path, *options: str) -> Path:
-    """The zip for `arch`: the one in $TELEMETRYD_LAYER_DIST, else one built in `out`."""
+    """The zip for `arch`: the one in $TELEMETRYD_LAYER_DIST, else one built in `out`.
+
+    No process of the build may open more than FILES at once.
+    """
     finished = Path(os.environ.get("TELEMETRYD_LAYER_DIST", "")) / f"telemetryd-layer-{arch}.zip"
     if "TELEMETRYD_LAYER_DIST" in os.environ and not options:
         return finished
-    command = [sys.executable, str(BUILD), "--arch", arch, "--out", str(out), *options]
+    limited = ["sh", "-c", f'ulimit -n {FILES} 2>&-; exec "$@"', "sh"]
+    command = [*limited, sys.executable, str(BUILD), "--arch", arch, "--out", str(out), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.fail(f"the layer can't be built:\n{done.stderr}", pytrace=False)

@@ -57,6 +57,9 @@ Nothing has to be configured. A value is taken from the last of these places tha
 out. It exits with 78 when something is wrong, and names every problem at once: an unknown key or
 variable, a value outside its limits, keys that do not go together.
 
+In Lambda a fault does not stop the function: the log names it, and the key has its default. A sink
+with a fault in where its lines go, or which, is left out instead: its data never goes elsewhere.
+
 ```toml
 {EXAMPLE}```
 
