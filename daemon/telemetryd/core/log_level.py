@@ -164,8 +164,7 @@ _decode_all: Final = msgspec.json.Decoder(dict[str, Any]).decode
 def rank_of_object(data: bytes) -> int | None:
     """Return the rank of the level that a record tells of, an object in JSON; None for none.
 
-    Where its message is an object with a level of its own (`console.log(record)` in Node.js),
-    the higher one counts.
+    Its message may be an object with a level of its own: see `rank_with_inner`.
     """
     plain = decode_loosely(_decode_plain, data)
     if plain is None:
@@ -179,26 +178,47 @@ def rank_of_object(data: bytes) -> int | None:
     return None if record is None else _rank_of_record(record)
 
 
+def rank_with_inner(outer: int | None, data: bytes) -> int | None:
+    """Return the rank of what a runtime printed at level `outer`: a record of its own, `data`.
+
+    `console.log(record)` prints at INFO, whatever the record is: there the record's level counts,
+    if it is a name and not any number called `level`. Otherwise the higher one does.
+    """
+    record = decode_loosely(_decode_all, data)
+    return outer if record is None else _with_inner(outer, record)
+
+
+def _with_inner(outer: int | None, record: dict[str, Any]) -> int | None:
+    inner = _rank_by_names(record)
+    if inner is not None and outer in (None, _INFO):
+        return inner
+    told = (outer, inner if inner is not None else _rank_of_members(record))
+    return max((rank for rank in told if rank is not None), default=None)
+
+
 def _is_object_text(message: msgspec.Raw) -> bool:
     raw = bytes(message)
     return raw.startswith(b'"{') and raw.rstrip().endswith((b'}"', rb'}\n"'))
 
 
 def _rank_of_record(record: dict[str, Any]) -> int | None:
-    own = _rank_of_members(record)
-    message = record.get("message")
+    rank, message = _rank_of_members(record), record.get("message")
     if isinstance(message, str) and message[:1] == "{":
         message = decode_loosely(_decode_all, message.encode())
-    inner = _rank_of_members(message) if isinstance(message, dict) else None
-    told = [rank for rank in (own, inner) if rank is not None]
-    return max(told, default=None)
+    return _with_inner(rank, message) if isinstance(message, dict) else rank
+
+
+def _rank_by_names(record: dict[str, Any]) -> int | None:
+    for member in _MEMBERS:
+        if (rank := _rank_by_name(record.get(member))) is not None:
+            return rank
+    return None
 
 
 def _rank_of_members(record: dict[str, Any]) -> int | None:
     """Return the rank by the members of a record, names before numbers."""
-    for member in _MEMBERS:
-        if (rank := _rank_by_name(record.get(member))) is not None:
-            return rank
+    if (rank := _rank_by_names(record)) is not None:
+        return rank
     for member, scale in _MEMBERS.items():
         if (rank := _rank_by_number(record.get(member), scale)) is not None:
             return rank

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from telemetryd.core.log_level import rank_of_object
+from telemetryd.core.log_level import rank_of_object, rank_with_inner
 from telemetryd.core.loose import decode_loosely
 from telemetryd.core.request_id import ids_of_object
 from telemetryd.core.text_head import head_of
@@ -46,10 +46,10 @@ def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
     if found.type.startswith(_PLATFORM):
         return None
     head, data = look_into(_record(line, found))
-    rank = rank_of_object(data) if data else None
-    if head and (outer := head_of(head).rank) is not None:
-        rank = outer if rank is None else max(rank, outer)
-    return rank
+    if not head:
+        return rank_of_object(data) if data else None
+    outer = head_of(head).rank
+    return rank_with_inner(outer, data) if data else outer
 
 
 def ids_of_line(line: bytes, found: Envelope | AnyObject) -> list[str]:

@@ -97,6 +97,9 @@ def _read_words(text: str, ids: list[str]) -> int | None:
         else:
             rank = _rank_of_word(word, timed=timed)
         if rank is not None:
+            following = _WORD.match(text, at)  # Ruby has the id behind the level
+            if following is not None and UUID.fullmatch(following[2] or ""):
+                ids.append(following[2])
             return rank
         named = timed and _BEFORE_MORE.match(text, at)
         if word and not named and not _is_preamble(word, ids):

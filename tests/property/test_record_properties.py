@@ -1,0 +1,114 @@
+"""Looking into a line never costs the line, and never changes it, whatever is in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.log_level import LEVELS, rank_of
+from telemetryd.core.loose import loosened
+from telemetryd.core.router import OpenBlock, RouteRules
+from telemetryd.core.text_head import head_of
+from telemetryd_proto.envelope import decode_line
+from telemetryd_proto.framing import Block
+from telemetryd_proto.surrogates import without_lone_surrogates
+
+# Half pairs, backslashes and what follows them are likelier than by chance.
+TEXTS = st.text(
+    st.sampled_from('\ud83d\ude00\udce9\\"u\n\t{}d8:,') | st.characters(codec=None), max_size=20
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = ("type", "record", "level", "requestId", "message", "time", "severity", "@l", "log")
+KINDS = st.sampled_from(("function", "platform.start", "platform.report", "extension", "access"))
+OBJECTS = st.dictionaries(
+    st.sampled_from(NAMES) | TEXTS, VALUES, max_size=6
+) | st.fixed_dictionaries({"type": KINDS, "record": VALUES})
+LINES = OBJECTS.map(lambda value: json.dumps(value).encode()) | st.binary(min_size=1).map(
+    lambda line: line.replace(b"\n", b" ")
+)
+RULES = st.builds(
+    lambda types, level, fields: RouteRules(
+        LineFilter(types=types, min_level=level),
+        FieldAdder(fields, {"function": "shop"}) if fields else None,
+    ),
+    st.lists(st.sampled_from(("function", "platform", "platform.start")), max_size=2, unique=True),
+    st.sampled_from(("", *LEVELS)),
+    st.sampled_from(((), ("function",), ("function", "request_id"))),
+)
+
+
+@given(st.lists(LINES, min_size=1, max_size=6), RULES)
+def test_every_line_is_wanted_or_kept_back_and_those_wanted_stay_as_they_are(
+    lines: list[bytes], rules: RouteRules
+) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    tracker = RequestTracker(one_at_a_time=True)
+    found = OpenBlock(Block(data, len(lines), 1, 0, 0.0), tracker).select(rules)
+    wanted = found.wanted
+    assert (wanted.lines if wanted else 0) + found.filtered_lines == len(lines)
+    assert (wanted.size if wanted else 0) + found.filtered_bytes == len(data)
+    assert found.unjudged_lines <= (wanted.lines if wanted else 0)
+    tails = [line.partition(b"{")[2] for line in lines]
+    for line in wanted.data.splitlines(keepends=True) if wanted else ():
+        ends = [tail for tail in tails if line.endswith(tail + b"\n")]
+        assert ends or line[:-1] in lines
+
+
+@given(OBJECTS)
+def test_fields_go_into_every_object_and_leave_its_members(value: dict[str, Any]) -> None:
+    line = json.dumps(value).encode() + b"\n"
+    rules = RouteRules(LineFilter(), FieldAdder(["instance"], {"instance": "i-1"}))
+    tracker = RequestTracker(one_at_a_time=True)
+    found = OpenBlock(Block(line, 1, 1, 0, 0.0), tracker).select(rules)
+    assert found.wanted is not None
+    expected = {"instance": "i-1"} | value
+    assert json.dumps(json.loads(found.wanted.data)) == json.dumps(expected)
+
+
+@given(st.dictionaries(TEXTS, TEXTS, max_size=4))
+def test_an_event_is_read_whatever_half_pairs_it_holds(members: dict[str, str]) -> None:
+    event = members | {"type": "function", "record": members, "time": "t"}
+    envelope = decode_line(json.dumps(event).encode())
+    assert envelope is not None
+    assert (envelope.time, envelope.type) == ("t", "function")
+
+
+@given(TEXTS)
+def test_only_half_pairs_are_replaced(text: str) -> None:
+    found = json.loads(without_lone_surrogates(json.dumps(text).encode()))
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert len(found) <= len(text)
+    assert found == "".join(
+        "\ufffd" if "\ud800" <= c <= "\udfff" else c for c in json.loads(json.dumps(text))
+    )
+    assert whole.replace("\ufffd", "") == found.replace("\ufffd", "")
+
+
+@given(VALUES)
+def test_loosened_json_says_the_same_but_for_what_json_lacks(value: Any) -> None:
+    text = json.dumps(value)
+    plain = without_lone_surrogates(text.encode())
+    found = json.loads(loosened(text.encode()))
+    nulls = {"NaN": None, "Infinity": None, "-Infinity": None}
+    assert found == json.loads(plain, parse_constant=lambda name: nulls[name])
+
+
+@given(TEXTS | st.from_regex(r"(\\[?[A-Z]{3,8}\\]?[:\t ]|2026-11-30 |- ){1,4}.*", fullmatch=True))
+def test_the_head_of_any_text_has_a_level_or_none(text: str) -> None:
+    rank = head_of(text).rank
+    assert rank is None or 0 <= rank < len(LEVELS)
+
+
+@given(st.text(max_size=40))
+def test_any_name_is_a_level_or_none(name: str) -> None:
+    rank = rank_of(name)
+    assert rank is None or 0 <= rank < len(LEVELS)
