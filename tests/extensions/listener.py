@@ -12,6 +12,7 @@ restarted extension goes on in the same file. `LISTENER_MODE` is a JSON object:
     host       where to listen, default "0.0.0.0"
     port       the port to listen at, default any free one
     twice      repeat the subscription: identically, then changed
+    deaf       subscribe to a port at which nothing listens
     second     subscribe a second time, for these types, at another port
     late       subscribe only after the first next
     name       register under this name instead of the base name
@@ -120,6 +121,17 @@ def serve_tcp(port: int = 0) -> int:
     return int(server.getsockname()[1])
 
 
+def closed_port() -> int:
+    """A port at which nothing listens: bound, so that no other process takes it."""
+    holder = socket.socket()
+    holder.bind((HOST, 0))
+    _HELD.append(holder)
+    return int(holder.getsockname()[1])
+
+
+_HELD: list[socket.socket] = []
+
+
 class _Receiver(http.server.BaseHTTPRequestHandler):
     """Writes down every event of every POST."""
 
@@ -149,7 +161,7 @@ def serve_http() -> int:
 def subscribe(identity: dict[str, str]) -> None:
     """Listen, then ask for telemetry."""
     if MODE.get("protocol", "TCP") == "TCP":
-        port = serve_tcp(MODE.get("port", 0))
+        port = closed_port() if MODE.get("deaf") else serve_tcp(MODE.get("port", 0))
         destination: dict[str, Any] = {"protocol": "TCP", "port": port}
     else:
         uri = f"http://sandbox.localdomain:{serve_http()}/telemetry"

@@ -39,7 +39,7 @@ CASES = {
     "the end is in a dropped batch": Case("runtimeDone:batch@2", "logs_dropped", end_of_last=None),
     "the connection is closed": Case("runtimeDone:close@2", "connection_closed", end_of_last=False),
     "nothing of an invocation comes": Case("*@2", "nothing_received"),
-    "nobody connects": Case("connection", "no_connection", end_of_last=False),
+    "no connection is made": Case("connection", "no_connection", end_of_last=False),
 }
 
 

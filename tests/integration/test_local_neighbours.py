@@ -21,7 +21,7 @@ FAMOUS = 4243
 
 @pytest.fixture
 def sandbox():
-    """A sandbox address where nobody else is; skips where its name cannot be given to it."""
+    """A sandbox address that no other test uses; skips where its name cannot be given to it."""
     address = f"127.{random.randint(101, 250)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
     async def name():

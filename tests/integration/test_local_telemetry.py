@@ -241,6 +241,36 @@ def test_repeated_subscription_is_recognised(tmp_path):
     assert record.records("platform.report")
 
 
+def test_the_connection_may_come_after_the_subscription(tmp_path):
+    """With the first batch; everything arrives all the same."""
+    config, record = make(tmp_path, connect_late=True)
+    (result,), env = run(config, {})
+    assert [item["requestId"] for item in record.records("platform.report")] == [result.request_id]
+    assert record.types()[0] == "platform.initStart"
+    account = balanced(env)
+    assert (account.sent, account.dropped, account.undelivered) == (account.offered, 0, 0)
+
+
+def test_then_a_port_without_a_listener_is_noticed_later(tmp_path):
+    """The subscription is good, its batches are dropped, and a warning says why."""
+    config, record = make(tmp_path, {"deaf": True}, connect_late=True)
+    _, env = run(config, {})
+    assert record.calls("/telemetry") == [(200, "OK")]
+    account = balanced(env)
+    assert (account.sent, account.dropped) == (0, account.offered)
+    (warning,) = env.warnings
+    assert "nothing listens on port" in warning
+
+
+def test_a_port_without_a_listener_is_refused(tmp_path):
+    """While the subscription is answered, where the connection is made then."""
+    config, record = make(tmp_path, {"deaf": True})
+    _, env = run(config, {})
+    ((status, body),) = record.calls("/telemetry")
+    assert (status, body["errorType"]) == (400, "ValidationError")
+    assert len(env.warnings) == 1
+
+
 def test_an_extension_may_subscribe_to_two_ports(tmp_path):
     """As OpenTelemetry's collector does: both are served, each with its own types and account."""
     config, record = make(tmp_path, {"types": ["platform"], "second": ["function"]})

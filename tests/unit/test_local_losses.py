@@ -50,9 +50,9 @@ def test_every_way_to_lose_can_be_written(how):
 
 def test_the_connection_can_be_what_is_lost():
     """Then no event is, since none is sent."""
-    assert Losses.parse([]).connects
+    assert Losses.parse([]).makes_connection
     losses = Losses.parse(["connection"])
-    assert not losses.connects
+    assert not losses.makes_connection
     assert losses.fate("platform.start", 1) is None
 
 

@@ -127,7 +127,7 @@ class RuntimeApi:
         body = await request.read()
         if found is None or found[1].asked:
             return error_answer(403, "InvalidStateTransition", "init is over")
-        found[0].fail(*_told(request, body))
+        found[0].fail(*_read_error(request, body))
         return json_answer({"status": "OK"}, 202)
 
     async def _restore_next(self, request: web.Request) -> web.StreamResponse:
@@ -146,11 +146,11 @@ class RuntimeApi:
         generation = self._current()
         if generation is None or not generation.restoring:
             return error_answer(403, "InvalidStateTransition", "nothing is being restored")
-        generation.fail(*_told(request, body))
+        generation.fail(*_read_error(request, body))
         return json_answer({"status": "OK"}, 202)
 
 
-def _told(request: web.Request, body: bytes) -> tuple[str, str]:
+def _read_error(request: web.Request, body: bytes) -> tuple[str, str]:
     """Type and message of the error that a runtime reports."""
     error_type = request.headers.get("Lambda-Runtime-Function-Error-Type", "Runtime.Unknown")
     try:

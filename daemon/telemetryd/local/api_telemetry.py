@@ -22,6 +22,7 @@ from telemetryd.local.sandbox import SANDBOX_NAMES, unreachable
 from telemetryd.local.senders import HttpSender, NowhereSender, TcpSender, dial
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from telemetryd.local.delivery import Sender
@@ -210,8 +211,9 @@ class TelemetryApi:
         sender = await self._connect(generation, extension, wanted)
         taken = wanted.destination in {each.destination for each in before}
         if not hub.open or taken or len(before) >= MAX_SUBSCRIPTIONS:
-            if isinstance(sender, TcpSender):
-                hub.silent_connections.append(sender.release())
+            connection = sender.release() if isinstance(sender, TcpSender) else None
+            if connection is not None:
+                hub.silent_connections.append(connection)
             else:
                 await sender.close()
             if not hub.open:
@@ -241,7 +243,7 @@ class TelemetryApi:
         def explain() -> None:
             generation.warn(unreachable(extension.name, port, sandbox))
 
-        if not generation.hub.connects:
+        if not generation.hub.makes_connection:
             return NowhereSender()
         if wanted.protocol == "HTTP":
             return HttpSender(
@@ -251,18 +253,24 @@ class TelemetryApi:
                 source=config.platform_address,
                 on_refused=explain,
             )
+
+        async def connect() -> socket.socket:
+            try:
+                return await dial((sandbox, port), config.platform_address, config.tcp_send_buffer)
+            except OSError:
+                explain()
+                raise
+
+        if config.connect_late:
+            return TcpSender(None, connect)
         try:
-            connection = await dial(
-                (sandbox, port), config.platform_address, config.tcp_send_buffer
-            )
+            return TcpSender(await connect())
         except OSError as error:
-            explain()
             why = os.strerror(error.errno).lower() if error.errno else "i/o timeout"
             raise _invalid(
                 "Invalid destination: could not TCP dial provided address "
                 f"{sandbox}:{port}: dial tcp {sandbox}:{port}: connect: {why}"
             ) from None
-        return TcpSender(connection)
 
     def _announce(
         self, generation: Generation, extension: Extension, wanted: Subscribe, state: str

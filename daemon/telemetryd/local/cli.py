@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
         help="give the processes no /etc/hosts of their own with that name",
     )
     environment.add_argument(
+        "--connect-late",
+        action="store_true",
+        help="connect for telemetry with the first batch, not during the subscription",
+    )
+    environment.add_argument(
         "--lose",
         action="append",
         default=[],
@@ -210,6 +215,7 @@ def _config(
         platform_address=arguments.platform_address,
         sandbox_address=arguments.sandbox_address,
         private_hosts=not arguments.no_private_hosts,
+        connect_late=arguments.connect_late,
         lose=arguments.lose,
         env=_variables(arguments, surroundings),
         echo=_echo(arguments.echo, narrator),

@@ -100,6 +100,10 @@ class LocalConfig:
     private_hosts: bool = True
     """Make that name resolve for the processes, by an /etc/hosts of their own where permitted."""
 
+    connect_late: bool = False
+    """Make a TCP subscription's connection when there is something to send, not while it is
+    answered. When Lambda makes it is not documented."""
+
     telemetry: Literal["on", "unsupported"] = "on"
     """`unsupported`: subscriptions get 202 and nothing is ever sent, as in AWS's emulator."""
     plain_text_errors: bool = False

@@ -67,7 +67,7 @@ class SubscriptionStats:
     dropped: int = 0
     dropped_bytes: int = 0
     announced: int = 0
-    """Of the dropped events, those already told of by `platform.logsDropped`."""
+    """Of the dropped events, those that were announced by `platform.logsDropped`."""
     undelivered: int = 0
     """Events still in the environment's buffer when it ended."""
     lost: int = 0

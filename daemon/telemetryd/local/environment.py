@@ -21,7 +21,7 @@ from telemetryd.local.clock import monotonic
 from telemetryd.local.config import ConfigError
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
 from telemetryd.local.generation import Generation
-from telemetryd.local.guard import guarded
+from telemetryd.local.guard import guard_app
 from telemetryd.local.http_bodies import error_answer
 from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
 from telemetryd.local.losses import Losses, LossPlan
@@ -119,7 +119,7 @@ class LocalLambda:
             await self._end()
 
     async def _serve(self) -> None:
-        app = guarded(error_answer, _BODY_LIMIT)
+        app = guard_app(error_answer, _BODY_LIMIT)
         current = self._current
         for api in (RuntimeApi(current), ExtensionsApi(current), TelemetryApi(current)):
             app.add_routes(api.routes())
@@ -154,7 +154,7 @@ class LocalLambda:
                 raise NoNamespaceError("private_hosts is off")  # noqa: TRY301 - one way to say it
             await self._hosts.open()
         except NoNamespaceError as error:
-            if not self._hosts.named:
+            if not self._hosts.is_named:
                 self._warn(
                     "sandbox.localdomain does not resolve for extensions, which may need it to "
                     f"listen ({error}); add to /etc/hosts: "

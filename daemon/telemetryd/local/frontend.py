@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from telemetryd.local.environment import TenantError
-from telemetryd.local.guard import guarded
+from telemetryd.local.guard import guard_app
 from telemetryd.local.http_bodies import json_answer
 from telemetryd.local.invocation import LogTail
 from telemetryd.local.json_text import is_json
@@ -60,7 +60,7 @@ class Frontend:
 
     async def start(self, port: int) -> None:
         """Listen on 127.0.0.1; 0 picks a free port. Raises `OSError` when it is taken."""
-        app = guarded(_service_error, max(LIMITS.values()))
+        app = guard_app(_service_error, max(LIMITS.values()))
         app.add_routes([web.post("/2015-03-31/functions/{name}/invocations", self._invoke)])
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=0.1

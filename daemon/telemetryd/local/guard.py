@@ -26,7 +26,7 @@ Refuse = Callable[[int, str, str], web.Response]
 """Makes an answer of status, error type and message."""
 
 
-def guarded(refuse: Refuse, max_body: int) -> web.Application:
+def guard_app(refuse: Refuse, max_body: int) -> web.Application:
     """Return an application that refuses web pages, and bodies above `max_body` bytes."""
 
     @web.middleware

@@ -51,9 +51,9 @@ class TelemetryHub:
         return self._history is not None
 
     @property
-    def connects(self) -> bool:
+    def makes_connection(self) -> bool:
         """False if a subscription is to be answered, and then never served."""
-        return self._losses.losses.connects
+        return self._losses.losses.makes_connection
 
     @property
     def blocked(self) -> bool:
@@ -111,7 +111,7 @@ class TelemetryHub:
             on_pressure=self._on_pressure,
             on_dropped=self._on_event,
             loses=self._losses.of,
-            connected=self.connects,
+            connected=self.makes_connection,
         )
         self.subscriptions.append(subscription)
         for item, how in self._history or ():

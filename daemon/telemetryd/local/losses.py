@@ -2,7 +2,7 @@
 
 One loss is written `WHAT[:HOW][@INVOCATIONS]`.
 
-`WHAT` is `connection` (nobody dials, though the subscription is answered), an event's type with or
+`WHAT` is `connection` (none is made, though the subscription is answered), an event's type with or
 without `platform.`, `function`, `extension`, or `*` for every event. `HOW` is one of `HOWS`.
 `INVOCATIONS` are numbers, ranges (`2-4`, `3-`), or several of them with commas; 0 is everything
 before the first `platform.start`. Without it every invocation is meant.
@@ -99,8 +99,8 @@ class Losses:
         return cls(tuple(map(_parse, texts)))
 
     @property
-    def connects(self) -> bool:
-        """False if nobody is to dial."""
+    def makes_connection(self) -> bool:
+        """False if no connection is to be made."""
         return all(loss.what != CONNECTION for loss in self._losses)
 
     def fate(self, event_type: str, invocation: int) -> How | None:

@@ -65,7 +65,7 @@ class SandboxHosts:
         self._namespaces: list[int] = []
 
     @property
-    def named(self) -> bool:
+    def is_named(self) -> bool:
         """True if the machine's own /etc/hosts has the sandbox at its address."""
         for line in _read().splitlines():
             if SANDBOX_NAMES[0] in _names(line):
@@ -74,7 +74,7 @@ class SandboxHosts:
 
     async def open(self) -> None:
         """Make the namespace, unless /etc/hosts has the name. Raises `NoNamespaceError`."""
-        if self.named:
+        if self.is_named:
             return
         hosts = _read()
         with tempfile.NamedTemporaryFile(prefix="telemetryd-hosts-") as file:

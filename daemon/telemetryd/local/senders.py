@@ -11,7 +11,7 @@ import aiohttp
 from telemetryd.local.delivery import SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from telemetryd.local.delivery import Pace
     from telemetryd.local.losses import How
@@ -45,12 +45,18 @@ async def dial(address: tuple[str, int], source: str, send_buffer: int | None) -
 class TcpSender:
     """NDJSON over the one connection made during the subscription; never reconnects.
 
-    After an error every later batch fails too: so does AWS's emulator, and nobody has published
+    After an error every later batch fails too: so does AWS's emulator, and no publication says
     what the service does.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(
+        self,
+        connection: socket.socket | None,
+        connect: Callable[[], Awaitable[socket.socket]] | None = None,
+    ) -> None:
+        """Without a connection one is made by `connect` when there is something to send."""
         self._connection = connection
+        self._connect = connect
         self._failure: OSError | None = None
         self._accepted = 0
 
@@ -58,14 +64,15 @@ class TcpSender:
         """Write one batch; progress is every byte the kernel takes."""
         payload = memoryview(b"\n".join(events) + b"\n")
         self._accepted = 0
+        connection = await self._connected()
         while self._accepted < len(payload):
             await pace.awake.wait()
             if self._failure is not None:
                 raise SendError(f"could not write events: {self._failure}")
             try:
-                taken = self._connection.send(payload[self._accepted :])
+                taken = connection.send(payload[self._accepted :])
             except BlockingIOError:
-                await self._writable()
+                await _writable(connection)
             except OSError as error:
                 self._failure = error
             else:
@@ -73,14 +80,16 @@ class TcpSender:
                 pace.progress()
         return len(payload)
 
-    async def _writable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        loop.add_writer(self._connection, _wake, ready)
-        try:
-            await ready
-        finally:
-            loop.remove_writer(self._connection)
+    async def _connected(self) -> socket.socket:
+        """Return the connection, made now if need be. Raises `SendError`."""
+        if self._connection is None:
+            if self._connect is None:
+                raise SendError("the connection was given away")
+            try:
+                self._connection = await self._connect()
+            except OSError as error:
+                raise SendError(f"could not connect: {error}") from None
+        return self._connection
 
     def unsent(self, events: Sequence[bytes]) -> int:
         """Events of the interrupted batch not wholly in the kernel's hands."""
@@ -93,24 +102,40 @@ class TcpSender:
 
     async def break_off(self, how: How, event: bytes) -> None:
         """Send half of the event's line unless `how` is `close`; close unless it is `stall`."""
+        try:
+            connection = await self._connected()
+        except SendError:
+            return  # there is none to break off
         half = memoryview(event[: len(event) // 2]) if how != "close" else memoryview(b"")
         while half and self._failure is None:
             try:
-                half = half[self._connection.send(half) :]
+                half = half[connection.send(half) :]
             except BlockingIOError:
-                await self._writable()
+                await _writable(connection)
             except OSError as error:
                 self._failure = error
         if how != "stall":
-            self._connection.close()
+            connection.close()
 
-    def release(self) -> socket.socket:
-        """Give the connection away: it is nobody's stream."""
+    def release(self) -> socket.socket | None:
+        """Give the connection away, if there is one: nothing will be sent on it."""
         return self._connection
 
     async def close(self) -> None:
         """Close the connection: the subscriber sees the end of the stream."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+
+
+async def _writable(connection: socket.socket) -> None:
+    """Return when the kernel takes more."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(connection, _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(connection)
 
 
 def _wake(ready: asyncio.Future[None]) -> None:
