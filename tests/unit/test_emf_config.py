@@ -9,7 +9,7 @@ import pytest
 
 from telemetryd.config import load
 from telemetryd.errors import ConfigError
-from telemetryd.sinks import _emf_guide
+from telemetryd.sinks import _emf_guide, _emf_prices
 from telemetryd.sinks._emf_catalogue import METRICS
 from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.emf import EmfSink
@@ -177,6 +177,15 @@ def test_the_price_of_the_metrics_is_told(keys: dict[str, object], words: str) -
     (remark,) = msgspec.convert({"type": "emf", **keys}, EmfConfig).remarks()
     assert words in remark
     assert ("list price of us-east-1, 20" in remark) is ("price_metric" not in keys)
+
+
+def test_the_readme_tells_the_price_of_the_default() -> None:
+    usd = f"{len(DEFAULT) * _emf_prices.METRIC:.2f}"
+    told = (
+        f"{len(DEFAULT)} metrics, about {usd} USD per function and month (list price of "
+        f"{_emf_prices.REGION}, {_emf_prices.AS_OF};"
+    )
+    assert told in (ROOT / "README.md").read_text()
 
 
 def test_names_at_their_limits_are_accepted() -> None:
