@@ -59,7 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return command(options)
     except TelemetrydError as error:
-        for line in str(error).splitlines():
+        from telemetryd.masking import without_secrets  # noqa: PLC0415 - for errors only
+
+        for line in without_secrets(str(error)).splitlines():
             print(f"telemetryd: {line}", file=sys.stderr)
         return error.exit_status
 

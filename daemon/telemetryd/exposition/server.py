@@ -73,7 +73,7 @@ class HttpServer:
         self._connections[connection] = None
         return True
 
-    def heard(self, connection: _Connection) -> None:
+    def on_heard(self, connection: _Connection) -> None:
         """A connection has sent something."""
         if connection in self._connections:
             del self._connections[connection]
@@ -125,7 +125,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._answered:
             return
-        self._server.heard(self)
+        self._server.on_heard(self)
         self._head += data
         end = self._head.find(_END)
         if end >= 0:
