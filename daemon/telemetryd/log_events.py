@@ -181,6 +181,36 @@ EVENTS: Final = (
         "Raise `telemetry.max_connections`, or the limit of open files; or set "
         "`telemetry.idle_seconds`.",
     ),
+    # Who connects, in Lambda
+    LogEvent(
+        "connection_beyond",
+        ("info",),
+        "A telemetry connection beyond the first: Lambda needs one, any process can make more.",
+    ),
+    LogEvent(
+        "connection_foreign",
+        ("warning",),
+        "A connection came to an address that is neither loopback nor the sandbox's.",
+        "Set `telemetry.host` if nothing outside should reach the port.",
+    ),
+    LogEvent(
+        "event_untrusted",
+        ("warning",),
+        "A platform event came from a connection that is not the platform's, and is rejected.",
+        "See which process connects; `telemetry.trust` decides.",
+    ),
+    LogEvent(
+        "trust_given_up",
+        ("error",),
+        "No platform event came from the platform's connection; those of all are believed.",
+        'Set `telemetry.trust = "any"` and report a bug.',
+    ),
+    LogEvent(
+        "sandbox_not_ours",
+        ("warning",),
+        "`sandbox.localdomain` is no address of this sandbox; telemetry may never arrive.",
+        "See what the name resolves to (`/etc/hosts`).",
+    ),
     # Reload
     LogEvent(
         "reloaded",
