@@ -28,8 +28,11 @@ def broken_file(tmp_path: Path, text: str) -> dict[str, str]:
 
 
 BROKEN = {
-    "unknown key": (lambda _: settings(SINKS__FILE__PTAH="x"), "sinks.file.ptah"),
-    "unknown section": (lambda _: settings(SINK__FILE__PATH="x"), "sink"),
+    "unknown key": (
+        lambda tmp: broken_file(tmp, '[sinks.file]\ntype = "file"\nptah = "x"'),
+        "sinks.file.ptah",
+    ),
+    "unknown section": (lambda tmp: broken_file(tmp, "[sink.file]\npath = 'x'"), "sink"),
     "bad port": (lambda _: settings(TELEMETRY__PORT="99999"), "telemetry.port"),
     "bad types": (lambda _: settings(TELEMETRY__TYPES="logs"), "telemetry.types"),
     "http": (lambda _: settings(TELEMETRY__PROTOCOL="http"), "telemetry.protocol"),
@@ -70,10 +73,20 @@ def test_with_a_broken_configuration_the_function_answers(tmp_path, case):
     stage.assert_clean_exits(env)
 
 
+def test_a_variable_that_names_no_key_is_a_warning(tmp_path):
+    """It may be somebody else's: the platform's, or a service's in Kubernetes."""
+    stage = Stage(tmp_path)
+    results, env = play(stage.config(settings(SINKS__FILE__PTAH="x")), {"print": 5})
+    assert statuses(results) == ["success"]
+    (line,) = stage.log("configuration_warning")
+    assert "sinks.file.ptah" in str(line["details"])
+    stage.assert_nothing_lost(env)
+
+
 def test_every_fault_of_a_configuration_is_named(tmp_path):
     """In one line, which no rate limit can shorten."""
     stage = Stage(tmp_path)
-    variables = settings(SINKS__FILE__PTAH="x", TELEMETRY__PORT="99999", FLUSH__STRATEGY="never")
+    variables = settings(LOG__LEVEL="x", TELEMETRY__PORT="99999", FLUSH__STRATEGY="never")
     results, _ = play(stage.config(variables), {})
     assert statuses(results) == ["success"]
     (line,) = stage.log("configuration_invalid")
@@ -188,7 +201,7 @@ def test_a_sink_that_cannot_be_made_costs_its_own_lines_only(tmp_path):
 @pytest.mark.parametrize(
     ("variables", "error_type", "named"),
     [
-        (settings(SINKS__FILE__PTAH="x"), "Extension.ConfigInvalid", "sinks.file.ptah"),
+        (settings(FLUSH__STRATEGY="never"), "Extension.ConfigInvalid", "flush.strategy"),
         (settings(SINKS__FILE__TYPE="flie"), "Extension.ConfigInvalid", "flie"),
     ],
 )

@@ -144,9 +144,38 @@ def test_the_first_wait_grows_with_the_lag_that_is_measured():
     subject.invoke("a")
     expected = START_DUE + 1.5 * life.LAG_FACTOR
     assert subject.until_next() == pytest.approx(expected)
-    for _ in range(50):
+    for _ in range(100):
         subject.cycle.on_lag(0.0)
     assert subject.cycle.lag < 0.001
+
+
+def test_the_share_of_a_processor_says_how_late_it_will_be():
+    """As at 7.25 % of one: the start took 14 times as long as it worked."""
+    subject = Life()
+    subject.cycle.on_share(1.0, 1.0)
+    assert subject.cycle.lag == 0
+    subject.cycle.on_share(6.9, 0.5)
+    assert subject.cycle.lag == pytest.approx(life.WORK_SECONDS * 12.8)
+    for _ in range(50):
+        subject.cycle.on_lag(0.0)
+    assert subject.cycle.lag == pytest.approx(life.WORK_SECONDS * 12.8), "it stays"
+    subject.cycle.on_share(3600.0, 0.0)
+    assert subject.cycle.lag == life.MOST_LAG_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("lag", "left", "expected"),
+    [
+        (0.0, 2.0, 0.15),
+        (0.1, 2.0, 0.15 + 0.1 * life.LAG_FACTOR),
+        (9.0, 2.0, 2.0 * life.MOST_PART),
+        (9.0, 0.1, 0.15),
+    ],
+)
+def test_margins_grow_with_the_lag_but_not_beyond_a_part_of_the_time(lag, left, expected):
+    subject = Life()
+    subject.cycle.on_lag(lag)
+    assert subject.cycle.margin(0.15, left) == pytest.approx(expected)
 
 
 def test_events_of_the_invocation_before_are_no_sign_of_this_one():

@@ -247,6 +247,8 @@ class Pacer:
 
 START_LATE_SECONDS: Final = 0.5
 """How late `platform.start` may be, beside its batch period: what was seen is under 0.1."""
+MOST_LAG_SECONDS: Final = 0.3
+"""The most that the start says about the lag: there, a disk may have been waited for."""
 LAG_FACTOR: Final = 2.0
 """As many times the measured lag are added: who gets no processor is late, and so is the platform
 that shares it."""
@@ -259,6 +261,10 @@ LONGEST_SECONDS: Final = 900.0
 """A function runs for at most 15 minutes (Lambda quotas): a deadline beyond that is a mistake."""
 PLAUSIBLE_SECONDS: Final = 60.0
 """Further from now no event is that tells of an end just seen: its time is not to be trusted."""
+WORK_SECONDS: Final = 0.01
+"""Processor time of what is done at an end, by which a share of a processor becomes a lag."""
+MOST_PART: Final = 0.45
+"""Of the time that is left, what margins may take at the most."""
 MAX_REMEMBERED: Final = 64
 """Requests that are remembered: one at a time is normal, a few where events come late."""
 MAX_ID: Final = 128
@@ -311,8 +317,8 @@ class LifeCycle:
         self.flush_until = 0.0
         self.missed = ""
         """The cause of the last end that was missed, until one is seen: none is awaited."""
-        self.lag = 0.0
-        """How late this process gets its turn, in seconds, lately."""
+        self._lag = 0.0
+        self._least_lag = 0.0
         self._pacer = pacer
         self._limits = limits
         self._told = told
@@ -346,6 +352,15 @@ class LifeCycle:
     def state(self) -> str:
         """One of `STATES`."""
         return self.machine.state
+
+    @property
+    def lag(self) -> float:
+        """How late this process gets its turn, in seconds, lately."""
+        return max(self._lag, self._least_lag)
+
+    def margin(self, least: float, left: float) -> float:
+        """What to keep free before a deadline in `left` seconds; `least`, and more with the lag."""
+        return min(least + LAG_FACTOR * self.lag, max(least, left * MOST_PART))
 
     @property
     def delivers_alongside(self) -> bool:
@@ -543,7 +558,12 @@ class LifeCycle:
 
     def on_lag(self, seconds: float) -> None:
         """A timer of ours was so late."""
-        self.lag = max(seconds, self.lag * 0.75)
+        self._lag = max(seconds, self._lag * 0.9)
+
+    def on_share(self, seconds: float, cpu_seconds: float) -> None:
+        """Work without a pause took so long, and so much processor time."""
+        slowness = max(seconds / max(cpu_seconds, 0.001), 1.0)
+        self._least_lag = min(WORK_SECONDS * (slowness - 1.0), MOST_LAG_SECONDS)
 
     def on_flushed(self, now: Moment) -> None:
         """Everything queued was delivered, by the clock."""

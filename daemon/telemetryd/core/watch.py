@@ -35,9 +35,11 @@ _BEFORE_VALUES: Final = b": \t\r"
 class EventWatch:
     """Looks for events of some types."""
 
-    __slots__ = ("_mark", "_member", "_rare", "_rare_at", "_tails", "_types")
+    __slots__ = ("_mark", "_member", "_rare", "_rare_at", "_tails", "_types", "undecodable")
 
     def __init__(self, types: frozenset[str]) -> None:
+        self.undecodable = 0
+        """Lines of one of the types that are no JSON: of an event that was cut, most likely."""
         self._types = types
         names = sorted(f'"{name}"'.encode() for name in types)
         shared = 0  # what all names begin with is searched for: the longer, the faster
@@ -77,10 +79,13 @@ class EventWatch:
 
     def _event_in(self, line: bytes) -> Envelope | None:
         """The event that `line` is; None for any other line. Exceptions cost more than looking."""
-        if not line.rstrip().endswith(b"}") or self._member.search(line) is None:
+        if self._member.search(line) is None:
             return None
-        envelope = decode_line(line)
-        return envelope if envelope is not None and envelope.type in self._types else None
+        envelope = decode_line(line) if line.rstrip().endswith(b"}") else None
+        if envelope is None:
+            self.undecodable += 1
+            return None
+        return envelope if envelope.type in self._types else None
 
     def _next_mark(self, data: bytes, start: int) -> int:
         """Where the mark is found from `start` on, or -1."""

@@ -95,6 +95,8 @@ class Session:
         """What the daemon had counted when it failed."""
         self.registered_after = 0.0
         self.next_after = 0.0
+        self.next_cpu = 0.0
+        """Processor time used until the first `next`, in seconds."""
 
     def connect(self) -> _socket.socket:
         """A new connection to the API. Raises OSError."""
@@ -133,6 +135,7 @@ class Session:
         self.next_sent = True
         if not self.next_after:
             self.next_after = time.monotonic() - self.started
+            self.next_cpu = time.process_time()
 
     def report_init_error(self, error_type: str, error: str) -> None:
         """Fail the environment's init: only for `fail_closed`, only before the first `next`.

@@ -208,6 +208,10 @@ class _Extension:
             and self._added_seconds >= 0,
             counts=self._daemon.stats,
         )
+        self._cycle.on_share(
+            time.monotonic() - session.started - session.next_after,
+            time.process_time() - session.next_cpu,
+        )
         self._client = EventsClient(session)
 
     async def serve(self) -> int:
@@ -413,7 +417,9 @@ class _Extension:
         latest = self._cycle.flush_until
         try:
             await asyncio.sleep(self._cycle.trailing_until - self._loop.time())
+            self._cycle.on_lag(max(self._loop.time() - self._cycle.trailing_until, 0.0))
             flushed = await self._within(self._daemon.flush(latest, "invocation"), latest)
+            self._cycle.on_lag(max(self._loop.time() - latest - _PATIENCE_SECONDS, 0.0))
             return self._cycle.flushed(self._now(), all_of_it=bool(flushed))
         except Exception as bug:  # noqa: BLE001 - as above
             return self._fail(bug)
@@ -454,7 +460,8 @@ class _Extension:
                 self._log("warning", "deadline_implausible", deadline_ms=str(deadline_ms)[:40])
                 left_ms = int(most * 1000)
             left = max(left_ms, 0) / 1000
-        return self._loop.time() + max(left - self._margin, _LEAST_SECONDS)
+        margin = self._cycle.margin(self._margin, left)
+        return self._loop.time() + max(left - margin, _LEAST_SECONDS)
 
     async def _within(self, work: Coroutine[Any, Any, T], until: float) -> T | None:
         """The outcome of `work`; None when a sink that can't be interrupted holds it up."""
@@ -543,7 +550,8 @@ class _Extension:
         quiet = self._batch_seconds + _QUIET_MARGIN_SECONDS if self._session.subscribed else 0.0
         read_until = now + (deadline - now) * _READ_SHARE
         # What a sink takes beyond the deadline is taken from the margin.
-        grace = max(self._margin / 4, _LEAST_SECONDS)
+        margin = self._cycle.margin(self._margin, (deadline - now) / (1 - lifecycle.MOST_PART))
+        grace = max(margin / 4, _LEAST_SECONDS)
         balanced = await self._within(
             self._daemon.stop(
                 quiet=quiet,

@@ -133,8 +133,13 @@ class Pipeline:
     def _accept(self, block: Block) -> None:
         if self._discarding:
             self._ledger.unrouted.add(block.lines, block.size)
+        undecodable = self._watch.undecodable
         for envelope in self._watch.find(block.data):
             self._watched(envelope, block.source)
+        if self._watch.undecodable > undecodable:
+            self._stats.malformed_events += self._watch.undecodable - undecodable
+            if self._observer is not None:
+                self._observer.on_loss("event_malformed")
         if self._observer is not None:
             self._observer.on_lines(block.lines)
         if self._discarding:
