@@ -95,6 +95,7 @@ class ScriptedPlatform:
         command: Sequence[str] = (sys.executable, "-c", _RUN),
         pass_fds: Sequence[int] = (),
         stdout: int = subprocess.DEVNULL,
+        host: str = "127.0.0.1",
     ) -> None:
         self.printed: list[str] = []
         self._variables = dict(variables or {})
@@ -103,8 +104,8 @@ class ScriptedPlatform:
         self._stdout = stdout
         self._calls: queue.Queue[Call] = queue.Queue()
         self._sockets: list[socket.socket] = []
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._server = socket.create_server((host, 0))
+        self.address = f"{host}:{self._server.getsockname()[1]}"
         self.process: subprocess.Popen[bytes]
         self._reader: threading.Thread
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from helpers.life import ADDED, BATCH, SILENCE, START_DUE, Life
 from telemetryd.core import lifecycle as life
+from telemetryd_proto.request_ids import MAX_REQUEST_ID
 
 ENDS = {life.SHUTDOWN, life.GONE, life.SIGNAL}
 
@@ -24,6 +27,16 @@ def test_every_row_leads_to_a_state_and_known_commands():
         assert state in life.STATES
         assert following in life.STATES
         assert set(todo) <= commands
+
+
+def test_the_document_has_the_table():
+    """docs/architecture.md, row by row."""
+    rows = [
+        f"| {state} | `{event}` | {following} | {', '.join(todo) or '-'} |"
+        for (state, event), (following, todo) in life.ROWS.items()
+    ]
+    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    assert "\n".join(rows) in text, "the table in docs/architecture.md is another"
 
 
 def test_every_state_but_the_last_can_be_left_and_reached():
@@ -474,3 +487,8 @@ def test_a_missed_end_is_in_the_books_at_the_end():
     subject = missed()
     subject.answer(life.SHUTDOWN)
     assert subject.stats.added_last == pytest.approx(SILENCE)
+
+
+def test_the_longest_id_is_that_of_the_protocol():
+    """Written down twice, because the module imports nothing."""
+    assert life.MAX_ID == MAX_REQUEST_ID
