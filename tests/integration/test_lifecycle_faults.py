@@ -145,7 +145,7 @@ INJECTED = {
     "def invoked(self, now): raise ZeroDivisionError('injected')\n"
     "m.Pacer.invoked = invoked\n",
     "the start": "import telemetryd.app as m\n"
-    "async def start(self): raise ZeroDivisionError('injected')\n"
+    "async def start(self, *_): raise ZeroDivisionError('injected')\n"
     "m.Daemon.start = start\n",
     "the end": "import telemetryd.app as m\n"
     "async def stop(self, **_): raise ZeroDivisionError('injected')\n"

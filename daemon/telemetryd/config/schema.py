@@ -242,7 +242,8 @@ class Flush(Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1500,
-            description="Milliseconds kept free before any deadline of the platform.",
+            description="Milliseconds kept free before any deadline of the platform, at the "
+            "least: with the lag that is measured they grow.",
             extra={"note": _SHUTDOWN},
         ),
     ] = 150
