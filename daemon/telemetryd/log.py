@@ -28,7 +28,7 @@ _OTHERS: Final = ("", "", "")
 """Stands for all kinds of lines beyond those remembered."""
 _MAX_CAUSE: Final = 64
 _MAX_TEXT: Final = 500
-_PATIENCE_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 0.5
 """How long the ledger, and the end of the process, wait for a reader."""
 
 

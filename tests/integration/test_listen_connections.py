@@ -151,7 +151,7 @@ def test_the_kernel_is_to_find_out_who_has_vanished(tmp_path: Path) -> None:
 def test_silence_ends_a_connection_where_that_is_wished(tmp_path: Path) -> None:
     """One that speaks stays, and half a line is counted."""
     archive = tmp_path / "archive"
-    limit = {"TELEMETRY__IDLE_SECONDS": 1, "TELEMETRY__MAX_CONNECTIONS": 2}
+    limit = {"TELEMETRY__IDLE_SECONDS": 3, "TELEMETRY__MAX_CONNECTIONS": 2}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
         silent, busy = daemon.connect(), daemon.connect()
         silent.sendall(event(0) + b"half")
@@ -208,7 +208,7 @@ def test_descriptors_that_run_out_cost_new_connections_alone(tmp_path: Path) -> 
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, hard), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
     try:
         daemon = Daemon(tmp_path, **file_sink(tmp_path / "archive"))
     finally:
