@@ -151,6 +151,7 @@ class Daemon:
             max_connections=telemetry.max_connections,
             # in Lambda silence is the rule, and the platform connects once
             idle_seconds=telemetry.idle_seconds if mode == "listen" else 0,
+            spares_descriptors=mode == "listen",
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
             # a small queue gets small blocks: what it drops or has in flight comes in blocks
             read_bytes=min([MIB, *(queue.capacity_bytes // 8 for queue in self._queues)]),

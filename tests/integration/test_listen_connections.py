@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import select
 import socket
@@ -23,6 +24,7 @@ from helpers.daemon import (
     reset,
 )
 from helpers.lines import event, events, pieces
+from helpers.scrape import Scrape, get
 
 
 def test_two_hundred_connections_at_once(tmp_path: Path) -> None:
@@ -187,23 +189,48 @@ def test_what_came_while_the_process_stood_still_is_no_silence(tmp_path: Path) -
 
 
 def test_descriptors_that_run_out_cost_new_connections_alone(tmp_path: Path) -> None:
-    """They are refused and counted, and later ones are taken again."""
+    """They are refused and counted; probes still get in, and later ones are taken again."""
     archive = tmp_path / "archive"
-    with Daemon(tmp_path, LOG__LEVEL="debug", **file_sink(archive)) as daemon:
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+    with Daemon(tmp_path, METRICS__LISTEN="127.0.0.1:0", **file_sink(archive)) as daemon:
+        port = daemon.wait_for("metrics_served")["port"]
+        first = daemon.connect()
+        daemon.barrier()
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (60, 60))
         made = [daemon.connect() for _ in range(100)]
         refused: list[socket.socket] = []
-        while len(refused) < 50:  # there are places for 40 files, and other files are open
+        while len(refused) < 50:  # there are places for 60 files, and other files are open
             refused, _, _ = select.select(made, [], [], PATIENCE_SECONDS)
         assert {connection.recv(1) for connection in refused} == {b""}
+        status, _, body = get(port, "/healthz")
+        (problem,) = json.loads(body)["problems"]
+        assert status == 503
+        assert problem.startswith("no descriptor is left for a connection")
+        assert Scrape(port)("connections_refused_total") >= 50
         for connection in made:
             connection.close()
         send_until_taken(daemon, events(3))
+        first.sendall(event(3))
+        finish(first)
+        assert get(port, "/healthz")[0] == 200
         outcome = daemon.stop()
-    assert archive.read_bytes() == events(3)
+    assert archive.read_bytes() == events(4)
     (warning, *_) = outcome.events("connection_refused")
     assert warning["reason"] == "Too many open files"
     assert "ulimit -n" in warning["fix"]
+
+
+def test_descriptors_that_others_have_used_up(tmp_path: Path) -> None:
+    """Not even one is left to accept a connection with; then one is given up to refuse it."""
+    archive = tmp_path / "archive"
+    with Daemon(tmp_path, **file_sink(archive)) as daemon:
+        limit = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+        waiting = daemon.connect()
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
+        send_until_taken(daemon, events(3))
+        waiting.close()
+        daemon.stop()
+    assert archive.read_bytes() == events(3)
 
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_it_may_be(tmp_path: Path) -> None:

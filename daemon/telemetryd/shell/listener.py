@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,10 @@ _ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop."""
 _NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of `accept` that are no fault of the connection: it stays in the backlog (accept(2))."""
+SPARE_DESCRIPTORS: Final = 32
+"""What connections leave for files, sinks and `/healthz`, but at most ..."""
+_SPARE_PART: Final = 4
+"""... this part of all."""
 _ACCEPT_AGAIN_SECONDS: Final = 0.1
 _IDLE_CHECKS: Final = 4
 """How often, in the time that a connection may be silent, silence is looked for."""
@@ -99,6 +104,12 @@ def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
 
 
+def _is_among_last(fd: int) -> bool:
+    """Whether few descriptors are left beyond `fd`: the kernel gives the lowest that is free."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return fd >= limit - min(SPARE_DESCRIPTORS, limit // _SPARE_PART) and limit > 0
+
+
 def _ends(sock: socket.socket) -> tuple[str, str]:
     """The addresses at this end of a connection and at the other, "" where it is gone already."""
     local: str = sock.getsockname()[0]
@@ -113,7 +124,8 @@ class TelemetryListener:
     """Accepts connections on a bound socket and feeds `receiver`.
 
     One read brings up to `read_bytes`; a connection that has more rests for a turn of the loop.
-    `idle_seconds`: how long a connection may be silent, 0: for ever.
+    `idle_seconds`: how long a connection may be silent, 0: for ever. `spares_descriptors`: whether
+    connections leave some of the descriptors to others.
     """
 
     def __init__(
@@ -131,6 +143,7 @@ class TelemetryListener:
         on_bug: Callable[[Exception], None],
         door: Door | None = None,
         idle_seconds: float = 0,
+        spares_descriptors: bool = False,
     ) -> None:
         self.address: str
         self.port: int
@@ -147,6 +160,7 @@ class TelemetryListener:
         self._door = door
         self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
         self._idle_seconds = idle_seconds
+        self._spares_descriptors = spares_descriptors
         self._idle_task: asyncio.Task[None] | None = None
         self._accepting = False
         self._accept_later: asyncio.TimerHandle | None = None
@@ -300,7 +314,7 @@ class TelemetryListener:
                 if not self._turn_away(error):
                     return
             else:
-                self._is_starved = False
+                self._is_starved = self._spares_descriptors and _is_among_last(sock.fileno())
                 connection = self._take_in(sock)
                 if connection is not None:
                     self._open_soon(connection, sock)
@@ -310,6 +324,10 @@ class TelemetryListener:
         if len(self._connections) >= self._max_connections:
             sock.close()
             self._refuse(reason="max_connections", fix="raise telemetry.max_connections")
+            return None
+        if self._is_starved:
+            sock.close()
+            self._refuse(reason=os.strerror(errno.EMFILE), fix=_RAISE_LIMIT)
             return None
         self._accepted += 1
         budget = self._budget
