@@ -21,6 +21,7 @@ from telemetryd.core.ledger import Count
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, WriteResult
 from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.steady import Moment
 from telemetryd.testing import (
     LOOPS,
     LogBook,
@@ -59,7 +60,13 @@ class Bench:
         self.log = LogBook()
         self.salvaged: list[bytes] = []
         self.config = msgspec.convert({"type": "file", "path": str(self.path), **keys}, FileConfig)
-        self.sink = FileSink(self.config, context(self.log, self.salvage), clock=self.clock)
+        self.sink = FileSink(
+            self.config, context(self.log, self.salvage), clock=self.clock, moment=self.moment
+        )
+
+    def moment(self) -> Moment:
+        millis = int(self.clock() * 1000)
+        return Moment("a boot", millis - int(MIDNIGHT * 1000) + 86_400_000, millis)
 
     def salvage(self, data: bytes, reason: str) -> bool:
         self.salvaged.append(data)
@@ -538,3 +545,86 @@ def test_partial_refusals_name_the_rest_of_the_batch_in_order(tmp_path: Path) ->
     rig.check_end()
     assert rig.settled() == {"delivered": Count(6, len(data_of(blocks)))}
     assert bench.path.read_bytes() == data_of(blocks)
+
+
+# -- what an earlier process has left --------------------------------------------------------------
+
+
+def opened(bench: Bench) -> None:
+    """A process that opens the file, and ends."""
+
+    async def scenario() -> None:
+        await bench.sink.open()
+        await bench.sink.close()
+
+    run(asyncio.new_event_loop, scenario())
+
+
+def test_the_age_of_a_file_is_known_to_the_next_process(tmp_path: Path) -> None:
+    for number, seconds in enumerate((0, 40, 80)):
+        bench = Bench(tmp_path, rotate_seconds=60)
+        bench.clock.now += seconds
+        bench.play(line(f"{number}"))
+    assert bench.path.read_bytes() == b"2\n"
+    assert sorted(bench.names())[1:] == ["out.20260314T230120.000000Z"]
+
+
+@pytest.mark.parametrize("step", [-86_400, 86_400])
+def test_a_clock_that_steps_between_processes_makes_no_file_older(
+    tmp_path: Path, step: int
+) -> None:
+    first = Bench(tmp_path, rotate_seconds=60)
+    first.play(line("1"))
+    second = Bench(tmp_path, rotate_seconds=60)
+    steady = second.moment()
+    second.clock.now += step
+    second.sink._moment = lambda: steady._replace(wall_ms=steady.wall_ms + step * 1000)
+    second.play(line("2"))
+    assert second.path.read_bytes() == b"1\n2\n"
+    second.sink._moment = lambda: steady._replace(steady_ms=steady.steady_ms + 60_000)
+    second.play(line("3"))
+    assert second.path.read_bytes() == b"3\n"
+
+
+def test_a_file_of_another_boot_or_program_is_as_old_as_can_be_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rotate_seconds=60)
+    bench.path.write_bytes(b"another program's\n")
+    os.utime(bench.path, (bench.clock.now - 61,) * 2)
+    bench.play(line("1"))
+    assert bench.path.read_bytes() == b"1\n"
+    later = Bench(tmp_path, rotate_seconds=60)
+    then = later.moment()
+    later.sink._moment = lambda: then._replace(boot="another", wall_ms=then.wall_ms + 60_000)
+    later.play(line("2"))
+    assert later.path.read_bytes() == b"2\n"
+
+
+def test_what_was_rotated_and_not_compressed_is_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "out.20260101T000000.000001Z").write_bytes(b"old\n")
+    (tmp_path / "out.20260101T000000.000001Z.gz.partial").write_bytes(b"\x1f\x8bcut off")
+    opened(Bench(tmp_path, rotate_bytes=100, compression="gzip"))
+    assert [name for name in os.listdir(tmp_path) if name != "out"] == [  # noqa: PTH208
+        "out.20260101T000000.000001Z.gz"
+    ]
+
+
+def test_files_of_days_and_processes_that_are_over_are_compressed_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    name = "{date}/out-{instance}"
+    old = tmp_path / "2026-03-01" / f"out-{'a' * 32}"
+    old.parent.mkdir()
+    old.write_bytes(b"old\n")
+    Path(f"{old}.bak").write_bytes(b"someone's")
+    bench = Bench(tmp_path, name, compression="gzip")
+    opened(bench)
+    assert sorted(path.name for path in old.parent.iterdir()) == [
+        f"{old.name}.bak", f"{old.name}.gz",
+    ]  # fmt: skip
+
+
+def test_more_rotated_files_than_are_kept_are_deleted_at_the_next_start(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"out.20260101T000000.00000{number}Z").write_bytes(b"old\n")
+    opened(Bench(tmp_path, rotate_bytes=100, keep=1))
+    assert sorted(os.listdir(tmp_path)) == ["out", "out.20260101T000000.000003Z"]  # noqa: PTH208

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from telemetryd import trust
 from telemetryd.core.ledger import Count, total
 from telemetryd.core.spool_format import Record
 from telemetryd.shell.spool_segment import SUFFIX, Entry, Segment
@@ -224,10 +225,10 @@ class SpoolLog:
 
     def _locked(self) -> int:
         """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+        trust.make_directory(self.directory)
         _check_ownership(os.stat(self.directory))  # noqa: PTH116
         path = os.path.join(self.directory, LOCK)  # noqa: PTH118
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = trust.open_file(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from telemetryd import trust
 from telemetryd.core.ledger import Count
 from telemetryd.core.spool_format import (
     HEADER_BYTES,
@@ -86,7 +87,9 @@ class Segment:
         """What another process left, be it only damage. Raises OSError."""
         fd = os.open(path, _FLAGS)
         try:
-            end = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            trust.check_owned(path, status)
+            end = status.st_size
             data = os.pread(fd, SEGMENT_BYTES, 0)
             settled, identity = decode_segment(data) or (SEGMENT_BYTES, data.ljust(32)[16:])
             segment = cls(path, fd, settled, end, identity)

@@ -3,7 +3,8 @@
 What makes it safe to append to after anything that may have happened:
 
 * Opened 0600, never through a symbolic link, regular files only, and locked: a second writer would
-  make every check below meaningless.
+  make every check below meaningless. Where others may write to the directory, `telemetryd.trust`
+  decides whether a file that is there already may be used.
 * A last line without newline is the trace of a crash. It is cut off into the dead letter, so that
   the next line is not glued to it. Where there is none, where it is too large to be one of ours, or
   where the file can't be cut (append-only), it is ended with a newline.
@@ -20,10 +21,13 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from telemetryd import trust
 from telemetryd.errors import TransientSinkError
+from telemetryd.sinks import _age
 from telemetryd.sinks._thread import write_all
+from telemetryd.steady import Moment
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 64 * 1024
 _MAX_TORN_BYTES: Final = 8 * 1024 * 1024
 """Beyond this, the end of a file without newline is not looked at, nor held in memory."""
@@ -53,8 +57,8 @@ class AppendFile:
         """Whether half an item could not be cut off: to be closed, and repaired by opening anew."""
         directory = os.path.dirname(path)  # noqa: PTH120
         if directory:
-            os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-        self._fd = os.open(path, _FLAGS, 0o600)
+            trust.make_directory(directory)
+        self._fd = trust.open_file(path, _FLAGS)
         try:
             self._claim()
             self.size = self._repair(salvage)
@@ -101,6 +105,10 @@ class AppendFile:
                 return start + newline + 1
             end = start
         return 0
+
+    def begun_ms(self, now: Moment) -> int:
+        """When the file was begun, on the clock of `steady.now_ms`."""
+        return _age.begun_ms(self._fd, now)
 
     def look(self) -> bool:
         """Whether the path still names this file; learns its size, should somebody have cut it."""

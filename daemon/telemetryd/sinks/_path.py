@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -41,6 +42,56 @@ def expand(template: str, context: SinkContext, now: float) -> str:
     """The path for the epoch second `now`; `{date}` is the UTC day, as 2026-03-14."""
     day = int(now // _DAY_SECONDS)
     return _filled(template, context.function, context.version, context.instance, day)
+
+
+def bases(template: str, context: SinkContext) -> set[str]:
+    """The paths that `template` stood for on other days, and for other processes of this function.
+
+    Those for which something is there: the file itself, or one named after it (`<path>.` and more).
+    Blocking; raises OSError only where a directory can't be read that is there.
+    """
+    fixed = {"function": re.escape(safe(context.function)), "version": safe(context.version)}
+    fixed["version"] = re.escape(fixed["version"])
+    shapes = {**fixed, "instance": "[0-9a-f]{32}", "date": r"\d{4}-\d\d-\d\d"}
+    found = {"/" if template.startswith("/") else ""}
+    *parts, name = [part for part in template.split("/") if part]
+    for part in parts:
+        shape = _shape(part, shapes)
+        found = {
+            os.path.join(directory, each)  # noqa: PTH118 - pathlib takes 2 ms
+            for directory in found
+            for each in ([part] if shape is None else _names(directory, shape))
+        }
+    last = _shape(name, shapes) or re.compile(re.escape(name))
+    return {
+        os.path.join(directory, each)  # noqa: PTH118
+        for directory in found
+        for each in _names(directory, last)
+    }
+
+
+def _shape(part: str, shapes: dict[str, str]) -> re.Pattern[str] | None:
+    """What names a part of a template stands for; None if it stands for itself."""
+    pieces = _FIELD.split(part)  # text and names in turn
+    if len(pieces) == 1:
+        return None
+    return re.compile(
+        "".join(shapes[p] if odd % 2 else re.escape(p) for odd, p in enumerate(pieces))
+    )
+
+
+def _names(directory: str, shape: re.Pattern[str]) -> set[str]:
+    """What `shape` matches of the names in `directory`, before a dot or as a whole."""
+    try:
+        with os.scandir(directory or ".") as entries:
+            matches = [(entry.name, shape.match(entry.name)) for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {
+        match[0]
+        for name, match in matches
+        if match is not None and (match.end() == len(name) or name[match.end()] == ".")
+    }
 
 
 @lru_cache(maxsize=64)  # asked for before every write

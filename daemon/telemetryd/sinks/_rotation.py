@@ -1,14 +1,25 @@
-"""Rotated files: their names, their compression, and which to delete. Blocking calls."""
+"""Rotated files: their names, their compression, and which to delete. Blocking calls.
+
+A rotated file is named `<path>.<UTC time>`. The names of one path are in the order in which the
+files were rotated, whatever the clock says: a file's time is later than that of all that are there.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import itertools
 import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from calendar import timegm
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from typing import IO, Final, Literal, Protocol, TypeAlias
+
+from telemetryd import trust
+from telemetryd.unpack import DamagedFileError, Unpacked
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 
@@ -17,66 +28,257 @@ class _Writable(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-_SUFFIX: Final = re.compile(r"\.\d{8}T\d{6}\.\d{6}Z(\.gz|\.zst)?")
+_SUFFIX: Final = re.compile(r"\.(\d{8}T\d{6})\.(\d{6})Z(\.gz|\.zst)?")
+_PARTIAL: Final = ".partial"
 _COPY_BYTES: Final = 256 * 1024
-_PARTIAL_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_PARTIAL_FLAGS: Final = os.O_RDWR | os.O_CREAT
+_SOURCE_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_GZIP_LEVEL: Final = 1
+"""Telemetry shrinks by 6.3; the next levels take 1.5 times the CPU and more for a few per cent.
+Besides, what takes long is cut off by the end of the process."""
+_MEMBER_BYTES: Final = 16 * 1024 * 1024
+"""Compressed at a time, as a gzip member or zstd frame of its own: what a cut-off loses at most."""
+_LAST_MICROS: Final = 253_402_300_800_000_000
+"""The year 10000, whose digits sort before those of 9999."""
+
+
+class CutOffError(Exception):
+    """A compression was told to stop; the file is as it was."""
 
 
 def rotate(path: str, now: float) -> str:
-    """Give the file at `path` the name it keeps: `<path>.<UTC time>`. Returns the new path."""
+    """Give the file at `path` the name it keeps: `<path>.<UTC time>`. Returns the new path.
+
+    The time is `now`, or just after that of the last rotated file where that is later: the clock
+    was ahead then, or is behind.
+    """
+    micros = max(int(now * 1_000_000), _latest_micros(path) + 1)
     while True:
-        seconds, micros = divmod(int(now * 1_000_000), 1_000_000)
+        seconds, fraction = divmod(micros, 1_000_000)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
-        rotated = f"{path}.{stamp}.{micros:06d}Z"
-        if not any(os.path.exists(rotated + ending) for ending in ("", ".gz", ".zst")):  # noqa: PTH110
+        rotated = f"{path}.{stamp}.{fraction:06d}Z"
+        if not any(os.path.lexists(rotated + ending) for ending in ("", *_ENDINGS)):
             os.rename(path, rotated)  # noqa: PTH104
             return rotated
-        now += 1e-6
+        micros += 1
 
 
-def compress(path: str, compression: Compression) -> None:
+def rotated_files(path: str) -> list[str]:
+    """The rotated files of `path`, compressed or not, oldest first; those that may be ours."""
+    directory, base = os.path.split(path)
+    with os.scandir(directory or ".") as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.startswith(base) and _SUFFIX.fullmatch(entry.name, len(base))
+        ]
+    paths = (os.path.join(directory, name) for name in sorted(names))  # noqa: PTH118 - pathlib takes 2 ms
+    return [each for each in paths if trust.is_trusted(each)]
+
+
+def _latest_micros(path: str) -> int:
+    """The time in the name of the last rotated file, in microseconds; -1 without any."""
+    for rotated in reversed(rotated_files(path)):
+        found = _SUFFIX.fullmatch(rotated, len(path))
+        if found is None:
+            continue
+        with suppress(ValueError, OverflowError):  # such as the 99th of a month
+            seconds = timegm(time.strptime(found[1], "%Y%m%dT%H%M%S"))
+            micros = seconds * 1_000_000 + int(found[2])
+            if micros + 1 < _LAST_MICROS:
+                return micros
+    return -1
+
+
+def compress(
+    path: str, compression: Compression, is_stopped: Callable[[], bool] = lambda: False
+) -> None:
     """Replace the file at `path` by its compressed form, `<path>.gz` or `<path>.zst`.
 
-    The original goes only after the compressed file is complete and on the disk; when that fails,
-    it stays, and what was written of the other goes.
+    The original goes only after the compressed file is complete and on the disk. When that fails it
+    stays, and what was written of the other goes; when it is cut off both stay, and the next call
+    goes on from there. Where another process is at it, nothing is done. Raises OSError; CutOffError
+    once `is_stopped`.
     """
-    import shutil  # noqa: PLC0415 - 3 ms, which a start has no use for
-
     opener, ending = _COMPRESSORS[compression]
-    partial = f"{path}{ending}.partial"
-    fd = os.open(partial, _PARTIAL_FLAGS, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as target:
-            with opener(target) as packed, open(path, "rb") as source:  # noqa: PTH123
-                shutil.copyfileobj(source, packed, _COPY_BYTES)
-            target.flush()
-            os.fsync(target.fileno())
-        os.rename(partial, f"{path}{ending}")  # noqa: PTH104
-    except BaseException:
-        os.unlink(partial)  # noqa: PTH108
-        raise
+    if not os.path.lexists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    if os.path.lexists(f"{path}{ending}"):
+        if _holds(f"{path}{ending}", path):  # only the removal was missing
+            os.unlink(path)  # noqa: PTH108
+            return
+        path = rotate(path, time.time())  # a file of this name came back, as after a clock's step
+    partial = f"{path}{ending}{_PARTIAL}"
+    source_fd = os.open(path, _SOURCE_FLAGS)
+    with os.fdopen(source_fd, "rb") as source:
+        trust.check_file(path, os.fstat(source_fd), os.stat(os.path.dirname(path) or "."))  # noqa: PTH116, PTH120
+        fd = _claimed(partial)
+        if fd is None:
+            return
+        try:
+            with os.fdopen(fd, "r+b") as target:
+                _go_on(source, target)
+                while pieces := _member(source, is_stopped):
+                    with opener(target) as packed:
+                        for data in pieces:
+                            packed.write(data)
+                if not target.tell():  # an empty file is no compressed file
+                    with opener(target):
+                        pass
+                target.flush()
+                os.fsync(target.fileno())
+                os.rename(partial, f"{path}{ending}")  # noqa: PTH104
+        except CutOffError:
+            raise
+        except BaseException:
+            os.unlink(partial)  # noqa: PTH108
+            raise
     os.unlink(path)  # noqa: PTH108
 
 
+def _go_on(source: IO[bytes], target: IO[bytes]) -> None:
+    """Place both behind what `target` holds of `source` already, in whole members."""
+    stream = Unpacked(target.read)
+    given = end = 0
+    with suppress(DamagedFileError, ImportError):
+        while (piece := stream.read(_COPY_BYTES)) and source.read(len(piece)) == piece:
+            given, end = stream.whole
+    source.seek(given)
+    target.truncate(end)
+    target.seek(end)
+
+
+def _member(source: IO[bytes], is_stopped: Callable[[], bool]) -> Iterator[bytes] | None:
+    """The next pieces of `source`, to be compressed as one; None at its end."""
+    first = source.read(_COPY_BYTES)
+    return itertools.chain([first], _pieces(source, is_stopped)) if first else None
+
+
+def _pieces(source: IO[bytes], is_stopped: Callable[[], bool]) -> Iterator[bytes]:
+    for _ in range(_MEMBER_BYTES // _COPY_BYTES - 1):
+        if is_stopped():
+            raise CutOffError
+        if data := source.read(_COPY_BYTES):
+            yield data
+
+
+def _claimed(partial: str) -> int | None:
+    """`partial`, locked; None where another process writes to it."""
+    while True:
+        fd = trust.open_file(partial, _PARTIAL_FLAGS)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = os.stat(partial, follow_symlinks=False)  # noqa: PTH116
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except FileNotFoundError:  # finished, or given up, between the two calls
+            os.close(fd)
+            continue
+        if os.path.samestat(there, os.fstat(fd)):
+            return fd
+        os.close(fd)
+
+
+def _holds(packed: str, path: str) -> bool:
+    """Whether the file `packed` is ours and holds what is in the file at `path`, no more."""
+    if not trust.is_trusted(packed):
+        return False
+    try:
+        with open(packed, "rb") as compressed, open(path, "rb") as plain:  # noqa: PTH123
+            stream = Unpacked(compressed.read)
+            while piece := stream.read(_COPY_BYTES):
+                if plain.read(len(piece)) != piece:
+                    return False
+            return not plain.read(1)
+    except (OSError, ImportError):
+        return False
+
+
+def is_compressed(path: str) -> bool:
+    """Whether only the compressed form of `path` is there."""
+    return not os.path.lexists(path) and any(os.path.lexists(path + e) for e in _ENDINGS)
+
+
+def unfinished(
+    bases: Iterable[str], current: str, compression: Compression, *, whole_files: bool
+) -> Iterator[str]:
+    """Files that an earlier process left to be compressed; removes `.partial` files of no use.
+
+    `bases` are paths as that of `current`, of other dates and processes as well: those that a
+    running process writes to are left alone. `whole_files`: the files at other paths, their date
+    over, are to be compressed too.
+    """
+    for base in bases:
+        if base != current and _is_in_use(base):
+            continue
+        candidates = [each for each in rotated_files(base) if not each.endswith(_ENDINGS)]
+        if base != current and whole_files and trust.is_trusted(base):
+            candidates.append(base)
+        useful = [f"{each}{_ending(compression)}{_PARTIAL}" for each in candidates]
+        for partial in _partials(base):
+            if compression == "none" or partial not in useful:
+                _remove(partial)
+        if compression != "none":
+            yield from candidates
+
+
+def _ending(compression: Compression) -> str:
+    return "" if compression == "none" else _COMPRESSORS[compression][1]
+
+
+def _partials(base: str) -> list[str]:
+    directory, name = os.path.split(base)
+    with os.scandir(directory or ".") as entries:
+        return [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(name) and _PARTIAL_NAME.fullmatch(entry.name, len(name))
+        ]
+
+
+def _is_in_use(path: str) -> bool:
+    """Whether a process has the file at `path` open to append to."""
+    try:
+        fd = os.open(path, _SOURCE_FLAGS)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _remove(partial: str) -> None:
+    """Remove a half-written file, unless it is another user's, or somebody is writing it."""
+    if not trust.is_trusted(partial):
+        return
+    with suppress(OSError):
+        fd = os.open(partial, _SOURCE_FLAGS)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(partial)  # noqa: PTH108
+        finally:
+            os.close(fd)
+
+
 def delete_old(path: str, keep: int) -> list[str]:
-    """Delete all but the newest `keep` rotated files of `path`; the names of the deleted."""
-    directory, base = os.path.split(path)
-    rotated = sorted(
-        entry.name
-        for entry in os.scandir(directory or ".")
-        if entry.name.startswith(base) and _SUFFIX.fullmatch(entry.name, len(base))
-    )
+    """Delete all but the last `keep` rotated files of `path`; the names of the deleted."""
+    rotated = rotated_files(path)
     doomed = rotated[: max(0, len(rotated) - keep)]
-    for name in doomed:
+    for each in doomed:
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, name))  # noqa: PTH108, PTH118 - pathlib takes 2 ms
-    return doomed
+            os.unlink(each)  # noqa: PTH108
+    return [os.path.basename(each) for each in doomed]  # noqa: PTH119 - pathlib takes 2 ms
 
 
 def _gzip(target: IO[bytes]) -> AbstractContextManager[_Writable]:
     import gzip  # noqa: PLC0415 - only for those who compress
 
-    return closing(gzip.GzipFile("", "wb", compresslevel=6, fileobj=target, mtime=0))
+    return closing(gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=target, mtime=0))
 
 
 def _zstd(target: IO[bytes]) -> AbstractContextManager[_Writable]:
@@ -100,3 +302,5 @@ def zstd_available() -> bool:
 _COMPRESSORS: Final[
     dict[Compression, tuple[Callable[[IO[bytes]], AbstractContextManager[_Writable]], str]]
 ] = {"gzip": (_gzip, ".gz"), "zstd": (_zstd, ".zst")}
+_ENDINGS: Final = tuple(ending for _, ending in _COMPRESSORS.values())
+_PARTIAL_NAME: Final = re.compile(r"(\.\d{8}T\d{6}\.\d{6}Z)?(\.gz|\.zst)\.partial")

@@ -9,10 +9,11 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
+from telemetryd import steady
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks import _rotation
 from telemetryd.sinks._append_file import AppendFile, as_sink_error
-from telemetryd.sinks._path import expand, template_problems
+from telemetryd.sinks._path import bases, expand, template_problems
 from telemetryd.sinks._thread import SinkThread
 from telemetryd.sinks.base import (
     DELIVERED,
@@ -24,6 +25,7 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
+from telemetryd.steady import Moment
 
 
 class FileConfig(SinkConfig, frozen=True, kw_only=True):
@@ -38,11 +40,12 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
     rotate_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024 * MIB)] = 0
     """Start a new file when this one would grow beyond so many bytes; 0: never."""
     rotate_seconds: Annotated[int, Meta(ge=0, le=366 * 86_400)] = 0
-    """Start a new file when this one is so old; 0: never."""
+    """Start a new file when this one is so old, whichever process has begun it; 0: never."""
     keep: Annotated[int, Meta(ge=0, le=100_000)] = 0
     """How many rotated files to keep, of the same `{date}` where `path` has one; 0: all."""
     compression: _rotation.Compression = "none"
-    """How to compress a file once it is rotated (or its `{date}` has passed)."""
+    """How to compress a file once it is rotated (or its `{date}` has passed). What the end of the
+    process cuts off, the next one finishes."""
     fsync: Literal["never", "flush", "always"] = "never"
     """When to force lines to the disk: leave it to the kernel, at each flush, at each write."""
 
@@ -60,7 +63,10 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
 
 
 class FileSink(Sink):
-    """Appends blocks in a thread of its own. `clock` gives epoch seconds."""
+    """Appends blocks in a thread of its own.
+
+    `clock` gives epoch seconds, for names; `moment` tells how old a file is.
+    """
 
     Config = FileConfig
     survives_freeze = True
@@ -71,20 +77,28 @@ class FileSink(Sink):
         context: SinkContext,
         *,
         clock: Callable[[], float] = time.time,
+        moment: Callable[[], Moment] = steady.moment,
     ) -> None:
         super().__init__(config, context)
         self._config = config
         self._clock = clock
+        self._moment = moment
         self._writer = SinkThread(f"sink-{context.name}")
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
-        self._opened_at = 0.0
+        self._begun_ms = 0
+        """When the file was begun, on the clock of `moment`."""
         self._left_behind: list[str] = []
         self._tidying: asyncio.Task[None] | None = None
+        self._is_recovered = False
+        """Whether what an earlier process left has been looked at."""
+        self._is_ending = False
 
     async def open(self) -> None:
         """Open the file, so that a wrong path is known at the start."""
         await self._writer.run(self._ready, 0)
+        self._is_ending = False
+        self._tidy_soon()
 
     async def reopen(self) -> None:
         """Let go of the file, and open what is at the path now: after logrotate's `create`."""
@@ -94,8 +108,7 @@ class FileSink(Sink):
         """Append every item; those that found no room are refused, to be tried again."""
         payloads = [item.payload for item in batch.items]
         kept, error = await self._writer.run(self._append, payloads)
-        if self._left_behind and (self._tidying is None or self._tidying.done()):
-            self._tidying = asyncio.create_task(self._tidy(), name="tidy-rotated-files")
+        self._tidy_soon()
         if error is None:
             return DELIVERED
         if not kept:
@@ -112,12 +125,16 @@ class FileSink(Sink):
             await self._writer.run(self._sync)
 
     async def close(self) -> None:
-        """Close the file, when what was asked of the threads is done."""
+        """Close the file, when what was asked of the threads is done.
+
+        Compression that is cut off leaves the file as it was, for the next process.
+        """
         try:
             await self._writer.run(self._close)
             if self._tidying is not None:
                 await self._tidying
         finally:
+            self._is_ending = True
             self._writer.close()
             self._housekeeper.close()
 
@@ -134,14 +151,15 @@ class FileSink(Sink):
                 self._close()
             elif file is not None and (not file.look() or file.torn):
                 self._close()
-            elif file is not None and self._is_due(file, incoming, now):
+            elif file is not None and self._is_due(file, incoming):
                 self._rotate(path, now)
             if self._file is None:
-                self._file = AppendFile(path, self.context.salvage)
-                self._opened_at = now
+                opened = self._opened(path)
+                if self._is_due(opened, incoming):  # as an earlier process has left it
+                    self._rotate(path, now)
+            return self._file or self._opened(path)
         except OSError as error:
             raise as_sink_error(error, path) from error
-        return self._file
 
     def _reopen(self) -> None:
         try:
@@ -150,11 +168,21 @@ class FileSink(Sink):
             self.context.log("warning", "close_failed", sink=self.context.name, error=str(error))
         self._ready(0)
 
-    def _is_due(self, file: AppendFile, incoming: int, now: float) -> bool:
+    def _opened(self, path: str) -> AppendFile:
+        self._file = file = AppendFile(path, self.context.salvage)
+        if self._config.rotate_seconds:
+            self._begun_ms = file.begun_ms(self._moment())
+        return file
+
+    def _is_due(self, file: AppendFile, incoming: int) -> bool:
         config = self._config
-        too_large = config.rotate_bytes and file.size + incoming > config.rotate_bytes
-        too_old = config.rotate_seconds and now - self._opened_at >= config.rotate_seconds
-        return file.size > 0 and bool(too_large or too_old)
+        if not file.size:
+            return False
+        if config.rotate_bytes and file.size + incoming > config.rotate_bytes:
+            return True
+        if not config.rotate_seconds:
+            return False
+        return self._moment().steady_ms - self._begun_ms >= config.rotate_seconds * 1000
 
     def _rotate(self, path: str, now: float) -> None:
         try:
@@ -192,17 +220,42 @@ class FileSink(Sink):
 
     # -- rotated files -------------------------------------------------------------------------
 
+    def _tidy_soon(self) -> None:
+        """See to it that rotated files are compressed and deleted, as configured."""
+        wanted = self._left_behind or not self._is_recovered
+        if wanted and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self._tidy(), name="tidy-rotated-files")
+
     async def _tidy(self) -> None:
+        if not self._is_recovered:
+            self._is_recovered = True
+            await self._carefully(self._recover, self._config.path)
         while self._left_behind:
             path = self._left_behind.pop(0)
-            try:
-                await self._housekeeper.run(self._tidy_one, path)
-            except Exception as error:  # noqa: BLE001 - whatever a compressor raises
-                self._log_rotation_failed(path, error)  # the file stays as it is: nothing is lost
+            await self._carefully(self._tidy_one, path)
+
+    async def _carefully(self, call: Callable[[str], None], path: str) -> None:
+        try:
+            await self._housekeeper.run(call, path)
+        except _rotation.CutOffError:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a compressor raises
+            self._log_rotation_failed(path, error)  # the file stays as it is: nothing is lost
+
+    def _recover(self, template: str) -> None:
+        """Find what an earlier process rotated and did not compress, or not to its end."""
+        compression, context = self._config.compression, self.context
+        current = expand(template, context, self._clock())
+        others = sorted(bases(template, context))
+        by_date = "{date}" in template
+        found = _rotation.unfinished(others, current, compression, whole_files=by_date)
+        self._left_behind += [path for path in found if path not in self._left_behind]
+        if self._config.keep:
+            _rotation.delete_old(current, self._config.keep)
 
     def _tidy_one(self, path: str) -> None:
-        if self._config.compression != "none":
-            _rotation.compress(path, self._config.compression)
+        if self._config.compression != "none" and not _rotation.is_compressed(path):
+            _rotation.compress(path, self._config.compression, lambda: self._is_ending)
         if self._config.keep:
             current = expand(self._config.path, self.context, self._clock())
             _rotation.delete_old(current, self._config.keep)

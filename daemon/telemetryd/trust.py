@@ -1,0 +1,124 @@
+"""Opens files to write to, in directories where others may write as well.
+
+In such a directory (`/tmp`, for one) another user may have put a file, a link or a directory under
+the name that we are about to use: to read what we write, or to have it written elsewhere. There,
+what exists already must be ours or root's, not writable by others, and no link. In directories of
+our own an administrator may arrange files as they like.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+_OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_MAX_LINKS: Final = 40
+"""Symbolic links followed on the way to a directory, as the kernel does."""
+
+
+class UntrustedError(PermissionError):
+    """What is at a path may be another user's doing. The text names it and says what to do."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(
+            errno.EPERM,
+            f"{path} {what}; remove it, or use a directory where no other user may write",
+            path,
+        )
+
+
+def make_directory(path: str) -> None:
+    """Make `path` and what is missing above it, readable by nobody else. Raises OSError.
+
+    UntrustedError: a part of the way lies where others may write, and is not ours.
+    """
+    check_way(path)
+    os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib takes 2 ms
+
+
+def open_file(path: str, flags: int, mode: int = 0o600) -> int:
+    """`os.open` for a file to be written to, never through a link. Raises OSError.
+
+    UntrustedError: it lies where others may write, and may be theirs.
+    """
+    directory, name = os.path.split(path)
+    check_way(directory or ".")
+    at = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+        try:
+            check_file(path, os.fstat(fd), os.fstat(at))
+        except BaseException:
+            os.close(fd)
+            raise
+    finally:
+        os.close(at)
+    return fd
+
+
+def check_file(path: str, file: os.stat_result, directory: os.stat_result) -> None:
+    """Raise UntrustedError where `file`, which lies in `directory`, may be another user's."""
+    if is_shared(directory):
+        check_owned(path, file)
+
+
+def check_owned(path: str, file: os.stat_result) -> None:
+    """Raise UntrustedError where `file`, whatever directory it lies in, is another user's."""
+    if not _is_ours(file):
+        raise UntrustedError(path, "belongs to another user")
+    if file.st_mode & _OTHERS_MAY_WRITE:
+        raise UntrustedError(path, "may be written to by others")
+    if stat.S_ISREG(file.st_mode) and file.st_nlink > 1:
+        raise UntrustedError(path, "has another name somewhere (a hard link)")
+
+
+def is_trusted(path: str) -> bool:
+    """Whether the file at `path` is there and would be opened by `open_file`."""
+    try:
+        file = os.lstat(path)
+        check_file(path, file, os.stat(os.path.dirname(path) or "."))  # noqa: PTH116, PTH120
+    except OSError:
+        return False
+    return stat.S_ISREG(file.st_mode)
+
+
+def is_shared(directory: os.stat_result) -> bool:
+    """Whether users who are neither we nor root may put files into `directory`.
+
+    Its group may: who is in that is for the administrator to say.
+    """
+    return not _is_ours(directory) or bool(directory.st_mode & stat.S_IWOTH)
+
+
+def check_way(directory: str) -> None:
+    """Raise UntrustedError where a part of the way to `directory` may be another user's.
+
+    That is a directory or a link which lies where anybody may write, and is not ours or root's.
+    What is missing is no matter.
+    """
+    todo = [part for part in directory.split("/") if part][::-1]
+    here = "/" if directory.startswith("/") else "."
+    links = 0
+    while todo:
+        part = todo.pop()
+        path = os.path.join(here, part)  # noqa: PTH118 - as above
+        try:
+            entry = os.lstat(path)
+            parent = os.stat(here)  # noqa: PTH116 - as above
+        except (FileNotFoundError, NotADirectoryError):
+            return  # to be made, by us
+        if parent.st_mode & stat.S_IWOTH and not _is_ours(entry):
+            raise UntrustedError(path, "belongs to another user")
+        if stat.S_ISLNK(entry.st_mode) and links < _MAX_LINKS:
+            links += 1
+            target = os.readlink(path)  # noqa: PTH115 - as above
+            here = "/" if target.startswith("/") else here
+            todo += [part for part in target.split("/") if part][::-1]
+        else:
+            here = path
+
+
+def _is_ours(file: os.stat_result) -> bool:
+    return file.st_uid in (os.geteuid(), 0)
