@@ -23,7 +23,8 @@ from telemetryd.shell.spool_segment import SUFFIX
 from telemetryd.sinks.base import SinkConfig, SpoolConfig
 
 _MOST_BYTES: Final = 1024 * 1024 * 1024 * 1024
-_LONGEST_MS: Final = 30 * 86_400_000
+_LONGEST_MS: Final = 1 << 62
+"""How old lines may be that are replayed: whoever asks for them wants them."""
 
 
 def replay(

@@ -21,6 +21,7 @@ from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
 from telemetryd.log import QUIET_SECONDS, describe
+from telemetryd.shell.spool_clock import SpoolClock
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.base import Item, SpoolConfig
 
@@ -59,6 +60,7 @@ class SinkSpool:
         wants_data: Callable[[], bool],
         log: Callable[..., None],
         sink_type: str,
+        clock: SpoolClock | None = None,
     ) -> None:
         self._name = name
         self._config = config
@@ -74,6 +76,7 @@ class SinkSpool:
         )
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(item_type).decode
+        self._clock = clock or SpoolClock()
         self._closed = False
         self._rests_until = 0.0
         self._untold = 0
@@ -101,7 +104,7 @@ class SinkSpool:
     def oldest_seconds(self) -> float:
         """Age of the oldest line on disk; 0 without any."""
         oldest = self._files.oldest_ms
-        return max(time.time() - oldest / 1000, 0.0) if oldest is not None else 0.0
+        return max((self._clock.now_ms() - oldest) / 1000, 0.0) if oldest is not None else 0.0
 
     def recover(self) -> None:
         """Take over what an earlier process left. Without any: one look at the path."""
@@ -130,9 +133,9 @@ class SinkSpool:
             self._account.spooled.add(sum(i.lines for i in items), sum(i.size for i in items))
             return
         try:
-            records = [self._record(item) for item in items]
             if not self._opened():
                 raise OSError(0, "the spool can't be opened")  # noqa: TRY301 - as any other
+            records = [self._record(item) for item in items]
             self._files.put_back(records)
         except (OSError, SinkContractError) as error:
             self._failed(error)
@@ -149,7 +152,7 @@ class SinkSpool:
         """
         batch_id, records = self._files.take(max_bytes)
         self._lose_missing()
-        oldest = time.time() * 1000 - self._config.max_age_ms
+        oldest = self._clock.now_ms() - self._config.max_age_ms
         items: list[Item] = []
         for record in records:
             self._account.spooled.add(-record.lines, -record.size)
@@ -176,7 +179,9 @@ class SinkSpool:
             pass
 
     def close(self) -> None:
-        """Leave what is spooled to the next process."""
+        """Leave what is spooled to the next process; what is not there any more is lost."""
+        if self._files.is_open:
+            self._lose_gone()
         if self._untold:
             self._tell()
         self._files.close()
@@ -186,9 +191,10 @@ class SinkSpool:
 
     def _put(self, item: Item) -> None:
         try:
+            opened = self._opened()
             record = self._record(item)
             needed = SEGMENT_BYTES + HEADER_BYTES + len(record.payload or b"")
-            if needed > self._config.max_bytes or not self._opened():
+            if needed > self._config.max_bytes or not opened:
                 self._lose(item, FULL if needed > self._config.max_bytes else FAILED)
                 return
             self._expire()
@@ -214,7 +220,7 @@ class SinkSpool:
                 return
 
     def _expire(self) -> None:
-        oldest = time.time() * 1000 - self._config.max_age_ms
+        oldest = self._clock.now_ms() - self._config.max_age_ms
         while (newest := self._files.evictable_newest_ms()) is not None and newest < oldest:
             self._evict(EXPIRED)
 
@@ -233,6 +239,17 @@ class SinkSpool:
                 self._lose(item, reason)
         self._lose_missing()
         return True
+
+    def _lose_gone(self) -> None:
+        """Lose what is in files that somebody has deleted, or cut, under us."""
+        for record in self._files.compare():
+            self._account.spooled.add(-record.lines, -record.size)
+            item = self._item(record)
+            if item is None:
+                self._lose_unread(record.lines, record.size, DAMAGED)
+            else:
+                self._lose(item, DAMAGED)
+        self._lose_missing()
 
     def _lose_missing(self) -> None:
         """Count lines as lost that somebody, or the disk, has taken from under us."""
@@ -265,12 +282,12 @@ class SinkSpool:
                 f"pack() made a {type(item).__name__}, not its item_type "
                 f"{self._item_type.__name__}: it can't be spooled"
             )
-        at = time.time() - (time.monotonic() - item.received_at)
+        at = self._clock.now_ms() - int((time.monotonic() - item.received_at) * 1000)
         try:
             payload = self._encode(item)
         except Exception as error:  # a sink's bug costs its own items
             raise SinkContractError(f"an item can't be spooled: {describe(error)}") from error
-        return Record(payload, item.lines, item.size, max(int(at * 1000), 0))
+        return Record(payload, item.lines, item.size, max(at, 0))
 
     def _item(self, record: Record) -> Item | None:
         if record.payload is None:
@@ -281,7 +298,7 @@ class SinkSpool:
             return None
         if (item.lines, item.size) != (record.lines, record.size):
             return None
-        received = time.monotonic() - (time.time() - record.at_ms / 1000)
+        received = time.monotonic() - (self._clock.now_ms() - record.at_ms) / 1000
         return msgspec.structs.replace(item, received_at=received)
 
     def _opened(self) -> bool:
@@ -303,6 +320,7 @@ class SinkSpool:
                 else f"correct {key}, or free space there",
             )  # fmt: skip
             return False
+        self._files.date(self._clock, self._config.max_age_ms)
         found, damaged = self._files.count, self._files.damaged_bytes
         self._account.recovered.add(found.lines, found.bytes)
         self._account.spooled.add(found.lines, found.bytes)

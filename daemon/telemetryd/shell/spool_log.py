@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from telemetryd import trust
 from telemetryd.core.ledger import Count, total
 from telemetryd.core.spool_format import Record
+from telemetryd.shell.spool_clock import SpoolClock
 from telemetryd.shell.spool_segment import SUFFIX, Entry, Segment
 
 SEGMENT_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -26,7 +27,8 @@ SEGMENT_MAX_RECORDS: Final = 4096
 _LEAST_SEGMENT_BYTES: Final = 64 * 1024
 _FIRST: Final = 1 << 32
 LOCK: Final = "lock"
-"""The file that whoever has the spool open has locked; it stays when the spool is empty."""
+"""The file that the process which has the spool open has locked; it stays when the spool is empty.
+It holds how the spool's clock relates to that of the machine: see `spool_clock`."""
 _DIGITS: Final = 16
 _HEX: Final = frozenset("0123456789abcdef")
 _SHARE: Final = 8
@@ -211,6 +213,36 @@ class SpoolLog:
         """Of what `evict` would remove: when the newest record was read, in epoch milliseconds."""
         index = self._evictable()
         return None if index is None else self._segments[index][1].newest_ms
+
+    def compare(self) -> list[Record]:
+        """Look at the files: the records of those that are gone, as far as they can still be read.
+
+        Lines that can't be, and those cut off a file, are added to `missing`.
+        """
+        lost: list[Record] = []
+        for index in reversed(range(len(self._segments))):
+            segment = self._segments[index][1]
+            try:
+                if segment.is_gone():
+                    remaining = segment.remaining()
+                    for record in remaining:
+                        segment.count.add(-record.lines, -record.size)
+                    lost += remaining
+                    self._discard(index)
+                else:
+                    cut = segment.missing()
+                    segment.count.add(-cut.lines, -cut.bytes)
+                    self.missing.add(cut.lines, cut.bytes)
+            except OSError as error:
+                self._report(error)
+        return lost
+
+    def date(self, clock: SpoolClock, max_age_ms: int) -> None:
+        """Have `clock` go on where the process before left it."""
+        known = [segment for _, segment in self._segments if segment.records]
+        oldest = min((segment.oldest_ms for segment in known), default=None)
+        newest = max((segment.newest_ms for segment in known), default=0)
+        clock.begin(self._lock, oldest, newest, max_age_ms)
 
     def close(self) -> None:
         """Leave everything as it is, for the next process."""

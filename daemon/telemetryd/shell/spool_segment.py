@@ -68,6 +68,8 @@ class Segment:
         self.damaged_bytes = 0
         """Bytes found to belong to no intact record."""
         self._fd = fd
+        status = os.fstat(fd)
+        self._identity = status.st_dev, status.st_ino
 
     @classmethod
     def create(cls, path: str) -> Segment:
@@ -160,6 +162,31 @@ class Segment:
             os.unlink(self.path)  # noqa: PTH108 - pathlib costs an import in every process
         except FileNotFoundError:
             return
+
+    def is_gone(self) -> bool:
+        """Whether the file is not there any more under its name. Raises OSError."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        return (there.st_dev, there.st_ino) != self._identity
+
+    def remaining(self) -> list[Record]:
+        """What is not settled and can still be read, be the file gone, as long as it is open."""
+        if self._fd < 0:
+            return []
+        with contextlib.suppress(OSError):
+            return [self.read(entry) for entry in self.entries()]
+        return []
+
+    def missing(self) -> Count:
+        """What is not settled and was cut off the file. Raises OSError."""
+        size = os.fstat(self._file()).st_size
+        if size >= self.end:
+            return Count()
+        kept = [entry.header for entry in self.entries() if entry.end <= size]
+        lines = self.count.lines - sum(header.lines for header in kept)
+        return Count(lines, self.count.bytes - sum(header.size for header in kept))
 
     def close(self) -> None:
         """Close the file, which stays; it is opened again when it is needed."""

@@ -1,0 +1,68 @@
+"""The time of a spool: milliseconds that no setting of the clock moves, in whatever process.
+
+A record says when its lines were read, in milliseconds since the Unix epoch as that process saw it
+which began the spool. Later processes of the same boot go on with the same clock: the lock file
+says how it relates to the time since boot. After another boot only the wall clock can tell how long
+lines have waited. Its word is taken within bounds: time does not go back, and the oldest line gets
+an hour in the new process, or as long as it may wait at all if that is less.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+from telemetryd import steady
+from telemetryd.steady import Moment
+
+_GRACE_MS: Final = 3_600_000
+_NOTE_BYTES: Final = 256
+
+
+class SpoolClock:
+    """The clock of one spool; before `begin` that of this process."""
+
+    def __init__(self, moment: Callable[[], Moment] = steady.moment) -> None:
+        self._moment = moment
+        now = moment()
+        self._ahead_ms = now.wall_ms - now.steady_ms
+        """What this clock is ahead of the time since boot."""
+
+    def now_ms(self) -> int:
+        """The time now."""
+        return self._moment().steady_ms + self._ahead_ms
+
+    def begin(self, lock: int, oldest_ms: int | None, newest_ms: int, max_age_ms: int) -> None:
+        """Go on with the clock of a spool whose records are so old. `lock`: its lock file.
+
+        `oldest_ms` of None: there are none, and nothing to go on with.
+        """
+        now = self._moment()
+        noted = _noted(lock)
+        passed = noted.until(now) if noted is not None else None
+        if noted is not None and passed is not None and noted.wall_ms + passed >= newest_ms:
+            self._ahead_ms = noted.wall_ms - noted.steady_ms
+            return
+        at = now.wall_ms
+        if oldest_ms is not None:
+            at = min(at, oldest_ms + max(max_age_ms - min(max_age_ms, _GRACE_MS), 0))
+            at = max(at, newest_ms)
+        self._ahead_ms = at - now.steady_ms
+        _note(lock, now._replace(wall_ms=at))
+
+
+def _noted(lock: int) -> Moment | None:
+    try:
+        return steady.decode(os.pread(lock, _NOTE_BYTES, 0))
+    except OSError:
+        return None
+
+
+def _note(lock: int, moment: Moment) -> None:
+    """Tell the next process. Where the disk takes nothing, it will have the wall clock only."""
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, steady.encode(moment), 0)
+    except OSError:
+        return
