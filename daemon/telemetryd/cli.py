@@ -34,6 +34,8 @@ It can be stopped with Ctrl-C at any time, and ends by itself where the destinat
 the same command then goes on where it was. What a file holds stays in it (the place is kept in
 PATH.NAME.replayed); what a spool holds leaves it as it is delivered.
 
+What comes through a pipe is read once: what is read and not delivered goes to the dead letter.
+
 exit status: 0 all of it is delivered, 66 PATH can't be read, 75 not all yet, 78 wrong configuration
 """
 
@@ -100,7 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         elif name == "replay":
             sub.epilog = _REPLAY
             sub.formatter_class = argparse.RawDescriptionHelpFormatter
-            sub.add_argument("path", metavar="PATH", help="the file, or the spool's directory")
+            sub.add_argument(
+                "path",
+                metavar="PATH",
+                help="the file (plain, gzip or zstd), a pipe, - for "
+                "standard input, or a spool's directory",
+            )
             sub.add_argument(
                 "--sink",
                 metavar="NAME",

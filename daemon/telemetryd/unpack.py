@@ -25,6 +25,12 @@ _ZSTD_STEP: Final = 1024
 _GZIP_WINDOW: Final = 31  # zlib: 15 bits and a gzip wrapper
 
 
+def is_packed(head: bytes) -> bool:
+    """Whether what begins with `head`, of four bytes or more, is compressed."""
+    is_skippable = head[1:_MAGIC_BYTES] == _SKIPPABLE and head[0] >> 4 == 5  # noqa: PLR2004 - 0x50 to 0x5f
+    return head.startswith((_GZIP, _ZSTD)) or is_skippable
+
+
 class DamagedFileError(OSError):
     """What is compressed is cut off or damaged. What came before it has been read."""
 
@@ -49,11 +55,6 @@ class Unpacked:
         self._given = 0
         self.whole = (0, 0)
         """Up to the end of the last gzip member or zstd frame: bytes given, bytes of the source."""
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether something in it was compressed, as far as it has been read."""
-        return self._is_packed
 
     def read(self, size: int) -> bytes:
         """The next bytes, at most `size` of what is plain or gzip; none at the end.
@@ -105,7 +106,7 @@ class Unpacked:
             self._inflate = zlib.decompressobj(_GZIP_WINDOW)
         elif fed.startswith(_ZSTD):
             self._zstd = _zstd_decompressor()
-        elif fed[1:_MAGIC_BYTES] == _SKIPPABLE and fed[0] >> 4 == 5:  # noqa: PLR2004 - 0x50 to 0x5f
+        elif is_packed(fed):
             self._skip()
         else:
             self._is_plain = True

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from helpers.kinesis_server import Error, Hang, KinesisServer, environment
 from helpers.lifecycle import settings
@@ -23,12 +26,14 @@ from telemetryd_proto.kinesis import unwrap
 EX_OK, EX_USAGE, EX_NOINPUT, EX_TEMPFAIL, EX_CONFIG = 0, 64, 66, 75, 78
 
 
-def start(path: Path, sink: str, variables: dict[str, str], *more: str) -> subprocess.Popen[str]:
+def start(
+    path: Path, sink: str, variables: dict[str, str], *more: str, **keys: Any
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "telemetryd", "replay", str(path), "--sink", sink, *more]
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     return subprocess.Popen(
         command, env={"PATH": os.environ["PATH"], **aws, **variables}, stderr=subprocess.PIPE,
-        text=True,
+        text=True, **keys,
     )  # fmt: skip
 
 
@@ -87,6 +92,133 @@ def test_another_file_of_the_same_name_begins_anew(tmp_path):
     other.replace(source)
     replay(source, "a", file_sink(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"1\n2\n3\n"
+
+
+def packed(name: str, data: bytes) -> bytes:
+    """`data` in two gzip members or zstd frames, or one of each."""
+    zstd = zstandard.ZstdCompressor().compress
+    half = data.index(b"\n", len(data) // 2) + 1
+    first, second = data[:half], data[half:]
+    return {
+        "gzip": gzip.compress(first) + gzip.compress(second) + bytes(512),
+        "zstd": zstd(first) + b"\x5a\x2a\x4d\x18\x02\0\0\0??" + zstd(second),
+        "mixed": gzip.compress(first) + zstd(second),
+        "plain": data,
+    }[name]
+
+
+PACKINGS = pytest.mark.parametrize("name", ["gzip", "zstd", "mixed", "plain"])
+
+
+@PACKINGS
+def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path, name):
+    """Compressed files, members and frames one behind the other, are unpacked; once."""
+    source = tmp_path / "lines.txt"
+    source.write_bytes(packed(name, numbered(20_000)))
+    printed = replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == numbered(20_000)
+    assert "100%" in printed
+    assert "everything in it has been" in replay(source, "a", file_sink(tmp_path / "out"))
+    with source.open("ab") as file:  # as `cat more.gz >> lines.gz` makes it grow
+        file.write(packed(name, b"{}\n{}\n"))
+    assert "going on at byte" in replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == numbered(20_000) + b"{}\n{}\n"
+
+
+def write_and_close(pipe: int, data: bytes) -> None:
+    with os.fdopen(pipe, "wb") as file:
+        file.write(data)
+
+
+@PACKINGS
+@pytest.mark.parametrize("way", ["fifo", "-", "/dev/stdin"])
+def test_a_pipe_is_read_to_its_end(tmp_path, name, way):
+    """A FIFO, standard input, or what a shell makes of `<(...)`; nothing is kept of the place."""
+    data = packed(name, numbered(3000))
+    path, given = Path(way), {}
+    if way == "fifo":
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        writing = threading.Thread(target=path.write_bytes, args=[data])
+        writing.start()
+    else:
+        ours, theirs = os.pipe()
+        writing = threading.Thread(target=write_and_close, args=[theirs, data])
+        writing.start()
+        given = {"stdin": ours}
+    with start(path, "a", file_sink(tmp_path / "out"), **given) as process:
+        _, printed = process.communicate(timeout=120)
+    writing.join()
+    if given:
+        os.close(given["stdin"])
+    assert process.returncode == EX_OK, printed
+    assert "3,000 lines delivered to a" in printed
+    assert (tmp_path / "out").read_bytes() == numbered(3000)
+    assert list(tmp_path.glob("*.replayed")) == []
+
+
+def test_a_pipe_to_which_nobody_writes_can_be_left(tmp_path):
+    """Ctrl-C ends the wait, though nothing ever comes."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    keeps_open = os.open(fifo, os.O_RDWR)
+    os.write(keeps_open, b"{}\n{}\n")
+    with start(fifo, "a", file_sink(tmp_path / "out")) as process:
+        arrived = tmp_path / "out"
+        while not (arrived.exists() and arrived.read_bytes() == b"{}\n{}\n"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"it ended by itself, with status {process.wait(0.05)}")
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=120)
+    os.close(keeps_open)
+    assert process.returncode == EX_TEMPFAIL
+    assert "2 lines delivered to a" in printed
+
+
+def test_what_was_read_from_a_pipe_and_not_delivered_is_in_the_dead_letter(tmp_path):
+    """It can't be read again."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "no-directory").write_bytes(b"")
+    variables = {
+        **file_sink(tmp_path / "no-directory" / "out"),
+        **settings(DEAD_LETTER__PATH=tmp_path / "dead"),
+    }
+    good = file_sink(tmp_path / "out")
+    writing = threading.Thread(target=fifo.write_bytes, args=[numbered(10)])
+    writing.start()
+    with start(fifo, "a", variables) as process:
+        _, printed = process.communicate(timeout=120)
+    writing.join()
+    assert process.returncode in (EX_NOINPUT, EX_TEMPFAIL), printed
+    if process.returncode == EX_TEMPFAIL:
+        replay(tmp_path / "dead", "a", good)
+        assert (tmp_path / "out").read_bytes() == numbered(10)
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_compressed_file_that_is_cut_off_gives_what_is_whole_and_says_so(tmp_path, name):
+    """Its lines are delivered once, however often it is tried."""
+    source = tmp_path / "lines"
+    source.write_bytes(packed(name, numbered(20_000))[:-600])
+    for _ in range(2):
+        printed = replay(source, "a", file_sink(tmp_path / "out"), status=EX_NOINPUT)
+        assert "cut off" in printed
+    delivered = (tmp_path / "out").read_bytes()
+    assert len(delivered) > 1_000_000
+    assert numbered(20_000).startswith(delivered)
+
+
+def test_a_compressed_dead_letter_is_one(tmp_path):
+    """Its records are taken apart, those of other sinks passed over."""
+    letter = dead_letter_at(tmp_path / "dead")
+    letter.keep(b"1\n2\n", reason="r", sink="a")
+    letter.keep(b"3\n", reason="r", sink="b")
+    letter.close()
+    source = tmp_path / "dead.gz"
+    source.write_bytes(gzip.compress((tmp_path / "dead").read_bytes()))
+    replay(source, "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == b"1\n2\n"
 
 
 def test_on_a_terminal_it_shows_a_bar(tmp_path):

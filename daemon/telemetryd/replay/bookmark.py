@@ -15,6 +15,8 @@ class _Place(msgspec.Struct, frozen=True):
     sink: str
     inode: int
     offset: int
+    size: int = -1
+    """That of the file, once everything in it was settled."""
 
 
 class Bookmark:
@@ -25,19 +27,29 @@ class Bookmark:
         self._file = file
         self._sink = sink
 
-    def read(self) -> int:
-        """The offset up to which everything is settled. Raises OSError."""
+    def read(self, *, is_packed: bool = False) -> int | None:
+        """The offset up to which everything is settled, of what is unpacked; None: all of it.
+
+        Raises OSError.
+        """
         stat = self._file.stat()
         try:
             place = msgspec.json.decode(self.path.read_bytes(), type=_Place)
         except (FileNotFoundError, msgspec.MsgspecError):
             return 0
-        known = place.sink == self._sink and place.inode == stat.st_ino
-        return place.offset if known and 0 <= place.offset <= stat.st_size else 0
+        known = place.sink == self._sink and place.inode == stat.st_ino and place.offset >= 0
+        if not known or place.size > stat.st_size:
+            return 0
+        if place.size == stat.st_size:
+            return None
+        return place.offset if is_packed or place.offset <= stat.st_size else 0
 
-    def write(self, offset: int) -> None:
-        """Everything before `offset` is settled. Raises OSError."""
-        place = _Place(self._sink, self._file.stat().st_ino, offset)
+    def write(self, offset: int, size: int = -1) -> None:
+        """Everything before `offset` is settled; with `size`, all of so large a file.
+
+        Raises OSError.
+        """
+        place = _Place(self._sink, self._file.stat().st_ino, offset, size)
         fresh = self.path.with_name(f"{self.path.name}.new")
         fresh.unlink(missing_ok=True)
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import stat
 from collections.abc import Coroutine, Generator, Mapping
 from pathlib import Path
 from typing import Final, TextIO
@@ -16,12 +17,17 @@ from telemetryd.log import Log
 from telemetryd.replay.bookmark import Bookmark
 from telemetryd.replay.delivery import Replay, spooled_lines
 from telemetryd.replay.progress import Progress
-from telemetryd.replay.sources import Piece, dead_records, is_dead_letter, lines
+from telemetryd.replay.sources import Piece, Source, pieces
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.spool_log import LOCK, SpoolLog
 from telemetryd.shell.spool_segment import SUFFIX
+from telemetryd.sinks._thread import SinkThread
 from telemetryd.sinks.base import SinkConfig, SpoolConfig
+from telemetryd.unpack import is_packed
 
+STDIN: Final = "-"
+"""The path of standard input."""
+_HEAD_BYTES: Final = 16
 _MOST_BYTES: Final = 1024 * 1024 * 1024 * 1024
 _LONGEST_MS: Final = 1 << 62
 """How old lines may be that are replayed: whoever asks for them wants them."""
@@ -48,6 +54,8 @@ def replay(
         ) from error
     except OSError as error:
         raise ReplayError(f"{error.filename or path}: {error.strerror or error}") from error
+    except ImportError as error:
+        raise ReplayError(f"{path}: {error}") from error
     except SinkError as error:
         raise ReplayError(
             f"sinks.{sink} can't be used now: {error.detail or error.code}"
@@ -76,14 +84,20 @@ class _Run:
             if any(self._path.glob(f"*{SUFFIX}")):
                 return await self._spool()
             return self._nothing()
-        return await self._file()
+        if self._path == Path(STDIN):
+            return await self._pipe(0)
+        if stat.S_ISREG(self._path.stat().st_mode):
+            return await self._file()
+        return await self._pipe(self._path)
 
     async def _file(self) -> bool:
         path = self._path
         end = path.stat().st_size
+        with path.open("rb") as file:
+            packed = is_packed(file.read(_HEAD_BYTES))
         bookmark = Bookmark(path, self._sink)
-        start = bookmark.read()
-        if start == end:
+        start = bookmark.read(is_packed=packed)
+        if start is None or (start == end and not packed):
             self._say(
                 f"{path}: everything in it has been replayed to {self._sink}; to do so again, "
                 f"delete {bookmark.path}"
@@ -91,26 +105,54 @@ class _Run:
             return True
         if start:
             self._say(f"{path}: going on at byte {start:,}, as {bookmark.path} says")
-        wanted = None if self._all_sinks else self._sink
-        source = (
-            dead_records(path, start, end, wanted)
-            if is_dead_letter(path)
-            else lines(path, start, end)
-        )
         replay = self._replay()
         progress = Progress(self._err, end)
-        done = start
+        done, read = start, 0
 
         def settled(piece: Piece) -> None:
-            nonlocal done
-            done = piece.end
+            nonlocal done, read
+            done, read = piece.end, piece.read
             self._left_out += piece.left_out
             bookmark.write(done)
-            progress.show(done, replay.account.delivered.lines)
+            progress.show(read, replay.account.delivered.lines)
 
-        finished = await self._play(replay, replay.lines(source, settled))
-        progress.finish(done, replay.account.delivered.lines)
+        source = pieces(Source(path, start), start, self._wanted)
+        try:
+            finished = await self._play(replay, replay.lines(source, settled))
+        finally:
+            source.close()
+        if finished:
+            bookmark.write(done, end)
+            read = end
+        progress.finish(read, replay.account.delivered.lines)
         return self._summary(replay, finished=finished, rest=f"from byte {done:,}")
+
+    async def _pipe(self, file: Path | int) -> bool:
+        """What comes through a pipe: read once, so what is read and not delivered is lost."""
+        replay = self._replay(keeps_lost=True)
+        progress = Progress(self._err, None)
+        read = 0
+
+        def settled(piece: Piece) -> None:
+            nonlocal read
+            read = piece.read
+            self._left_out += piece.left_out
+            progress.show(read, replay.account.delivered.lines)
+
+        reader = SinkThread("read-pipe")
+        source = pieces(Source(file), 0, self._wanted)
+        try:
+            finished = await self._play(replay, replay.lines(source, settled, reader))
+        finally:
+            reader.close()
+        self._lost = replay.lost_lines
+        progress.finish(read, replay.account.delivered.lines)
+        return self._summary(replay, finished=finished, rest="what the pipe still holds")
+
+    @property
+    def _wanted(self) -> str | None:
+        """Of a dead letter, whose lines."""
+        return None if self._all_sinks else self._sink
 
     def _nothing(self) -> bool:
         """A directory without segments is an empty spool, or none: raises ReplayError."""
@@ -153,13 +195,13 @@ class _Run:
         if packer is None or packer.type != kind:
             raise ReplayError(
                 f"{self._path}: was packed by a sink {name} of type {kind}, which has to be "
-                f"configured as it was, to unpack it; sinks.{self._sink} is of another type"
+                f"configured, to unpack it; sinks.{self._sink} is of another type"
             )
         unpacker = self._replay(name=name, config=packer).sink
         replay = self._replay()
         done = 0
 
-        def pieces() -> Generator[Piece]:
+        def unpacked() -> Generator[Piece]:
             for blocks, unreadable in spooled_lines(self._path, unpacker):
                 yield Piece(blocks, sum(len(block.data) for block in blocks), unreadable)
 
@@ -169,7 +211,7 @@ class _Run:
             self._left_out += piece.left_out
             progress.show(done, replay.account.delivered.lines)
 
-        source = pieces()
+        source = unpacked()
         try:
             finished = await self._play(replay, replay.lines(source, settled))
         finally:
@@ -180,15 +222,21 @@ class _Run:
     # -- one replay ----------------------------------------------------------------------------
 
     def _replay(
-        self, *, spool: SpoolConfig | None = None, name: str = "", config: SinkConfig | None = None
+        self,
+        *,
+        spool: SpoolConfig | None = None,
+        name: str = "",
+        config: SinkConfig | None = None,
+        keeps_lost: bool = False,
     ) -> Replay:
         """To the sink asked for, unless `name` and `config` are of another.
 
-        What leaves a spool and is refused goes to the dead letter; what is in a file stays there.
+        What leaves a spool or a pipe (`keeps_lost`) and is refused goes to the dead letter; what is
+        in a file stays there.
         """
         letter = self._config.dead_letter
         dead_letter = None
-        if spool is not None and letter.path:
+        if (spool is not None or keeps_lost) and letter.path:
             dead_letter = DeadLetter(
                 letter.path,
                 max_bytes=letter.max_bytes,

@@ -26,6 +26,7 @@ from telemetryd.shell.delivery import DeliveryWorker
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.shell.spool_log import SpoolLog
+from telemetryd.sinks._thread import SinkThread
 from telemetryd.sinks.base import Item, Sink, SinkConfig, SinkContext, SpoolConfig
 from telemetryd.sinks.registry import sink_class
 from telemetryd_proto.framing import Block
@@ -91,19 +92,37 @@ class Replay:
         if reason := await self._worker.open(_now() + seconds):
             raise SinkUnavailable("sink_not_ready", reason)
 
-    async def lines(self, pieces: Iterator[Piece], settled: Callable[[Piece], None]) -> bool:
+    async def lines(
+        self,
+        pieces: Iterator[Piece],
+        settled: Callable[[Piece], None],
+        reader: SinkThread | None = None,
+    ) -> bool:
         """Deliver `pieces`, and tell of each that is settled; whether that was all.
 
-        Raises OSError of the source.
+        With a `reader` each is asked for in that thread, for it may be long in coming. Raises
+        OSError of the source.
         """
         self._worker.start()
-        for piece in pieces:
+        while (piece := await self._next(pieces, reader)) is not None:
             for block in piece.blocks:
                 self._worker.offer(block)
             if not await self._until_settled():
                 return False
             settled(piece)
-        return True
+        return not self.stop_asked
+
+    async def _next(self, pieces: Iterator[Piece], reader: SinkThread | None) -> Piece | None:
+        """The next piece; None at the end, and when the replay is to stop."""
+        if reader is None:
+            return next(pieces, None)
+        reading = asyncio.ensure_future(reader.run(next, pieces, None))
+        while not reading.done() and not self._is_over():
+            await asyncio.wait({reading}, timeout=_TURN_SECONDS)
+        if reading.done():
+            return reading.result()
+        self.stop_asked = True  # nobody may ever write to that pipe
+        return None
 
     async def spool(self, shown: Shown) -> bool:
         """Deliver the spool this replay was made for; whether that was all."""
@@ -154,8 +173,13 @@ def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], 
             for record in records:
                 data = None
                 if record.payload is not None:
-                    item: Item = decode(record.payload)
-                    data = packer.unpack(item)
+                    try:
+                        item: Item = decode(record.payload)
+                        data = packer.unpack(item)
+                    except ImportError:
+                        raise  # with zstd installed it can be read
+                    except Exception:  # noqa: BLE001 - whatever unpacking meets: that is counted
+                        data = None
                 if data is None:
                     unreadable += record.lines
                 elif data:

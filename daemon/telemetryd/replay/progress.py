@@ -13,10 +13,10 @@ _MIB: Final = 1 << 20
 
 
 class Progress:
-    """Of `total` bytes. Times are monotonic seconds."""
+    """Of `total` bytes, where that is known. Times are monotonic seconds."""
 
     def __init__(
-        self, out: TextIO, total: int, *, clock: Callable[[], float] = time.monotonic
+        self, out: TextIO, total: int | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._out = out
         self._total = total
@@ -43,15 +43,21 @@ class Progress:
             self._out.flush()
 
     def _print(self, done: int, lines: int, now: float) -> None:
-        share = min(done / self._total, 1.0) if self._total else 1.0
         rate = (done - (self._first or 0)) / max(now - self._begun, 1e-9)
-        text = f"{share:4.0%}  {done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, {lines:,} lines"
+        share = min(done / self._total, 1.0) if self._total else 1.0
+        text = f"{done / _MIB:.1f} MiB, {lines:,} lines"
+        if self._total is not None:
+            text = (
+                f"{share:4.0%}  {done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, {lines:,} lines"
+            )
         if now - self._begun >= 1:
             text += f", {rate / _MIB:.1f} MiB/s"
-        if self._is_terminal:
+        if self._is_terminal and self._total is not None:
             filled = round(share * _WIDTH)
             bar = "#" * filled + "." * (_WIDTH - filled)
             self._out.write(f"\r[{bar}] {text}\x1b[K")
+        elif self._is_terminal:
+            self._out.write(f"\r{text}\x1b[K")
         else:
             self._out.write(f"{text}\n")
         self._out.flush()

@@ -1,21 +1,30 @@
-"""Reads the lines of a file, piece by piece: any NDJSON, or a dead letter's records of one sink."""
+"""Reads the lines of a file or pipe, piece by piece: any NDJSON, or a dead letter's records.
+
+What it is, its first bytes say: plain, gzip or zstd, also several one behind the other.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
+from telemetryd.unpack import Unpacked, is_packed
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 PIECE_BYTES: Final = 1 << 20
 """What is read, delivered and remembered at a time."""
 MAX_LINE_BYTES: Final = 64 << 20
+_HEAD_BYTES: Final = 16
+_ENDLESS: Final = 1 << 62
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 
 
 class Piece(NamedTuple):
@@ -23,9 +32,11 @@ class Piece(NamedTuple):
 
     blocks: list[Block]
     end: int
-    """Offset up to which the file is done with once `blocks` are settled."""
+    """Offset up to which the lines are done with once `blocks` are settled, of what is unpacked."""
     left_out: int
     """Lines or records that can't be delivered: cut, malformed or too long."""
+    read: int = 0
+    """Bytes read of the file itself."""
 
 
 class DeadRecord(msgspec.Struct):
@@ -56,44 +67,127 @@ _decode: Final = msgspec.json.Decoder(DeadRecord).decode
 _NO_RECORD: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
-def is_dead_letter(file: Path) -> bool:
-    """Whether the first line is a dead letter's record. Raises OSError."""
-    with file.open("rb") as stream:
-        first = stream.readline(MAX_LINE_BYTES)
-    try:
-        record = _decode(first)
-    except _NO_RECORD:
-        return False
-    return record.data is not None or record.data_base64 is not None
+class Source:
+    """The bytes of `file`, unpacked, from `start` on. A context manager.
+
+    `file` is a path, or a descriptor to be read to its end. Of a regular file at a path no more is
+    read than it has now. Nothing is opened before `__enter__`, which may wait for who writes to a
+    pipe. Raises OSError; ImportError where it needs zstd, and there is none.
+    """
+
+    def __init__(self, file: Path | int, start: int = 0) -> None:
+        self._file = file
+        self._start = start
+        self._fd = -1
+        self._left = _ENDLESS
+        self._unpacked: Unpacked | None = None
+        self._consumed = 0
+        self._first = b""
+        self._head = b""
+        """The first line of all."""
+
+    def __enter__(self) -> Self:
+        self._fd = self._file if isinstance(self._file, int) else os.open(self._file, _FLAGS)
+        status = os.fstat(self._fd)
+        start, skipped = self._start, 0
+        if not isinstance(self._file, int) and stat.S_ISREG(status.st_mode):
+            self._left = status.st_size
+            if not is_packed(os.pread(self._fd, _HEAD_BYTES, 0)):
+                return self._plain_from(start)
+        self._unpacked = Unpacked(self._read_file)
+        self._first = self._first_line()
+        while skipped < start and (data := self.read(start - skipped)):
+            skipped += len(data)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0 and not isinstance(self._file, int):
+            os.close(self._fd)
+        self._fd = -1
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of the file itself that have been read, or passed over."""
+        return self._consumed
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether the first line is a dead letter's record."""
+        try:
+            record = _decode(self._head)
+        except _NO_RECORD:
+            return False
+        return record.data is not None or record.data_base64 is not None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, none at the end."""
+        if self._first:
+            data, self._first = self._first[:size], self._first[size:]
+            return data
+        if self._unpacked is None:
+            return self._read_file(size)
+        return self._unpacked.read(size)
+
+    def _plain_from(self, start: int) -> Self:
+        self._head = b""
+        while b"\n" not in self._head and len(self._head) < MAX_LINE_BYTES:
+            more = os.pread(self._fd, PIECE_BYTES, len(self._head))
+            if not more:
+                break
+            self._head += more
+        self._head = self._head.partition(b"\n")[0]
+        os.lseek(self._fd, start, os.SEEK_SET)
+        self._left -= start
+        self._consumed = start
+        return self
+
+    def _first_line(self) -> bytes:
+        """What has been read to find the first line."""
+        read = bytearray()
+        while b"\n" not in read and len(read) < MAX_LINE_BYTES and (data := self.read(PIECE_BYTES)):
+            read += data
+        self._head = bytes(read).partition(b"\n")[0]
+        return bytes(read)
+
+    def _read_file(self, size: int) -> bytes:
+        data = os.read(self._fd, min(size, self._left))
+        self._left -= len(data)
+        self._consumed += len(data)
+        return data
 
 
-def lines(file: Path, start: int, end: int) -> Iterator[Piece]:
-    """What is in `file` between two offsets, in order. Raises OSError.
+def pieces(source: Source, start: int, sink: str | None) -> Generator[Piece]:
+    """What `source`, which is opened here, holds from `start` on: of a dead letter its lines.
+
+    `sink`: of a dead letter only what this sink could not deliver; None: any.
+    """
+    with source:
+        found = lines(source, start)
+        yield from dead_records(found, sink) if source.is_dead_letter else found
+
+
+def lines(source: Source, start: int) -> Iterator[Piece]:
+    """The lines of `source`, which is at the offset `start`, in order. Raises OSError.
 
     Framed as the daemon frames what it receives, but a last line need not have a newline. Blank
     lines are passed over.
     """
     framer = LineFramer(TailBudget(MAX_LINE_BYTES), max_line_bytes=MAX_LINE_BYTES)
     at = start
-    with file.open("rb") as stream:
-        stream.seek(start)
-        while at < end:
-            data = stream.read(min(PIECE_BYTES, end - at))
-            if not data:  # it was cut meanwhile
-                break
-            at += len(data)
-            parts = framer.feed(data, len(data), time.monotonic())
-            yield _piece(parts, at - framer.unfinished_bytes)
+    while data := source.read(PIECE_BYTES):
+        at += len(data)
+        parts = framer.feed(data, len(data), time.monotonic())
+        yield _piece(parts, at - framer.unfinished_bytes, source.consumed)
     if framer.unfinished_bytes:
-        yield _piece(framer.feed(b"\n", 1, time.monotonic()), at)
+        yield _piece(framer.feed(b"\n", 1, time.monotonic()), at, source.consumed)
 
 
-def dead_records(file: Path, start: int, end: int, sink: str | None) -> Iterator[Piece]:
-    """The lines in the records of what `sink` could not deliver, of any sink if None; as `lines`.
+def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
+    """The lines in the records of what `sink` could not deliver, of any sink if None.
 
     Records of other sinks are passed over.
     """
-    for piece in lines(file, start, end):
+    for piece in found:
         left_out = piece.left_out
         blocks: list[Block] = []
         for block in piece.blocks:
@@ -110,10 +204,10 @@ def dead_records(file: Path, start: int, end: int, sink: str | None) -> Iterator
                     left_out += 1
                 else:
                     blocks.append(Block(data, data.count(b"\n"), received_at=time.monotonic()))
-        yield Piece(blocks, piece.end, left_out)
+        yield Piece(blocks, piece.end, left_out, piece.read)
 
 
-def _piece(parts: list[Framed], end: int) -> Piece:
+def _piece(parts: list[Framed], end: int, read: int) -> Piece:
     blocks = [part for part in parts if isinstance(part, Block)]
     refused = [part for part in parts if not isinstance(part, Block) and part.reason != "empty"]
-    return Piece(blocks, end, sum(part.lines for part in refused))
+    return Piece(blocks, end, sum(part.lines for part in refused), read)
