@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
         ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
+        ("new", _new, "write a package for a sink of your own, whose contract test passes"),
         ("health", _health, "ask the daemon on this machine how it is; for probes"),
         ("iam", _iam, "print the IAM policy that the configured sinks need"),
         ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
@@ -119,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="of a dead letter, what any sink could not deliver, not only this one",
             )
+        elif name == "new":
+            sub.add_argument("kind", metavar="KIND", choices=["sink"], help="sink")
+            sub.add_argument("name", metavar="NAME", help="the sink's `type` in the configuration")
         elif name == "health":
             sub.add_argument(
                 "--alive",
@@ -177,6 +181,12 @@ def _replay(options: argparse.Namespace) -> int:
     from telemetryd.replay.command import replay  # noqa: PLC0415 - as above
 
     return replay(options.path, options.sink, os.environ, sys.stderr, all_sinks=options.all_sinks)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from telemetryd.new import new_sink  # noqa: PLC0415 - as above
+
+    return new_sink(options.name, sys.stdout, sys.stderr)
 
 
 def _health(options: argparse.Namespace) -> int:

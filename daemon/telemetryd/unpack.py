@@ -52,6 +52,8 @@ class Unpacked:
         self._is_packed = False
         self.consumed = 0
         """Bytes read from the source."""
+        self._holds_more = False
+        """Whether the decompressor may give more without being fed."""
         self._given = 0
         self.whole = (0, 0)
         """Up to the end of the last gzip member or zstd frame: bytes given, bytes of the source."""
@@ -127,15 +129,17 @@ class Unpacked:
         self._fed = self._fed[left:]
 
     def _inflated(self, size: int) -> bytes:
-        if not self._fed and not self._fill():
+        if not self._fed and not self._holds_more and not self._fill():
             raise DamagedFileError("the gzip data is cut off")
         try:
             piece: bytes = self._inflate.decompress(self._fed, size)
         except zlib.error as error:
             raise DamagedFileError(f"the gzip data is damaged: {error}") from error
+        self._holds_more = len(piece) == size
         self._fed = self._inflate.unconsumed_tail
         if self._inflate.eof:
-            self._fed = self._inflate.unused_data + self._fed
+            self._fed = self._inflate.unused_data  # which is in `unconsumed_tail` too, or is not
+            self._holds_more = False
             self._inflate = None
         return piece
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated
@@ -45,6 +44,8 @@ class HttpSink(base.Sink):
         super().__init__(config, context)
         self._config = config
         self._resources = AsyncExitStack()
+        self._split = ""
+        """The batch that is sent item by item."""
 
     async def open(self) -> None:
         """Make the client. It connects when there is something to send."""
@@ -58,12 +59,15 @@ class HttpSink(base.Sink):
 
     async def write(self, batch: base.Batch, *, attempt: int, deadline: float) -> base.WriteResult:
         """Deliver the batch, or what the server takes of it."""
-        error = await self._post(batch.batch_id, batch.items)
-        if error is None:
-            return base.DELIVERED
-        if error.code != "too_large" or len(batch.items) == 1:
-            raise error
-        errors = [await self._post(batch.batch_id, [item]) for item in batch.items]
+        indices = range(len(batch.items))
+        if self._split != batch.batch_id:  # else a request would join what was sent apart
+            error = await self._post(batch, indices)
+            if error is None:
+                return base.DELIVERED
+            if error.code != "too_large" or len(batch.items) == 1:
+                raise error
+            self._split = batch.batch_id
+        errors = [await self._post(batch, [index]) for index in indices]
         return base.WriteResult(
             tuple(
                 base.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
@@ -72,10 +76,12 @@ class HttpSink(base.Sink):
             )
         )
 
-    async def _post(self, batch_id: str, items: Sequence[base.Item]) -> SinkError | None:
+    async def _post(self, batch: base.Batch, indices: Sequence[int]) -> SinkError | None:
         """Send one request; None when the server has accepted it."""
-        lines = b"".join(item.payload for item in items)
-        key = {"Idempotency-Key": f"{batch_id}-{zlib.crc32(lines):08x}"}  # the same in a retry
+        lines = b"".join(batch.items[index].payload for index in indices)
+        first, last = batch.key(indices[0]), batch.key(indices[-1])  # the same in a retry
+        more = f"-{last.rpartition('-')[2]}-{len(indices)}" if len(indices) > 1 else ""
+        key = {"Idempotency-Key": first + more}
         url, body = self._config.url, io.BytesIO(lines)
         try:
             post = self._session.post(url, data=body, headers=key, allow_redirects=False)

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +27,16 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
-from telemetryd.testing import Received, SinkContract
+from telemetryd.testing import (
+    JumpingLoop,
+    Received,
+    Rig,
+    SinkContract,
+    batch_of,
+    context,
+    numbered_blocks,
+    run,
+)
 from telemetryd_proto.framing import Block
 
 LIMIT = 100_000
@@ -41,6 +53,7 @@ class Store:
         self.data = bytearray()
         self.is_down = False
         self.is_stalled = False
+        self.seen: set[str] = set()
 
 
 STORE = Store()
@@ -70,9 +83,14 @@ class RightSink(Sink):
         for index, item in enumerate(batch.items):
             if len(item.payload) > LIMIT:
                 failures.append(Failure(index, "too_long", retryable=False))
-            else:
+            elif (key := self.key(batch, index)) not in STORE.seen:
                 await self.put(item.payload)
+                STORE.seen.add(key)
         return WriteResult(tuple(failures))
+
+    def key(self, batch: Batch, index: int) -> str:
+        """By which the destination drops what it has already."""
+        return batch.key(index)
 
     async def close(self) -> None:
         self.is_open = False
@@ -82,6 +100,7 @@ class RightSubject(SinkContract):
     sink_class = RightSink
     oversized_bytes = LIMIT // 2
     refused_bytes = LIMIT
+    drops_duplicates = True
 
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         return msgspec.convert({"type": "memory", **keys}, SinkConfig)
@@ -113,6 +132,16 @@ class TestRightSink(RightSubject):
 
 
 # -- sinks that are wrong ------------------------------------------------------------------------
+
+
+class GoesByPlaces(RightSink):
+    def key(self, batch: Batch, index: int) -> str:
+        return f"{batch.batch_id}-{index}"
+
+
+class KnowsNothingAgain(RightSink):
+    def key(self, batch: Batch, index: int) -> str:
+        return f"{id(batch)}-{len(STORE.seen)}"
 
 
 class MakesAFile(RightSink):
@@ -305,6 +334,11 @@ CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
     MakesAFile: (SinkContract.test_constructor_does_no_io,),
     NeedsALoop: (SinkContract.test_constructor_does_no_io,),
     WantsAnotherConfig: (SinkContract.test_its_configuration_is_accepted,),
+    GoesByPlaces: (
+        SinkContract.test_a_destination_that_drops_duplicates_gets_each_line_once,
+        SinkContract.test_of_a_partial_failure_only_the_refused_items_are_written_again,
+    ),
+    KnowsNothingAgain: (SinkContract.test_a_destination_that_drops_duplicates_gets_each_line_once,),
     Reverses: (
         SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
         SinkContract.test_delivers_every_line_in_order,
@@ -392,3 +426,79 @@ def test_the_suite_catches(wrong: type[Sink], test: str, tmp_path: Path) -> None
 def test_each_test_of_the_suite_catches_something() -> None:
     named = {test.__name__ for tests in CATCHES.values() for test in tests}
     assert named == {name for name in dir(SinkContract) if name.startswith("test_")}
+
+
+# -- what items are known by, and how the suite ends -----------------------------------------------
+
+
+def test_an_item_keeps_its_key_in_every_attempt() -> None:
+    """Whatever was delivered since; and no two items have the same."""
+    attempts: list[Batch] = []
+    answers = [(1, 3), (0,), (), ()]
+
+    class Refuses(Sink):
+        async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+            attempts.append(batch)
+            refused = answers[len(attempts) - 1]
+            return WriteResult(tuple(Failure(index, "busy", retryable=True) for index in refused))
+
+    config = SinkConfig(type="refuses")
+    sink = Refuses(config, context())
+    assert sink.config is config
+    rig = Rig(sink, config)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        for wave in (numbered_blocks(4), numbered_blocks(2, start=4)):
+            rig.offer(wave)
+            assert await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    assert [batch.numbers for batch in attempts] == [(0, 1, 2, 3), (1, 3), (1,), (0, 1)]
+    keys: dict[str, bytes] = {}
+    for batch in attempts:
+        for index, item in enumerate(batch.items):
+            assert keys.setdefault(batch.key(index), item.payload) == item.payload
+    assert len(set(keys.values())) == len(keys) == 6
+    assert batch_of(sink, []).batch_id != batch_of(sink, []).batch_id
+
+
+BROKEN = """
+from telemetryd.errors import TransientSinkError
+from telemetryd.sinks.base import Sink, SinkConfig
+from telemetryd.testing import SinkContract
+
+class Broken(Sink):
+    async def write(self, batch, *, attempt, deadline):
+        {what}
+
+class TestBroken(SinkContract):
+    sink_class = Broken
+    def config(self, directory, **keys):
+        return SinkConfig(type="broken", **keys)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "shown"),
+    [
+        ("return batch.no_such_thing", "no_such_thing"),
+        ("raise TransientSinkError('never')", "fails again and again"),
+    ],
+)
+def test_a_broken_sink_ends_the_suite_at_its_first_failure_and_is_shown(
+    tmp_path: Path, what: str, shown: str
+) -> None:
+    (tmp_path / "test_broken.py").write_text(BROKEN.format(what=what))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert shown in done.stdout
+    assert ("Traceback" in done.stdout) == (shown == "no_such_thing")
+    failed, skipped = (
+        int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1])
+        for word in ("failed", "skipped")
+    )
+    assert failed <= 10
+    assert skipped > 30

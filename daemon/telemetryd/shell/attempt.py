@@ -46,6 +46,8 @@ class Attempts:
     ) -> None:
         self.stop_at: float | None = None
         self._is_last_chance = False
+        self.on_sink_bug: Callable[[BaseException], None] | None = None
+        """Told of each bug of the sink, while it still has its traceback."""
         self._stats = stats
         self.circuit = Circuit(sink.context.name, log)
         self._sink = sink
@@ -284,6 +286,8 @@ class Attempts:
     def report_bug(self, error: BaseException) -> None:
         """The sink did what no sink may do."""
         self._log("error", "sink_bug", sink=self._name, error=describe(error))
+        if self.on_sink_bug is not None:
+            self.on_sink_bug(error)
 
     def _failed(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
         retryable = True

@@ -82,6 +82,8 @@ class DeliveryWorker:
         """Blocks that have left the queue and are not items yet."""
         self._unsettled: list[tuple[Item, str]] = []
         """The items in flight, each with the reason it is lost for if nothing better comes."""
+        self._numbers: tuple[int, ...] = ()
+        """Their numbers in the batch, as they were in its first attempt."""
         self._trouble = "shutdown"
         """What lines are lost for that were still waiting at the end."""
         self._lingering = Linger(config.linger_ms / 1000)
@@ -146,6 +148,10 @@ class DeliveryWorker:
     def is_cut_off(self) -> bool:
         """Whether its destination is left alone for now, because it takes nothing."""
         return self._attempts.circuit.is_open
+
+    def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
+        """Call `call` with each bug of the sink, when it is logged. For tests of the sink."""
+        self._attempts.on_sink_bug = call
 
     def fail_over_to(self, other: DeliveryWorker) -> None:
         """Send what can't be delivered to `other`. The composition root rules out circles."""
@@ -420,6 +426,7 @@ class DeliveryWorker:
     async def _deliver_items(self, items: list[Item], batch_id: str) -> None:
         """Write `items` until each is delivered, lost, or back in the spool."""
         self._unsettled = [(item, self._trouble) for item in items]
+        self._numbers = tuple(range(len(items)))
         attempt = 0
         give_up_at = _now() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
@@ -433,7 +440,7 @@ class DeliveryWorker:
                 self._diversion.divert_soon()  # no block may come that would see to it
                 return
             attempt += 1
-            batch = Batch(batch_id, tuple(item for item, _ in self._unsettled))
+            batch = Batch(batch_id, tuple(item for item, _ in self._unsettled), self._numbers)
             result, retry_after = await self._attempts.write(batch, attempt)
             if result is not None:
                 self._settle(result)
@@ -491,6 +498,9 @@ class DeliveryWorker:
                 self._stats.delivered(now - item.received_at, item.lines)
             else:
                 (left if failure.retryable else lost).append((item, failure.code))
+        if left and self._unsettled:
+            kept = (failure.index for failure in failures.values() if failure.retryable)
+            self._numbers = tuple(self._numbers[index] for index in sorted(kept))
         self._unsettled = left
         self._trouble = (left or lost)[-1][1] if left or lost else "shutdown"
         for item, reason in lost:

@@ -11,7 +11,7 @@ Rules, proven for every sink by `telemetryd.testing.SinkContract`:
 * `write` is one attempt: no sleeping, looping or retrying inside; it returns once the destination
   has accepted, names the items it refused by index, or raises a SinkError for the whole batch.
 * A cancelled `write` has an unknown outcome: its batch is written again or dropped, never counted
-  as delivered. Delivery is at-least-once; `Batch.batch_id` is the same in every attempt.
+  as delivered. Delivery is at-least-once; `Batch.key` is the same in every attempt.
 * `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
 """
 
@@ -171,6 +171,26 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     batch_id: str
     items: tuple[Item, ...]
+    numbers: tuple[int, ...] = ()
+    """The number of each item: its place in the first attempt, whatever was delivered since.
+    Empty: this is the first."""
+
+    def key(self, index: int) -> str:
+        """What the item at `index` is known by: the same in every attempt, of no other item.
+
+        A destination that drops what it has already goes by this, not by the place of an item,
+        which is another after a partial failure.
+        """
+        return f"{self.batch_id}-{self.numbers[index] if self.numbers else index}"
+
+    def part(self, indices: Sequence[int]) -> "Batch":
+        """The items at `indices`, with their numbers."""
+        numbers = self.numbers or range(len(self.items))
+        return Batch(
+            self.batch_id,
+            tuple(self.items[index] for index in indices),
+            tuple(numbers[index] for index in indices),
+        )
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -223,6 +243,7 @@ class Sink(abc.ABC):
     not of a conversation with a server that will have hung up by the thaw."""
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
+        self.config = config
         self.context = context
 
     async def open(self) -> None:  # noqa: B027 - optional

@@ -10,12 +10,21 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from telemetryd.core.ledger import Count
 from telemetryd.sinks.base import Batch
 from telemetryd.testing.lines import data_of, numbered_blocks
 from telemetryd.testing.loops import LOOPS, LoopFactory
 from telemetryd.testing.rig import dead_letter_at
-from telemetryd.testing.steps import fail_for_good, fail_transiently, hang, refuse, refuse_mixed
+from telemetryd.testing.steps import (
+    fail_for_good,
+    fail_transiently,
+    hang,
+    lose_answer,
+    refuse,
+    refuse_mixed,
+)
 from telemetryd.testing.subject import Subject
 
 
@@ -69,6 +78,22 @@ class FailureContract(Subject):
         whole = payloads[0]
         assert payloads[1:] == [[whole[1], whole[3]], [whole[3]]]
         self.assert_received(received, data_of([blocks[i] for i in (0, 2, 1, 3)]))
+
+    @LOOPS
+    def test_a_destination_that_drops_duplicates_gets_each_line_once(
+        self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
+    ) -> None:
+        """Answers are lost, parts of batches refused: no line is there twice, none is missing."""
+        if not self.drops_duplicates:
+            pytest.skip(f"{self.sink_class.__name__}: `drops_duplicates` is not set")
+        received = stack.enter_context(self.destination(tmp_path))
+        blocks = numbered_blocks(8)
+        rig = self.rig(tmp_path, refuse(1, 3, retryable=True), lose_answer(), lose_answer())
+        self.deliver(loop_factory, rig, blocks[:4], blocks[4:])
+        assert rig.lines() == {"delivered": 24}
+        if received is not None:
+            expected = data_of(blocks)
+            assert sorted(received(len(expected)).splitlines()) == sorted(expected.splitlines())
 
     @LOOPS
     def test_mixed_failures_are_told_apart(

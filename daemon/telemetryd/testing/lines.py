@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 
@@ -38,9 +39,9 @@ def data_of(blocks: Sequence[Block]) -> bytes:
     return b"".join(each.data for each in blocks)
 
 
-def batch_of(sink: Sink, blocks: Sequence[Block], batch_id: str = "batch-1") -> Batch:
-    """The batch that `sink` makes of `blocks`."""
-    return Batch(batch_id, tuple(sink.pack(blocks)))
+def batch_of(sink: Sink, blocks: Sequence[Block], batch_id: str = "") -> Batch:
+    """The batch that `sink` makes of `blocks`; without a `batch_id` it has one of its own."""
+    return Batch(batch_id or f"batch-{secrets.token_hex(8)}", tuple(sink.pack(blocks)))
 
 
 def items_of(*payloads: bytes) -> tuple[Item, ...]:

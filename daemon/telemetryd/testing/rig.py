@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from telemetryd.core.ledger import Count, SinkAccount
@@ -46,6 +47,9 @@ class Rig:
         )
         self.bugs: list[Exception] = []
         """What ended the worker, which nothing should."""
+        self.sink_bugs: list[str] = []
+        """What the sink did that no sink may do, each with its traceback."""
+        self.on_sink_bug: Callable[[], None] | None = None
         self.worker = DeliveryWorker(
             sink,
             config,
@@ -57,6 +61,12 @@ class Rig:
             rng=random.Random(seed),  # noqa: S311 - jitter, the same in each run
             on_bug=self.bugs.append,
         )
+        self.worker.tell_sink_bugs(self._remember)
+
+    def _remember(self, bug: BaseException) -> None:
+        self.sink_bugs.append("".join(traceback.format_exception(bug)))
+        if self.on_sink_bug is not None:
+            self.on_sink_bug()
 
     def offer(self, blocks: Sequence[Block]) -> None:
         """Put `blocks` into the sink's queue."""

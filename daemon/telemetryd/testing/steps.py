@@ -48,6 +48,19 @@ def refuse_mixed(again: int, never: int) -> Step:
     return step
 
 
+async def _lose_answer(_batch: Batch) -> Sequence[Failure]:
+    raise AnswerLostError
+
+
+def lose_answer() -> Step:
+    """All items are written, and the answer is lost."""
+    return _lose_answer
+
+
+class AnswerLostError(Exception):
+    """What `lose_answer` raises: carried out by `scripted`."""
+
+
 def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:
     """`base`, whose first writes follow `script`: what a step does not refuse is written.
 
@@ -62,11 +75,15 @@ def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) ->
             if not steps:
                 result = await super().write(batch, attempt=attempt, deadline=deadline)
                 return result
-            failures = await steps.pop(0)(batch)
+            try:
+                failures = await steps.pop(0)(batch)
+            except AnswerLostError:
+                await super().write(batch, attempt=attempt, deadline=deadline)
+                raise TransientSinkError("answer_lost") from None
             refused = {failure.index for failure in failures}
-            rest = tuple(item for i, item in enumerate(batch.items) if i not in refused)
+            rest = [index for index in range(len(batch.items)) if index not in refused]
             if rest:
-                accepted = Batch(batch.batch_id, rest)
+                accepted = batch.part(rest)
                 result = await super().write(accepted, attempt=attempt, deadline=deadline)
                 assert result == DELIVERED, f"the destination refused lines by itself: {result}"
             return WriteResult(tuple(failures))

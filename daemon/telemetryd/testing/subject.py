@@ -6,10 +6,10 @@ from __future__ import annotations
 import abc
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, TypeAlias
 
 import pytest
 
@@ -43,6 +43,9 @@ class Subject(abc.ABC):
     """Where an attempt hangs: how long it may take, which is more than any other one takes, be the
     machine ever so busy."""
 
+    drops_duplicates: ClassVar[bool] = False
+    """Whether `destination` keeps what it is sent again only once, going by `Batch.key`."""
+
     patience_seconds: ClassVar[float] = 60.0
     """How long anything may take before it counts as hanging; no test measures a duration."""
 
@@ -70,6 +73,26 @@ class Subject(abc.ABC):
         return None
 
     # -- tools -------------------------------------------------------------------------------
+
+    _ended: ClassVar[str] = ""
+    """Why the tests that are left need not be run."""
+
+    @pytest.fixture(autouse=True)
+    def _ends_at_the_first_bug(self) -> None:
+        if self._ended:
+            pytest.skip(self._ended)
+
+    @classmethod
+    def end(cls, what: str) -> NoReturn:
+        """Fail the test with `what` is wrong; those that are left would only say it again."""
+        cls._ended = "the sink failed a test before, in a way that fails every test"
+        pytest.fail(what, pytrace=False)
+
+    @classmethod
+    def end_at_bug(cls, rig: Rig) -> None:
+        """Fail, with its traceback, if the sink has a bug."""
+        if rig.sink_bugs:
+            cls.end(f"the sink has a bug:\n{rig.sink_bugs[0]}")
 
     @pytest.fixture
     def stack(self) -> Iterator[ExitStack]:
@@ -101,9 +124,11 @@ class Subject(abc.ABC):
 
         async def scenario() -> None:
             rig.worker.start()
+            opened = asyncio.Event()
+            rig.log.on_event["circuit_opened"] = opened.set
             for wave in waves:
                 rig.offer(wave)
-                await self.flushed(rig)
+                await self._unless(opened, self.flushed(rig), rig)
                 rig.check_balance()
             await rig.stop()
 
@@ -118,18 +143,36 @@ class Subject(abc.ABC):
         async with asyncio.timeout(self.patience_seconds):
             while not await rig.flush(self.patience_seconds):  # noqa: ASYNC110 - a flush waits
                 await asyncio.sleep(0.01)
+        self.end_at_bug(rig)
+
+    async def _unless(
+        self, opened: asyncio.Event, waiting: Coroutine[Any, Any, None], rig: Rig
+    ) -> None:
+        """Await `waiting`, unless the circuit opens first: no script fails so often in a row."""
+        task = asyncio.ensure_future(waiting)
+        failing = asyncio.ensure_future(opened.wait())
+        await asyncio.wait({task, failing}, return_when=asyncio.FIRST_COMPLETED)
+        failing.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            await rig.stop(0.0)
+            self.end(f"the sink fails again and again: {rig.log.facts('write_failed')[-1]}")
+        task.result()
 
     async def failure(self, rig: Rig, offered: Sequence[Block]) -> None:
         """Offer blocks and return when a write has failed. Raises TimeoutError if none does."""
         failed = asyncio.Event()
-        rig.log.on_event["write_failed"] = failed.set
+        rig.log.on_event["write_failed"] = rig.on_sink_bug = failed.set
         rig.offer(offered)
         async with asyncio.timeout(self.patience_seconds):
             await failed.wait()
+        self.end_at_bug(rig)
 
-    @staticmethod
-    def check(rig: Rig) -> None:
+    @classmethod
+    def check(cls, rig: Rig) -> None:
         """Assert that the books balance, and that the sink kept to the contract."""
+        cls.end_at_bug(rig)
         rig.check_end()
         assert rig.log.facts("sink_bug") == []
         assert rig.log.facts("close_failed") == []

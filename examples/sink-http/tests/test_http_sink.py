@@ -22,13 +22,14 @@ MIB = 1024 * 1024
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NdjsonServer]:
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with NdjsonServer(max_bytes=4 * MIB) as server:
+    with NdjsonServer(max_bytes=4 * MIB, drop_duplicates=True) as server:
         yield server
 
 
 class TestHttpSink(SinkContract):
     sink_class = HttpSink
     refused_bytes = 5 * MIB
+    drops_duplicates = True
 
     @pytest.fixture(autouse=True)
     def _server(self, server: NdjsonServer) -> None:

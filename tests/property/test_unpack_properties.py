@@ -1,0 +1,58 @@
+"""Whatever is one behind the other, and however it is read: the content, once, in order."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetryd.unpack import DamagedFileError, Unpacked
+
+PIECE = st.tuples(
+    st.sampled_from(["gzip", "zstd"]), st.binary(max_size=40), st.integers(1, 20_000)
+).map(lambda drawn: (drawn[0], drawn[1] * drawn[2]))
+
+
+def packed(pieces: list[tuple[str, bytes]]) -> bytes:
+    zstd = zstandard.ZstdCompressor().compress
+    return b"".join(gzip.compress(p, 1) if kind == "gzip" else zstd(p) for kind, p in pieces)
+
+
+@given(
+    st.lists(PIECE, min_size=1, max_size=5),
+    st.binary(max_size=20),
+    st.sampled_from([1, 1000, 1 << 20]),
+    st.sampled_from([3, 50_000, 1 << 20]),
+)
+def test_all_of_it_comes_once(
+    pieces: list[tuple[str, bytes]], plain: bytes, size: int, step: int
+) -> None:
+    whole = b"".join(piece for _, piece in pieces)
+    plain = b"{" + plain
+    source = io.BytesIO(packed(pieces) + plain)
+    stream = Unpacked(lambda asked: source.read(min(asked, step)))
+    size = size if len(whole) < 10_000 else max(size, 1000)
+    assert b"".join(iter(lambda: stream.read(size), b"")) == whole + plain
+    assert stream.whole[0] == len(whole)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=3), st.integers(1, 30))
+def test_what_is_cut_off_is_never_taken_for_whole(
+    pieces: list[tuple[str, bytes]], cut: int
+) -> None:
+    whole = b"".join(piece for _, piece in pieces)
+    data = packed(pieces)
+    *before, _ = pieces
+    most = len(data) - len(packed(before)) - 5  # of what is left the magic tells what it is
+    source = io.BytesIO(data[: len(data) - min(cut, most)])
+    stream = Unpacked(source.read)
+    read = b""
+    with pytest.raises(DamagedFileError, match="cut off"):  # noqa: PT012 - at whichever read it is met
+        while piece := stream.read(1 << 16):
+            read += piece
+    assert whole.startswith(read)
+    assert stream.whole[0] == sum(len(piece) for _, piece in before)
