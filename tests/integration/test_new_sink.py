@@ -1,4 +1,4 @@
-"""`telemetryd new sink NAME`: the package is installed as it is written, and passes its own test."""
+"""`telemetryd new sink NAME`: the package installs as it is written, and passes its own test."""
 
 from __future__ import annotations
 
