@@ -175,27 +175,6 @@ def test_a_pipe_to_which_nobody_writes_can_be_left(tmp_path):
     assert "2 lines delivered to a" in printed
 
 
-def test_what_was_read_from_a_pipe_and_not_delivered_is_in_the_dead_letter(tmp_path):
-    """It can't be read again."""
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    (tmp_path / "no-directory").write_bytes(b"")
-    variables = {
-        **file_sink(tmp_path / "no-directory" / "out"),
-        **settings(DEAD_LETTER__PATH=tmp_path / "dead"),
-    }
-    good = file_sink(tmp_path / "out")
-    writing = threading.Thread(target=fifo.write_bytes, args=[numbered(10)])
-    writing.start()
-    with start(fifo, "a", variables) as process:
-        _, printed = process.communicate(timeout=120)
-    writing.join()
-    assert process.returncode in (EX_NOINPUT, EX_TEMPFAIL), printed
-    if process.returncode == EX_TEMPFAIL:
-        replay(tmp_path / "dead", "a", good)
-        assert (tmp_path / "out").read_bytes() == numbered(10)
-
-
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_a_compressed_file_that_is_cut_off_gives_what_is_whole_and_says_so(tmp_path, name):
     """Its lines are delivered once, however often it is tried."""
@@ -265,6 +244,21 @@ def kinesis(**keys: object) -> dict[str, str]:
 
 def arrived(server: KinesisServer) -> bytes:
     return b"".join(unwrap(put.data)[1] for put in server.accepted)
+
+
+def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(tmp_path, server):
+    """It can't be read again."""
+    server.otherwise = Error(400, "ValidationException")
+    variables = kinesis(PACKING="single") | settings(DEAD_LETTER__PATH=tmp_path / "dead")
+    ours, theirs = os.pipe()
+    write_and_close(theirs, numbered(10))
+    with start(Path("-"), "a", variables, stdin=ours) as process:
+        _, printed = process.communicate(timeout=120)
+    os.close(ours)
+    assert process.returncode == EX_OK, printed
+    assert "10 refused for good" in printed
+    replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == numbered(10)
 
 
 def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
