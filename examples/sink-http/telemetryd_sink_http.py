@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated
@@ -43,19 +44,17 @@ class HttpSink(base.Sink):
     def __init__(self, config: HttpConfig, context: base.SinkContext) -> None:
         super().__init__(config, context)
         self._config = config
-        self._resources = AsyncExitStack()
-        self._split = ""
-        """The batch that is sent item by item."""
+        self._resources, self._split = AsyncExitStack(), ""
 
     async def open(self) -> None:
-        """Make the client. It connects when there is something to send."""
+        """Make the client. It connects when there is something to send; the worker limits time."""
         await self.close()
         headers = {"Content-Type": "application/x-ndjson"}
         if self._config.token:
             headers["Authorization"] = f"Bearer {self._config.token}"
-        no_limit = aiohttp.ClientTimeout()  # the worker cancels at the deadline
-        client = aiohttp.ClientSession(headers=headers, timeout=no_limit, trust_env=True)
-        self._session = await self._resources.enter_async_context(client)
+        no_limit = aiohttp.ClientTimeout()
+        own = aiohttp.ClientSession(headers=headers, timeout=no_limit, trust_env=True)
+        self._session = await self._resources.enter_async_context(own)
 
     async def write(self, batch: base.Batch, *, attempt: int, deadline: float) -> base.WriteResult:
         """Deliver the batch, or what the server takes of it."""
@@ -68,36 +67,32 @@ class HttpSink(base.Sink):
                 raise error
             self._split = batch.batch_id
         errors = [await self._post(batch, [index]) for index in indices]
-        return base.WriteResult(
-            tuple(
-                base.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
-                for index, error in enumerate(errors)
-                if error is not None
-            )
+        failures = (
+            base.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
+            for index, error in enumerate(errors)
+            if error is not None
         )
+        return base.WriteResult(tuple(failures))
 
     async def _post(self, batch: base.Batch, indices: Sequence[int]) -> SinkError | None:
         """Send one request; None when the server has accepted it."""
         lines = b"".join(batch.items[index].payload for index in indices)
-        first, last = batch.key(indices[0]), batch.key(indices[-1])  # the same in a retry
-        more = f"-{last.rpartition('-')[2]}-{len(indices)}" if len(indices) > 1 else ""
-        key = {"Idempotency-Key": first + more}
-        url, body = self._config.url, io.BytesIO(lines)
+        keys = " ".join(map(batch.key, indices))  # the same in a retry
+        key = {"Idempotency-Key": f"{batch.batch_id}-{zlib.crc32(keys.encode()):08x}"}
+        post, body = self._session.post, io.BytesIO(lines)
         try:
-            post = self._session.post(url, data=body, headers=key, allow_redirects=False)
-            async with post as answer:
-                status, wait = answer.status, answer.headers.get("Retry-After", "")
+            async with post(self._config.url, data=body, headers=key, allow_redirects=False) as got:
+                status, wait = got.status, got.headers.get("Retry-After", "")
         except (aiohttp.ClientError, OSError) as error:
             return TransientSinkError("unreachable", f"{type(error).__name__}: {error}")
         if status < 300:
             return None
         if status in (408, 425, 429) or status >= 500:
-            seconds = float(wait) if wait.isdecimal() else 0.0
+            seconds = float(wait) if wait.isdecimal() else 0
             return TransientSinkError(f"http_{status}", retry_after=seconds)
         if status == 413:
             return PermanentSinkError("too_large", f"{len(lines)} bytes in one request")
-        about_these_lines = status in (400, 422)  # other answers would be the same for any
-        return PermanentSinkError(f"http_{status}", stops_sink=not about_these_lines)
+        return PermanentSinkError(f"http_{status}", stops_sink=status not in (400, 422))
 
     async def close(self) -> None:
         """Close the client and its connections."""
