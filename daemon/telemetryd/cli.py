@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
@@ -162,11 +163,14 @@ def _local(arguments: Sequence[str]) -> int:
     return local(arguments)
 
 
-def _listen(_: argparse.Namespace) -> int:
-    from telemetryd.signals import hold_hangup  # noqa: PLC0415 - each command imports what it needs
+def _hold_hangup() -> None:
+    """Hold SIGHUP back until `listen` follows it: its sender can't know that it is too early."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
 
-    hold_hangup()
-    from telemetryd.listen import listen  # noqa: PLC0415 - as above
+
+def _listen(_: argparse.Namespace) -> int:
+    _hold_hangup()
+    from telemetryd.listen import listen  # noqa: PLC0415 - each command imports what it needs
 
     return listen(os.environ)
 

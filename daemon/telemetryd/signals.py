@@ -47,7 +47,7 @@ class Wishes:
             loop.add_signal_handler(number, self._end, name_of(number))
 
     def follow_hangups(self, reload: Callable[[], None]) -> None:
-        """Call `reload` for each SIGHUP, that which `hold_hangup` has held back included."""
+        """Call `reload` for each SIGHUP, one that the command line has held back included."""
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by `nohup`
         had_terminal = not ignored and _has_terminal()
 
@@ -70,11 +70,6 @@ class Wishes:
             if not wish.done():
                 wish.set_result(name)
                 return
-
-
-def hold_hangup() -> None:
-    """Hold SIGHUP back until `follow_hangups`: its sender can't know that it is too early."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
 
 
 def _has_terminal() -> bool:

@@ -186,10 +186,10 @@ def test_one_that_comes_before_it_listens_waits(tmp_path: Path) -> None:
     """As from `systemctl reload` just after the start; it would have been the end."""
     place = Configured(tmp_path)
     code = (
-        "import os, signal, sys; from telemetryd import signals; before = signals.hold_hangup\n"
+        "import os, signal, sys; from telemetryd import cli; before = cli._hold_hangup\n"
         "def hold():\n    before()\n    os.kill(os.getpid(), signal.SIGHUP)\n"
-        "signals.hold_hangup = hold\n"
-        "from telemetryd.cli import main; os._exit(main(['listen']))"
+        "cli._hold_hangup = hold\n"
+        "os._exit(cli.main(['listen']))"
     )
     environment = {
         "TELEMETRYD_CONFIG": str(place.file),
