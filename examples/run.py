@@ -185,6 +185,7 @@ def main() -> int:
     if not archive.exists():
         print(f"nothing arrived in {archive}; telemetryd says:")
         print("\n".join(f"  {json.dumps(record)}" for record in log))
+        print("\n".join(f"  {warning}" for warning in environment.warnings))
         return 1
     events = [json.loads(line) for line in archive.read_bytes().split(b"\n")[:-1]]
     show(invocations(events))

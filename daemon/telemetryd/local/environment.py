@@ -156,8 +156,8 @@ class LocalLambda:
         except NoNamespaceError as error:
             if not self._hosts.is_named:
                 self._warn(
-                    "sandbox.localdomain does not resolve for extensions, which may need it to "
-                    f"listen ({error}); add to /etc/hosts: "
+                    f"sandbox.localdomain does not resolve to {self.config.sandbox_address} for "
+                    f"extensions, which may need it to listen ({error}); add to /etc/hosts: "
                     f"{hosts_line(self.config.sandbox_address)}"
                 )
 
