@@ -69,10 +69,11 @@ bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts i
 bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
 	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed fanout --quick --out build/bench
 
-bench-parts: $(STAMP)  ## what framing, a scrape and the EMF sink cost by themselves
+bench-parts: $(STAMP)  ## what framing, a scrape, the EMF sink and nasty lines cost by themselves
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
+	@$(BIN)/python -m bench.nasty
 
 schema: $(STAMP)  ## write proto/schema/ anew from the types
 	@$(BIN)/telemetryd schema --write proto/schema

@@ -7,13 +7,38 @@ that begins again at every piece would do four times the work for twice the piec
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
+from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.emf_streams import sink
 from helpers.work import Work, counted, counting
-from telemetryd.core import own_lines, watch
-from telemetryd_proto import envelope, framing
+from telemetryd.core import (
+    fields,
+    line_filter,
+    log_level,
+    loose,
+    own_lines,
+    record,
+    request_id,
+    router,
+    text_head,
+    watch,
+)
+from telemetryd.sinks import (
+    _emf_forward,
+    _emf_invocations,
+    _emf_lines,
+    _kinesis_chunks,
+    _kinesis_keys,
+    _kinesis_packer,
+)
+from telemetryd.sinks.kinesis import KinesisConfig
+from telemetryd.testing import context
+from telemetryd_proto import envelope, framing, kinesis, objects, surrogates
 
 Run = Callable[[bytes], Work]
 
@@ -31,6 +56,12 @@ NASTY = st.sampled_from(
 )  # fmt: skip
 PIECES = st.lists(NASTY, max_size=6).map(b"".join)
 UNITS = st.lists(NASTY, min_size=1, max_size=6).map(b"".join)
+DECODERS = (
+    "_decode", "_decode_odd", "_decode_untyped", "_decode_plain", "_decode_all", "_decode_text",
+    "_decode_start", "decode_line",
+)  # fmt: skip
+MOST_DECODES = 12
+"""Of a line, all sinks' sakes together: a fixed number, whatever the line holds."""
 _REPEATS = 60
 _MOST = 2.5
 """Times the work for twice the input: where reads end within lines differs a little."""
@@ -119,3 +150,115 @@ def test_decoding_envelopes_is_linear_and_fails_once_a_line(
         return work
 
     assert_linear(run, head, unit, tail)
+
+
+RULES = st.sampled_from(
+    (
+        {"types": ["function"]},
+        {"min_level": "info"},
+        {"include": ["ERROR.*timeout", "platform"], "exclude": ["x\\d+y", "(?<=a)b"]},
+        {"types": ["platform"], "min_level": "error", "exclude": ["a.*b|c"]},
+    )
+)
+RECORDS = st.sampled_from(
+    (
+        b'\\"platform.report\\"', b"[ERROR]\\t", b"\\t", b"2026-03-14T14:00:00.003Z\\t", b"level=",
+        b'\\"level\\":\\"error\\"', b"requestId", b"ERROR ", b"a", b"\\ud83d", b"\\u0041", b"{",
+        b"[", b"5b8b6a3e-7b1c-4d6e-9b1a-0a1b2c3d4e5f ", b"RequestId: ", b"\\\\", b"\xff", b"NaN",
+    )
+)  # fmt: skip
+TEXTS = st.lists(RECORDS, min_size=1, max_size=5).map(b"".join)
+WRAPPERS = st.sampled_from(
+    (
+        (b'{"type":"function","record":"', b'"}\n'),
+        (b'{"type":"function","record":{"message":"', b'"}}\n'),
+        (b'{"type":"function","record":{"level":"', b'"}}\n'),
+        (b'{"type":"platform.start","record":{"requestId":"', b'"}}\n'),
+        (b'{"level":"', b'"}\n'),
+        (b'{"', b'":1}\n'),
+        (b'{"type":"function","record":"', b"\n"),
+        (b"", b"\n"),
+    )
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(WRAPPERS, TEXTS, RULES, st.booleans())
+def test_routing_a_long_line_is_linear(
+    wrapper: tuple[bytes, bytes], unit: bytes, keys: dict[str, Any], adds: bool
+) -> None:
+    """Filters, levels, request ids and fields, on a line that grows."""
+
+    def run(data: bytes) -> Work:
+        return routed(wrapper[0] + data + wrapper[1], keys, adds=adds)
+
+    assert_linear(run, b"", unit, b"")
+
+
+@settings(max_examples=25, deadline=None)
+@given(WRAPPERS, TEXTS, RULES, st.booleans())
+def test_routing_many_lines_is_linear(
+    wrapper: tuple[bytes, bytes], unit: bytes, keys: dict[str, Any], adds: bool
+) -> None:
+    assert_linear(
+        lambda data: routed(data, keys, adds=adds), b"", wrapper[0] + unit + wrapper[1], b""
+    )
+
+
+def routed(data: bytes, keys: dict[str, Any], *, adds: bool) -> Work:
+    added = fields.FieldAdder(["request_id"], {}) if adds else None
+    rules = router.RouteRules(line_filter.LineFilter(**keys), added)
+    tracker = fields.RequestTracker(one_at_a_time=True)
+    lines = BytesIO(data).readlines()
+    modules = (router, line_filter, fields, log_level, loose, objects, record, request_id,
+               text_head, surrogates)  # fmt: skip
+    with counting(*modules, decoders=DECODERS) as work:
+        block = framing.Block(counted(data, work), len(lines))
+        for piece in router.opened(block, tracker):
+            piece.select(rules)
+    assert work.decodes <= MOST_DECODES * len(lines)
+    return work
+
+
+@settings(max_examples=20, deadline=None)
+@given(WRAPPERS, TEXTS)
+def test_metrics_from_lines_are_linear(wrapper: tuple[bytes, bytes], unit: bytes) -> None:
+    def run(data: bytes) -> Work:
+        whole = wrapper[0] + data + wrapper[1]
+        subject = sink(forward_emf=True, count_log_errors=True)
+        with counting(_emf_lines, _emf_invocations, _emf_forward, decoders=DECODERS) as work:
+            subject.pack([framing.Block(counted(whole, work), whole.count(b"\n"))])
+        return work
+
+    assert_linear(run, b"", unit, b"")
+    assert_linear(lambda data: run(data + wrapper[1]), b"", wrapper[0] + unit + wrapper[1], b"")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    UNITS,
+    st.sampled_from(
+        (
+            {},
+            {"packing": "single"},
+            {"compression": "gzip"},
+            {"partition_key": "request_id"},
+        )
+    ),
+)
+def test_packing_and_unpacking_records_is_linear(unit: bytes, keys: dict[str, Any]) -> None:
+    def run(data: bytes) -> Work:
+        lines = [line + b"\n" for line in data.split(b"\n") if line.strip()] or [b"x\n"]
+        whole = b"".join(lines)
+        config = msgspec.convert({"type": "kinesis", "stream": "s", **keys}, KinesisConfig)
+        subject = _kinesis_packer.Packer(config, context())
+        with counting(_kinesis_packer, _kinesis_chunks, _kinesis_keys, decoders=DECODERS) as work:
+            items = list(subject.pack([framing.Block(counted(whole, work), len(lines))]))
+        for item in items:
+            with counting(kinesis) as decoding:
+                kinesis.decode(item.payload)
+            work.statements += decoding.statements
+            work.touched += len(item.payload)
+        return work
+
+    assert_linear(run, b"", unit, b"\n")

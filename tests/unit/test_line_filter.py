@@ -1,9 +1,11 @@
 """Which lines a sink wants."""
 
 import re
+import sys
 
 import pytest
 
+from telemetryd.core import log_level
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd_proto.envelope import decode_line
@@ -74,3 +76,12 @@ def test_a_pattern_that_does_not_compile_is_refused() -> None:
 )  # fmt: skip
 def test_lines_are_decoded_only_where_it_matters(wanted, needs: bool) -> None:
     assert LineFilter(**wanted).needs_envelope is needs
+
+
+def test_levels_are_not_looked_for_deeper_than_the_stack_holds() -> None:
+    """JSON may nest deeper than Python's own calls."""
+    nested: dict[str, object] = {}
+    for _ in range(5 * sys.getrecursionlimit()):
+        nested = {"log": nested}
+    assert log_level._rank_of_members(nested) is None
+    assert log_level._rank_of_members({"log": {"level": "error"}}) == rank_of("error")

@@ -146,6 +146,8 @@ _INNER: Final = ("name", "levelStr", "label", "level", "text", "value", "no", "s
 """Members of a level that is an object (log4js, loguru, log4j2)."""
 _NESTED: Final = ("log", "record")
 """Objects that hold the level where the record itself does not (Elastic Common Schema, loguru)."""
+_DEPTH: Final = 2
+"""How deep such objects are looked into: a line may nest more of them than Python's stack holds."""
 _COMPACT: Final = ("@m", "@mt")
 """With `@t`, marks of Serilog's compact format, which leaves out `@l` for Information."""
 
@@ -210,25 +212,26 @@ def _rank_of_record(record: dict[str, Any]) -> int | None:
 
 def _rank_by_names(record: dict[str, Any]) -> int | None:
     for member in _MEMBERS:
-        if (rank := _rank_by_name(record.get(member))) is not None:
+        if member in record and (rank := _rank_by_name(record[member])) is not None:
             return rank
     return None
 
 
-def _rank_of_members(record: dict[str, Any]) -> int | None:
+def _rank_of_members(record: dict[str, Any], depth: int = _DEPTH) -> int | None:
     """Return the rank by the members of a record, names before numbers."""
-    if (rank := _rank_by_names(record)) is not None:
-        return rank
-    for member, scale in _MEMBERS.items():
-        if (rank := _rank_by_number(record.get(member), scale)) is not None:
+    if not record.keys().isdisjoint(_MEMBERS):
+        if (rank := _rank_by_names(record)) is not None:
             return rank
+        for member, scale in _MEMBERS.items():
+            if member in record and (rank := _rank_by_number(record[member], scale)) is not None:
+                return rank
     if "short_message" in record:  # GELF
         return _rank_by_number(record.get("level"), syslog_rank)
     if "@t" in record and not record.keys().isdisjoint(_COMPACT):
         return _INFO if "@l" not in record else None
-    for name in _NESTED:
+    for name in _NESTED if depth else ():
         nested = record.get(name)
-        if isinstance(nested, dict) and (rank := _rank_of_members(nested)) is not None:
+        if isinstance(nested, dict) and (rank := _rank_of_members(nested, depth - 1)) is not None:
             return rank
     return None
 
