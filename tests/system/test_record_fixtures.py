@@ -45,6 +45,7 @@ def shapes_in(path: Path) -> dict[tuple[str, ...], list[object]]:
     return {tuple(o[key] for key in keys): [shape_of(r) for r in o["records"]] for o in found}
 
 
+@pytest.mark.timeout(3600)  # a C++ build of npm's aws-lambda-ric, on whatever machine
 def test_the_fixtures_are_what_runtimes_and_loggers_print(tmp_path: Path) -> None:
     output = tmp_path / "records.ndjson"
     command = [sys.executable, str(FIXTURES / "make_records.py"), str(output)]

@@ -12,7 +12,7 @@ invocations come one at a time, the one whose `platform.start` came last on the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -49,7 +49,7 @@ class RequestTracker:
         self._one_at_a_time = one_at_a_time
         self._current: dict[int, str] = {}
         self._started: dict[str, None] = {}
-        self._ids_of_line: Callable[[bytes, AnyObject], list[str]] | None = None
+        self._ids_of_line: Callable[[bytes, AnyObject], Iterator[str]] | None = None
 
     def request_of(self, line: bytes, found: AnyObject, source: int) -> str:
         """Return the line's request id, empty when unknown. For every line, in stream order."""
@@ -62,7 +62,7 @@ class RequestTracker:
                 return request_id
         return self._current.get(source, "") if self._one_at_a_time else ""
 
-    def _load_ids(self) -> Callable[[bytes, AnyObject], list[str]]:
+    def _load_ids(self) -> Callable[[bytes, AnyObject], Iterator[str]]:
         from telemetryd.core.record import ids_of_line  # noqa: PLC0415 - only where asked for
 
         self._ids_of_line = ids_of_line

@@ -171,8 +171,7 @@ def rank_of_object(data: bytes) -> int | None:
     plain = decode_loosely(_decode_plain, data)
     if plain is None:
         return None
-    message = bytes(plain.message)[:1]
-    if isinstance(plain.level, str) and message != b"{" and not _is_object_text(plain.message):
+    if isinstance(plain.level, str) and not _is_object(bytes(plain.message)[:2]):
         rank = rank_of(plain.level)
         if rank is not None:
             return rank
@@ -198,9 +197,9 @@ def _with_inner(outer: int | None, record: dict[str, Any]) -> int | None:
     return max((rank for rank in told if rank is not None), default=None)
 
 
-def _is_object_text(message: msgspec.Raw) -> bool:
-    raw = bytes(message)
-    return raw.startswith(b'"{') and raw.rstrip().endswith((b'}"', rb'}\n"'))
+def _is_object(opening: bytes) -> bool:
+    """True if a value that begins so is an object, or may be a text that holds one."""
+    return opening[:1] == b"{" or opening == b'"{'
 
 
 def _rank_of_record(record: dict[str, Any]) -> int | None:

@@ -7,11 +7,13 @@ One and the same record arrives as an object (JSON log format), as a text that h
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
-from telemetryd.core.log_level import rank_of_object, rank_with_inner
+from telemetryd.core.log_level import rank_of, rank_of_object, rank_with_inner
 from telemetryd.core.loose import decode_loosely
 from telemetryd.core.request_id import ids_of_object
 from telemetryd.core.text_head import head_of
@@ -21,6 +23,12 @@ from telemetryd_proto.objects import AnyObject
 HEAD_CHARS: Final = 256
 """How far into a text levels and ids are looked for: they stand before the message."""
 
+_MAY_OPEN: Final = frozenset("{ \t\r\n")
+_LAMBDA: Final = re.compile(
+    rb'"(?:\[([A-Za-z]{3,11})\]\\t[^"\\]{1,40}|[^"\\]{1,40}\\t[^"\\]{0,64}\\t([A-Za-z]{3,11}))\\t(?!{)'
+)
+"""The layouts of Lambda's runtimes (`text_head`) in JSON as it came, so that most need no decoding.
+An object may follow, and counts as well."""
 _PLATFORM: Final = "platform."
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
@@ -31,11 +39,10 @@ def look_into(raw: bytes) -> tuple[str, bytes]:
         return "", raw
     if raw[:1] != b'"' or (text := decode_loosely(_decode_text, raw)) is None:
         return "", b""
-    body = text.strip()
-    if body[:1] == "{":
+    if text[:1] in _MAY_OPEN and (body := text.strip())[:1] == "{":
         return "", body.encode()
-    at = body.find("\t{", 0, HEAD_CHARS)  # elsewhere a brace is a part of the message
-    return text[:HEAD_CHARS], body[at + 1 :].encode() if at >= 0 else b""
+    at = text.find("\t{", 0, HEAD_CHARS)  # elsewhere a brace is a part of the message
+    return text[:HEAD_CHARS], text[at + 1 :].encode() if at >= 0 else b""
 
 
 def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
@@ -45,20 +52,25 @@ def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
     """
     if found.type.startswith(_PLATFORM):
         return None
-    head, data = look_into(_record(line, found))
+    raw = _record(line, found)
+    if fast := _LAMBDA.match(raw):
+        rank = rank_of((fast[1] or fast[2]).decode())
+        if rank is not None:
+            return rank
+    head, data = look_into(raw)
     if not head:
         return rank_of_object(data) if data else None
     outer = head_of(head).rank
     return rank_with_inner(outer, data) if data else outer
 
 
-def ids_of_line(line: bytes, found: Envelope | AnyObject) -> list[str]:
-    """Return what may be the request id of a log line, the likeliest first."""
+def ids_of_line(line: bytes, found: Envelope | AnyObject) -> Iterator[str]:
+    """Yield what may be the request id of a log line, the likeliest first."""
     head, data = look_into(_record(line, found))
-    ids = list(head_of(head).ids) if head else []
+    if head:
+        yield from head_of(head).ids
     if data:
-        ids += ids_of_object(data)
-    return ids
+        yield from ids_of_object(data)
 
 
 def _record(line: bytes, found: Envelope | AnyObject) -> bytes:

@@ -20,6 +20,8 @@ Sources of the rows:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -43,7 +45,7 @@ _MEMBERS: Final = (
 )
 """Members of the record itself, the likeliest first."""
 
-_HINTS: Final = (b"equest", b"EQUEST", b"nvocation", b"xecution")
+_HINTS: Final = (b"EQUEST", b"nvocation", b"xecution")
 _NESTED: Final = re.compile(
     rb"""(?xi) "(?: [\w.-]{0,24}? request [_.-]? id
                | (?:faas[._])? (?:invocation|execution) (?:[_.-]? id)? )" \s*+ : \s*+
@@ -60,16 +62,18 @@ _Named = msgspec.defstruct(
 _decode: Final = msgspec.json.Decoder(_Named).decode
 
 
-def ids_of_object(data: bytes) -> list[str]:
-    """Return what may be request ids in a record, an object in JSON, the likeliest first."""
-    if not any(hint in data for hint in _HINTS):
-        return []
+def ids_of_object(data: bytes) -> Iterator[str]:
+    """Yield what may be request ids in a record, an object in JSON, the likeliest first.
+
+    One after the other, for the first is mostly the one, and what is nested costs most to find.
+    """
+    if b"equest" not in data and not any(hint in data for hint in _HINTS):
+        return
     named = decode_loosely(_decode, data)
     if named is None:
-        return []
-    ids = [value for value in msgspec.structs.astuple(named) if isinstance(value, str) and value]
-    for count, found in enumerate(_NESTED.finditer(data)):
-        if count >= _MAX_NESTED:
-            break
-        ids.append(found[1].decode("utf-8", "replace"))
-    return ids
+        return
+    for value in msgspec.structs.astuple(named):
+        if value is not None and isinstance(value, str):
+            yield value
+    for found in islice(_NESTED.finditer(data), _MAX_NESTED):
+        yield found[1].decode("utf-8", "replace")
