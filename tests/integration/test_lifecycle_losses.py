@@ -35,7 +35,7 @@ CASES = {
     "the end comes late": Case("runtimeDone:late@2", "silence", 1000),
     "the end is cut off": Case("runtimeDone:cut@2", "line_rejected", end_of_last=False),
     "the end stays unfinished": Case("runtimeDone:stall@2", "line_unfinished", end_of_last=False),
-    "the end is garbled": Case("runtimeDone:garble@2", "silence", 1000),
+    "the end is garbled": Case("runtimeDone:garble@2", "event_malformed"),
     "the end is in a dropped batch": Case("runtimeDone:batch@2", "logs_dropped", end_of_last=None),
     "the connection is closed": Case("runtimeDone:close@2", "connection_closed", end_of_last=False),
     "nothing of an invocation comes": Case("*@2", "nothing_received"),
