@@ -13,7 +13,7 @@ from bench.limits import granted
 from bench.scenario import Limits
 
 from helpers.lifecycle import install, third_party
-from helpers.lost import LOSSES, STRATEGIES, assert_the_function_is_unharmed
+from helpers.lost import LOSSES, assert_the_function_is_unharmed
 from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 
 pytestmark = pytest.mark.system
@@ -21,8 +21,6 @@ pytestmark = pytest.mark.system
 RUN = "import sys; sys.argv = ['telemetryd']; from telemetryd.__main__ import main; main()"
 SHUTDOWN_SECONDS = 2.0
 """What Lambda grants."""
-FIRM = ("runtimeDone", "runtimeDone:cut@1", "runtimeDone:stall@1", "connection", "*")
-"""The losses that are also played on a slow processor."""
 
 
 @pytest.fixture
@@ -35,14 +33,7 @@ def slowly() -> Iterator[list[str]]:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if s != "invocation"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_lost_events_under_every_strategy(tmp_path, loss, strategy):
-    """The rest of the matrix of tests/integration/test_lifecycle_lost.py."""
-    assert_the_function_is_unharmed(tmp_path, loss, strategy)
-
-
-@pytest.mark.parametrize("loss", FIRM)
 def test_lost_events_on_a_slow_processor(tmp_path, slowly, loss):
     """The function is served all the same."""
     real = install(tmp_path / "real")
@@ -51,7 +42,7 @@ def test_lost_events_on_a_slow_processor(tmp_path, slowly, loss):
     enter = " ".join(f"'{word}'" for word in slowly)
     script.write_text(f"#!/bin/sh\nexec {enter} {real}\n")
     script.chmod(0o755)
-    assert_the_function_is_unharmed(tmp_path, loss, "invocation", [script])
+    assert_the_function_is_unharmed(tmp_path, loss, [script])
 
 
 @pytest.mark.parametrize("sink", ["", "Gate", "Stubborn", "stream"] * 5)

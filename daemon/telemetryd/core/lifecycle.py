@@ -247,7 +247,7 @@ class Pacer:
 
 START_LATE_SECONDS: Final = 0.5
 """How late `platform.start` may be, beside its batch period: what was seen is under 0.1."""
-MOST_LAG_SECONDS: Final = 0.3
+MOST_LAG_SECONDS: Final = 0.15
 """The most that the start says about the lag: there, a disk may have been waited for."""
 LAG_FACTOR: Final = 2.0
 """As many times the measured lag are added: who gets no processor is late, and so is the platform
