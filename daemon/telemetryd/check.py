@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
+from telemetryd import trust
 from telemetryd.config import (
     DEFAULT_PATHS,
+    Config,
     Mode,
     effective_address,
     effective_memory,
@@ -18,6 +21,9 @@ from telemetryd.config import (
 from telemetryd.config.explain import printable, render
 from telemetryd.core.patterns import risk_in_the_layer, risk_of
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.sinks._path import expand
+from telemetryd.sinks.base import SinkContext
+from telemetryd.sinks.file import FileConfig
 
 
 def check(
@@ -54,7 +60,7 @@ def check(
     out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
-    warnings = list(loaded.warnings)
+    warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
         out.writelines(f"# sinks.{name}: {printable(remark)}\n" for name, remark in remarks)
@@ -64,6 +70,27 @@ def check(
     out.writelines(f"# warning: {warning}\n" for warning in warnings)
     out.write("# configuration is valid\n")
     return EXIT_OK
+
+
+def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is worth knowing of files that are there already, and will be written to."""
+    context = SinkContext(
+        name="",
+        function=environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+        version=environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        instance="0" * 32,
+        salvage=lambda _data, _reason: False,
+        log=lambda *_, **__: None,
+    )
+    paths = {"dead_letter.path": config.dead_letter.path}
+    for name, sink in config.sinks.items():
+        if isinstance(sink, FileConfig):
+            paths[f"sinks.{name}.path"] = expand(sink.path, context, time.time())
+        if sink.spool is not None:
+            paths[f"sinks.{name}.spool.path"] = f"{sink.spool.path}/{name}.{sink.type}"
+    for key, path in paths.items():
+        if path and (concern := trust.concern(path)):
+            yield f"{key}: {printable(concern)}"
 
 
 def report(error: ConfigError, err: TextIO) -> int:

@@ -84,6 +84,26 @@ def is_trusted(path: str) -> bool:
     return stat.S_ISREG(file.st_mode)
 
 
+def concern(path: str) -> str:
+    """What is worth knowing of the file at `path` before it is written to; empty: nothing."""
+    try:
+        check_way(os.path.dirname(path) or ".")  # noqa: PTH120 - as above
+        file = os.lstat(path)
+        directory = os.stat(os.path.dirname(path) or ".")  # noqa: PTH116, PTH120
+        check_file(path, file, directory)
+    except UntrustedError as error:
+        return f"{error.strerror}; until then it is not used"
+    except OSError:
+        return ""
+    try:
+        check_owned(path, file)
+    except UntrustedError as error:
+        return (
+            f"{(error.strerror or '').partition(';')[0]}: others may read or change what is in it"
+        )
+    return ""
+
+
 def is_shared(directory: os.stat_result) -> bool:
     """Whether users who are neither we nor root may put files into `directory`.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from telemetryd.check import check
 from telemetryd.errors import TransientSinkError
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.file import FileConfig, FileSink
@@ -158,3 +160,22 @@ def test_a_spool_that_another_user_has_prepared(shared: Path, tmp_path: Path) ->
     log.open()
     log.close()
     assert [type(problem) for problem in problems] == [UntrustedError]
+
+
+def test_check_warns_of_files_that_others_may_write(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (shared / "sink", tmp_path / "dead"):
+        path.touch()
+        path.chmod(0o664)
+    environ = {
+        "TELEMETRYD_SINKS__A__TYPE": "file",
+        "TELEMETRYD_SINKS__A__PATH": str(shared / "sink"),
+        "TELEMETRYD_DEAD_LETTER__PATH": str(tmp_path / "dead"),
+    }
+    assert check(environ, sys.stdout, sys.stderr, default_paths=()) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "# warning" in line]
+    assert len(warnings) == 2
+    assert f"dead_letter.path: {tmp_path}/dead may be written to by others: others" in warnings[0]
+    assert "sinks.a.path:" in warnings[1]
+    assert "until then it is not used" in warnings[1]
