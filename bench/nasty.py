@@ -35,6 +35,8 @@ MOST: Final = 5.0
 DEFAULT_MIB: Final = 4
 _STILL_SECONDS: Final = 0.1
 _AGAIN: Final = 3
+_TICK_SECONDS: Final = 0.01
+"""The kernel counts a process's time in these."""
 _READ_BYTES: Final = 256 * 1024
 _SEARCHED: Final = (
     b'"platform.report"', b'"platform.logsDropped"', b'\\"platform.runtimeDone\\"',
@@ -136,14 +138,15 @@ def ordinary(measure: Callable[[bytes], float], size: int) -> tuple[Cost, Cost]:
         What lines cost, and what platform events do, which telemetryd looks into.
 
     """
-    blocks = [b"".join(block_of_lines(290, MIB, seed) for seed in range(size // MIB))]
+    blocks = [b"".join(block_of_lines(32_768, MIB, seed) for seed in range(size // MIB))]
     blocks.append(repeated(b'{"type":"function","record":1}\n', size))
     blocks.append(repeated(b'{"type":"platform.logsDropped","record":{}}\n', size))
     long, short, event = (min(measure(block) for _ in range(4)) for block in blocks)
-    (lines, length), (more, reach), (events, extent) = (
+    (_, length), (more, reach), (events, extent) = (
         (block.count(b"\n"), len(block)) for block in blocks
     )
-    per_byte = max((long * more - short * lines) / (length * more - reach * lines), 0.0)
+    long, short, event = (max(taken, _TICK_SECONDS) for taken in (long, short, event))
+    per_byte = long / length  # so long that what each line costs is nothing beside it
     per_line = max((short - per_byte * reach) / more, 0.0)
     per_event = max((event - per_byte * extent) / events, per_line)
     return Cost(per_line, per_byte), Cost(per_event, per_byte)

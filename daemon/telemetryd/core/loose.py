@@ -20,6 +20,8 @@ from telemetryd_proto.surrogates import without_lone_surrogates
 T = TypeVar("T")
 
 _CONTROL_TO_SPACE: Final = b" " * 32 + bytes(range(32, 256))
+_HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
+"""What is looked for is ASCII; `replace` as an error handler costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NUMBERS: Final = rb'"(?:[^"\\]++|\\.)*+"|-?\b(?:NaN|Infinity)\b'
 """Strings, to be kept, and the numbers that JSON does not have."""
@@ -28,11 +30,19 @@ _NUMBERS: Final = rb'"(?:[^"\\]++|\\.)*+"|-?\b(?:NaN|Infinity)\b'
 def loosened(data: bytes) -> bytes:
     """Return `data` as JSON that strict readers take, where only usual sins keep them from it."""
     data = data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE)
-    if not data.isascii():
-        data = data.decode("utf-8", "replace").encode()
+    if not data.isascii() and not _is_utf8(data):
+        data = data.translate(_HIGH_TO_QUESTION)
     if b"NaN" in data or b"Infinity" in data:  # as Python's `json.dumps` writes them
         data = re.sub(_NUMBERS, _null_for_number, data)
     return without_lone_surrogates(data)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _null_for_number(found: re.Match[bytes]) -> bytes:
