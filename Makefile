@@ -33,7 +33,7 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system --ignore tests/layer \
-	  --ignore tests/container --ignore tests/deploy
+	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
@@ -41,6 +41,9 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 
 test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
+
+fixtures-test: $(STAMP)  ## makes the fixtures of records again with real runtimes and loggers (npm, cmake; 10 minutes)
+	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
 layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)
 	@$(PYTHON) daemon/layer/build.py $(if $(ARCH),--arch $(ARCH))
