@@ -11,8 +11,8 @@
 # contains a distribution.
 
 # Builds, and names the packages the daemon's C library comes from: a Debian 12 with Python 3.11 or
-# newer.
-ARG BASE_IMAGE=docker.io/library/python:3.13.16-slim-bookworm
+# newer. The digest is that of its index, for all architectures.
+ARG BASE_IMAGE=docker.io/library/python:3.13.16-slim-bookworm@sha256:a1165e272e578941b84abc79e4ab38a0305cd12803a5c4247979ac7655f4d641
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

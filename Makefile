@@ -9,13 +9,13 @@ STAMP  := $(VENV)/.installed
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt pyproject.toml proto/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "telemetryd needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV) (once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable proto --editable .
 	@touch $@
 
 run: $(STAMP)  ## a local Lambda with telemetryd as its extension: 20 invocations, and where every line went
@@ -90,12 +90,12 @@ format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --extra zstd -q pyproject.toml -o requirements/dev.txt
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --extra zstd --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 -q pyproject.toml -o requirements/runtime.txt
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --extra aws --extra zstd --no-emit-package google-re2 --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/dev.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/runtime.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --no-emit-package google-re2 --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
-	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q pyproject.toml -o requirements/deploy.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q -o requirements/deploy.txt
 
 clean:  ## forget the virtual environment and everything built
 	rm -rf $(VENV) .venv-deploy dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-from telemetryd import __version__
+from telemetryd import DOCS, __version__
 from telemetryd.errors import EXIT_CANTCREAT, EXIT_OK, EXIT_USAGE, TelemetrydError
 
 _DESCRIPTION = """\
@@ -21,14 +21,15 @@ In a Lambda layer it needs no arguments. On a desk:
   telemetryd local --handler app.handler --invoke 3    try it beside your function
   telemetryd check           is my configuration right, and where does each value come from?
 """
-_EPILOG = """\
-configuration: defaults < TOML file < environment
-  TELEMETRYD_CONFIG=FILE     else /var/task/telemetryd.toml, else /opt/telemetryd.toml
+_EPILOG = f"""\
+configuration: defaults < TOML file < environment < options
+  --config FILE              else TELEMETRYD_CONFIG=FILE,
+                             else /var/task/telemetryd.toml, else /opt/telemetryd.toml
   TELEMETRYD_SECTION__KEY    e.g. TELEMETRYD_SINKS__ARCHIVE__TYPE=file
-                                  TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{function}.ndjson
+                                  TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{{function}}.ndjson
 exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours (`health`:
 the daemon is not well), 70 a bug in telemetryd, 73 a file can't be written, 78 wrong configuration.
-All keys: docs/configuration.md
+All keys: {DOCS}/configuration.md
 """
 _REPLAY = """\
 It can be stopped with Ctrl-C at any time, and ends by itself where the destination takes nothing;
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     if command is None:
         parser.print_help()
         return EXIT_OK
+    _use(options)
     try:
         return command(options)
     except TelemetrydError as error:
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=None)
+    parser.add_argument("--version", action="version", version=f"telemetryd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command, summary in (
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
@@ -92,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
         sub.set_defaults(command=command)
+        if name in ("listen", "check", "replay", "health", "iam"):
+            sub.add_argument(
+                "--config", metavar="FILE", help="the configuration; TELEMETRYD_CONFIG"
+            )
+        if name in ("listen", "check"):
+            sub.add_argument(
+                "--port", type=_port, help="where lines are received; TELEMETRYD_TELEMETRY__PORT"
+            )
         if name == "check":
             sub.add_argument(
                 "--lambda",
@@ -152,6 +163,21 @@ def _parser() -> argparse.ArgumentParser:
     local = commands.add_parser("local", help="run a function and its extensions on this machine")
     local.set_defaults(command=lambda _: _local(()))
     return parser
+
+
+def _port(text: str) -> int:
+    """Return the number of a TCP port, 0 being any free one. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len("65535") and int(text) <= 65535):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!a} is no port: a number from 0 to 65535")
+    return int(text)
+
+
+def _use(options: argparse.Namespace) -> None:
+    """Put the options that stand for a variable in its place, above what the environment says."""
+    given = {"TELEMETRYD_CONFIG": "config", "TELEMETRYD_TELEMETRY__PORT": "port"}
+    for variable, option in given.items():
+        if (value := getattr(options, option, None)) is not None:
+            os.environ[variable] = str(value)
 
 
 def _local(arguments: Sequence[str]) -> int:

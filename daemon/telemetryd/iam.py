@@ -149,7 +149,7 @@ def _explanation(
     if re.search(rf"\b{PARTITION}\b", shown):
         yield (
             f"put that of the region, such as aws or aws-cn, in place of {PARTITION}: botocore "
-            "knows them all, but is not installed; pip install 'telemetryd[aws]'"
+            "knows them all, but is not installed; pip install 'aiobotocore>=3'"
         )
     yield from _endpoints(everything)
 

@@ -60,7 +60,7 @@ def test_every_command_has_help(command: str) -> None:
     "arguments",
     [
         ("lisen",),
-        ("listen", "--port=1"),
+        ("listen", "--port=http"),
         ("check", "more"),
         ("iam", "--account", "12"),
         ("schema", "nonsense"),
@@ -85,6 +85,57 @@ def test_version_tells_what_it_runs_on() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith(f"telemetryd {telemetryd.__version__} (CPython 3.")
     assert "msgspec" in done.stdout
+
+
+def test_the_option_version_prints_one_line() -> None:
+    """As every program does."""
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"telemetryd {telemetryd.__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["listen", "check", "replay", "health", "iam"])
+def test_a_configuration_is_named_by_an_option(command: str, tmp_path: Path) -> None:
+    """It goes before the variable, and what is wrong in it is told by its name."""
+    named, other = tmp_path / "named.toml", tmp_path / "other.toml"
+    named.write_text("[telemetry]\nporte = 1\n")
+    other.write_text("[telemetry]\nwrong = 1\n")
+    needed = (str(named), "--sink", "archive") if command == "replay" else ()
+    done = run(command, *needed, "--config", str(named), CONFIG=other)
+    assert done.returncode == 78
+    assert "porte" in done.stderr
+    assert "wrong" not in done.stderr
+
+
+def test_a_port_is_named_by_an_option() -> None:
+    """Above what the environment says."""
+    done = run("check", "--port", "5151", TELEMETRY__PORT=6161)
+    assert done.returncode == 0
+    assert "5151" in done.stdout
+    assert "6161" not in done.stdout
+
+
+def test_listen_receives_at_the_port_of_its_option() -> None:
+    """Which it names where it is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("listen", "--port", str(port), METRICS__PORT=0)
+    assert done.returncode == 69
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize("port", ["", "-1", "65536", "http", "4243.0", "٤٢", "9" * 5000])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    """With the range there is."""
+    done = run("check", f"--port={port}")
+    assert done.returncode == 64
+    assert "a number from 0 to 65535" in done.stderr
+
+
+def test_help_leads_to_what_an_installed_user_has() -> None:
+    """No path in a checkout: an address."""
+    said = run("--help").stdout
+    assert "https://github.com/telemetryd/telemetryd/blob/main/docs/configuration.md" in said
+    assert not re.search(r"(?<![\w/])docs/", said)
 
 
 def test_iam_prints_a_policy_and_nothing_else() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import telemetryd
 from telemetryd_proto import schema
 from telemetryd_proto.events import RECORD_TYPES
 from telemetryd_proto.records import Report
@@ -95,16 +96,23 @@ def test_members_have_their_wire_names_and_descriptions_are_one_paragraph():
         assert not re.search(r"\n|  ", definition["description"])
 
 
+def _series(later):
+    """The versions that go together: 0.1 is followed by 0.2."""
+    major, minor, _ = telemetryd.__version__.split(".")
+    return f"{major}.{int(minor) + later}"
+
+
 def test_the_protocol_package_takes_its_version_from_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     proto = tomllib.loads((ROOT / "proto" / "pyproject.toml").read_text(encoding="utf-8"))
     source = proto["tool"]["hatch"]["version"]
     text = (ROOT / "proto" / source["path"]).read_text(encoding="utf-8")
-    assert re.findall(source["pattern"], text) == [project["version"]]
+    assert re.findall(source["pattern"], text) == [telemetryd.__version__]
     assert proto["project"]["requires-python"] == project["requires-python"]
     assert proto["project"]["dependencies"] == [
         need for need in project["dependencies"] if need.startswith("msgspec")
     ]
+    assert f"telemetryd-proto>={_series(0)},<{_series(1)}" in project["dependencies"]
 
 
 def test_the_protocol_package_ships_the_projects_licence():

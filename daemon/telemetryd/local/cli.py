@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 
 import msgspec
 
+from telemetryd import DOCS
 from telemetryd.local.config import (
     PLATFORM_ADDRESS,
     SANDBOX_ADDRESS,
@@ -143,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHAT[:HOW][@N]",
         help="lose telemetry: an event (runtimeDone), its whole batch (function:batch), the rest "
         "of a line (report:garble) or of the stream (start:close, runtimeDone:cut@2, "
-        "runtimeDone:stall), the connection (connection); may be repeated; see docs/local.md",
+        "runtimeDone:stall), the connection (connection); may be repeated; "
+        f"see {DOCS}/local.md",
     )
     invocations = parser.add_argument_group("invocations")
     what = invocations.add_mutually_exclusive_group()

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks._thread import SinkThread
 
-MISSING: Final = "aiobotocore is not installed; pip install 'telemetryd[aws]'"
+MISSING: Final = "aiobotocore is not installed; pip install 'aiobotocore>=3'"
 
 _USER_AGENT: Final = "telemetryd"
 _HTTP: Final = "telemetryd.sinks._aws_http"
@@ -217,6 +217,6 @@ def _not_importable(error: ImportError) -> SinkError:
     if not is_available():
         return PermanentSinkError("aiobotocore_missing", MISSING, stops_sink=True)
     if isinstance(error, ModuleNotFoundError):
-        detail = f"{error}; pip install 'telemetryd[aws]'"
+        detail = f"{error}; pip install 'aiobotocore>=3'"
         return PermanentSinkError("aiobotocore_missing", detail, stops_sink=True)
     return TransientSinkError("aiobotocore_broken", repr(error))

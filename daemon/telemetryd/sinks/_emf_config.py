@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from telemetryd import DOCS
 from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._aws import MISSING, endpoint_problems, is_available, region_problems
 from telemetryd.sinks._emf_catalogue import (
@@ -151,7 +152,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         yield from self._dimension_problems()
         for pattern in self.metrics:
             if not _matches(pattern):
-                yield f"metrics: unknown metric {pattern!a}; docs/metrics.md lists them"
+                yield f"metrics: unknown metric {pattern!a}; {DOCS}/metrics.md lists them"
         if self.delivery == "logs":
             if not is_available():
                 yield f"delivery: {MISSING}"

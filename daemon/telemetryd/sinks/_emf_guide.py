@@ -122,7 +122,7 @@ can be searched with Logs Insights and cost nothing:
 
 ### Delivery
 
-`delivery = "logs"` calls PutLogEvents instead (`pip install 'telemetryd[aws]'`). The role needs
+`delivery = "logs"` calls PutLogEvents instead. The role needs
 `logs:CreateLogStream` and `logs:PutLogEvents` on `log_group`, and `logs:CreateLogGroup` unless the
 group exists; `telemetryd iam` prints the policy. Delivery is at-least-once: a call whose answer got
 lost is repeated, and its values are counted again.

@@ -115,7 +115,7 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
                 'packing = "ndjson" to compress'
             )
         elif self.compression == "zstd" and not kinesis.zstd_available():
-            yield "compression: zstd is not installed; pip install 'telemetryd[zstd]'"
+            yield "compression: zstd is not installed; pip install zstandard"
 
     def _stream_problems(self) -> Iterator[str]:
         if not self.stream.startswith("arn:"):

@@ -59,7 +59,7 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
         if self.compression != "none" and not rotates and "{date}" not in self.path:
             yield "compression: applies to rotated files; set rotate_bytes or rotate_seconds"
         if self.compression == "zstd" and not _rotation.zstd_available():
-            yield "compression: zstd is not installed; pip install 'telemetryd[zstd]'"
+            yield "compression: zstd is not installed; pip install zstandard"
 
 
 class FileSink(Sink):
