@@ -95,14 +95,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
         )
         sub.set_defaults(command=command)
-        if name in ("listen", "check", "replay", "health", "iam"):
-            sub.add_argument(
-                "--config", metavar="FILE", help="the configuration; TELEMETRYD_CONFIG"
-            )
-        if name in ("listen", "check"):
-            sub.add_argument(
-                "--port", type=_port, help="where lines are received; TELEMETRYD_TELEMETRY__PORT"
-            )
+        _add_common(sub, name)
         if name == "check":
             sub.add_argument(
                 "--lambda",
@@ -163,6 +156,18 @@ def _parser() -> argparse.ArgumentParser:
     local = commands.add_parser("local", help="run a function and its extensions on this machine")
     local.set_defaults(command=lambda _: _local(()))
     return parser
+
+
+def _add_common(command: argparse.ArgumentParser, name: str) -> None:
+    """Add the options that several commands have, each in place of a variable."""
+    if name in ("listen", "check", "replay", "health", "iam"):
+        command.add_argument(
+            "--config", metavar="FILE", help="the configuration; else TELEMETRYD_CONFIG"
+        )
+    if name in ("listen", "check"):
+        command.add_argument(
+            "--port", type=_port, help="where lines are received; else TELEMETRYD_TELEMETRY__PORT"
+        )
 
 
 def _port(text: str) -> int:
