@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from telemetryd_proto.errors import DECODE_FAILURES
-from telemetryd_proto.surrogates import without_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +32,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One telemetry event: a line of the stream.
 
     `record` is a view of the bytes of its own line and keeps that line alive, not the block it came
-    in. `bytes(envelope.record)` is the record's JSON exactly as sent, but for half surrogate pairs
-    (`without_lone_surrogates`). It is well-formed JSON but may hold invalid UTF-8 inside strings;
+    in. `bytes(envelope.record)` is the record's JSON exactly as sent, but for what no strict reader
+    takes (`loose.loosened`). It is well-formed JSON but may hold invalid UTF-8 inside strings;
     `events.decode_record` finds out.
     """
 
@@ -62,7 +61,8 @@ def decode_line(line: bytes) -> Envelope | None:
 
     Returns:
         The envelope; None when the line is not exactly one JSON object with a string `type`. A
-        `time` that is no string is left empty. Half a surrogate pair costs itself alone.
+        `time` that is no string is left empty. Half a surrogate pair, `NaN` and the like cost
+        themselves alone (`loose`).
 
     """
     try:
@@ -121,6 +121,8 @@ def _decode_odd_line(line: bytes) -> Envelope | None:
     try:
         odd = _decode_odd(line)
     except DECODE_FAILURES:
-        whole = without_lone_surrogates(line)
-        return None if whole is line else decode_line(whole)
+        from telemetryd_proto.loose import loosened  # noqa: PLC0415 - few lines need it
+
+        loose = loosened(line)
+        return None if loose == line else decode_line(loose)
     return Envelope(type=odd.type, record=odd.record) if type(odd.type) is str else None

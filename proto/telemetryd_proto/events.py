@@ -33,7 +33,6 @@ from telemetryd_proto.records import (
     TraceContext,
     UnknownRecord,
 )
-from telemetryd_proto.surrogates import without_lone_surrogates
 from telemetryd_proto.timestamps import parse_time
 
 if TYPE_CHECKING:
@@ -122,7 +121,6 @@ _LIFECYCLE_TYPES: Final = frozenset(
 )
 
 _json: Final = msgspec.json.Decoder()
-_tolerant_json: Final = msgspec.json.Decoder(float_hook=float)  # takes 1e999 for infinity
 
 
 def _decoder(record_type: type[Record]) -> Callable[[msgspec.Raw], Record]:
@@ -138,8 +136,9 @@ _DECODERS: Final = {name: _decoder(record_type) for name, record_type in RECORD_
 def decode_record(envelope: Envelope, *, lenient: bool = False) -> Record:
     """Decode the record of an event.
 
-    `lenient`: a member that does not fit reads as None, unless it is required, and text that is no
-    Unicode has U+FFFD in its place. An event should not be lost for a member that is not used.
+    `lenient`: a member that does not fit reads as None, unless it is required, and what is no JSON
+    is loosened (`loose`): a sign for what is no Unicode, null for `NaN`. An event should not
+    be lost for a member that is not used.
 
     Returns:
         An instance of `RECORD_TYPES[envelope.type]`; for a type that is not listed there an
@@ -187,9 +186,10 @@ def _decode_leniently(
     record_type: type[PlatformRecord | LogRecord], record: msgspec.Raw
 ) -> PlatformRecord | LogRecord | None:
     """Return what of a record fits its type; None if that is not enough for one."""
-    text = bytes(record).decode(errors="replace").encode()
+    from telemetryd_proto.loose import loosened  # noqa: PLC0415 - few records need it
+
     try:
-        value = _tolerant_json.decode(without_lone_surrogates(text))
+        value = _json.decode(loosened(bytes(record)))
     except DECODE_FAILURES:
         return None
     if issubclass(record_type, Fault | LogRecord):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS, rank_of
-from telemetryd.core.loose import loosened
 from telemetryd.core.router import OpenBlock, RouteRules
 from telemetryd.core.text_head import head_of
 from telemetryd_proto.envelope import decode_line
 from telemetryd_proto.framing import Block
+from telemetryd_proto.loose import loosened
 from telemetryd_proto.surrogates import without_lone_surrogates
 
 # Half pairs, backslashes and what follows them are likelier than by chance.

@@ -452,6 +452,24 @@ def test_an_odd_member_costs_no_event(odd: dict[str, object]) -> None:
     assert log.facts("event_malformed") == []
 
 
+@pytest.mark.parametrize("odd", ["NaN", "-Infinity", "1e999", "9" * 6000, '"\x01"'])
+@pytest.mark.parametrize("member", ["tracing", "tenantId", "spans", "errorType", "novelty"])
+def test_what_json_does_not_have_costs_no_event(member: str, odd: str) -> None:
+    log = LogBook()
+    mark = json.dumps("odd").encode()
+    lines = [make("a", **{**TIMED_OUT, member: "odd"}) for make in (start, done, report)]
+    lines = [line.replace(mark, odd.encode()) for line in lines]
+    subject = sink(function="orders", log=log)
+    assert counts(subject, lines) == {"invocations": 1, "errors": 1, "timeouts": 1}
+    assert log.facts("event_malformed") == []
+
+
+def test_an_empty_status_is_none() -> None:
+    lines = [start("a"), done("a", status=""), report("a", status="")]
+    assert counts(lambda_sink(), lines) == {"invocations": 1}
+    assert counts(lambda_sink(), [event("platform.initReport", {"status": ""})]) == {}
+
+
 def test_an_odd_figure_costs_itself_only() -> None:
     usage = {"durationMs": "soon", "billedDurationMs": "13", "memorySizeMB": 128.0,
              "maxMemoryUsedMB": "64"}  # fmt: skip

@@ -30,8 +30,6 @@ MALFORMED = {
     "two objects, a comma between": b'{"type":"function"},{"type":"function"}',
     "trailing garbage": GOOD + b"x",
     "bad record": b'{"type":"function","record":{"a":}}',
-    "unquoted control character": b'{"type":"function","record":"a\x01b"}',
-    "type not UTF-8": b'{"type":"func\xfftion","record":"x"}',
     "byte order mark": b"\xef\xbb\xbf" + GOOD,
     "record nested too deep": b'{"type":"function","record":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "time and type wrong": b'{"time":1,"type":2}',
@@ -64,6 +62,33 @@ def test_a_malformed_line_is_none_and_costs_itself_alone(line: bytes):
     first, middle, last = decode_block(block, 3)
     assert middle is None
     assert [bytes(e.record) for e in (first, last) if e] == [b'"good"', b'"good"']
+
+
+ODD = {
+    "not a number": b'{"a":NaN}',
+    "infinite": b'[-Infinity,"NaN"]',
+    "out of range": b'{"a":1e999,"b":-2E+400}',
+    "very many digits": b"9" * 6000,
+    "control character": b'"a\x01b"',
+    "half a surrogate pair": rb'{"\ud83d":1}',
+    "not UTF-8": b'"\xff"',
+}
+
+
+@pytest.mark.parametrize("record", ODD.values(), ids=ODD.keys())
+def test_what_json_does_not_have_costs_no_event(record: bytes):
+    line = b'{"time":"t","type":"platform.report","record":' + record + b"}"
+    first, middle, last = decode_block(GOOD + b"\n" + line + b"\n" + GOOD + b"\n", 3)
+    assert first is not None
+    assert last is not None
+    assert middle is not None
+    assert (middle.time, middle.type) == ("t", "platform.report")
+
+
+def test_a_type_that_is_not_utf_8_is_a_type():
+    envelope = decode_line(b'{"type":"func\xfftion","record":"x"}')
+    assert envelope is not None
+    assert envelope.type == "func?tion"
 
 
 def test_a_block_of_malformed_lines_only():

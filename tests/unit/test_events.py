@@ -1,7 +1,6 @@
 """Records: every event type of the catalogue, with all that versions may leave out or add."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +277,7 @@ def test_leniently_read_an_odd_member_costs_itself_at_most(type_: str, odd: Any)
     ("metrics", "expected"),
     [
         ('{"durationMs":"soon","memorySizeMB":128.5,"billedDurationMs":"7"}', (None, 7.0, 128)),
-        ('{"durationMs":[],"memorySizeMB":"a","billedDurationMs":1e999}', (None, math.inf, None)),
+        ('{"durationMs":[],"memorySizeMB":"a","billedDurationMs":1e999}', (None, None, None)),
         ('{"durationMs":null,"memorySizeMB":1e999,"billedDurationMs":{}}', (None, None, None)),
         ('{"durationMs":1,"memorySizeMB":128,"billedDurationMs":2,"x":"\\udc00"}', (1.0, 2.0, 128)),
     ],

@@ -95,3 +95,109 @@ def test_what_a_runtime_reports_is_an_error_and_what_a_handler_logs_is_none(
     lines = [start(request), *(event("function", r) for r in one["records"]), done(request)]
     errors = sum(sum(metrics(found).get("errors", [])) for found in packed(subject, lines))
     assert errors == int(one["fails"])
+
+
+# -- other spellings and layouts -----------------------------------------------------------------
+
+REQUEST: Final = "aaaaaaaa-2222-4333-8444-555555555555"
+TIME: Final = "2026-11-30T00:00:00.000Z"
+DEBUG_OBJECT: Final = '{"level":"debug","message":"x"}'
+SPELLINGS: Final = ["LVL", "LOG_LEVEL", "log-level", "SEVERITY", "LevelName", "Loglevel"]
+RECORDS: Final[dict[str, str]] = {
+    r'{"l\u0065vel":"D\u0045BUG"}': "DEBUG",
+    '{"severity":"DEBUG","n":1e999}': "DEBUG",
+    '{"severity":"DEBUG","n":-Infinity}': "DEBUG",
+    '{"severity":"DEBUG","n":' + "9" * 6000 + "}": "DEBUG",
+    '{"level":"INFO","message":" {\\"level\\":\\"debug\\"}\\n"}': "DEBUG",
+    '{"level":"INFO","message":{"level":20,"time":1,"msg":"x"}}': "DEBUG",
+    '{"level":"INFO","message":{"level":20,"points":1}}': "INFO",
+}
+TEXTS: Final[dict[str, str | None]] = {
+    f"\ufeff{DEBUG_OBJECT}": "DEBUG",
+    f"{TIME} {DEBUG_OBJECT}\n": "DEBUG",
+    f"{REQUEST} {DEBUG_OBJECT}": "DEBUG",
+    f"INFO:root:{DEBUG_OBJECT}": "DEBUG",
+    f"[INFO]\t{TIME}\t{REQUEST}\t{DEBUG_OBJECT}\n": "DEBUG",
+    f'{TIME}\t{REQUEST}\tINFO\t{{"level":20,"time":1,"pid":8,"hostname":"h"}}': "DEBUG",
+    f"{TIME}\tINFO\tconfiguration read\t{DEBUG_OBJECT}": "INFO",
+    f"configuration read {DEBUG_OBJECT}": None,
+    "Nov 30, 2026 12:00:00 AM com.example.App main\nSEVERE: x": "ERROR",
+    "Nov 30, 2026, 12:00:00\u202fAM com.example.App main\nFINE: x": "DEBUG",
+    "2026-11-30 00:00:00.000 +00:00 [ERR] x": "ERROR",
+    "[2026-11-30 00:00:00,123: WARNING/MainProcess] x": "WARN",
+    "(DEBUG) x": "DEBUG",
+    f"RequestId: {REQUEST} DEBUG x": "DEBUG",
+}
+
+
+def rank_name(line: str) -> str | None:
+    (found,) = decode_lines_loosely([line.encode()])
+    assert found is not None
+    rank = rank_of_line(line.encode(), found)
+    return None if rank is None else LEVELS[rank]
+
+
+@pytest.mark.parametrize("member", SPELLINGS)
+def test_a_level_is_read_however_its_member_is_spelled(member: str) -> None:
+    assert rank_name(json.dumps({member: "Warning", "message": "x"})) == "WARN"
+    assert rank_name(json.dumps({member: "loud", "level": "debug"})) == "DEBUG"
+
+
+@pytest.mark.parametrize(("record", "level"), RECORDS.items())
+def test_a_level_is_read_in_odd_objects(record: str, level: str) -> None:
+    assert rank_name(record) == level
+    assert rank_name(f'{{"type":"function","record":{record}}}') == level
+
+
+@pytest.mark.parametrize(("text", "level"), TEXTS.items())
+def test_a_level_is_read_in_more_layouts(text: str, level: str | None) -> None:
+    assert rank_name(json.dumps({"type": "function", "record": text})) == level
+
+
+def test_a_member_called_record_hides_no_level() -> None:
+    assert rank_name('{"record":"x","level":"debug"}') == "DEBUG"
+    assert rank_name('{"record":{"a":1},"level":"debug"}') == "DEBUG"
+
+
+NAMING: Final = [
+    f"[INFO] [{REQUEST}] x",
+    f"INFO [{REQUEST}] x",
+    f"[INFO] {TIME} {REQUEST} x",
+    f"{TIME}\t{REQUEST.upper()}\tINFO\tx",
+    {"requestId": REQUEST.upper()},
+    {"reqId": REQUEST},
+    {"lambda": {"invokeid": REQUEST}},
+    {"message": json.dumps({"awsRequestId": REQUEST})},
+    {"request": {"requestId": "apigw="}, "requestId": "apigw=", "mdc": {"AWSRequestId": REQUEST}},
+]
+
+
+def owner_of(line: bytes, *, one_at_a_time: bool) -> str:
+    tracker = RequestTracker(one_at_a_time=one_at_a_time)
+    lines = [start(REQUEST), start(OTHER), line]
+    found = decode_lines_loosely(lines)
+    return [tracker.request_of(x, o, 1) for x, o in zip(lines, found, strict=True) if o][-1]
+
+
+@pytest.mark.parametrize("one_at_a_time", [True, False])
+@pytest.mark.parametrize("record", NAMING, ids=repr)
+def test_an_id_is_found_in_more_layouts(record: object, one_at_a_time: bool) -> None:
+    assert owner_of(event("function", record), one_at_a_time=one_at_a_time) == REQUEST
+
+
+@pytest.mark.parametrize("escaped", [r"re\u0071uestId", r"AWSRe\u0071uestId"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_name_with_escapes_is_a_name(escaped: str, nested: bool) -> None:
+    record = f'{{"{escaped}":"{REQUEST}"}}'
+    record = f'{{"context":{record}}}' if nested else record
+    line = f'{{"type":"function","record":{record}}}\n'.encode()
+    assert owner_of(line, one_at_a_time=True) == REQUEST
+
+
+def test_an_id_that_began_comes_before_one_that_only_looks_so() -> None:
+    """Where several run at once: API Gateway's ids have the same form."""
+    gateway = "cccccccc-2222-4333-8444-555555555555"
+    line = event("function", {"requestId": gateway, "awsRequestId": REQUEST})
+    assert owner_of(line, one_at_a_time=False) == REQUEST
+    assert owner_of(event("function", {"requestId": gateway}), one_at_a_time=False) == gateway
+    assert owner_of(event("function", {"requestId": gateway}), one_at_a_time=True) == OTHER

@@ -57,10 +57,15 @@ class RequestTracker:
         if kind.startswith("platform."):
             return self._request_of_event(kind, _request_in(found.record), source)
         ids_of_line = self._ids_of_line or self._load_ids()
+        started, alike = self._started, ""
         for request_id in ids_of_line(line, found):
-            if self._is_believed(request_id):
+            if request_id in started:
                 return request_id
-        return self._current.get(source, "") if self._one_at_a_time else ""
+            if (lower := request_id.lower()) in started:  # as Lambda writes it
+                return lower
+            if not (self._one_at_a_time or alike) and re.fullmatch(_UUID, request_id):
+                alike = request_id
+        return self._current.get(source, "") if self._one_at_a_time else alike
 
     def _load_ids(self) -> Callable[[bytes, AnyObject], Iterator[str]]:
         from telemetryd.core.record import ids_of_line  # noqa: PLC0415 - only where asked for
@@ -83,11 +88,6 @@ class RequestTracker:
         if named or not self._one_at_a_time:
             return named
         return self._current.get(source, "")
-
-    def _is_believed(self, request_id: str) -> bool:
-        if request_id in self._started:
-            return True
-        return not self._one_at_a_time and re.fullmatch(_UUID, request_id) is not None
 
 
 class FieldAdder:

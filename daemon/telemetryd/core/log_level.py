@@ -48,6 +48,8 @@ _OFFSET: Final = re.compile(r"([A-Z]+)([+-]\d{1,4})")
 _SLOG_STEP: Final = 4
 _LONGEST_NAME: Final = 32
 _LONGEST_NUMBER: Final = 6
+_MARGIN: Final = 8
+"""How far into the JSON of a text an object may begin: behind a quote and blanks."""
 
 
 def rank_of(name: str) -> int | None:
@@ -142,14 +144,25 @@ _MEMBERS: Final[dict[str, Callable[[float], int | None]]] = {
     "priority": syslog_rank,
 }
 """Members that tell of a level, the likeliest first, and the scale of their numbers."""
+_SIGNS: Final = {ord(sign): None for sign in "_-."}
 _INNER: Final = ("name", "levelStr", "label", "level", "text", "value", "no", "standardLevel")
 """Members of a level that is an object (log4js, loguru, log4j2)."""
+_FOLDED: Final = {
+    name.translate(_SIGNS).lower(): scale for name, scale in reversed(_MEMBERS.items())
+}
+"""The same members, for loggers that spell them in another way: `LOG_LEVEL`, `log-level`."""
+_INITIALS: Final = frozenset("lLsSpP@")
+"""What those begin with: a look at one letter is cheap."""
 _NESTED: Final = ("log", "record")
 """Objects that hold the level where the record itself does not (Elastic Common Schema, loguru)."""
 _DEPTH: Final = 2
 """How deep such objects are looked into: a line may nest more of them than Python's stack holds."""
 _COMPACT: Final = ("@m", "@mt")
 """With `@t`, marks of Serilog's compact format, which leaves out `@l` for Information."""
+
+
+_PINO: Final = (frozenset({"time", "msg"}), frozenset({"pid", "hostname"}))
+"""Beside a number called `level`, marks of pino's and bunyan's records."""
 
 
 class _Plain(msgspec.Struct, gc=False):
@@ -171,7 +184,7 @@ def rank_of_object(data: bytes) -> int | None:
     plain = decode_loosely(_decode_plain, data)
     if plain is None:
         return None
-    if isinstance(plain.level, str) and not _is_object(bytes(plain.message)[:2]):
+    if isinstance(plain.level, str) and not _is_object(bytes(plain.message)[:_MARGIN]):
         rank = rank_of(plain.level)
         if rank is not None:
             return rank
@@ -183,7 +196,7 @@ def rank_with_inner(outer: int | None, data: bytes) -> int | None:
     """Return the rank of what a runtime printed at level `outer`: a record of its own, `data`.
 
     `console.log(record)` prints at INFO, whatever the record is: there the record's level counts,
-    if it is a name and not any number called `level`. Otherwise the higher one does.
+    if it is a name or pino's and not any number called `level`. Otherwise the higher one does.
     """
     record = decode_loosely(_decode_all, data)
     return outer if record is None else _with_inner(outer, record)
@@ -191,6 +204,8 @@ def rank_with_inner(outer: int | None, data: bytes) -> int | None:
 
 def _with_inner(outer: int | None, record: dict[str, Any]) -> int | None:
     inner = _rank_by_names(record)
+    if inner is None and any(marks <= record.keys() for marks in _PINO):
+        inner = _rank_of_members(record)
     if inner is not None and outer in (None, _INFO):
         return inner
     told = (outer, inner if inner is not None else _rank_of_members(record))
@@ -199,12 +214,12 @@ def _with_inner(outer: int | None, record: dict[str, Any]) -> int | None:
 
 def _is_object(opening: bytes) -> bool:
     """True if a value that begins so is an object, or may be a text that holds one."""
-    return opening[:1] == b"{" or opening == b'"{'
+    return opening[:1] == b"{" or (opening[:1] == b'"' and b"{" in opening)
 
 
 def _rank_of_record(record: dict[str, Any]) -> int | None:
     rank, message = _rank_of_members(record), record.get("message")
-    if isinstance(message, str) and message[:1] == "{":
+    if isinstance(message, str) and message.lstrip()[:1] == "{":
         message = decode_loosely(_decode_all, message.encode())
     return _with_inner(rank, message) if isinstance(message, dict) else rank
 
@@ -219,11 +234,11 @@ def _rank_by_names(record: dict[str, Any]) -> int | None:
 def _rank_of_members(record: dict[str, Any], depth: int = _DEPTH) -> int | None:
     """Return the rank by the members of a record, names before numbers."""
     if not record.keys().isdisjoint(_MEMBERS):
-        if (rank := _rank_by_names(record)) is not None:
-            return rank
-        for member, scale in _MEMBERS.items():
-            if member in record and (rank := _rank_by_number(record[member], scale)) is not None:
+        for told in (_rank_by_names, _rank_by_numbers):
+            if (rank := told(record)) is not None:
                 return rank
+    if (rank := _rank_by_spelling(record)) is not None:
+        return rank
     if "short_message" in record:  # GELF
         return _rank_by_number(record.get("level"), syslog_rank)
     if "@t" in record and not record.keys().isdisjoint(_COMPACT):
@@ -232,6 +247,27 @@ def _rank_of_members(record: dict[str, Any], depth: int = _DEPTH) -> int | None:
         nested = record.get(name)
         if isinstance(nested, dict) and (rank := _rank_of_members(nested, depth - 1)) is not None:
             return rank
+    return None
+
+
+def _rank_by_numbers(record: dict[str, Any]) -> int | None:
+    for member, scale in _MEMBERS.items():
+        if member in record and (rank := _rank_by_number(record[member], scale)) is not None:
+            return rank
+    return None
+
+
+def _rank_by_spelling(record: dict[str, Any]) -> int | None:
+    """Return the rank by members that are spelled in another way than `_MEMBERS` has them."""
+    for name, value in record.items():
+        if name[:1] not in _INITIALS or len(name) > _LONGEST_NAME or name in _MEMBERS:
+            continue
+        scale = _FOLDED.get(name.translate(_SIGNS).lower())
+        if scale is not None:
+            rank = _rank_by_name(value)
+            rank = _rank_by_number(value, scale) if rank is None else rank
+            if rank is not None:
+                return rank
     return None
 
 

@@ -23,13 +23,18 @@ from telemetryd_proto.objects import AnyObject
 HEAD_CHARS: Final = 256
 """How far into a text levels and ids are looked for: they stand before the message."""
 
-_MAY_OPEN: Final = frozenset("{ \t\r\n")
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_MAY_OPEN: Final = frozenset("{ \t\r\n" + _BYTE_ORDER_MARK)
 _LAMBDA: Final = re.compile(
     rb'"(?:\[([A-Za-z]{3,11})\]\\t[^"\\]{1,40}|[^"\\]{1,40}\\t[^"\\]{0,64}\\t([A-Za-z]{3,11}))\\t(?!{)'
 )
 """The layouts of Lambda's runtimes (`text_head`) in JSON as it came, so that most need no decoding.
 An object may follow, and counts as well."""
 _PLATFORM: Final = "platform."
+_BEFORE_OBJECT: Final = frozenset("\t :")
+"""What an object in a text stands behind, if it is no part of a word."""
+_TAIL: Final = 8
+"""Characters at the end of a text among which its object ends, if need be before blanks."""
 _decode_text: Final = msgspec.json.Decoder(str).decode
 
 
@@ -39,10 +44,14 @@ def look_into(raw: bytes) -> tuple[str, bytes]:
         return "", raw
     if raw[:1] != b'"' or (text := decode_loosely(_decode_text, raw)) is None:
         return "", b""
-    if text[:1] in _MAY_OPEN and (body := text.strip())[:1] == "{":
-        return "", body.encode()
-    at = text.find("\t{", 0, HEAD_CHARS)  # elsewhere a brace is a part of the message
-    return text[:HEAD_CHARS], text[at + 1 :].encode() if at >= 0 else b""
+    if text[:1] in _MAY_OPEN:
+        body = text.strip().removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if body[:1] == "{":
+            return "", body.encode()
+    at = text.find("{", 1, HEAD_CHARS)
+    if at > 0 and text[at - 1] in _BEFORE_OBJECT and text[-_TAIL:].rstrip()[-1:] == "}":
+        return text[:at], text[at:].encode()
+    return text[:HEAD_CHARS], b""
 
 
 def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
@@ -52,16 +61,15 @@ def rank_of_line(line: bytes, found: Envelope | AnyObject) -> int | None:
     """
     if found.type.startswith(_PLATFORM):
         return None
-    raw = _record(line, found)
-    if fast := _LAMBDA.match(raw):
+    record = _record(line, found)
+    if fast := _LAMBDA.match(record):
         rank = rank_of((fast[1] or fast[2]).decode())
         if rank is not None:
             return rank
-    head, data = look_into(raw)
-    if not head:
-        return rank_of_object(data) if data else None
-    outer = head_of(head).rank
-    return rank_with_inner(outer, data) if data else outer
+    rank = _rank_of(record)
+    if rank is None and not found.type and record[:1] in b'{"':
+        return _rank_of(line.strip())  # a member `record` of an object that is no event
+    return rank
 
 
 def ids_of_line(line: bytes, found: Envelope | AnyObject) -> Iterator[str]:
@@ -71,6 +79,15 @@ def ids_of_line(line: bytes, found: Envelope | AnyObject) -> Iterator[str]:
         yield from head_of(head).ids
     if data:
         yield from ids_of_object(data)
+
+
+def _rank_of(raw: bytes) -> int | None:
+    head, data = look_into(raw)
+    if not head:
+        return rank_of_object(data) if data else None
+    before = head_of(head)
+    # behind words of a message the object is what the message is about
+    return rank_with_inner(before.rank, data) if data and before.is_all else before.rank
 
 
 def _record(line: bytes, found: Envelope | AnyObject) -> bytes:

@@ -13,6 +13,7 @@ Sources of the rows:
 * `function_request_id`: Powertools for Python, TypeScript and Java; `FunctionRequestId` and
   `functionRequestId`: Powertools for .NET in its other spellings
 * `faas.invocation_id`, `faas.execution`: OpenTelemetry, "Function as a Service" attributes
+* `reqId`, `invokeid`: Fastify's logger, older runtimes of Node.js
 * nested: Java's `mdc` and `contextMap`, Rust's `span`, Serilog's `Properties`, .NET's `Scopes`,
   loguru's `record.extra`, `message` of a runtime: wherever the name of the member says it
 """
@@ -45,14 +46,17 @@ _MEMBERS: Final = (
 )
 """Members of the record itself, the likeliest first."""
 
-_HINTS: Final = (b"EQUEST", b"nvocation", b"xecution")
+_HINTS: Final = (b"EQUEST", b"nvocation", b"xecution", b"eqId", b"eq_id", b"nvoke")
 _NESTED: Final = re.compile(
-    rb"""(?xi) "(?: [\w.-]{0,24}? request [_.-]? id
+    rb"""(?xi) "(?: [\w.-]{0,24}? (?: req(?:uest)? | invoke ) [_.-]? id
                | (?:faas[._])? (?:invocation|execution) (?:[_.-]? id)? )" \s*+ : \s*+
          "([^"\\]{1,128})\""""
 )
 """A member at any depth whose name says it."""
 _MAX_NESTED: Final = 16
+
+_ESCAPED: Final = rb"\u00"
+"""A character that need not be spelled so, in a name perhaps."""
 
 _Named = msgspec.defstruct(
     "_Named",
@@ -60,6 +64,14 @@ _Named = msgspec.defstruct(
     gc=False,
 )
 _decode: Final = msgspec.json.Decoder(_Named).decode
+_decode_any: Final = msgspec.json.Decoder().decode
+
+
+class _Message(msgspec.Struct, gc=False):
+    message: Any = None
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
 
 
 def ids_of_object(data: bytes) -> Iterator[str]:
@@ -67,8 +79,17 @@ def ids_of_object(data: bytes) -> Iterator[str]:
 
     One after the other, for the first is mostly the one, and what is nested costs most to find.
     """
+    if _ESCAPED in data and (spelled := decode_loosely(_decode_any, data)) is not None:
+        data = msgspec.json.encode(spelled)
     if b"equest" not in data and not any(hint in data for hint in _HINTS):
         return
+    yield from _ids_in(data)
+    found = decode_loosely(_decode_message, data) if b'"{' in data else None
+    if found is not None and isinstance(found.message, str) and found.message[:1] == "{":
+        yield from _ids_in(found.message.encode())
+
+
+def _ids_in(data: bytes) -> Iterator[str]:
     named = decode_loosely(_decode, data)
     if named is None:
         return

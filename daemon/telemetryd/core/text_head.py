@@ -14,7 +14,8 @@ form is that of a level and not of a word in a sentence:
     INFO message; 12:00:00 INFO [main] ...    log4j2, logback, Spring Boot, tracing, zap, loguru
     2026-11-30 12:00:00,123 - name - INFO - message                          Python, as taught
     INFO:name:message                         Python, `logging.BASIC_FORMAT`
-    info: message                             winston `simple`, Microsoft's console, JUL (`SEVERE:`)
+    info: message                             winston `simple`, Microsoft's console
+    Nov 30, 2026 12:00:00 PM class method<newline>SEVERE: message            java.util.logging
     [12:00:00 INF] message                    Serilog; zerolog and zap abbreviate so as well
     I, [2026-11-30T12:00:00 #1]  INFO <request id> -- : message              Ruby's runtime
     I1130 12:00:00.000000       1 file.go:1] message                         glog, klog
@@ -48,6 +49,10 @@ _MARKED_ID: Final = re.compile(
     r"""(?xi) \b (?:aws|lambda|function)? [ _.-]? request [ _.-]? id ["']?
         \s{0,2} [:=] \s{0,2} ["']? ([0-9A-Za-z-]{1,128})"""
 )
+_ID_LABEL: Final = re.compile(r"(?i)(?:aws|lambda|function)?[_.-]?request[_.-]?id[:=]")
+_JUL: Final = re.compile(
+    r"[A-Z][a-z]{2} \d{1,2}, \d{4},? \d{1,2}:\d\d:\d\d\s[AP]M [^\n]*\n([A-Z]{3,7}): "
+)
 _BEFORE_MORE: Final = re.compile(r"\s+[-|]\s")
 _MOST_WORDS: Final = 10
 _LEAST_UPPER: Final = 3
@@ -64,6 +69,8 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """Of the level, as `log_level.rank_of`."""
     ids: tuple[str, ...]
     """What may be request ids, the likeliest first."""
+    is_all: bool = False
+    """Whether the text holds nothing else."""
 
 
 def head_of(text: str) -> Head:
@@ -73,39 +80,42 @@ def head_of(text: str) -> Head:
     if found := _TABBED.match(text):
         rank = rank_of(found[1] or found[4])
         if rank is not None:
-            return Head(rank, (found[2] or found[3] or "",))
+            return Head(rank, (found[2] or found[3] or "",), found.end() == len(text))
     ids: list[str] = []
-    rank = _read_words(text, ids)
+    rank, is_all = _read_words(text, ids)
     if "equest" in text:
         ids += (found[1] for found in _MARKED_ID.finditer(text))
-    return Head(rank, tuple(ids))
+    return Head(rank, tuple(ids), is_all)
 
 
-def _read_words(text: str, ids: list[str]) -> int | None:
-    """Return the rank of the level before the message, if there is one; add ids to `ids`."""
+def _read_words(text: str, ids: list[str]) -> tuple[int | None, bool]:
+    """Return the rank of the level before the message, and whether no message follows.
+
+    Adds ids to `ids`, those behind the level as well.
+    """
     if found := _PRIORITY.match(text):
-        return syslog_rank(int(found[1]) % 8)
-    timed, at = False, 0
+        return syslog_rank(int(found[1]) % 8), False
+    if found := _JUL.match(text):
+        return rank_of(found[1]), False
+    rank, timed, at = None, False, 0
     for _ in range(_MOST_WORDS):
         match = _WORD.match(text, at)
         if match is None:
-            break
+            return rank, True
         at = match.end()
         inside, word = match[1], (match[2] or "").rstrip(",;")
         if inside is not None:
-            rank = _rank_in_brackets(inside, ids)
-        else:
+            found_rank = _rank_in_brackets(inside, ids)
+            rank = found_rank if rank is None else rank
+        elif rank is None:
             rank = _rank_of_word(word, timed=timed)
-        if rank is not None:
-            following = _WORD.match(text, at)  # Ruby has the id behind the level
-            if following is not None and UUID.fullmatch(following[2] or ""):
-                ids.append(following[2])
-            return rank
+            if rank is not None:
+                continue
         named = timed and _BEFORE_MORE.match(text, at)
         if word and not named and not _is_preamble(word, ids):
             break  # the message, or a layout of its own
         timed = timed or _is_time(inside or word)
-    return None
+    return rank, False
 
 
 def _is_preamble(word: str, ids: list[str]) -> bool:
@@ -114,7 +124,7 @@ def _is_preamble(word: str, ids: list[str]) -> bool:
     if UUID.fullmatch(bare):
         ids.append(bare)
         return True
-    if word[:1].isdigit() or _PAIR.match(word):
+    if word.lstrip("+-")[:1].isdigit() or _PAIR.match(word) or _ID_LABEL.fullmatch(word):
         return True
     return len(word) == 1 or not any(map(str.isalnum, word))
 
@@ -127,8 +137,9 @@ def _rank_in_brackets(inside: str, ids: list[str]) -> int | None:
     """Return the rank that brackets hold: `[info]`, `[core:error]`, `[12:00:00 INF]`."""
     words = inside.split()
     last = words[-1].rpartition(":")[2] if words else ""
+    first, _, process = last.partition("/")  # Celery: `INFO/MainProcess`
     ids += filter(UUID.fullmatch, words)
-    for word in (last, *words):
+    for word in (first if process and first.isupper() else last, *words):
         if word.isupper() or (len(words) == 1 and word.lower() not in _SHY):
             rank = rank_of(word) if len(word) >= _LEAST_UPPER else None
             if rank is not None:
@@ -142,7 +153,7 @@ def _rank_of_word(word: str, *, timed: bool) -> int | None:
         return rank_of(found[1])
     if (pair := _PAIR.match(word)) and pair[1].lower() in _LEVEL_KEYS:
         return rank_of(pair[2])
-    name, colon, rest = word.partition(":")
+    name, colon, rest = word.strip("<>()").partition(":")
     channel, dot, name = name.rpartition(".")  # Monolog: `channel.INFO:`
     if name.isupper():
         return rank_of(name) if len(name) >= _LEAST_UPPER else None

@@ -329,7 +329,7 @@ class Invocations:
         if _is_sound(duration) and not beginning.is_measured:
             beginning.is_measured = True
             measured.values.append((f"{kind}_duration", duration))
-        if record.status is not None and record.status != _SUCCESS:
+        if record.status and record.status != _SUCCESS:
             if not self._is_of_an_earlier_life(env, at):
                 self._fail_beginning(env, beginning, measured, record.error_type)
         elif record.status == _SUCCESS and env.is_newest(beginning):
@@ -493,7 +493,7 @@ class Invocations:
         self, invocation: _Invocation, measured: Measured, status: str | None, kind: str | None
     ) -> None:
         """Count a failure, if `status` is one, and once for each invocation."""
-        if status is None or status == Status.SUCCESS:
+        if not status or status == Status.SUCCESS:
             return
         if not invocation.errors:
             invocation.errors = True
@@ -604,7 +604,7 @@ class Invocations:
 
 def _has_failed(status: str | None, invocation: _Invocation) -> bool:
     """True if a report is that of a failure, be it a timeout; newer ones need not have a status."""
-    return invocation.errors if status is None else status != _SUCCESS
+    return status != _SUCCESS if status else invocation.errors
 
 
 def _is_out_of_memory(kind: str | None) -> bool:
