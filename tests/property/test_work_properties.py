@@ -139,14 +139,14 @@ def test_a_read_is_one_block_and_one_sum_of_blank_lines(
 
 @settings(max_examples=50)
 @given(PIECES, UNITS, PIECES)
-def test_decoding_envelopes_is_linear_and_fails_once_a_line(
+def test_decoding_envelopes_is_linear_and_tries_a_fixed_number_of_times(
     head: bytes, unit: bytes, tail: bytes
 ) -> None:
     def run(data: bytes) -> Work:
         lines = whole_lines(data).split(b"\n")[:-1]
         with counting(envelope, decoders=("_decode", "_decode_odd")) as work:
             assert len(envelope.decode_lines(lines)) == len(lines)
-        assert work.decodes <= 2 * len(lines)
+        assert work.decodes <= 4 * len(lines)
         return work
 
     assert_linear(run, head, unit, tail)

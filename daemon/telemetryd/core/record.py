@@ -26,7 +26,8 @@ HEAD_CHARS: Final = 256
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _MAY_OPEN: Final = frozenset("{ \t\r\n" + _BYTE_ORDER_MARK)
 _LAMBDA: Final = re.compile(
-    rb'"(?:\[([A-Za-z]{3,11})\]\\t[^"\\]{1,40}|[^"\\]{1,40}\\t[^"\\]{0,64}\\t([A-Za-z]{3,11}))\\t(?!{)'
+    rb'"(?:\[([A-Za-z]{3,11})\]\\t[^"\\]{1,40}\\t[^"\\]{0,64}'
+    rb'|[^"\\]{1,40}\\t[^"\\]{0,64}\\t([A-Za-z]{3,11}))\\t(?!{)'
 )
 """The layouts of Lambda's runtimes (`text_head`) in JSON as it came, so that most need no decoding.
 An object may follow, and counts as well."""
