@@ -16,10 +16,15 @@ from telemetryd.extension import boot
 
 
 def _discard(session: boot.Session) -> None:
+    """Read the platform's connection, which may have come during the subscription."""
     assert session.listener is not None
-    with socket.socket(fileno=os.dup(session.listener.fileno())) as listener:
-        listener.setblocking(True)
-        connection, _ = listener.accept()
+    if session.early:
+        connection = socket.socket(fileno=session.early[0].detach())
+    else:
+        with socket.socket(fileno=os.dup(session.listener.fileno())) as listener:
+            listener.setblocking(True)
+            connection, _ = listener.accept()
+    connection.setblocking(True)
     with connection:
         while connection.recv(65536):
             pass
@@ -30,8 +35,8 @@ def main(name: str) -> None:
     session = boot.Session(os.environ["AWS_LAMBDA_RUNTIME_API"], name)
     boot.register(session, os.environ)
     boot.listen(session)
-    threading.Thread(target=_discard, args=(session,), daemon=True).start()
     boot.subscribe(session)
+    threading.Thread(target=_discard, args=(session,), daemon=True).start()
     while True:
         session.send_next()
         assert session.next_socket is not None
