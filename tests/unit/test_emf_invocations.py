@@ -104,6 +104,35 @@ def test_a_report_from_an_earlier_life_adds_figures_but_no_invocation() -> None:
     assert counts(subject, [start("new")]) == {"invocations": 1}
 
 
+@pytest.mark.parametrize("lines", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_failure_counts_once_in_any_order_of_arrival(lines: tuple[int, ...], size: int) -> None:
+    """Even of the first invocation of a process, whose start may come last."""
+    events = [start("a"), done("a", **TIMED_OUT), report("a", **TIMED_OUT)]
+    ordered = [events[at] for at in lines]
+    batches = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    assert counts(lambda_sink(), *batches) == {"invocations": 1, "errors": 1, "timeouts": 1}
+
+
+def test_a_late_start_of_an_earlier_life_brings_its_failure_not_back() -> None:
+    lines = [done("a", **TIMED_OUT), init_start("2026-03-14T10:15:40.000Z"), start("a")]
+    assert "errors" not in counts(lambda_sink(), lines)
+
+
+def test_a_restore_that_fails_is_the_failure_of_its_invocation_in_any_order() -> None:
+    failed = {"status": "error", "errorType": "Runtime.Broken"}
+    events = [
+        event("platform.restoreStart", {}, "2026-03-14T10:15:01.000Z"),
+        event("platform.restoreRuntimeDone", failed, "2026-03-14T10:15:01.200Z"),
+        event("platform.restoreReport", failed, "2026-03-14T10:15:01.300Z"),
+        start("a", "2026-03-14T10:15:01.400Z"),
+        done("a", "2026-03-14T10:15:02.000Z", **failed),
+    ]
+    once = {"invocations": 1, "errors": 1, "init_errors": 1, "cold_starts": 1}
+    for lines in itertools.permutations(events):
+        assert counts(lambda_sink(), lines) == once
+
+
 def test_a_report_older_than_the_initialisation_is_of_an_earlier_life_too() -> None:
     lines = [init_start(), start("new"), report("old", "2026-03-14T10:15:20.000Z", **CRASHED)]
     assert counts(lambda_sink(), lines) == {"invocations": 1, "cold_starts": 1}

@@ -98,6 +98,8 @@ class _Invocation(msgspec.Struct, gc=False):
     began: bool = False
     """Its `start` has come; `started`: it was counted, whatever came."""
     cold: bool = False
+    withheld: tuple[str | None, str | None] | None = None
+    """Status and reason of a failure that is an earlier life's, unless its `start` comes yet."""
     told: str | None = None
     """Why the initialisation failed that it waited for: a failure that is counted already."""
 
@@ -365,9 +367,7 @@ class Invocations:
         beginning.has_failed = True
         measured.values.append(("init_errors", 1))
         measured.error_type = kind[:_MAX_ERROR_TYPE] if kind else None
-        waiting = beginning.request_id or (
-            env.first_since(beginning.at) if beginning.is_known else None
-        )
+        waiting = beginning.request_id or env.first_since(beginning.at)
         invocation = self._find(waiting) if waiting else None
         if invocation is not None:
             measured.request_id = waiting
@@ -404,6 +404,9 @@ class Invocations:
             values.append(("invocations", 1))
         if env.failure is not None:
             invocation.told, env.failure = env.failure, None
+        if invocation.withheld is not None and at >= (env.began_at or 0):  # only in disorder
+            invocation.errors = invocation.timeouts = False
+            self._fail(invocation, measured, *invocation.withheld)
         if env.waited_for and at >= (env.began_at or 0):
             env.waited_for = False
             if at - env.ready_at <= IDLE_MS and not invocation.cold:
@@ -427,6 +430,7 @@ class Invocations:
                 _put_spans(measured, record.spans)
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
+            invocation.withheld = (record.status, record.error_type)
         if env.suspect is not None:
             self._fail_if_suspect(env, request_id, invocation, measured)
         if record.status != _SUCCESS:
@@ -447,6 +451,8 @@ class Invocations:
             managed = metrics is None or metrics.billed_duration_ms is None
             if managed or not earlier:  # its predecessor saw the `runtimeDone`, if there was one
                 self._fail(invocation, measured, status, record.error_type)
+            else:
+                invocation.withheld = (status, record.error_type)
         full = metrics is not None and self._put_metrics(env, invocation, measured, metrics, at)
         if full and _has_failed(status, invocation):
             _count_memory(invocation, measured)
@@ -497,6 +503,7 @@ class Invocations:
             return
         if not invocation.errors:
             invocation.errors = True
+            invocation.withheld = None
             if not is_same_failure(invocation.told, kind):
                 measured.values.append(("errors", 1))
             measured.error_type = kind[:_MAX_ERROR_TYPE] if kind else None
