@@ -78,7 +78,7 @@ bench-parts: $(STAMP)  ## what framing, a scrape, the EMF sink and nasty lines c
 	@$(BIN)/python -m bench.emf
 	@$(BIN)/python -m bench.nasty
 
-schema: $(STAMP)  ## write proto/schema/ anew from the types
+schema: $(STAMP)  ## write proto/schema/ from the types
 	@$(BIN)/telemetryd schema --write proto/schema
 
 docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md and docs/log.md
@@ -89,7 +89,7 @@ docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md and docs/log.
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-lock:  ## pin the dependencies anew, with hashes for every platform (needs `uv`)
+lock:  ## pin the dependencies, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/dev.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/runtime.txt

@@ -5,7 +5,7 @@
   python -m bench run my-load.toml          the same with a scenario of yours (bench/README.md)
   python -m bench run --all                 everything (about an hour)
   python -m bench compare OLD NEW           did it become slower? (folders of results)
-  python -m bench readme                    write the table of README.md anew from bench/results
+  python -m bench readme                    write the table of README.md from bench/results
 
 Each receiver runs alone on one core, the sender on another, in turn. A run counts only when every
 line is where it belongs and the ledger balances.

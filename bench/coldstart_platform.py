@@ -153,7 +153,7 @@ class Platform:
             self._sockets.append(telemetry)
             return
         client = http.client.HTTPConnection("127.0.0.1", _port(destination["URI"]), timeout=60)
-        with contextlib.suppress(OSError, http.client.HTTPException):  # it may end meanwhile
+        with contextlib.suppress(OSError, http.client.HTTPException):  # it may end at any time
             client.request("POST", "/", b"[" + _EVENT + b"]", {"Content-Type": "application/json"})
             client.getresponse().read()
         client.close()

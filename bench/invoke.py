@@ -11,7 +11,7 @@ is called every `GAP_SECONDS`.
 In each repetition every strategy has an environment of its own, and so has a function without an
 extension, and one with the least extension there can be (`bench._least_extension`): what that adds,
 any extension adds on this platform. Busy ones run one after the other; rare ones are called in
-turn, the others frozen meanwhile. Runtime and extension share one core, the platform has another.
+turn, while the others are frozen. Runtime and extension share one core, the platform has another.
 A run counts only if every line that the function printed and every platform event is in the sink's
 file once, and the ledger balances.
 """
@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     busy: Annotated[int, Meta(ge=0)] = 200
     """Invocations that count in each environment of a busy function; 0: leave them out."""
     rare: Annotated[int, Meta(ge=0)] = 6
-    """Likewise of a rare one."""
+    """The same for a rare one."""
     lines: Annotated[int, Meta(ge=0)] = 10
     """Lines the function prints in each invocation."""
     strategies: tuple[str, ...] = STRATEGIES
@@ -161,7 +161,7 @@ class _Measuring:
             self.rows += [Row(load="rare", subject=each, runs=[]) for each in self._subjects]
 
     async def repetition(self, number: int) -> None:
-        at = number % len(self._subjects)  # nobody is always the first
+        at = number % len(self._subjects)  # none is always the first
         order = self._subjects[at:] + self._subjects[:at]
         if self.settings.busy:
             await self._busy(order)

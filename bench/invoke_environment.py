@@ -52,7 +52,7 @@ class Stage:
         await self._finish(await self._answer(), counts=counts)
 
     async def call_back_to_back(self, times: int, *, counts: bool) -> None:
-        """Call so often, again as soon as there is an answer; likewise."""
+        """Call so often, again as soon as there is an answer; measure if `counts`."""
         calls = [await self._answer() for _ in range(times)]
         for call in calls:
             await self._finish(call, counts=counts)

@@ -147,7 +147,7 @@ def _paced(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
 
 
 def peer(subject: Peer, source: Source) -> Run:
-    """Run a peer likewise. Raises LossError, or what `bench.peers.catalog` raises."""
+    """Run a peer in the same way. Raises LossError, or what `bench.peers.catalog` raises."""
     with aside(), contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         output = scratch / "out.ndjson"
@@ -243,7 +243,7 @@ def _send(sender: subprocess.Popen[str], running: daemon.Daemon | None = None) -
 def _wait_for(output: Path, size: int, began: float, lines: int | None = None) -> None:
     """Return when the file has so many bytes, or `lines`, where only these are known.
 
-    Reading it meanwhile would take a share of the memory's speed from what is measured.
+    Reading it during the run would take a share of the memory's speed from what is measured.
     """
     written = Counted(output)
     while (written.lines() if lines else _size(output)) < (lines or size):

@@ -120,7 +120,7 @@ def drive(
 ) -> Paced:
     """Send `source.rate` lines a second for `source.seconds`, and read them back from `output`.
 
-    Without one it is over when the last line is sent. `sample` is called once a second meanwhile;
+    Without one it is over when the last line is sent. `sample` is called once a second;
     `ahead` is the line that was sent before.
     """
     sent = size = 0

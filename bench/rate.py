@@ -80,10 +80,11 @@ def markdown(result: RateResult, link: str = "") -> str:
         "",
         (
             f"`python -m bench run {result.scenario}`: lines of {mean:.0f} bytes are sent on a "
-            f"schedule that waits for nobody; a line counts from when it was due until it can be "
-            f"read from the file. The highest rate whose p99 stayed below {settings.p99_ms:g} ms "
-            f"for {result.seconds:g} s with every line delivered: **{result.highest:,} lines/s** "
-            f"({result.highest * mean / 1e6:,.0f} MB/s). Medians of {_repeats(result)} runs at "
+            f"schedule that waits for no receiver; a line counts from when it was due until it can "
+            f"be read from the file. The highest rate whose p99 stayed below {settings.p99_ms:g} "
+            f"ms for {result.seconds:g} s with every line delivered: "
+            f"**{result.highest:,} lines/s** ({result.highest * mean / 1e6:,.0f} MB/s). "
+            f"Medians of {_repeats(result)} runs at "
             f"parts of it:"
         ),
         "",

@@ -13,7 +13,7 @@ _PART: Final = re.compile(r"(<!-- bench:([a-z0-9-]+) -->\n).*?(<!-- /bench -->)"
 
 
 def filled(text: str, results: Path) -> str:
-    """`text` with each marked part made anew. Raises OSError where there is no such result."""
+    """Return `text` with each marked part from `results`. Raises OSError where there is none."""
 
     def part(found: re.Match[str]) -> str:
         name = found[2]

@@ -342,7 +342,7 @@ async def spun_down(stage: Stage) -> None:
     async with stage.environment() as env:
         await stage.invoke(env, 2000, sleep=1.0)
     if stage.segments():
-        raise AssertionError("something was left on a disk that nobody will ever read")
+        raise AssertionError("something was left on a disk that no process will ever read")
 
 
 async def full_disk(stage: Stage) -> None:

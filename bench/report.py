@@ -123,7 +123,7 @@ def _sent(settings: Load) -> str:
         lines = source.lines_each * source.connections
         what = f"{lines:,} lines as fast as they are taken"
         if source.burst_lines:
-            frozen = ", frozen meanwhile" if source.freeze else ""
+            frozen = ", frozen in between" if source.freeze else ""
             what = (
                 f"{lines:,} lines in bursts of {source.burst_lines:,}, "
                 f"{source.pause_ms} ms apart{frozen}"

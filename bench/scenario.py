@@ -62,7 +62,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: int = 1
     connections: Annotated[int, Meta(ge=1, le=64)] = 1
     rate: Count = 0
-    """Lines a second, on a schedule that waits for nobody; 0: as fast as they are taken."""
+    """Lines a second, on a schedule that waits for no receiver; 0: as fast as they are taken."""
     seconds: Annotated[float, Meta(gt=0)] = 5.0
     """How long the rate is held."""
     burst_lines: Count = 0

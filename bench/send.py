@@ -36,8 +36,8 @@ ANSWER_SECONDS: Final = 60
 
 
 DISTINCT_BLOCKS: Final = 64
-"""Blocks of different invocations that are sent in turn: whoever remembers invocations, to count
-each once, has forgotten them when they come again."""
+"""Blocks of different invocations that are sent in turn: a receiver that remembers invocations, to
+count each once, has forgotten them when they come again."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

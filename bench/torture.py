@@ -336,7 +336,7 @@ def kills(rng: random.Random, directory: Path, totals: Totals) -> None:
 
 
 def _send_quietly(port: int, lines: list[bytes]) -> None:
-    with contextlib.suppress(OSError):  # it is killed meanwhile
+    with contextlib.suppress(OSError):  # it is killed while we send
         send(port, [b"".join(lines[at : at + 50]) for at in range(0, len(lines), 50)])
 
 

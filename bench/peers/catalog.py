@@ -180,7 +180,7 @@ def cpu_seconds(pid: int) -> float:
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile: its parent has its time
+            continue  # it has ended: its parent has its time
         own, waited_for = (sum(map(int, fields[at : at + 2])) / _TICKS for at in (11, 13))
         with contextlib.suppress(OSError):  # ended, and not waited for
             own = time.clock_gettime(_cpu_clock(process))  # the same, to the nanosecond

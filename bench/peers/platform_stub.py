@@ -5,7 +5,7 @@
 Becomes COMMAND (so that this process is the extension, and its CPU the extension's) with
 AWS_LAMBDA_RUNTIME_API, PEER_PORT and PEER_OUTPUT in its environment. A child answers `register`,
 the telemetry subscription and error reports, and leaves `next` unanswered until the extension is
-gone: telemetry comes straight from whoever posts to PORT.
+gone: telemetry comes straight from what posts to PORT.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ def differences(
 ) -> str | None:
     """The first difference between `output` and `sent`, repeated as often as it was; or None.
 
-    A TCP peer writes the very bytes. An HTTP peer may encode an event anew: see `essence`. The line
-    `first` comes before all others.
+    A TCP peer writes the very bytes. An HTTP peer may encode an event once more: see `essence`. The
+    line `first` comes before all others.
     """
     count = 0
     with output.open("rb") as file:

@@ -304,7 +304,7 @@ class Daemon:
             worker.release()
 
     def restored(self) -> None:
-        """The process runs on from a snapshot (SnapStart): draw anew what must be unique."""
+        """The process runs on from a snapshot (SnapStart): draw what must be unique again."""
         self._identity.instance = os.urandom(16).hex()
         for route in self._routes:
             route.worker.restored(self._identity.instance)

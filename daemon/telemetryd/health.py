@@ -59,5 +59,5 @@ def _ask(host: str, port: int) -> tuple[int, str]:
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(None, 2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():  # noqa: PLR2004
-        raise ValueError("whoever listens there does not speak HTTP")
+        raise ValueError("what listens there does not speak HTTP")
     return int(words[1]), body.decode("utf-8", "replace")

@@ -50,7 +50,7 @@ def listen(environ: Mapping[str, str]) -> int:
     except TelemetrydError as error:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
-    except Exception as bug:  # noqa: BLE001 - ours: whoever reads the log must learn of it
+    except Exception as bug:  # noqa: BLE001 - ours: the log must say so
         log("error", "internal_error", error=describe(bug))
         return EXIT_BUG
 

@@ -1,6 +1,6 @@
 """telemetryd's own log: one JSON object a line on stderr, never a payload, never a secret.
 
-In Lambda these lines come back as `extension` events to whoever subscribed to that type, so each
+In Lambda these lines come back as `extension` events to all that subscribed to that type, so each
 carries `"logger":"telemetryd"`, and lines of one event, sink and cause are limited by their level
 (`ALLOWED`), the rest being counted in `suppressed`. Where standard error takes nothing, lines are
 skipped and counted, without a wait; see `log_stream`.

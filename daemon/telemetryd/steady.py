@@ -3,7 +3,7 @@
 The wall clock says when; it may be set, by a day or by decades. How long ago something was is told
 by the clock since boot, which a process reads as the one before it did, as long as the machine was
 not started again. Only across boots, or where that clock makes no sense, is there nothing else than
-the wall clock: whoever asks then bounds what its word may cost.
+the wall clock: the caller then bounds what its word may cost.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class UntrustedError(PermissionError):
 
 
 def make_directory(path: str) -> None:
-    """Make `path` and what is missing above it, readable by nobody else. Raises OSError.
+    """Make `path` and what is missing above it, for this user alone. Raises OSError.
 
     UntrustedError: a part of the way lies where others may write, and is not ours.
     """

@@ -1,4 +1,4 @@
-"""What telemetryd runs on, by name and version: for bug reports, and for whoever patches.
+"""What telemetryd runs on, by name and version: for bug reports and security updates.
 
 The Lambda layer holds its own interpreter and libraries, so a security fix of one of them is a new
 layer; this names what one holds.

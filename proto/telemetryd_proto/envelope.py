@@ -2,7 +2,7 @@
 
 One line of the stream is one JSON object `{"time", "type", "record"}`, in any key order
 (Lambda Telemetry API Event schema reference, "Lambda Telemetry API event schema"). Decoding is in
-two steps, so that nobody pays for records that nobody reads: this module, then `events`.
+two steps, so that a consumer pays only for records that it reads: this module, then `events`.
 
 Why not msgspec's `decode_lines`: it separates values, not lines. Two objects on one line make two
 values, one object over two lines makes one, and a block that holds both has the right count with

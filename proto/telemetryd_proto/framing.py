@@ -141,7 +141,7 @@ class LineFramer:
     """Frames the stream of one connection.
 
     `source` numbers the connection, `budget` is shared between framers, `keep_bytes` is how much of
-    a refused line `Rejected.head` carries (0 when nobody keeps dead letters).
+    a refused line `Rejected.head` carries (0 when no dead letters are kept).
     """
 
     __slots__ = ("_budget", "_keep", "_max", "_offset", "_skip", "_source", "_tail")

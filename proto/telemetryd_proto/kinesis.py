@@ -120,7 +120,7 @@ class Encoder:
 
 
 def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Decoded:
-    """What the record with this `data` holds, whoever packed it.
+    """What the record with this `data` holds, whichever program packed it.
 
     A record that is neither an aggregate nor compressed is taken as lines. `max_bytes` bounds what
     decompression may produce.

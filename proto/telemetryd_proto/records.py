@@ -9,7 +9,7 @@ Rules, the same for all:
    be absent or null; both read as None.
 2. Unknown members are ignored. Words (status, phase, state, span names) are plain strings; those
    known are in `vocabulary`.
-3. A whole number may come as `5`, `5.0` or `"5"`, any other number likewise.
+3. A whole number may come as `5`, `5.0` or `"5"`, and so may any other number.
 4. `*Ms` are milliseconds, `*MB` are MiB, times are ISO-8601 strings (`timestamps.parse_time`).
 
 "Since" names the schema version that brought a member, when it is not the first one.

@@ -3,7 +3,7 @@
  * The platform starts the function's runtime only after every extension has registered, and an
  * interpreter takes its time. So this, static and a few kilobytes large, registers first and hands
  * the connected socket over by execve: the process stays the same. What the interpreter needs until
- * `next` it has the kernel fetch from the disk meanwhile. If there is no such execve (no
+ * `next` it has the kernel fetch from the disk at the same time. If there is no such execve (no
  * glibc, a missing file), it asks for `next` itself until SHUTDOWN, so that the function runs.
  */
 #define _GNU_SOURCE
@@ -77,7 +77,7 @@ static int events_are_configured(void)
 }
 
 /* What is wrong with this system's C library, or NULL. A loader that finds it too old would end the
- * process, after which nobody is left to ask for `next`. */
+ * process, after which no process is left to ask for `next`. */
 static const char *libc_fault(void)
 {
     static const char *const loaders[] = {LOADERS};
@@ -126,7 +126,7 @@ static void find_interpreter(char *path, size_t size)
     strcat(path, INTERPRETER);
 }
 
-/* Start to fetch what the interpreter reads until `next`, in a few large reads that nobody waits for.
+/* Start to fetch what the interpreter reads until `next`, in a few large reads that it does not wait for.
  * By itself it would ask for it page by page as it comes across it, and wait each time. */
 static void read_early(const char *path)
 {

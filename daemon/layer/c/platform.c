@@ -89,7 +89,7 @@ static void say(const char *event, const char *error, const char *consequence)
     put(&line, consequence);
     put(&line, "\"}\n");
     ssize_t written = write(2, line.bytes, line.length);
-    (void)written; /* stderr is gone: nobody is left to tell */
+    (void)written; /* stderr is gone: no reader is left */
 }
 
 void platform_say(const char *what, const char *why)

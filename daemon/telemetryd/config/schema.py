@@ -262,8 +262,8 @@ class Flush(Section, frozen=True, kw_only=True):
 class Memory(Section, frozen=True, kw_only=True):
     """`[memory]`: what the queues of all sinks may hold together.
 
-    Half is dealt out evenly, so that a slow sink can't take everything; the other half is for
-    whoever needs it. Lines of up to 16 MiB in the making (`telemetry.tail_budget_bytes`) and what
+    Half is dealt out evenly, so that a slow sink can't take everything. Any sink may use the
+    other half. Lines of up to 16 MiB in the making (`telemetry.tail_budget_bytes`) and what
     is being packed and sent (`batch_max_bytes` of each sink) come on top.
     """
 
@@ -281,7 +281,7 @@ class Metrics(Section, frozen=True, kw_only=True):
 
     listen: Annotated[str, Meta(max_length=300)] | None = None
     """`address:port` to serve them at; port 0 takes any free one. Not set: `127.0.0.1:9464` in
-    `listen`, none in Lambda, where nobody could ask. Empty: none."""
+    `listen`, none in Lambda, where no client could ask. Empty: none."""
 
     def problems(self) -> Iterator[str]:
         """An address and a port."""

@@ -1,7 +1,7 @@
 """The circuit breaker of one sink: stops asking a destination that keeps failing.
 
 closed     every attempt may be made
-open       none, until a time; what arrives meanwhile waits in the queue, or fails over
+open       none, until a time; what arrives until then waits in the queue, or fails over
 half-open  one attempt: delivered closes the circuit, failed opens it for longer
 """
 

@@ -1,4 +1,4 @@
-"""The memory that all queues share: each has a part of its own, the rest is for whoever needs it.
+"""The memory that all queues share: each has a part of its own, any may use the rest.
 
 Half of the budget is dealt out, so that no sink, however slow, takes the last byte from another.
 The other half goes to those who come first. Together the queues never hold more than all of it.

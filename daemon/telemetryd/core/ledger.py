@@ -85,7 +85,7 @@ class SinkAccount:
         self.spooled = Count()
         """What is on disk: for later, or for the next process of this environment."""
         self.damaged_bytes = 0
-        """Bytes found in the spool that belong to no intact record: of lines nobody can count."""
+        """Bytes found in the spool that belong to no intact record. Their lines are not known."""
 
     @property
     def pending_lines(self) -> int:

@@ -174,7 +174,7 @@ BUSY_RUN: Final = 3
 class Elapsed:
     """One clock out of two, either of which may stand still while the environment is frozen.
 
-    Whether the monotonic clock does is documented nowhere; the wall clock may be set meanwhile.
+    Whether the monotonic clock does is documented nowhere; the wall clock may be set at that time.
     """
 
     __slots__ = ("_monotonic", "_seconds", "_wall")
@@ -496,7 +496,7 @@ class LifeCycle:
     # -- what is noticed: decides nothing ------------------------------------------------------
 
     def has_begun(self, request: str) -> bool:
-        """Whether INVOKE has told of this request."""
+        """True if INVOKE has announced this request."""
         return request in self._begun
 
     def on_start(self, request: str) -> None:

@@ -1,14 +1,14 @@
 """Who connects to the telemetry port: the platform, or somebody else in the sandbox.
 
 Any process of the sandbox can connect, and when and from where the platform does is documented
-nowhere. So nobody is turned away on a guess; what can be told safely is used to tell them apart:
+nowhere. So no peer is turned away on a guess; what can be told safely is used to tell them apart:
 
 - A peer at one of the sandbox's own addresses, while the API is at an address that is not the
   sandbox's, is not the platform.
 - Who was there when the subscription was answered probably is: AWS's emulator connects before it
-  answers. Where nobody was, the first one probably is.
-- From where `platform.start` of a request comes that INVOKE has told of, comes the platform's
-  telemetry, as far as anybody knows.
+  answers. Where no peer was, the first one probably is.
+- The peer that sends `platform.start` of a request that INVOKE has announced sends the
+  platform's telemetry, as far as can be known.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class OpenBlock:
         return [at for at, found in enumerate(objects) if wants(lines[at], found)]
 
     def _count_unjudged(self, rules: RouteRules, wanted: list[int]) -> int:
-        """Count the lines among `wanted` that pass because nothing can be told of them."""
+        """Count the lines among `wanted` that pass because nothing is known about them."""
         if not rules.needs_envelopes or not self.has_odd_lines:
             return 0
         can_judge, objects = rules.filter.can_judge, self.objects

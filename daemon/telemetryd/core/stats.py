@@ -1,6 +1,6 @@
 """What happens, in numbers: sizes, durations, states. The ledger tells where lines went, this how.
 
-Counted once per block, batch or attempt, never per line; whoever counts holds the very object it
+Counted once per block, batch or attempt, never per line; what counts holds the very object it
 adds to, so that nothing is looked up. Clocks are the caller's.
 """
 

@@ -35,7 +35,7 @@ class Exposition:
 
 
 def prepare() -> None:
-    """Load what takes a while to load, while nobody waits."""
+    """Load what takes a while to load, while no client waits."""
     with suppress(ImportError):
         importlib.import_module(_COLLECTOR)
 

@@ -15,7 +15,7 @@ from telemetryd.sinks import _emf_guide
 _INTRODUCTION: Final = """\
 # Metrics
 
-In Lambda nobody can ask an environment for metrics, so the [`emf` sink](#cloudwatch-the-emf-sink)
+In Lambda no client can ask for metrics, so the [`emf` sink](#cloudwatch-the-emf-sink)
 sends them: those of the function, out of its platform events, and those of telemetryd itself.
 `telemetryd listen` is asked: [`/metrics`](#prometheus-metrics) is there for Prometheus,
 [`/healthz`](#health-healthz) for probes. In both, the last line on stderr has

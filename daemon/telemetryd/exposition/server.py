@@ -1,6 +1,6 @@
 """A small HTTP server for `/metrics` and `/healthz`: GET and HEAD, one request a connection.
 
-Whoever connects gets a few seconds and a few kilobytes, and there are only so many at a time: what
+Each client gets a few seconds and a few kilobytes, and there are only so many at a time: what
 watches telemetryd must not be able to hold it up. Where all places are taken, the peer that has
 been silent for longest makes way for a new one. An answer is made in one piece, in one turn of the
 loop.

@@ -52,7 +52,7 @@ def say(level: str, event: str, **facts: object) -> None:
     try:
         posix.write(2, line.encode())
     except OSError:
-        return  # stderr is gone: nobody is left to tell
+        return  # stderr is gone: no reader is left
 
 
 def timestamp() -> str:
@@ -326,7 +326,7 @@ def _take_early(session: Session) -> None:
     while len(session.early) < _BACKLOG:
         try:
             fd, _ = session.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - the raw module's own name
-        except OSError:  # nobody else, most of all
+        except OSError:  # no other connection, most often
             return
         sock = _socket.socket(fileno=fd)
         sock.setblocking(False)

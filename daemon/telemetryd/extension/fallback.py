@@ -207,7 +207,7 @@ class _Loop:
 
     def _print_ledger(self) -> None:
         """The ledger of the process: what the daemon had counted before it failed, and this."""
-        import json  # noqa: PLC0415 - at the very end, where nobody waits for it
+        import json  # noqa: PLC0415 - at the very end, where no caller waits for it
 
         for tail in self._tails.values():
             if tail:
@@ -235,7 +235,7 @@ class _Loop:
         try:
             posix.write(2, text.encode())
         except OSError:
-            return  # stderr is gone: nobody is left to tell
+            return  # stderr is gone: no reader is left
 
 
 def _add(count: list[int], size: int) -> None:

@@ -86,7 +86,7 @@ def run(session: Session) -> int:
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
         return runner.run(_serve(session, config, log))
-    except BaseException:  # what it leaves open is closed, so that nobody waits for it to read
+    except BaseException:  # what it leaves open is closed, so that no peer waits for it to read
         runner.get_loop().close()
         raise
 
@@ -386,7 +386,7 @@ class _Extension:
         return commands
 
     def _doubt_trust(self) -> None:
-        """Believe everybody, if nobody who is believed has told of anything."""
+        """Believe all peers, if none that is believed has sent an event."""
         refused = self._daemon.ledger.rejected[UNTRUSTED].lines
         if refused and not self._saw_platform:
             self._saw_platform = True
@@ -494,7 +494,7 @@ class _Extension:
         elif isinstance(record, (RuntimeDone, Report)) and record.request_id:
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
-            self._log("info", "restored", consequence="ids are drawn anew")
+            self._log("info", "restored", consequence="telemetryd draws new ids")
             self._daemon.restored()
 
     def on_lines(self, count: int) -> None:

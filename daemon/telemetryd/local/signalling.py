@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Changes:
-    """Wakes whoever waits for a condition over shared state, whenever that state changes."""
+    """Wakes all that wait for a condition over shared state, whenever that state changes."""
 
     __slots__ = ("_waiters",)
 

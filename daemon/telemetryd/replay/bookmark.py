@@ -20,7 +20,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 class Bookmark:
-    """The place in `file` for `sink`. A file that was replaced or cut begins anew."""
+    """The place in `file` for `sink`. A file that was replaced or cut begins at its start."""
 
     def __init__(self, file: Path, sink: str) -> None:
         self.path = file.with_name(f"{file.name}.{sink}{SUFFIX}")

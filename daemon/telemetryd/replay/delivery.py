@@ -121,7 +121,7 @@ class Replay:
             await asyncio.wait({reading}, timeout=_TURN_SECONDS)
         if reading.done():
             return reading.result()
-        self.stop_asked = True  # nobody may ever write to that pipe
+        self.stop_asked = True  # the pipe may never have a writer
         return None
 
     async def spool(self, shown: Shown) -> bool:

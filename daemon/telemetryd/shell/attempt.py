@@ -47,7 +47,7 @@ class Attempts:
         self.stop_at: float | None = None
         self._is_last_chance = False
         self.on_sink_bug: Callable[[BaseException], None] | None = None
-        """Told of each bug of the sink, while it still has its traceback."""
+        """Called with each bug of the sink, while it still has its traceback."""
         self._stats = stats
         self.circuit = Circuit(sink.context.name, log)
         self._sink = sink
@@ -161,7 +161,7 @@ class Attempts:
             packing.advance(TURN_BYTES)
             while not packing.is_done:
                 await asyncio.sleep(0)
-                if not packing.is_done:  # `pack` may have come meanwhile
+                if not packing.is_done:  # `pack` may have come in between
                     packing.advance(TURN_BYTES)
         finally:
             self._packing = None

@@ -20,7 +20,7 @@ from telemetryd.sinks.base import Batch, WriteResult
 CUT_OFF: Final = "cut_off"
 """The reason the log gives for a circuit that was opened by attempts without an answer."""
 PATIENCE_SECONDS: Final = 1.0
-"""So much time of attempts without any answer, the last of them cut off, and nobody waits for the
+"""So much time of attempts without any answer, the last of them cut off, and no flush waits for the
 destination any more."""
 
 
@@ -90,7 +90,7 @@ class Circuit:
         """A freeze came before the destination's answer, after so many seconds.
 
         One that hangs may never be given the time to fail; without this, each invocation of a
-        function would wait for it anew. `opening`: the sink was still getting ready, which may take
+        function would wait for it. `opening`: the sink was still getting ready, which may take
         its time, as where a small function imports a client for it; that opens the circuit only
         when it happens again and again.
         """

@@ -189,7 +189,7 @@ class DeliveryWorker:
         self._stats.unjudged_lines += lines
 
     def pending(self) -> Count:
-        """Lines waiting and in flight, counted anew from what the queue and the batch hold."""
+        """Count the lines that the queue and the batch hold now."""
         taken = (Count(block.lines, block.size) for block in self._taken)
         in_flight = (Count(item.lines, item.size) for item, _ in self._unsettled)
         return total(self._queue.waiting(), *taken, *in_flight)
@@ -229,7 +229,7 @@ class DeliveryWorker:
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._idle.set()  # nobody is left to wait for
+        self._idle.set()  # there is nothing left to wait for
         if not task.cancelled() and isinstance(bug := task.exception(), Exception):
             self._on_bug(bug)
 
@@ -239,7 +239,7 @@ class DeliveryWorker:
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
         if self._attempts.stop_at is None and self._attempts.circuit.is_open:
-            return False  # nobody should wait for a destination that is known to be down
+            return False  # no flush should wait for a destination that is known to be down
         self._flushing += 1
         self._nudge.set()
         self._queue.wake()
@@ -513,7 +513,7 @@ class DeliveryWorker:
             self._spool.put_back([item for item, _ in unsettled])
 
     async def _back_off(self, until: float) -> None:
-        """Sleep until loop time `until`; a flush or stop that begins meanwhile ends it early."""
+        """Sleep until loop time `until`; a flush or stop that begins before ends it early."""
         self._nudge.clear()
         try:
             async with asyncio.timeout_at(until):
@@ -530,7 +530,7 @@ class DeliveryWorker:
 
     def _lose_item(self, item: Item, reason: str) -> None:
         if not item.lines:
-            return  # the sink's own: nobody's line is lost
+            return  # the sink's own: no line of a sender is lost
         data = self._attempts.unpack(item) if self._losses.wants_data else None
         if data is None:
             self._losses.unreadable(item.lines, item.size, reason)

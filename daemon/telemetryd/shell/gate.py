@@ -2,7 +2,7 @@
 
 Lambda needs one connection; any process of the sandbox can make more. They are counted, logged,
 and have a share of what may be in the making (`telemetry.tail_budget_bytes`), so that none of them
-can use up what the platform's own connection needs. Nobody is turned away, but for one case: on a
+can use up what the platform's own connection needs. No peer is turned away, but for one case: on a
 machine that is no sandbox, an address that others can reach is closed.
 """
 

@@ -257,7 +257,7 @@ class TelemetryListener:
         """Whether something has come since the loop last looked at its sockets.
 
         It looks at its timers first: after a time in which this process got no turn, what came
-        meanwhile has not been seen when the time is up.
+        in between has not been seen when the time is up.
         """
         before = self._last_activity
         await self.catch_up()

@@ -1,6 +1,6 @@
 """Where lines go that a sink did not get: to its failover, to the dead letter, or nowhere.
 
-Each is counted once, and whoever could take them takes them whole.
+Each is counted once, and goes whole to where it can.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class SinkQueue:
         return self._blocks[0].received_at if self._blocks else None
 
     def waiting(self) -> Count:
-        """The lines that wait, counted anew."""
+        """Count the lines that wait, block by block."""
         return Count(sum(b.lines for b in self._blocks), sum(b.size for b in self._blocks))
 
     def offer(self, block: Block) -> list[tuple[str, Block]]:

@@ -43,7 +43,7 @@ LoseUnread = Callable[[int, int, str], None]
 class SinkSpool:
     """Items of one sink, on disk, counted in its account.
 
-    `lose` is told of items that leave the spool undelivered, with the reason; `lose_unread` of
+    `lose` gets items that leave the spool undelivered, with the reason; `lose_unread` gets
     their lines and bytes, where they can't be read. `wants_data`: whether anybody wants the lines
     themselves; if not, what is given up is not read.
     """

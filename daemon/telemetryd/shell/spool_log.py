@@ -46,7 +46,7 @@ class Taken(NamedTuple):
 class SpoolLog:
     """A spool in `directory`. Only one process may have it open.
 
-    `on_error` is told of what the disk refused where work goes on; without it that is raised too.
+    `on_error` gets what the disk refused where work goes on; without it that is raised too.
     """
 
     def __init__(

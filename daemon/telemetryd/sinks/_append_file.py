@@ -54,7 +54,7 @@ class AppendFile:
     def __init__(self, path: str, salvage: Callable[[bytes, str], bool]) -> None:
         self.path = path
         self.torn = False
-        """Whether half an item could not be cut off: to be closed, and repaired by opening anew."""
+        """Whether half an item could not be cut off: to be closed, and repaired when opened."""
         directory = os.path.dirname(path)  # noqa: PTH120
         if directory:
             trust.make_directory(directory)

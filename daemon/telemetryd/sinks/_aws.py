@@ -88,7 +88,7 @@ def as_sink_error(error: Exception) -> SinkError:
 
 
 class AwsClient:
-    """A client of one AWS service, which can be made anew: for fresh credentials, after a close.
+    """A client of one AWS service, which can be made again: for fresh credentials, after a close.
 
     `bulk`: an operation and the one of its parameters that is too large for botocore's encoder.
     """
@@ -137,7 +137,7 @@ class AwsClient:
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """One request, such as `call("put_records", Records=...)`; the parsed answer.
 
-        Raises SinkError. Credentials that are refused as expired are looked up anew, once: that
+        Raises SinkError. Credentials that are refused as expired are looked up again, once: that
         raises TransientSinkError, and PermanentSinkError when the new ones are refused as well.
         """
         await self.open()

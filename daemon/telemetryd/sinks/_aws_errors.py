@@ -59,7 +59,7 @@ _REFUSED: Final = {
     "KMSOptInRequired": "kms_key_unusable",
 }
 _TOO_LARGE: Final = 413
-"""Content Too Large (RFC 9110): about this request, whoever says so."""
+"""Content Too Large (RFC 9110): about this request, whichever service says so."""
 _CLOCK_WORDS: Final = ("Signature expired", "Signature not yet current")
 
 _TRANSIENT: Final[tuple[tuple[type[Exception], str], ...]] = (

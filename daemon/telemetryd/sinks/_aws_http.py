@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
 IDLE_SECONDS: Final = 5.0
 """After so long without a request its connection is not trusted any more: an environment may have
-been frozen meanwhile, and the server, or a NAT between, have hung up unheard."""
+been frozen since, and the server, or a NAT between, may have hung up unheard."""
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the body of an answer. 500 refused records with a message each are 300 kB."""

@@ -83,7 +83,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     """Log group for `delivery = "logs"`; `{function}`, `{version}`, `{instance}` are filled in.
     Made if it does not exist and the role permits it."""
     log_stream: str = "telemetryd/{instance}"
-    """Log stream for `delivery = "logs"`, filled in likewise; made once."""
+    """Log stream for `delivery = "logs"`, filled in the same way; made once."""
     region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     """AWS region for `delivery = "logs"`; not set: the function's."""
     endpoint_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None

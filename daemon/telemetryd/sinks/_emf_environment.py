@@ -55,7 +55,7 @@ class Environment:
         self.beginnings: list[Beginning] = []
         """In order of time."""
         self.ready_at = 0
-        """When it last told of its initialisation, in ms."""
+        """When it last reported its initialisation, in ms."""
         self.waited_for = False
         """Initialised or restored, and the invocation that waited for it has not begun yet."""
         self.failure: str | None = None

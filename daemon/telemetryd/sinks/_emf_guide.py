@@ -106,7 +106,7 @@ can be searched with Logs Insights and cost nothing:
   whose runtime or callbacks log something after the report is not. Every log line is looked at
   for that; `count_log_errors = false` spares that, and leaves these out.
 - `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
-  Lambda initialised them ahead of need, and nobody waited.
+  Lambda initialised them ahead of need, and no caller waited.
 - The metrics that begin with `telemetryd_` are about telemetryd itself, since their last document.
   They come in a document of their own, once a minute while there are events and at the end of the
   process, and belong to no line. Each is billed like any other; `self_metrics = false` leaves them

@@ -63,7 +63,7 @@ MAX_CLOSED: Final = 1024
 MAX_ENVIRONMENTS: Final = 256
 IDLE_MS: Final = 10_000
 """An environment that got no invocation for so long after its initialisation was initialised ahead
-of need: nobody waited for it."""
+of need: no caller waited for it."""
 
 _MOST: Final = 1e15
 """Larger numbers, and negative ones, measure nothing: one would spoil every sum."""
@@ -186,7 +186,7 @@ class Invocations:
         return environment is not None and environment.suspect is not None
 
     def clear_suspect(self, source: int) -> None:
-        """A log line came: what the last one told of did not end the invocation."""
+        """A log line came: what the last one reported did not end the invocation."""
         self._environment(source).suspect = None
 
     def _fail_if_suspect(

@@ -137,7 +137,7 @@ class LogsDelivery:
         except PermanentSinkError as error:
             if error.code != "not_found":
                 raise
-            self._exists = False  # deleted under us: the next attempt makes it anew
+            self._exists = False  # deleted under us: the next attempt makes it again
             raise TransientSinkError("log_stream_missing", error.detail) from error
         return [
             Failure(call[position], code, retryable=False)

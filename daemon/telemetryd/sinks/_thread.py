@@ -35,7 +35,7 @@ class SinkThread:
         """Run `call` in the thread and return, or raise, what it does."""
         if self._calls is None:
             calls: _Calls = SimpleQueue()
-            # a daemon: a sink that nobody closed does not keep the interpreter from ending
+            # a daemon: a sink that was not closed does not keep the interpreter from ending
             threading.Thread(target=_work, args=(calls,), name=self._name, daemon=True).start()
             self._calls = calls
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -68,14 +68,14 @@ def _run(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
     error: BaseException | None = None
     try:
         result = call()
-    except BaseException as problem:  # noqa: BLE001 - whoever awaits it gets it
+    except BaseException as problem:  # noqa: BLE001 - the caller gets it
         error = problem
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
+    with suppress(RuntimeError):  # the loop is closed: no caller waits
         future.get_loop().call_soon_threadsafe(_settle, future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():  # cancelled meanwhile
+    if future.done():  # cancelled while it ran
         return
     if error is None:
         future.set_result(result)

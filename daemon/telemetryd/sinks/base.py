@@ -50,8 +50,8 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """As of the sink: a fault in `path` leaves the spool out."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
-    """Directory for the spools of all sinks; made if need be, readable by nobody else. Lambda keeps
-    `/tmp` as long as the environment."""
+    """Directory for the spools of all sinks; made if need be. No other user can read it.
+    Lambda keeps `/tmp` as long as the environment."""
     max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 64 * MIB
     """Bytes on disk. Beyond them, and where the disk is full, the oldest give way."""
     max_age_ms: Annotated[int, Meta(ge=1000, le=30 * 86_400_000)] = 6 * 3_600_000
@@ -109,7 +109,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     It gets its own lines as well; one that should get nothing else has `exclude = ["^"]`."""
     overflow: Overflow | None = None
     """What happens when the queue is full; not set: `block` in `listen`, `drop_oldest` in Lambda.
-    `block` holds up every sink. With the others a slow or dead sink holds up nobody; for one that
+    `block` holds up every sink. With the others a slow or dead sink holds up no other; for one that
     keeps up with 10 MB/s, a burst may wait in the kernel, at most 100 ms in any two seconds."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
     """Bytes of lines that may wait or be in flight, bookkeeping included."""
@@ -252,7 +252,7 @@ class Sink(abc.ABC):
     async def reopen(self) -> None:  # noqa: B027 - optional
         """Close and open again what has a name, which may be another file's by now (SIGHUP).
 
-        A write may be on its way meanwhile. Raises SinkError; the next write tries again.
+        A write may be on its way then. Raises SinkError; the next write tries again.
         """
 
     def restored(self, instance: str) -> None:

@@ -111,5 +111,5 @@ def _refusal(error: OSError) -> SinkError | None:
             return None
         return TransientSinkError("stdout_stalled", "the reader takes nothing")
     if error.errno in (errno.EPIPE, errno.EBADF):
-        return PermanentSinkError("stdout_closed", "nobody reads it", stops_sink=True)
+        return PermanentSinkError("stdout_closed", "the reader has closed it", stops_sink=True)
     return TransientSinkError("io_error", error.strerror or str(error))

@@ -55,7 +55,7 @@ class Subject(abc.ABC):
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received | None]:
-        """A real destination, empty at first; yields `Received`, or None if nobody can look."""
+        """A real destination, empty at first; yields `Received`, or None if no test can look."""
         yield None
 
     def outage(self, directory: Path) -> AbstractContextManager[str] | None:

@@ -46,7 +46,7 @@ def context(
     version: str = "$LATEST",
     instance: str = INSTANCE,
 ) -> SinkContext:
-    """What a sink called `name` may know of the process; without `log`, nobody reads its log."""
+    """What a sink called `name` may know of the process; without `log`, its log is not kept."""
     return SinkContext(
         name=name,
         function=function,

@@ -88,7 +88,7 @@ class NdjsonServer:
                 body = self.rfile.read(size)
                 was_stalled = not ours._answering.is_set()
                 ours._answering.wait()
-                if was_stalled or len(body) < size:  # nobody waits for an answer any more
+                if was_stalled or len(body) < size:  # no client waits for an answer any more
                     self.close_connection = True
                     return
                 status, headers = ours._answer(self.headers["Idempotency-Key"], body)

@@ -2,7 +2,7 @@
 
 One process is one external extension with one telemetry subscription, over TCP or HTTP. It keeps
 what it saw in memory and serves it as JSON at `GET http://127.0.0.1:<report port>/`, so the
-function can return it to whoever invoked it. At the end it also prints it as one line, for the log
+function can return it to its caller. At the end it also prints it as one line, for the log
 group. Needs Python's standard library only.
 
 Every time in the record is in milliseconds since this process started. Every list has a bound.
