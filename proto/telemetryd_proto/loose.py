@@ -18,10 +18,13 @@ _HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
 """What is looked for is ASCII; `replace` as an error handler costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NUMBERS: Final = (
-    rb'"(?:[^"\\]++|\\.)*+"|-?\b(?:NaN|Infinity)\b'
+    rb'"(?:[^"\\]++|\\.)*+"?|-?\b(?:NaN|Infinity)\b'
     rb"|-?\b(?:\d{300,}+(?:\.\d++)?+(?:[eE][+-]?\d++)?+|\d++(?:\.\d++)?+[eE][+-]?\d{3,}+)"
 )
-"""Strings, to be kept, and the numbers that JSON, or readers of it, may not have."""
+"""Strings, to be kept, and the numbers that JSON, or readers of it, may not have.
+
+A string that never ends is kept as well: else each quote in it would be tried as a beginning.
+"""
 _HUGE: Final = rb"\d{300}|\d[eE][+-]?\d{3}"
 _LONGEST: Final = 400
 """Bytes of a number that is looked at: a longer one is out of any range."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from io import BytesIO
 from typing import Any
 
 from hypothesis import given
@@ -13,6 +15,7 @@ from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd.core.router import OpenBlock, RouteRules
 from telemetryd.core.text_head import head_of
+from telemetryd_proto import loose
 from telemetryd_proto.envelope import decode_line
 from telemetryd_proto.framing import Block
 from telemetryd_proto.loose import loosened
@@ -58,7 +61,7 @@ def test_every_line_is_wanted_or_kept_back_and_those_wanted_stay_as_they_are(
     assert (wanted.size if wanted else 0) + found.filtered_bytes == len(data)
     assert found.unjudged_lines <= (wanted.lines if wanted else 0)
     tails = [line.partition(b"{")[2] for line in lines]
-    for line in wanted.data.splitlines(keepends=True) if wanted else ():
+    for line in BytesIO(wanted.data if wanted else b""):
         ends = [tail for tail in tails if line.endswith(tail + b"\n")]
         assert ends or line[:-1] in lines
 
@@ -100,6 +103,13 @@ def test_loosened_json_says_the_same_but_for_what_json_lacks(value: Any) -> None
     found = json.loads(loosened(text.encode()))
     nulls = {"NaN": None, "Infinity": None, "-Infinity": None}
     assert found == json.loads(plain, parse_constant=lambda name: nulls[name])
+
+
+@given(st.lists(st.sampled_from([b'"', b"\\", b"NaN", b'\\"', b"x", b" "])).map(b"".join))
+def test_every_quote_begins_a_string_even_one_that_never_ends(rest: bytes) -> None:
+    """One that did not would be looked for to the end of the line, and so would each after it."""
+    assert re.match(loose._NUMBERS, b'"' + rest) is not None
+    assert loosened(b'NaN"' + b'\\"' * 100_000) == b'null"' + b'\\"' * 100_000
 
 
 @given(TEXTS | st.from_regex(r"(\\[?[A-Z]{3,8}\\]?[:\t ]|2026-11-30 |- ){1,4}.*", fullmatch=True))
