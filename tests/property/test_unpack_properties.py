@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+from tempfile import TemporaryFile
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetryd.replay.sources import Source
 from telemetryd.unpack import DamagedFileError, Unpacked
 
 PIECE = st.tuples(
@@ -38,6 +40,17 @@ def test_all_of_it_comes_once(
     size = size if len(whole) < 10_000 else max(size, 1000)
     assert b"".join(iter(lambda: stream.read(size), b"")) == whole + plain
     assert stream.whole[0] == len(whole)
+
+
+@given(st.lists(PIECE, min_size=1, max_size=3), st.floats(0, 1))
+def test_a_file_is_read_from_any_place_on(pieces: list[tuple[str, bytes]], part: float) -> None:
+    whole = b"".join(piece for _, piece in pieces)
+    start = int(part * len(whole))
+    with TemporaryFile() as file:
+        file.write(packed(pieces))
+        file.seek(0)
+        with Source(file.fileno(), start) as source:
+            assert b"".join(iter(lambda: source.read(1 << 20), b"")) == whole[start:]
 
 
 @given(st.lists(PIECE, min_size=1, max_size=3), st.integers(1, 30))

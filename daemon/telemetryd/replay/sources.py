@@ -11,6 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -98,6 +99,9 @@ class Source:
         self._first = self._first_line()
         while skipped < start and (data := self.read(start - skipped)):
             skipped += len(data)
+            if skipped > start:  # what is zstd comes in pieces of any size
+                self._first = data[start - skipped :]
+                break
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -191,7 +195,7 @@ def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
         left_out = piece.left_out
         blocks: list[Block] = []
         for block in piece.blocks:
-            for line in block.data.splitlines():
+            for line in BytesIO(block.data):
                 try:
                     record = _decode(line)
                 except _NO_RECORD:
