@@ -201,10 +201,11 @@ def _decode_leniently(
 def _fit_struct(struct: type[Any], value: object) -> Any:
     if not isinstance(value, dict):
         return None
+    fit = _fit_count if struct is LogsDropped else _fit
     members = {
         field.name: found
         for field in msgspec.structs.fields(struct)
-        if (found := _fit(field.type, value.get(field.encode_name))) is not None
+        if (found := fit(field.type, value.get(field.encode_name))) is not None
     }
     try:
         return struct(**members)
@@ -225,6 +226,13 @@ def _fit(kind: Any, value: object) -> Any:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
         return _whole(value) if kind is int else None
+
+
+def _fit_count(kind: Any, value: object) -> Any:
+    """Return what `_fit` does, but None for a fraction: half a line can't have been lost."""
+    found = _fit(kind, value)
+    is_rounded = isinstance(found, int) and _fit(float, value) not in (found, None)
+    return None if is_rounded else found
 
 
 def _fit_tuple(kind: Any, value: object) -> tuple[Any, ...] | None:
