@@ -25,7 +25,7 @@ _NUMBERS: Final = (
 
 A string that never ends is kept as well: else each quote in it would be tried as a beginning.
 """
-_HUGE: Final = rb"\d{300}|\d[eE][+-]?\d{3}"
+_HUGE: Final = rb"(?<!\d)\d{300}|\d[eE][+-]?\d{3}"
 _LONGEST: Final = 400
 """Bytes of a number that is looked at: a longer one is out of any range."""
 

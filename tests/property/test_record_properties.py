@@ -122,3 +122,9 @@ def test_the_head_of_any_text_has_a_level_or_none(text: str) -> None:
 def test_any_name_is_a_level_or_none(name: str) -> None:
     rank = rank_of(name)
     assert rank is None or 0 <= rank < len(LEVELS)
+
+
+@given(st.lists(st.tuples(st.integers(1, 700), st.sampled_from([",", "x", ".", " "]))))
+def test_a_number_is_huge_from_300_digits_on(runs: list[tuple[int, str]]) -> None:
+    text = "".join("7" * size + end for size, end in runs).encode()
+    assert loose.has_huge_number(text) is any(size >= 300 for size, _ in runs)
