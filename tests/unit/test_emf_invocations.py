@@ -513,6 +513,10 @@ def test_an_odd_figure_costs_itself_only() -> None:
         ("[ERROR] KeyError: 'iban'\nTraceback (most recent call last):\n  File ...", "KeyError"),
         ("[ERROR] app.Broken: two\nlines\rTraceback (most recent call last):\r", "app.Broken"),
         (
+            "ValueError: x[ERROR] KeyError: 'iban'\rTraceback (most recent call last):\r  File",
+            "KeyError",
+        ),
+        (
             '2026-03-14T10:15:30.000Z\ta\tERROR\tInvoke Error \t{"errorType":"RangeError","x":1}',
             "RangeError",
         ),

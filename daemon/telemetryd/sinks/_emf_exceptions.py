@@ -6,7 +6,9 @@ much the same, and is told apart by what its logger adds (`message`, `logger`, `
 what it lacks. Each row is what the runtime's own source writes:
 
 * Python, awslambdaric `bootstrap.log_error`. Text: `[ERROR] KeyError: 'iban'`, a newline,
-  `Traceback (most recent call last):`. JSON: `errorType`, `stackTrace` and no `message`
+  `Traceback (most recent call last):`. JSON: `errorType`, `stackTrace` and no `message`. In
+  container images (`StandardLogSink`) its lines end with carriage returns, and what the handler
+  printed before without a newline stands in front of it
 * Node.js, aws-lambda-ric `LogPatch`. Text: `<time>`, tab, `<request id>`, tab, `ERROR`, tab,
   `Invoke Error`, JSON. JSON: `message` is an object with `errorType` and `stackTrace`, the very
   record that `console.error(error)` of one lone Error makes
@@ -52,6 +54,9 @@ _CERTAIN: Final = (
     # Go
     r'\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?P<json>\{"errorMessage":)',
 )
+_UNFRAMED: Final = "\rTraceback (most recent call last):\r"
+_UNFRAMED_TYPE: Final = r"\[ERROR\] (?P<type>[A-Za-z_][\w.]*)(?::|\Z)"
+_LONGEST_MESSAGE: Final = 4096
 _JAVA: Final = r": (?P<type>[A-Za-z_$][\w.$]*)\r?\n(?P=type)(?::|\r?\n)"
 _DOTNET: Final = (
     r"(?:[^\t]+\t(?P<id>[0-9A-Za-z-]*)\tfail\t)?"
@@ -99,7 +104,15 @@ def _in_text(text: str) -> FoundException | None:
             if parts.get("json"):
                 return _bare_report(_decoded(text[found.start("json") :]), r"(.+)")
             return FoundException(parts["type"], parts.get("id"))
-    return _in_trace(text, is_dotnet="\tfail\t" in text[:_HEAD])
+    return _in_unframed(text) or _in_trace(text, is_dotnet="\tfail\t" in text[:_HEAD])
+
+
+def _in_unframed(text: str) -> FoundException | None:
+    """Return the exception that Python's runtime reports behind something else on its line."""
+    end = text.rfind(_UNFRAMED)
+    before = text[max(0, end - _LONGEST_MESSAGE) : end] if end >= 0 else ""
+    found = re.match(_UNFRAMED_TYPE, before[before.rfind("[ERROR] ") :])
+    return FoundException(found["type"], None) if found else None
 
 
 def _in_trace(
