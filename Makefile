@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean
+.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test distributions
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): requirements/dev.txt pyproject.toml proto/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -41,6 +42,14 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 
 test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
+
+workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
+	@$(BIN)/zizmor --offline --quiet .github/workflows
+	@PATH="$(CURDIR)/$(BIN):$$PATH" GOFLAGS=-modcacherw go run $(ACTIONLINT) .github/workflows/*.yml
+
+distributions: $(STAMP)  ## sdists and wheels of both packages in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist proto
+	@$(BIN)/python -m build --no-isolation --outdir dist .
 
 fixtures-test: $(STAMP)  ## makes the fixtures of records again with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures

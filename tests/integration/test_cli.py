@@ -60,7 +60,7 @@ def test_every_command_has_help(command: str) -> None:
     "arguments",
     [
         ("lisen",),
-        ("listen", "--port=http"),
+        ("listen", "--address=http"),
         ("check", "more"),
         ("iam", "--account", "12"),
         ("schema", "nonsense"),
