@@ -28,6 +28,8 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs proto daemon bench examples
+	@$(BIN)/python tests/prose.py
 
 types: $(STAMP)
 	@$(BIN)/mypy

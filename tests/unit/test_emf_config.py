@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from telemetryd import DOCS
 from telemetryd.config import load
 from telemetryd.errors import ConfigError
 from telemetryd.sinks import _emf_guide, _emf_prices
@@ -62,9 +63,9 @@ def test_the_defaults_need_no_permission_and_no_decision() -> None:
         (by_property("x", "y" * 1025), "properties: x: a value has 1 to 1024 characters"),
         ({"namespace": " "}, "namespace: may hold letters"),
         ({"namespace": "a\tb"}, "namespace: may hold letters"),
-        ({"metrics": ["errors", "*_latencies"]}, "metrics: unknown metric '*_latencies'; docs/"),
-        ({"metrics": ["*Errors"]}, "metrics: unknown metric '*Errors'; docs/"),
-        ({"metrics": ["errors", "invocation"]}, "metrics: unknown metric 'invocation'; docs/"),
+        ({"metrics": ["errors", "*_latencies"]}, "metrics: unknown metric '*_latencies'; " + DOCS),
+        ({"metrics": ["*Errors"]}, "metrics: unknown metric '*Errors'; " + DOCS),
+        ({"metrics": ["errors", "invocation"]}, "metrics: unknown metric 'invocation'; " + DOCS),
         (
             {
                 "dimensions": [

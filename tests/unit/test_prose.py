@@ -1,0 +1,50 @@
+"""`tests/prose.py`, which `make lint` runs: it finds the words that docs/style.md forbids."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import prose
+
+RULE = "- These words are not used: *nobody, told of*.\n"
+
+
+def test_the_words_are_those_of_the_page() -> None:
+    assert prose.forbidden((prose.ROOT / prose.STYLE).read_text(encoding="utf-8")) == [
+        "nobody", "whoever", "told of", "anew", "meanwhile", "likewise",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "where"),
+    [
+        ("README.md", "one\nNobody waits\n", "README.md:2: avoid 'Nobody'"),
+        ("docs/more/a.md", "It was told\nof it\n", "docs/more/a.md:1: avoid 'told\\nof'"),
+        ("examples/a/README.md", "(nobody)\n", "examples/a/README.md:1: avoid 'nobody'"),
+        ("daemon/a.py", 'X = f"{1} nobody"\n', "daemon/a.py:1: avoid 'nobody'"),
+        ("proto/b/a.py", '"""One.\n\nTold of two."""\n', "proto/b/a.py:3: avoid 'Told of'"),
+    ],
+)
+def test_each_use_is_found(tmp_path: Path, path: str, text: str, where: str) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / prose.STYLE).write_text(RULE)
+    assert prose.faults(tmp_path) == []
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(text)
+    assert prose.faults(tmp_path) == [where]
+
+
+def test_names_and_longer_words_are_none(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    shutil.copyfile(prose.ROOT / prose.STYLE, tmp_path / prose.STYLE)
+    (tmp_path / "README.md").write_text("Renewed, untold offers, somebody\n")
+    (tmp_path / "daemon").mkdir()
+    (tmp_path / "daemon" / "a.py").write_text("anew = 1\n")
+    assert prose.faults(tmp_path) == []
+
+
+def test_the_repository_uses_none() -> None:
+    assert prose.faults(prose.ROOT) == []
