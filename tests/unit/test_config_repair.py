@@ -163,3 +163,22 @@ def test_a_sink_of_others_is_left_out_for_a_fault_in_any_key_of_its_own(
     keys = {"TYPE": "foreign"}
     assert repaired(variables("f", keys | {"TOPIC": "bad"}))[1] == ("f",)
     assert repaired(variables("f", keys | {"SECONDS": "soon"}))[1] == ()
+
+
+@pytest.mark.parametrize("section", ["sink", "SINKS", "sinkes"])
+def test_no_default_sink_stands_in_for_those_of_a_section_misspelt(
+    tmp_path: Path, section: str
+) -> None:
+    path = tmp_path / "telemetryd.toml"
+    path.write_text(f'[{section}.metrics]\ntype = "emf"\nnamespace = "Shop"\n')
+    assert not repaired({"TELEMETRYD_CONFIG": str(path)})[0].sinks
+    if section != "SINKS":  # as variables are written
+        name = f"TELEMETRYD_{section.upper()}__METRICS__NAMESPACE"
+        assert not repaired({name: "Shop"})[0].sinks
+
+
+def test_another_unknown_key_leaves_the_default_sink() -> None:
+    loaded = load(
+        {"TELEMETRYD_OTHER__METRICS__KEY": "x"}, default_paths=(), mode="lambda", tolerant=True
+    )
+    assert list(loaded.config.sinks) == ["default"]

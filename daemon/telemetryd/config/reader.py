@@ -98,6 +98,7 @@ class Reader:
             if number < _MAX_SUGGESTED:
                 near = suggest.did_you_mean(key, keys | sections)
                 self._leads_astray(path, suggest.closest(key, keys))
+                self._hides_sinks(suggest.closest(path[0], sections))
             self._refuse(key, f"unknown key{near}", origin=self._sources.file)
         common = _names(msgspec.structs.fields(SinkConfig))
         for number, (path, given) in enumerate(self._environment.items()):
@@ -106,6 +107,8 @@ class Reader:
             if number < _MAX_SUGGESTED:
                 text = suggest.unknown_variable(path, keys, sections, common)
                 leads_astray = self._leads_astray(path, suggest.closest(".".join(path), keys))
+                if path[2:] and self._hides_sinks(suggest.closest(path[0], sections)):
+                    leads_astray = True
             if leads_astray or not self._tolerant:
                 self._report(f"environment {given.variable}", text)
             elif number < _MAX_SUGGESTED:
@@ -129,6 +132,13 @@ class Reader:
         if name not in self.sinks or key == meant or is_set or key in _tuning(self.sinks[name]):
             return False
         self._astray.add(name)
+        return True
+
+    def _hides_sinks(self, meant: str) -> bool:
+        """Leave out the default sink where the section of unknown keys was meant to name sinks."""
+        if self.sinks or meant != "sinks":
+            return False
+        self._astray.add("default")
         return True
 
     def _is_astray(self, cls: type[msgspec.Struct], path: Path) -> bool:
