@@ -517,6 +517,10 @@ def test_an_odd_figure_costs_itself_only() -> None:
             "KeyError",
         ),
         (
+            "x[ERROR] Runtime.MarshalError: a set\rTraceback (most recent call last):\n",
+            "Runtime.MarshalError",
+        ),
+        (
             '2026-03-14T10:15:30.000Z\ta\tERROR\tInvoke Error \t{"errorType":"RangeError","x":1}',
             "RangeError",
         ),

@@ -54,7 +54,7 @@ _CERTAIN: Final = (
     # Go
     r'\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (?P<json>\{"errorMessage":)',
 )
-_UNFRAMED: Final = "\rTraceback (most recent call last):\r"
+_UNFRAMED: Final = "\rTraceback (most recent call last):"
 _UNFRAMED_TYPE: Final = r"\[ERROR\] (?P<type>[A-Za-z_][\w.]*)(?::|\Z)"
 _LONGEST_MESSAGE: Final = 4096
 _JAVA: Final = r": (?P<type>[A-Za-z_$][\w.$]*)\r?\n(?P=type)(?::|\r?\n)"
