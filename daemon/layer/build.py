@@ -71,7 +71,7 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
     libc = musl.build(cache, tools, machine, sources["musl"])
     launcher = link.launcher(cache, tools, machine, executable, libc)
     library = lib.build(cache, machine, found, host, contents["lib"])
-    texts = licenses.texts(found, target, natives[machine.name])
+    texts = licenses.texts(found, target, natives[machine.name], libc)
     zipped = out / f"telemetryd-layer-{machine.name}.zip"
     bundle.write(zipped, bundle.files(launcher, executable, library, texts), host)
     document = sbom.document(zipped, sources, found)

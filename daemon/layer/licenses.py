@@ -8,12 +8,13 @@ from layer.cache import HERE
 from layer.packages import LINKED, Packages
 
 
-def texts(packages: Packages, cpython: Path, native: Path) -> dict[str, bytes]:
+def texts(packages: Packages, cpython: Path, native: Path, libc: Path) -> dict[str, bytes]:
     """The texts by file name."""
     found = {
         "telemetryd.txt": HERE.parents[1] / "LICENSE",
         "cpython.txt": cpython / "LICENSE",
         "openssl.txt": native / "openssl.LICENSE",
+        "musl.txt": libc / "LICENSE",
         "zlib.txt": native / "zlib.LICENSE",
         "libuv.txt": packages.source("uvloop") / "vendor/libuv/LICENSE",
         "zstd.txt": packages.source("zstandard") / "zstd/LICENSE",

@@ -13,7 +13,7 @@ from helpers.layer_kit import CACHE, ROOT, build
 
 sys.path.insert(0, str(ROOT / "daemon"))
 
-from layer import elf
+from layer import elf, fetch
 from layer.machines import GLIBC, MACHINES
 from layer.packages import pinned, version
 
@@ -97,9 +97,16 @@ def test_the_bill_of_materials_lists_what_is_pinned(zipped):
     """CycloneDX beside the zip: the interpreter, its libraries, every package."""
     bill = json.loads(zipped.with_suffix(".cdx.json").read_text())
     listed = {item["name"]: item["version"] for item in bill["components"]}
-    assert {"cpython", "openssl", "zlib", "libuv", "zstd"} <= listed.keys()
+    assert {"cpython", "openssl", "zlib", "libuv", "zstd", "musl"} <= listed.keys()
     assert {name: version(name) for name in pinned()}.items() <= listed.items()
     assert all(listed.values())
+
+
+def test_the_licence_of_every_compiled_source_is_in_it(zipped):
+    """Each asks for its text to go along."""
+    with zipfile.ZipFile(zipped) as packed:
+        texts = {name: packed.read(f"telemetryd/licenses/{name}.txt") for name in fetch.sources()}
+    assert all(texts.values())
 
 
 def without(tmp_path, *stages):
