@@ -3,5 +3,5 @@ ARG FUNCTION
 FROM ${FUNCTION}
 WORKDIR /src
 COPY . .
-RUN python3 -m venv /local && /local/bin/pip install --quiet ".[local]"
+RUN python3 -m venv /local && /local/bin/pip install --quiet ./proto ".[local]"
 WORKDIR ${LAMBDA_TASK_ROOT}

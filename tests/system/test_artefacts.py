@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -160,6 +161,29 @@ def test_make_run_works_in_the_unpacked_source(dist: Path, tmp_path: Path) -> No
     source = tmp_path / f"telemetryd-{VERSION}"
     printed = run("make", "run", f"PYTHON={sys.executable}", cwd=source)
     assert "every line arrived" in printed
+
+
+def documented() -> list[str]:
+    """What the documents say to install from a checkout, such as `./proto .`."""
+    lines = [
+        line
+        for name in ("README.md", "docs/deploy.md", "tests/container/local.Dockerfile")
+        for line in (ROOT / name).read_text().splitlines()
+    ]
+    found = (
+        re.search(r"\bpip install (?:--quiet )?(\.\S* \S.*|\S?\.(?:\[.*)?)$", ln) for ln in lines
+    )
+    return sorted({match.group(1) for match in found if match})
+
+
+def test_what_the_documents_install_from_a_checkout_can_be_installed(tmp_path: Path) -> None:
+    """From nothing but a checkout: no index has what it holds, or has another version."""
+    assert len(documented()) >= 2
+    for number, arguments in enumerate(documented()):
+        python = clean(tmp_path / str(number))
+        what = shlex.split(arguments)
+        run(python, "-m", "pip", "install", "--quiet", *what, cwd=ROOT)
+        assert works(python, *IMPORTS)
 
 
 class Links(HTMLParser):
