@@ -35,8 +35,8 @@ MOST: Final = 5.0
 DEFAULT_MIB: Final = 4
 _STILL_SECONDS: Final = 0.1
 _AGAIN: Final = 3
-_TICK_SECONDS: Final = 0.01
-"""The kernel counts a process's time in these."""
+_ORDINARY_BYTES: Final = 16 * MIB
+"""Of each kind of ordinary lines: the kernel counts a process's time in ticks of 10 ms."""
 _READ_BYTES: Final = 256 * 1024
 _SEARCHED: Final = (
     b'"platform.report"', b'"platform.logsDropped"', b'\\"platform.runtimeDone\\"',
@@ -131,21 +131,21 @@ class Cost(NamedTuple):
         return self.per_line * data.count(b"\n") + self.per_byte * len(data)
 
 
-def ordinary(measure: Callable[[bytes], float], size: int) -> tuple[Cost, Cost]:
+def ordinary(measure: Callable[[bytes], float]) -> tuple[Cost, Cost]:
     """Measure lines of two lengths and events, and solve for the parts of their cost.
 
     Returns:
         What lines cost, and what platform events do, which telemetryd looks into.
 
     """
-    blocks = [b"".join(block_of_lines(32_768, MIB, seed) for seed in range(size // MIB))]
+    size = _ORDINARY_BYTES
+    blocks = [repeated(_text(b"order of customer 4711 shipped ", 32_768), size)]
     blocks.append(repeated(b'{"type":"function","record":1}\n', size))
     blocks.append(repeated(b'{"type":"platform.logsDropped","record":{}}\n', size))
     long, short, event = (min(measure(block) for _ in range(4)) for block in blocks)
     (_, length), (more, reach), (events, extent) = (
         (block.count(b"\n"), len(block)) for block in blocks
     )
-    long, short, event = (max(taken, _TICK_SECONDS) for taken in (long, short, event))
     per_byte = long / length  # so long that what each line costs is nothing beside it
     per_line = max((short - per_byte * reach) / more, 0.0)
     per_event = max((event - per_byte * extent) / events, per_line)
@@ -185,7 +185,7 @@ def through_the_extensions_scanners(data: bytes) -> float:
 
 def report(title: str, measure: Callable[[bytes], float], size: int) -> float:
     """Measure and print each kind; the worst ratio."""
-    usual, events = ordinary(measure, size)
+    usual, events = ordinary(measure)
     mean = usual.of(repeated(block_of_lines(290), size)) / size * MIB * 1000
     print(f"\n{title}: ordinary lines of 290 bytes take {mean:.1f} ms of CPU per MiB\n")
     print("| lines | ms/MiB | times ordinary lines as many and as long |\n|---|---|---|")
