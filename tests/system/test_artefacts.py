@@ -36,7 +36,9 @@ IMPORTS = {
 def run(*command: object, cwd: Path, **environment: str) -> str:
     """What a command prints; it must succeed, and sees nothing of this test's environment."""
     kept = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "MAKE"))
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PYTHON", "VIRTUAL_ENV", "MAKE", "TELEMETRYD_"))
     }
     done = subprocess.run(
         [str(part) for part in command],

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MAX_FORETOLD: Final = 64
 _SHUTDOWN_SECONDS: Final = 2.0
 """What the platform grants where it names no deadline (Extensions API, Shutdown phase)."""
 _QUIET_MARGIN_SECONDS: Final = 0.025
@@ -190,6 +191,8 @@ class _Extension:
             closes_foreign=os.environ.get(LOCAL_VARIABLE) == "1",
             started=session.started,
         )
+        self._foretold: dict[str, int] = {}
+        """Which connection told of a request before INVOKE did: either may be read first."""
         self._cycle = LifeCycle(
             Pacer(
                 config.flush.strategy,
@@ -345,6 +348,9 @@ class _Extension:
                 self._doubt_trust()
             deadline = self._deadline(event.deadline_ms, most=lifecycle.LONGEST_SECONDS)
             oldest = self._daemon.oldest_seconds(time.monotonic())
+            if (source := self._foretold.pop(event.request_id or "", None)) is not None:
+                self._daemon.prove(source)
+            self._foretold.clear()
             return self._cycle.invoke(event.request_id or "", deadline, oldest, self._now())
         except Exception as bug:  # noqa: BLE001 - the function must get its `next`
             return self._fail(bug)
@@ -487,8 +493,11 @@ class _Extension:
             if envelope.type == "platform.runtimeDone":
                 self.on_loss("event_malformed")
             return
-        if isinstance(record, (Start, RuntimeDone)) and self._cycle.has_begun(record.request_id):
-            self._daemon.prove(source)
+        if isinstance(record, (Start, RuntimeDone)):
+            if self._cycle.has_begun(record.request_id):
+                self._daemon.prove(source)
+            elif len(self._foretold) < _MAX_FORETOLD:
+                self._foretold.setdefault(record.request_id, source)
         if isinstance(record, Start):
             self._cycle.on_start(record.request_id)
         elif isinstance(record, (RuntimeDone, Report)) and record.request_id:
