@@ -192,7 +192,7 @@ class _Extension:
             started=session.started,
         )
         self._foretold: dict[str, int] = {}
-        """Which connection told of a request before INVOKE did: either may be read first."""
+        """The connection that named a request before INVOKE did. Either may be read first."""
         self._cycle = LifeCycle(
             Pacer(
                 config.flush.strategy,
