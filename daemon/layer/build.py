@@ -19,6 +19,7 @@ from layer import (
     extensions,
     fetch,
     freeze,
+    inside,
     lib,
     licenses,
     link,
@@ -71,11 +72,17 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
     libc = musl.build(cache, tools, machine, sources["musl"])
     launcher = link.launcher(cache, tools, machine, executable, libc)
     library = lib.build(cache, machine, found, host, contents["lib"])
-    texts = licenses.texts(found, target, natives[machine.name], libc)
+    texts = {
+        "cpython": target / "LICENSE",
+        "musl": libc / "LICENSE",
+        "openssl": natives[machine.name] / "openssl.LICENSE",
+        "zlib": natives[machine.name] / "zlib.LICENSE",
+    }
+    parts = inside.parts(cache, tools, sources, found, texts)
     zipped = out / f"telemetryd-layer-{machine.name}.zip"
-    bundle.write(zipped, bundle.files(launcher, executable, library, texts), host)
-    document = sbom.document(zipped, sources, found)
-    zipped.with_suffix(".cdx.json").write_text(document)
+    content = bundle.files(launcher, executable, library, licenses.texts(parts))
+    bundle.write(zipped, content, host)
+    sbom.write(tools, zipped, parts)
     return zipped
 
 

@@ -79,6 +79,17 @@ def extract(archive: Path, into: Path, kind: str) -> None:
         tar.extractall(into, **filters)  # type: ignore[arg-type]  # noqa: S202 - what was pinned
 
 
+def member(archive: Path, name: str) -> str:
+    """The text of a file in a source archive, named below its one directory. Raises BuildError."""
+    with tarfile.open(archive) as tar:
+        for entry in tar:
+            if entry.isfile() and entry.name.partition("/")[2] == name:
+                file = tar.extractfile(entry)
+                if file is not None:
+                    return file.read().decode(errors="replace")
+    raise BuildError(f"{archive} has no {name}")
+
+
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack a source archive; the one directory that was in it."""
     extract(archive, into, "tar")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
+from email.message import Message
+from email.parser import HeaderParser
 from pathlib import Path
 
 from layer import fetch, shell
 from layer.cache import HERE, Cache
 from layer.machines import GLIBC, Machine
+from layer.problem import BuildError
 from layer.toolchain import Toolchain
 
 LOCK = HERE.parents[1] / "requirements" / "layer.txt"
 LINKED = ("uvloop", "msgspec", "zstandard")
 """Compiled from source and linked into the executable."""
+DIGESTS = "sha256.json"
 _PYTHON = "3.13"
 # Wheels are tagged for newer C libraries than their files need; what they need is checked at the
 # end of the build, file by file.
@@ -34,6 +40,29 @@ class Packages:
     def site(self) -> Path:
         """The wheels, unpacked over each other."""
         return self.directory / "site"
+
+    def sha256(self, name: str) -> str:
+        """Of the distribution that was downloaded."""
+        digests: dict[str, str] = json.loads((self.directory / DIGESTS).read_text())
+        return digests[name]
+
+    def metadata(self, name: str) -> Message:
+        """What a distribution says of itself. Raises BuildError."""
+        place = self._about(name)
+        file = place / ("METADATA" if place.suffix == ".dist-info" else "PKG-INFO")
+        return HeaderParser().parsestr(file.read_text(errors="replace"))
+
+    def files(self, name: str) -> list[Path]:
+        """What may be a licence or a notice of a distribution. Raises BuildError."""
+        place = self._about(name)
+        return sorted(place.rglob("*") if place.suffix == ".dist-info" else place.glob("*"))
+
+    def _about(self, name: str) -> Path:
+        """Its dist-info, or its unpacked source."""
+        for place in (*self.site.glob("*.dist-info"), *(self.directory / "sources").iterdir()):
+            if _normalise(place.name.removesuffix(".dist-info").rpartition("-")[0]) == name:
+                return place
+        raise BuildError(f"{name} is not among what was downloaded")
 
     def source(self, name: str) -> Path:
         """The unpacked source distribution of `name`."""
@@ -94,7 +123,18 @@ def _write(path: Path, entries: dict[str, str], names: Collection[str]) -> None:
     path.write_text("".join(wanted))
 
 
+def _normalise(name: str) -> str:
+    """A project's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _unpack(work: Path) -> None:
+    files = sorted([*(work / "wheels").iterdir(), *(work / "sdists").iterdir()])
+    digests = {
+        _normalise(file.name.split("-")[0]): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
+    (work / DIGESTS).write_text(json.dumps(digests))
     for wheel in sorted((work / "wheels").iterdir()):
         with zipfile.ZipFile(wheel) as packed:
             packed.extractall(work / "site")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -93,20 +95,59 @@ def test_the_launcher_needs_nothing_at_all(binaries):
     assert (launcher.interpreter, launcher.needed, launcher.versions) == ("", (), ())
 
 
-def test_the_bill_of_materials_lists_what_is_pinned(zipped):
-    """CycloneDX beside the zip: the interpreter, its libraries, every package."""
-    bill = json.loads(zipped.with_suffix(".cdx.json").read_text())
+LINKED_IN = {
+    "expat", "hacl-star", "libb2", "libuv", "mimalloc", "mpdecimal", "zig-compiler-rt", "zstd",
+}  # fmt: skip
+"""What comes within another's source, and is in the executable."""
+
+
+@pytest.fixture
+def bill(zipped):
+    """The bill of materials beside the zip."""
+    return json.loads(zipped.with_suffix(".cdx.json").read_text())
+
+
+def test_the_bill_of_materials_lists_what_is_inside(bill):
+    """CycloneDX: the interpreter, its libraries, every package, and what these bring along."""
     listed = {item["name"]: item["version"] for item in bill["components"]}
-    assert {"cpython", "openssl", "zlib", "libuv", "zstd", "musl"} <= listed.keys()
+    assert listed.keys() == fetch.sources().keys() | LINKED_IN | pinned().keys()
     assert {name: version(name) for name in pinned()}.items() <= listed.items()
     assert all(listed.values())
 
 
-def test_the_licence_of_every_compiled_source_is_in_it(zipped):
-    """Each asks for its text to go along."""
+def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill):
+    """The licence as an SPDX identifier or expression, the hash of the archive it comes from."""
+    for item in (bill["metadata"]["component"], *bill["components"]):
+        (licence,) = item["licenses"]
+        assert licence.get("expression") or licence["license"].get("id"), item
+        (digest,) = item["hashes"]
+        assert digest["alg"] == "SHA-256", item
+        assert re.fullmatch(r"[0-9a-f]{64}", digest["content"]), item
+    digests = {item["name"]: item["hashes"][0]["content"] for item in bill["components"]}
+    for name, entry in pinned().items():
+        assert f"sha256:{digests[name]}" in entry
+    for name, source in fetch.sources().items():
+        assert digests[name] == source.sha256
+
+
+def test_the_bill_of_materials_is_of_this_zip(zipped, bill):
+    """By its hash, which a scanner compares."""
+    (digest,) = bill["metadata"]["component"]["hashes"]
+    assert digest["content"] == hashlib.sha256(zipped.read_bytes()).hexdigest()
+
+
+def test_the_licence_of_everything_inside_is_in_it(zipped, bill):
+    """Each asks for its text to go along, and some for their notices."""
     with zipfile.ZipFile(zipped) as packed:
-        texts = {name: packed.read(f"telemetryd/licenses/{name}.txt") for name in fetch.sources()}
-    assert all(texts.values())
+        names = {name for name in packed.namelist() if name.startswith("telemetryd/licenses/")}
+        texts = {name.rpartition("/")[2]: packed.read(name) for name in names}
+    assert all(text.strip() for text in texts.values())
+    for item in bill["components"]:
+        assert f"{item['name']}.txt" in texts or f"{item['name']}-NOTICE.txt" in texts, item["name"]
+    assert {"botocore-NOTICE.txt", "yarl-NOTICE.txt"} <= texts.keys()
+    assert b"Stefan Krah" in texts["mpdecimal.txt"]
+    assert b"HACL* Contributors" in texts["hacl-star.txt"]
+    assert b"Expat" in texts["expat.txt"]
 
 
 def without(tmp_path, *stages):
