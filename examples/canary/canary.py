@@ -175,7 +175,7 @@ def run_locally(options: argparse.Namespace) -> Run:
             "the command `telemetryd` is not on PATH: pip install 'telemetryd[local]'"
         )
     recorders = HERE / "layer" / "extensions"
-    base = _free_ports(5)
+    base = free_ports(5)
     metrics = f"127.0.0.1:{base + 4}"
     config = LocalConfig(
         handler="app.handler",
@@ -207,7 +207,7 @@ def run_locally(options: argparse.Namespace) -> Run:
     return asyncio.run(scenario())
 
 
-def _free_ports(count: int) -> int:
+def free_ports(count: int) -> int:
     """The first of `count` neighbouring free ports on loopback."""
     for first in range(20_001 + os.getpid() % 10_000, 32_000):
         sockets: list[socket.socket] = []

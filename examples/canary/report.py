@@ -138,11 +138,14 @@ def _runtime_done(run: Run) -> str:
     def read(record: Record) -> str:
         started = {event.get("requestId") for event in _events(record, "platform.start")}
         ended = {event.get("requestId") for event in _events(record, "platform.runtimeDone")}
-        waits = [
-            entry["runtime_done_in_time"]
+        waited = {
+            entry["waited_for"]: entry["runtime_done_in_time"]
             for entry in record.get("life", ())
-            if "runtime_done_in_time" in entry
-        ]
+            if "waited_for" in entry
+        }
+        waits = waited.values()
+        if waited:  # the invocation that asks for the report has not ended
+            started = started & waited.keys()
         return (
             f"{len(started & ended)} of {len(started)} invocations had one, "
             f"{sum(waits)} of {len(waits)} within 2 s of INVOKE"

@@ -51,13 +51,18 @@ def answers(report):
     return dict(found)
 
 
-def questions():
-    """The names of all questions, from the script's own module."""
-    spec = importlib.util.spec_from_file_location("canary_report", CANARY / "report.py")
+def load(name):
+    """A module of the example."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", CANARY / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return [question.name for question in module.QUESTIONS]
+    return module
+
+
+def questions():
+    """The names of all questions, from the script's own module."""
+    return [question.name for question in load("report").QUESTIONS]
 
 
 def test_the_local_lambda_answers_every_question_it_can(tmp_path):
@@ -88,8 +93,7 @@ def test_assumptions_and_questions_are_the_same():
 @contextmanager
 def cloud():
     """The canary's stack on the local Lambda: the URLs of CloudFormation and of Lambda."""
-    with reserved() as first:
-        base = first  # the recorder binds it; the report port is two higher
+    base = load("canary").free_ports(4)
     config = LocalConfig(
         handler="app.handler",
         task_root=CANARY / "function",

@@ -420,8 +420,10 @@ def main() -> None:
         invokes += 1
         if measures and invokes == SPIN_AT_INVOKE:
             record.set_fact("cpu_share_invoke", cpu_share(SPIN_SECONDS))
-        came = record.ended(str(event.get("requestId"))).wait(WAIT_FOR_END)
-        record.add("life", MAX_EVENTS, {"at": record.now(), "runtime_done_in_time": came})
+        request = str(event.get("requestId"))
+        came = record.ended(request).wait(WAIT_FOR_END)
+        entry = {"at": record.now(), "waited_for": request, "runtime_done_in_time": came}
+        record.add("life", MAX_EVENTS, entry)
     time.sleep(0.3)  # what the platform still sends after SHUTDOWN belongs to the record
     print(json.dumps({"canary": record.as_document()}), flush=True)
 
