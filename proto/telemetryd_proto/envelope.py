@@ -119,10 +119,19 @@ def _decode_odd_line(line: bytes) -> Envelope | None:
     if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
         return None
     try:
-        odd = _decode_odd(line)
+        return _from_odd(line)
     except DECODE_FAILURES:
         from telemetryd_proto.loose import loosened  # noqa: PLC0415 - few lines need it
 
-        loose = loosened(line)
-        return None if loose == line else decode_line(loose)
+        line = loosened(line)
+    for decode in (_decode, _from_odd):  # loosened once: there is nothing more to loosen
+        try:
+            return decode(line)
+        except DECODE_FAILURES:
+            continue
+    return None
+
+
+def _from_odd(line: bytes) -> Envelope | None:
+    odd = _decode_odd(line)
     return Envelope(type=odd.type, record=odd.record) if type(odd.type) is str else None
