@@ -123,7 +123,10 @@ def _decode_odd_line(line: bytes) -> Envelope | None:
     except DECODE_FAILURES:
         from telemetryd_proto.loose import loosened  # noqa: PLC0415 - few lines need it
 
-        line = loosened(line)
+        strict = line.strip(b" \t\r\n")
+        line = loosened(strict)
+        if line == strict:
+            return None
     for decode in (_decode, _from_odd):  # loosened once: there is nothing more to loosen
         try:
             return decode(line)

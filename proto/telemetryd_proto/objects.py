@@ -5,7 +5,7 @@ say in the members of the object itself what the Telemetry API puts into a recor
 """
 
 # Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -49,8 +49,24 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
             objects.extend(map(_decode, rest))  # in C, as in `envelope.decode_lines`
         except DECODE_FAILURES:
             objects.append(_decode_odd(lines[len(objects)]))
+            _pass_over_text(rest, objects)
         else:
             return objects
+
+
+def _pass_over_text(rest: Iterator[bytes], objects: list[AnyObject | None]) -> None:
+    """Take from `rest` the lines up to the next that may be an object, which is taken as well.
+
+    A line of text is seldom alone, and to be refused costs it many times this look.
+    """
+    for line in rest:
+        if line.lstrip().startswith(b"{"):
+            try:
+                objects.append(_decode(line))
+            except DECODE_FAILURES:
+                objects.append(_decode_odd(line))
+            return
+        objects.append(None)
 
 
 def _decode_odd(line: bytes) -> AnyObject | None:

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetryd.core import log_level
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS, rank_of
@@ -19,6 +20,7 @@ from telemetryd_proto import loose
 from telemetryd_proto.envelope import decode_line
 from telemetryd_proto.framing import Block
 from telemetryd_proto.loose import loosened
+from telemetryd_proto.objects import decode_objects
 from telemetryd_proto.surrogates import without_lone_surrogates
 
 # Half pairs, backslashes and what follows them are likelier than by chance.
@@ -128,3 +130,34 @@ def test_any_name_is_a_level_or_none(name: str) -> None:
 def test_a_number_is_huge_from_300_digits_on(runs: list[tuple[int, str]]) -> None:
     text = "".join("7" * size + end for size, end in runs).encode()
     assert loose.has_huge_number(text) is any(size >= 300 for size, _ in runs)
+
+
+@given(
+    st.sampled_from([*log_level._MEMBERS, "LOG-LEVEL", "sever.ity", "_L", "short_message", "k"]),
+    st.sampled_from(["error", 50, {"name": "error"}]),
+    st.sampled_from(["{}", '{"log":{}}', '{"record":{}}', '{"message":{}}', "text", "escapes"]),
+)
+def test_a_level_is_found_in_a_large_record_as_in_a_small_one(
+    member: str, value: Any, shape: str
+) -> None:
+    """A large record is not decoded where no name in it can tell of a level."""
+    told = json.dumps(
+        {member: value, "level": 50} if member == "short_message" else {member: value}
+    )
+    if shape == "text":
+        told = json.dumps({"message": told})
+    elif shape == "escapes":
+        spelled = "".join(f"\\u{ord(letter):04x}" for letter in member)
+        told = '{"' + spelled + told[len(member) + 2 :]
+    else:
+        told = shape.replace("{}", told)
+    large = "{" + "".join(f'"k{at}":1,' for at in range(1000)) + told[1:]
+    found = log_level.rank_of_object(told.encode())
+    assert log_level.rank_of_object(large.encode()) == found
+    assert found is not None or member in {"short_message", "_L", "k"} or value == 50
+
+
+@given(st.lists(st.sampled_from([b"x\n", b'{"type":"t"}\n', b'{"a\n', b" \n", b' {"type":7}\n'])))
+def test_each_line_is_decoded_as_it_is_alone(lines: list[bytes]) -> None:
+    alone = [decode_objects([line])[0] for line in lines]
+    assert decode_objects(lines) == alone

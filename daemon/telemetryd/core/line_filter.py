@@ -112,5 +112,6 @@ class LineFilter:
 
 def _visible_type(line: bytes) -> str:
     """Return the type that seems to stand in a line which does not decode; empty for none."""
-    found = re.search(_TYPE, line[:_TYPE_WITHIN])
+    head = line[:_TYPE_WITHIN]
+    found = re.search(_TYPE, head) if b'"type"' in head else None
     return found[1].decode() if found else ""

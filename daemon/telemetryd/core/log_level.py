@@ -174,6 +174,14 @@ class _Plain(msgspec.Struct, gc=False):
 
 _decode_plain: Final = msgspec.json.Decoder(_Plain).decode
 _decode_all: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_LARGE: Final = 4096
+"""Bytes of a record whose names are looked for before it is decoded: for a small one, that costs
+more than it saves."""
+_LOWER: Final = bytes(range(256)).lower()
+_HINTS: Final = (b"level", b"lvl", b"severity", b"priority", b'"@', b'"l"', rb'"l\"',
+                 b"shortmessage", b'"log', b'"record', rb"\u")  # fmt: skip
+"""A record that tells of a level holds one of these, without signs and in lower case; or escapes,
+which may spell it. The record within a message, which is text, has the same names."""
 
 
 def rank_of_object(data: bytes) -> int | None:
@@ -188,8 +196,16 @@ def rank_of_object(data: bytes) -> int | None:
         rank = rank_of(plain.level)
         if rank is not None:
             return rank
+    if len(data) > _LARGE and not _may_tell(data):
+        return None
     record = decode_loosely(_decode_all, data)
     return None if record is None else _rank_of_record(record)
+
+
+def _may_tell(data: bytes) -> bool:
+    """False if no member of a record can tell of a level, however many there are."""
+    folded = data.translate(_LOWER, b"_-.")
+    return any(hint in folded for hint in _HINTS)
 
 
 def rank_with_inner(outer: int | None, data: bytes) -> int | None:

@@ -41,5 +41,7 @@ def decode_lines_loosely(lines: list[bytes]) -> list[AnyObject | None]:
 
         for at, found in enumerate(objects):
             if found is None and b"{" in lines[at]:
-                objects[at] = decode_objects([loosened(lines[at])])[0]
+                strict = lines[at].strip(b" \t\r\n")
+                if (loose := loosened(strict)) != strict:
+                    objects[at] = decode_objects([loose])[0]
     return objects

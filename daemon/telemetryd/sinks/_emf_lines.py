@@ -69,6 +69,8 @@ def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
 
     None where `decode_line` has None. An event whose record does not fit its type is an envelope.
     """
+    if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
+        return None
     try:
         event: InvocationEvent | _LogEvent = _decode(line)
     except DECODE_FAILURES:
