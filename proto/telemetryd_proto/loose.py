@@ -30,7 +30,9 @@ _MARKS_OF_NUMBERS: Final = bytes(
     else ord("+") if byte in b"+-" else ord(" ")
     for byte in range(256)
 )  # fmt: skip
-_HUGE: Final = (b"0" * 300, b"0e000", b"0e+000")
+_HUGE: Final = b"0" * 300
+_EXPONENT: Final = b"0e"
+_HUGE_EXPONENTS: Final = (b"0e000", b"0e+000")
 """What a huge number holds, told in `_MARKS_OF_NUMBERS`: a pattern takes fifty times as long."""
 _LONGEST: Final = 400
 """Bytes of a number that is looked at: a longer one is out of any range."""
@@ -58,7 +60,9 @@ def _is_utf8(data: bytes) -> bool:
 def has_huge_number(data: bytes) -> bool:
     """True if there may be a number in `data` that is out of the range of readers."""
     marks = data.translate(_MARKS_OF_NUMBERS)
-    return any(part in marks for part in _HUGE)
+    if _HUGE in marks:
+        return True
+    return _EXPONENT in marks and any(part in marks for part in _HUGE_EXPONENTS)
 
 
 def _null_for_number(found: re.Match[bytes]) -> bytes:

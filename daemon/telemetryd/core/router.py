@@ -126,7 +126,16 @@ class OpenBlock:
                 events = cast("list[AnyObject]", objects)
                 return [at for at, event in enumerate(events) if by_type[event.type]]
             except AttributeError:  # a None: a line that is no object
-                pass
+                untyped = by_type[""]
+                return [
+                    at
+                    for at, (line, found) in enumerate(zip(lines, objects, strict=True))
+                    if (
+                        by_type[found.type] if found is not None
+                        else wants(line, None) if b'"type"' in line
+                        else untyped
+                    )
+                ]  # fmt: skip
         return [at for at, found in enumerate(objects) if wants(lines[at], found)]
 
     def _count_unjudged(self, rules: RouteRules, wanted: list[int]) -> int:
