@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
+import io
+import lzma
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +203,66 @@ def test_a_compressed_dead_letter_is_one(tmp_path):
     source.write_bytes(gzip.compress((tmp_path / "dead").read_bytes()))
     replay(source, "a", file_sink(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"1\n2\n"
+
+
+def foreign(name: str, data: bytes) -> bytes:
+    if name == "zip":
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("lines.ndjson", data)
+        return archive.getvalue()
+    if name.startswith("tar"):
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            member = tarfile.TarInfo("lines.ndjson")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        return archive.getvalue() if name == "tar" else gzip.compress(archive.getvalue())
+    return {
+        "xz": lambda: lzma.compress(data),
+        "lzma": lambda: lzma.compress(data, lzma.FORMAT_ALONE),
+        "bzip2": lambda: bz2.compress(data),
+        "lz4": lambda: b"\x04\x22\x4d\x18\x64\x40\xa7" + data,
+        "7z": lambda: b"7z\xbc\xaf\x27\x1c\0\x04" + data,
+        "Parquet": lambda: b"PAR1\x15\x04" + data + b"PAR1",
+        "xz behind gzip": lambda: gzip.compress(b"") + lzma.compress(data),
+        "compressed twice": lambda: gzip.compress(gzip.compress(data)),
+    }[name]()
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("xz", "xz, not lines: unpack it first (unxz)"),
+        ("lzma", "lzma, not lines: unpack it first (unlzma)"),
+        ("bzip2", "bzip2, not lines: unpack it first (bunzip2)"),
+        ("zip", "a zip archive, not lines: unpack it first (unzip)"),
+        ("lz4", "lz4, not lines: unpack it first (unlz4)"),
+        ("7z", "a 7z archive, not lines: unpack it first (7z x)"),
+        ("tar", "a tar archive, not lines: unpack it first (tar -xf)"),
+        ("tar.gz", "a tar archive, not lines: unpack it first (tar -xf)"),
+        ("Parquet", "Parquet, not lines: convert it to NDJSON first"),
+        ("xz behind gzip", "xz, not lines: unpack it first (unxz)"),
+        ("compressed twice", "compressed twice, not lines: unpack it first (gunzip or unzstd)"),
+    ],
+)
+def test_what_is_no_lines_is_refused_by_name_and_nothing_of_it_is_delivered(
+    tmp_path, name, told, way
+):
+    """Also where it comes through a pipe, within gzip, or behind it."""
+    source = tmp_path / "lines"
+    source.write_bytes(foreign(name, numbered(50)))
+    variables = file_sink(tmp_path / "out")
+    if way == "file":
+        printed = replay(source, "a", variables, status=EX_NOINPUT)
+    else:
+        with source.open("rb") as file, start(Path("-"), "a", variables, stdin=file) as process:
+            _, printed = process.communicate(timeout=120)
+        assert process.returncode == EX_NOINPUT, printed
+    assert told in printed
+    out = tmp_path / "out"
+    assert not out.exists() or out.read_bytes() == b""
 
 
 def test_on_a_terminal_it_shows_a_bar(tmp_path):

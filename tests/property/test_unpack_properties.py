@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from tempfile import TemporaryFile
 
 import pytest
@@ -44,6 +45,7 @@ def test_all_of_it_comes_once(
 
 @given(st.lists(PIECE, min_size=1, max_size=3), st.floats(0, 1))
 def test_a_file_is_read_from_any_place_on(pieces: list[tuple[str, bytes]], part: float) -> None:
+    pieces = [("gzip", b"{"), *pieces]  # what begins as an archive does is refused
     whole = b"".join(piece for _, piece in pieces)
     start = int(part * len(whole))
     with TemporaryFile() as file:
@@ -69,3 +71,31 @@ def test_what_is_cut_off_is_never_taken_for_whole(
             read += piece
     assert whole.startswith(read)
     assert stream.whole[0] == sum(len(piece) for _, piece in before)
+
+
+def test_of_many_small_members_no_byte_is_handed_to_zlib_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The work for a member is that of a small step, not of all that was read behind it."""
+    given_bytes = 0
+    make = zlib.decompressobj
+
+    class Counted:
+        def __init__(self, window: int) -> None:
+            self._real = make(window)
+
+        def decompress(self, data: bytes, size: int) -> bytes:
+            nonlocal given_bytes
+            given_bytes += len(data)
+            return self._real.decompress(data, size)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr("telemetryd.unpack.zlib.decompressobj", Counted)
+    member = gzip.compress(b'{"n":1}\n')
+    stream = Unpacked(io.BytesIO(member * 5000).read)
+    reads = list(iter(lambda: stream.read(1 << 20), b""))
+    assert b"".join(reads) == b'{"n":1}\n' * 5000
+    assert len(reads) < 10
+    assert given_bytes < 5000 * 1024

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from telemetryd.unpack import Unpacked, is_packed
+from telemetryd.unpack import FOREIGN_HEAD_BYTES, Unpacked, is_packed, refuse_foreign
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 PIECE_BYTES: Final = 1 << 20
@@ -73,7 +73,8 @@ class Source:
 
     `file` is a path, or a descriptor to be read to its end. Of a regular file at a path no more is
     read than it has now. Nothing is opened before `__enter__`, which may wait for who writes to a
-    pipe. Raises OSError; ImportError where it needs zstd, and there is none.
+    pipe. Raises OSError, ForeignFileError among them for an archive or binary data; ImportError
+    where it needs zstd, and there is none.
     """
 
     def __init__(self, file: Path | int, start: int = 0) -> None:
@@ -94,9 +95,11 @@ class Source:
         if not isinstance(self._file, int) and stat.S_ISREG(status.st_mode):
             self._left = status.st_size
             if not is_packed(os.pread(self._fd, _HEAD_BYTES, 0)):
+                refuse_foreign(os.pread(self._fd, FOREIGN_HEAD_BYTES, 0))
                 return self._plain_from(start)
         self._unpacked = Unpacked(self._read_file)
         self._first = self._first_line()
+        refuse_foreign(self._first, unpacked=True)
         while skipped < start and (data := self.read(start - skipped)):
             skipped += len(data)
             if skipped > start:  # what is zstd comes in pieces of any size
