@@ -21,6 +21,7 @@ from telemetryd.config import (
 from telemetryd.config.explain import printable, render
 from telemetryd.core.patterns import risk_in_the_layer, risk_of
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.masking import without_secrets
 from telemetryd.sinks._path import expand
 from telemetryd.sinks.base import SinkContext
 from telemetryd.sinks.file import FileConfig
@@ -53,21 +54,27 @@ def check(
     effective["metrics.listen"] = effective_metrics(loaded.config, mode)
     effective["memory.max_bytes"] = effective_memory(loaded.config, mode, environ)
     origins = {
-        key: f"default of `{mode}`" if key in effective and origin == "default" else origin
+        key: f"default of `{mode}`"
+        if key in effective and origin == "default"
+        else without_secrets(origin)
         for key, origin in loaded.origins.items()
     }
-    files = printable(loaded.file) or f"none; looked for {', '.join(default_paths)}"
+    files = (
+        printable(without_secrets(loaded.file)) or f"none; looked for {', '.join(default_paths)}"
+    )
     out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
     warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
-        out.writelines(f"# sinks.{name}: {printable(remark)}\n" for name, remark in remarks)
+        out.writelines(
+            f"# sinks.{name}: {printable(without_secrets(remark))}\n" for name, remark in remarks
+        )
         # what re2 can't judge here is among the warnings already
         layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
         warnings.extend(warning for warning in layer if warning not in warnings)
-    out.writelines(f"# warning: {warning}\n" for warning in warnings)
+    out.writelines(f"# warning: {without_secrets(warning)}\n" for warning in warnings)
     out.write("# configuration is valid\n")
     return EXIT_OK
 
@@ -95,7 +102,7 @@ def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
 
 def report(error: ConfigError, err: TextIO) -> int:
     """Print each problem to `err`; the exit status that goes with it."""
-    err.writelines(f"{problem}\n" for problem in error.problems)
+    err.writelines(f"{without_secrets(problem)}\n" for problem in error.problems)
     count = len(error.problems)
     err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
     return EXIT_CONFIG

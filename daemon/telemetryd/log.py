@@ -135,7 +135,7 @@ def _encoded(record: dict[str, Any]) -> bytes:
         line = msgspec.json.encode(record, enc_hook=repr)
     except UnicodeEncodeError:  # such as a path that is not UTF-8
         line = msgspec.json.encode({k: _plain(v) for k, v in record.items()})
-    if b"://" in line or b"earer" in line or b"=" in line:
+    if b"://" in line or b"earer" in line or b"=" in line or b"@" in line:
         from telemetryd.masking import without_secrets  # noqa: PLC0415 - seldom needed
 
         line = without_secrets(line.decode()).encode()

@@ -28,6 +28,8 @@ _HARMLESS: Final = frozenset(
 _URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
 _USER: Final = r"^(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$))[^@]*@)"
 """What precedes an address: `user:password@`, also where the password has a bare `/` or `@`."""
+_BARE_USER: Final = r"(?<![^\s\"'=(<\[,;])[^\s\"'=(<\[,;:@/\\]{0,64}:(?!\S{0,64}://|//)[^\s\"'<>@]{1,256}@(?=[\w\[.-])"
+"""`user:password@` before an address without a scheme."""
 _QUERY_VALUE: Final = r"(?<==)[^&;#]+"
 _INVENTED: Final = (
     r"(?<=/)(?=[^/]*\d)(?=[^/]*[A-Za-z])[^/?#]*(?:[A-Za-z0-9]{16}|[0-9a-f]{8}-[0-9a-f]{4}-)[^/?#]*"
@@ -60,9 +62,17 @@ def without_secrets(text: str) -> str:
     """
     if "://" in text:
         text = re.sub(_URL, _without_secrets, text)
+    if "@" in text:
+        text = re.sub(_BARE_USER, f"{REDACTED}@", text)
     if "=" in text:
         text = re.sub(_ASSIGNED, rf"\1{REDACTED}", text)
     return re.sub(_SCHEMED, rf"\1\2{REDACTED}", text)
+
+
+def without_user(address: str) -> str:
+    """An address of a network, without what precedes the last `@`: there it is always a secret."""
+    user, at, host = address.rpartition("@")
+    return f"{REDACTED}@{host}" if user and at else address
 
 
 def without_header_values(text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from telemetryd.check import check
 from telemetryd.config import load
+from telemetryd.iam import Place, iam
 
 
 def run(environ: dict[str, str], **options) -> tuple[int, str, str]:
@@ -159,3 +160,27 @@ def test_for_lambda_patterns_that_the_layer_runs_on_re_are_named() -> None:
     warnings = [line for line in out.splitlines() if line.startswith("# warning: sinks.a.")]
     assert [line.split("'")[1] for line in warnings] == ["(?<=a)b", "a+b"]
     assert "the layer has no google-re2" in warnings[1]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TELEMETRYD_CONFIG": "https://user:hush@host/x"},
+        {"TELEMETRYD_CONFIG": "user:hush@host"},
+        {"TELEMETRYD_METRICS__LISTEN": "u:hush@h"},
+        {"TELEMETRYD_METRICS__LISTEN": "u:hu/hush@h:9464"},
+        {"TELEMETRYD_METRICS__LISTEN": "hush@h:9464"},
+        {"TELEMETRYD_TELEMETRY__HOST": "u:hush@h"},
+        {"TELEMETRYD_TELEMETRY__HOST": "hush@h"},
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "iam"])
+def test_what_precedes_a_host_is_never_printed(command: str, variables: dict[str, str]) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    if command == "check":
+        check(variables, out, err, default_paths=())
+    else:
+        iam(variables, out, err, place=Place(), default_paths=())
+    assert "hush" not in out.getvalue() + err.getvalue()
+    if command == "check":
+        assert "***@h" in out.getvalue() + err.getvalue()

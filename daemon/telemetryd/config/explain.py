@@ -9,9 +9,17 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from telemetryd.masking import REDACTED, is_secret, without_header_values, without_secrets
+from telemetryd.masking import (
+    REDACTED,
+    is_secret,
+    without_header_values,
+    without_secrets,
+    without_user,
+)
 
 MAX_SHOWN: Final = 80
+_ADDRESSES: Final = frozenset(("metrics.listen", "telemetry.host"))
+"""Keys whose values are addresses without a scheme."""
 # Compiled when first used (and kept by `re`): a start-up without faults needs none.
 _BARE_KEY: Final = r"[A-Za-z0-9_-]+"
 _LAST_SHORT_ESCAPE: Final = 0xFFFF
@@ -44,7 +52,10 @@ def toml_value(value: object, key: str = "") -> str:
         return f"[{', '.join(toml_value(item, key) for item in value)}]"
     if value and is_secret(key):
         return _quote(REDACTED)
-    return _quote(_without_secrets(value)) if isinstance(value, str) else str(value)
+    if not isinstance(value, str):
+        return str(value)
+    text = _without_secrets(value)
+    return _quote(without_user(text) if key in _ADDRESSES else text)
 
 
 def toml_type(value: object) -> str:
