@@ -164,9 +164,33 @@ def test_variables_made_for_a_service_of_our_name_are_none_of_ours(
     )
 
 
+@pytest.mark.parametrize("service", ["TELEMETRYD__X", "TELEMETRYD_A__B", "TELEMETRYD___X"])
+@pytest.mark.parametrize(
+    ("suffix", "value"),
+    [
+        ("_SERVICE_HOST", "10.0.0.11"),
+        ("_SERVICE_HOST", "fd00::1"),
+        ("_SERVICE_PORT", "6379"),
+        ("_SERVICE_PORT_HTTP", "80"),
+        ("_PORT", "tcp://10.0.0.11:6379"),
+        ("_PORT_6379_TCP", "tcp://10.0.0.11:6379"),
+        ("_PORT_6379_TCP_PROTO", "tcp"),
+        ("_PORT_6379_TCP_PORT", "6379"),
+        ("_PORT_6379_TCP_ADDR", "10.0.0.11"),
+    ],
+)
+def test_of_a_service_with_two_dashes_names_and_values_have_the_platforms_form(
+    service: str, suffix: str, value: str
+) -> None:
+    environ = {service + suffix: value}
+    assert load(environ, default_paths=()).warnings == load({}, default_paths=()).warnings
+    assert problems_of({service + suffix: "x"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("TELEMETRY__PORT", "tcp://10.0.0.11:6379"),
         ("PORT", "4243"),
         ("PORT", ""),
         ("TELEMETRY_PORT", "4243"),

@@ -38,6 +38,17 @@ _WITH_VALUE: Final = (
     (r"TELEMETRYD(_[A-Z0-9]+)*?_NAME", r"/.+/.+"),
 )
 """Names that somebody may have written for a key of ours, unless the value shows who made them."""
+_DASHED: Final = r"TELEMETRYD_[A-Z0-9_]*[A-Z0-9]"
+_IP: Final = r"[0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*"
+_WITH_DASHES: Final = (
+    (_DASHED + r"_SERVICE_HOST", _IP),
+    (_DASHED + r"_SERVICE_PORT(_[A-Z0-9]+)*", r"[0-9]+"),
+    (_DASHED + r"_PORT(_[0-9]+_(TCP|UDP|SCTP))?", r"(tcp|udp|sctp)://[^/]+"),
+    (_DASHED + r"_PORT_[0-9]+_(TCP|UDP|SCTP)_PROTO", r"tcp|udp|sctp"),
+    (_DASHED + r"_PORT_[0-9]+_(TCP|UDP|SCTP)_PORT", r"[0-9]+"),
+    (_DASHED + r"_PORT_[0-9]+_(TCP|UDP|SCTP)_ADDR", _IP),
+)
+"""Names with `__`, of a Service with `--` in its name, and the values that go with them."""
 
 
 def is_made_by_platform(name: str, value: str) -> bool:
@@ -47,13 +58,17 @@ def is_made_by_platform(name: str, value: str) -> bool:
     Environment variables), `docker --link` for a container of such an alias (docs.docker.com,
     "Legacy container links"). Both write upper case, and `_` for `-`.
     """
-    if len(name) > _LONGEST_MADE_NAME or ("__" in name and "_ENV_" not in name):
-        return False  # most are ours
+    if len(name) > _LONGEST_MADE_NAME:
+        return False
+    if "__" in name and "_ENV_" not in name:  # most are ours
+        return ("_PORT" in name or "_SERVICE_" in name) and _is_one_of(_WITH_DASHES, name, value)
     if any(re.fullmatch(pattern, name) for pattern in (_OF_SERVICE, _OF_PORT, _OF_LINK)):
         return True
-    return any(
-        re.fullmatch(pattern, name) and re.fullmatch(form, value) for pattern, form in _WITH_VALUE
-    )
+    return _is_one_of(_WITH_VALUE, name, value)
+
+
+def _is_one_of(forms: Sequence[tuple[str, str]], name: str, value: str) -> bool:
+    return any(re.fullmatch(of, name) and re.fullmatch(form, value) for of, form in forms)
 
 
 class FromEnvironment(NamedTuple):
