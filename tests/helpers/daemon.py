@@ -15,9 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 PATIENCE_SECONDS: Final = 60.0
@@ -62,9 +62,9 @@ class Outcome:
 class Daemon:
     """`telemetryd listen` in a process of its own; a context manager.
 
-    The environment holds `environment` alone, each key with `TELEMETRYD_` in front: no HOME, no
-    PATH. `stdout` is a file, or with `stdout_pipe` a pipe that nobody reads until `read_stdout`, or
-    the descriptor `stdout_fd`.
+    The environment holds `environment`, each key with `TELEMETRYD_` in front, and `foreign` as it
+    is, alone: no HOME, no PATH. `stdout` is a file, or with `stdout_pipe` a pipe that nobody
+    reads until `read_stdout`, or the descriptor `stdout_fd`.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Daemon:
         *,
         stdout_pipe: bool = False,
         stdout_fd: int | None = None,
+        foreign: Mapping[str, str] = MappingProxyType({}),
         **environment: object,
     ) -> None:
         self._stdout_path = tmp_path / "stdout"
@@ -86,7 +87,8 @@ class Daemon:
         with self._stdout_path.open("wb") as stdout:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "telemetryd", "listen"],
-                env={f"TELEMETRYD_{key}": str(value) for key, value in settings.items()},
+                env={f"TELEMETRYD_{key}": str(value) for key, value in settings.items()}
+                | dict(foreign),
                 cwd=tmp_path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout_pipe else stdout_fd or stdout,

@@ -96,7 +96,8 @@ def test_what_is_on_disk_already_waits_for_the_next_process(tmp_path: Path) -> N
         sinks = sink(
             "s", type="kinesis", stream="x", region="eu-west-1", endpoint_url=where, **spool
         )
-        with Daemon(tmp_path, **sinks) as daemon:
+        keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "testing"}
+        with Daemon(tmp_path, foreign=keys, **sinks) as daemon:
             daemon.send(events(100))
             daemon.wait_for("lines_spooled")
             daemon.wait_for("circuit_opened")
