@@ -34,7 +34,7 @@ def result():
     return coldstart.measure_all(LITTLE)
 
 
-def test_a_start_is_stamped_in_its_order(result):
+def test_a_start_is_stamped_in_its_order(result) -> None:
     """`register`, `next`, up: and the function's init knows of it."""
     (condition,) = result.conditions
     (row,) = condition.rows
@@ -46,7 +46,7 @@ def test_a_start_is_stamped_in_its_order(result):
     assert result.absent == {"layer": "no/layer.zip is missing: `make layer` builds it"}
 
 
-def test_results_are_written_for_people_and_programs(result, tmp_path):
+def test_results_are_written_for_people_and_programs(result, tmp_path: Path) -> None:
     """JSON that reads back as what was written, a table, a chart that is well-formed."""
     coldstart_report.write(result, tmp_path)
     assert coldstart_report.read(tmp_path / "coldstart.json") == result
@@ -58,7 +58,7 @@ def test_results_are_written_for_people_and_programs(result, tmp_path):
     assert "virtual environment" in "".join(chart.itertext())
 
 
-def test_a_program_that_does_not_start_is_no_figure(tmp_path):
+def test_a_program_that_does_not_start_is_no_figure(tmp_path: Path) -> None:
     """What it said is told."""
     program = tmp_path / "telemetryd"
     program.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
@@ -68,7 +68,7 @@ def test_a_program_that_does_not_start_is_no_figure(tmp_path):
             run(Subject("t", program, [], {}, ours=ours), tmp_path / "out")
 
 
-def test_an_unknown_subject_is_told_with_those_there_are():
+def test_an_unknown_subject_is_told_with_those_there_are() -> None:
     """Before anything is measured."""
     command = [sys.executable, "-m", "bench.coldstart", "--only", "nothing"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -61,7 +61,7 @@ def receiver(tmp_path: Path, changed: str) -> Peer:
 
 
 @pytest.mark.parametrize("connections", [1, 3])
-def test_a_run_of_telemetryd_is_verified_and_measured(connections):
+def test_a_run_of_telemetryd_is_verified_and_measured(connections: int) -> None:
     """Every line read back, the ledger believed only where it balances."""
     run = measure.telemetryd(load(source=Source(lines=4000, connections=connections)))
     assert run.lines >= 3000
@@ -72,7 +72,7 @@ def test_a_run_of_telemetryd_is_verified_and_measured(connections):
     assert run.latency is None
 
 
-def test_a_run_at_a_rate_tells_latencies_and_memory():
+def test_a_run_at_a_rate_tells_latencies_and_memory() -> None:
     """One line of each tick is timed from when it was due."""
     run = measure.telemetryd(load(source=Source(rate=2000, seconds=2.2)))
     assert run.lines == 4400
@@ -80,7 +80,7 @@ def test_a_run_at_a_rate_tells_latencies_and_memory():
     assert len(run.resident_mib) >= 2
 
 
-def test_a_stream_at_a_rate_is_read_back_and_timed():
+def test_a_stream_at_a_rate_is_read_back_and_timed() -> None:
     """A line counts until the server has answered for it."""
     expect = Expect(output=False, stream=True, delivered=("out",))
     source, service = Source(rate=2000, seconds=1.0), Service(latency_ms=30)
@@ -90,7 +90,7 @@ def test_a_stream_at_a_rate_is_read_back_and_timed():
     assert run.latency.p50 >= 30
 
 
-def test_a_configuration_that_writes_nothing_to_read_back_is_measured_by_its_ledger():
+def test_a_configuration_that_writes_nothing_to_read_back_is_measured_by_its_ledger() -> None:
     """As a user's own may be."""
     null = {"sinks": {"out": {"type": "null"}}}
     expect = Expect(output=False, delivered=("out",))
@@ -100,7 +100,7 @@ def test_a_configuration_that_writes_nothing_to_read_back_is_measured_by_its_led
     assert (run.lines, run.latency) == (1000, None)
 
 
-def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void():
+def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void() -> None:
     """Here by a metric that is not asked for, as if it were lost."""
     expect = Expect(output=False, metrics=True)
     source = Source(lines=20_000)
@@ -114,7 +114,9 @@ def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void():
 
 
 @pytest.mark.parametrize("name", ["file", "stream"])
-def test_a_daemon_that_loses_lines_does_not_count(name, monkeypatch):
+def test_a_daemon_that_loses_lines_does_not_count(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its sink does not take platform events, and its ledger balances nevertheless."""
     monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
     of = {"file": FILE, "stream": STREAM}[name]["sinks"]["out"]
@@ -124,7 +126,7 @@ def test_a_daemon_that_loses_lines_does_not_count(name, monkeypatch):
         measure.telemetryd(load(daemon=lossy, expect=expect))
 
 
-def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them():
+def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them() -> None:
     """It is stopped with lines in flight."""
     source = Source(lines=12_000, burst_lines=3000, pause_ms=20, freeze=True)
     assert measure.telemetryd(load(source=source)).lines >= 9000
@@ -135,7 +137,7 @@ def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them():
     [Service(), Service(latency_ms=20, error_rate=0.2, throttle_rate=0.3)],
     ids=["quick", "slow and failing"],
 )
-def test_a_stream_is_read_back(service):
+def test_a_stream_is_read_back(service) -> None:
     """Whatever the server makes of it, each line is in it once."""
     expect = Expect(output=False, stream=True, delivered=("out",))
     run = measure.telemetryd(load(daemon=STREAM, expect=expect, service=service))
@@ -143,7 +145,7 @@ def test_a_stream_is_read_back(service):
     assert run.record_bytes >= run.bytes
 
 
-def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path):
+def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path: Path) -> None:
     """As the kernel does where its memory is limited."""
     config = {"sinks": {"out": {"type": "null"}}}
     with daemon.running(config, tmp_path, []) as running:
@@ -154,13 +156,13 @@ def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="limits need root")
 @pytest.mark.parametrize("source", [Source(lines=4000), Source(rate=1000, seconds=1.0)])
-def test_a_limit_that_is_too_low_is_told_of_as_such(source):
+def test_a_limit_that_is_too_low_is_told_of_as_such(source) -> None:
     """Whenever it is that the kernel kills it."""
     with pytest.raises((LossError, AbsentError), match=r"did not start|killed|\[limits\]"):
         measure.telemetryd(load(source=source, limits=Limits(memory_mb=5)))
 
 
-def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured():
+def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured() -> None:
     """Then the drops are shown, by sink and reason."""
     with pytest.raises(LossError, match="dead dropped"):
         measure.telemetryd(load(daemon=DEAD))
@@ -169,7 +171,7 @@ def test_a_sink_that_drops_makes_the_run_void_unless_that_is_what_is_measured():
     assert run.dropped == run.lines + 1  # and the line that was sent ahead
 
 
-def test_a_daemon_whose_file_is_not_what_was_sent_does_not_count(tmp_path):
+def test_a_daemon_whose_file_is_not_what_was_sent_does_not_count(tmp_path: Path) -> None:
     """Here a second sink writes to it, as a daemon would that wrote every line twice."""
     expect = Expect(delivered=("out", "again"))
     twice = {"sinks": {name: {"type": "file", "path": "{output}"} for name in ("out", "again")}}
@@ -177,7 +179,7 @@ def test_a_daemon_whose_file_is_not_what_was_sent_does_not_count(tmp_path):
         measure.telemetryd(load(daemon=twice, expect=expect))
 
 
-def test_rows_are_run_in_turn_and_one_that_can_not_be_is_absent(tmp_path):
+def test_rows_are_run_in_turn_and_one_that_can_not_be_is_absent(tmp_path: Path) -> None:
     """A peer that is not there is no reason to measure nothing."""
     variants = (Variant(name="one"), Variant(name="two"))
     result = comparison.measured("s", load(repeat=2, variant=variants), ["copier"])
@@ -186,7 +188,7 @@ def test_rows_are_run_in_turn_and_one_that_can_not_be_is_absent(tmp_path):
     assert all(row.runs or row.absent for row in result.rows)
 
 
-def test_the_yardstick_may_mix_the_lines_of_connections():
+def test_the_yardstick_may_mix_the_lines_of_connections() -> None:
     """It knows no lines; without a C compiler there is none."""
     source = Source(lines=60_000, connections=4)
     result = comparison.measured("s", load(repeat=1, source=source), ["copier"])
@@ -194,7 +196,9 @@ def test_the_yardstick_may_mix_the_lines_of_connections():
     assert copier.runs or "not found" in copier.absent
 
 
-def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
+def test_a_scenario_of_ones_own_is_run_from_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Table, JSON and chart where they were asked for."""
     path = tmp_path / "mine.toml"
     path.write_text(
@@ -216,8 +220,8 @@ def test_a_scenario_of_ones_own_is_run_from_its_file(tmp_path, capsys):
 
 
 def test_a_scenario_whose_run_does_not_count_leaves_the_others_theirs(
-    tmp_path, capsys, monkeypatch
-):
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An hour of measurements is not lost to the one that fails."""
     monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
     text = 'kind = "load"\ntitle = "t"\nrepeat = 1\n[source]\nlines = 4000\n[daemon.sinks.out]\n'
@@ -232,7 +236,7 @@ def test_a_scenario_whose_run_does_not_count_leaves_the_others_theirs(
     assert not (tmp_path / "lossy.json").exists()
 
 
-def test_an_honest_peer_counts(tmp_path):
+def test_an_honest_peer_counts(tmp_path: Path) -> None:
     """What the other tests do to this one must be what they catch."""
     assert measure.peer(receiver(tmp_path, "line"), Source(lines=4000)).lines >= 3000
 
@@ -246,7 +250,9 @@ def test_an_honest_peer_counts(tmp_path):
     ],
     ids=["lossy", "corrupting", "doubling"],
 )
-def test_a_peer_that_is_not_honest_does_not(tmp_path, monkeypatch, changed, told):
+def test_a_peer_that_is_not_honest_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, told: str
+) -> None:
     """A faster receiver that loses lines is not faster."""
     monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
     with pytest.raises(LossError, match=told):

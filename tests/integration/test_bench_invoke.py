@@ -32,7 +32,7 @@ def result(*rows: Row) -> Result:
     return Result(settings=Settings(), machine={"cores": "2"}, rows=list(rows))
 
 
-def test_a_row_is_the_median_of_its_runs_medians():
+def test_a_row_is_the_median_of_its_runs_medians() -> None:
     """One long run does not outweigh the others, one slow invocation does not show but in max."""
     found = row("auto", ([1, 2, 90], [5]), ([4, 4], [7, 8, 9]), ([3], [6]))
     assert found.added_ms == Spread(3, 2, 4)
@@ -40,7 +40,7 @@ def test_a_row_is_the_median_of_its_runs_medians():
     assert found.all_added_ms == [1, 2, 90, 4, 4, 3]
 
 
-def test_what_the_caller_waits_longer_is_the_difference_of_pairs():
+def test_what_the_caller_waits_longer_is_the_difference_of_pairs() -> None:
     """A slow moment of the machine, which both runs of a pair had, is not the extension's."""
     alone = row(ALONE, ([0], [1]), ([0], [11]), ([0], [1]))
     ours = row("auto", ([0], [3]), ([0], [12]), ([0], [2]))
@@ -49,7 +49,7 @@ def test_what_the_caller_waits_longer_is_the_difference_of_pairs():
         ours.longer_ms(row(ALONE, ([0], [1])))
 
 
-def test_the_table_and_the_chart_show_every_row():
+def test_the_table_and_the_chart_show_every_row() -> None:
     """Each load by itself, against its own function without an extension."""
     found = result(
         row(ALONE, ([0.1], [1.0])),
@@ -68,13 +68,13 @@ def test_the_table_and_the_chart_show_every_row():
     assert "rare, auto" in svg
 
 
-def test_a_function_that_is_not_measured_has_no_table():
+def test_a_function_that_is_not_measured_has_no_table() -> None:
     text = invoke.markdown(result(row(ALONE, ([0.1], [1.0]))))
     assert "A busy function" in text
     assert "A rare function" not in text
 
 
-def test_every_strategy_is_measured_and_the_figures_read_back(tmp_path):
+def test_every_strategy_is_measured_and_the_figures_read_back(tmp_path: Path) -> None:
     """All that is configurable, beside both functions without telemetryd."""
     steps = []
     settings = msgspec.structs.replace(BRIEF, strategies=invoke.STRATEGIES)
@@ -92,7 +92,7 @@ def test_every_strategy_is_measured_and_the_figures_read_back(tmp_path):
     assert (tmp_path / "invoke.svg").read_text() == invoke.svg(found)
 
 
-def test_rare_invocations_are_measured_too():
+def test_rare_invocations_are_measured_too() -> None:
     settings = msgspec.structs.replace(BRIEF, busy=0, rare=1, strategies=("auto",))
     found = invoke.measure_all(settings)
     assert [(each.load, each.subject) for each in found.rows] == [
@@ -111,7 +111,7 @@ LOSSY = {
 
 
 @pytest.mark.parametrize("how", LOSSY)
-def test_a_run_that_lost_a_line_does_not_count(tmp_path, how):
+def test_a_run_that_lost_a_line_does_not_count(tmp_path: Path, how) -> None:
     """However little it added."""
     keys, told = LOSSY[how]
     (tmp_path / "file").touch()
@@ -145,7 +145,9 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_nor_does_one_whose_ledger_says_something_else_than_its_file(tmp_path, forged):
+def test_nor_does_one_whose_ledger_says_something_else_than_its_file(
+    tmp_path: Path, forged
+) -> None:
     """All arrived, but the books don't show it."""
     (tmp_path / "forger.py").write_text(FORGER.format(real=REAL, forge=FORGED[forged]))
     program = f"exec {sys.executable} {tmp_path}/forger.py"
@@ -153,13 +155,13 @@ def test_nor_does_one_whose_ledger_says_something_else_than_its_file(tmp_path, f
         invoke.measure_all(BRIEF, extension=extension(tmp_path, program))
 
 
-def test_nor_one_without_a_ledger(tmp_path):
+def test_nor_one_without_a_ledger(tmp_path: Path) -> None:
     """It may have been killed."""
     with pytest.raises(LossError, match="0 ledgers of one process"):
         invoke.measure_all(BRIEF, extension=extension(tmp_path, f"exec {REAL} 2>/dev/null"))
 
 
-def test_an_invocation_that_fails_is_no_measurement(tmp_path):
+def test_an_invocation_that_fails_is_no_measurement(tmp_path: Path) -> None:
     """The environment's end is what is timed then."""
     with pytest.raises(LossError, match=r"ended in error: .*Extension\.Crash"):
         invoke.measure_all(BRIEF, extension=extension(tmp_path, "exit 3"))

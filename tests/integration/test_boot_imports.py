@@ -66,7 +66,7 @@ def bare() -> set[str]:
 
 
 @pytest.mark.parametrize("call", [0, 1, 2], ids=["register", "subscribe", "next"])
-def test_only_a_handful_of_small_modules(call):
+def test_only_a_handful_of_small_modules(call: int) -> None:
     """No asyncio, no msgspec, no json, no re, and of our own only what makes the calls."""
     names = loaded()[call]
     assert "telemetryd.extension.boot" in names
@@ -74,7 +74,7 @@ def test_only_a_handful_of_small_modules(call):
 
 
 @pytest.mark.parametrize("module", ["fallback", "starter"])
-def test_what_runs_when_something_is_wrong_needs_no_more(module):
+def test_what_runs_when_something_is_wrong_needs_no_more(module: str) -> None:
     """The rest may be what is broken."""
     paths = [str(Path(str(telemetryd.__file__)).parents[1])]
     code = (
@@ -89,7 +89,7 @@ def test_what_runs_when_something_is_wrong_needs_no_more(module):
     assert names <= {f"telemetryd.extension.{module}", "select", "_signal", "gc"} | own
 
 
-def test_a_configuration_file_costs_its_parser_and_nothing_else(tmp_path):
+def test_a_configuration_file_costs_its_parser_and_nothing_else(tmp_path: Path) -> None:
     """`tomllib` where there is a file; still none of the daemon."""
     file = tmp_path / "telemetryd.toml"
     file.write_text("[telemetry]\nport = 0\n")

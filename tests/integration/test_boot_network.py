@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1.2.3", "::1"])
-def test_telemetry_is_received_at_every_address(tmp_path, host):
+def test_telemetry_is_received_at_every_address(tmp_path: Path, host: str) -> None:
     """Lambda dials what it calls `sandbox.localdomain`, which is not 127.0.0.1."""
     if ":" in host and not has_ipv6():
         host = "127.0.0.9"
@@ -39,7 +40,7 @@ def test_telemetry_is_received_at_every_address(tmp_path, host):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_an_address_that_is_set_is_the_only_one(tmp_path):
+def test_an_address_that_is_set_is_the_only_one(tmp_path: Path) -> None:
     """`telemetry.host = 127.0.0.1`: another address of the sandbox is closed."""
     variables = file_sink(tmp_path / "f") | settings(TELEMETRY__HOST="127.0.0.1")
     with ScriptedPlatform(variables) as platform:
@@ -54,14 +55,14 @@ def test_an_address_that_is_set_is_the_only_one(tmp_path):
         assert (tmp_path / "f").read_bytes() == line(1)
 
 
-def test_the_port_is_fixed_and_unusual():
+def test_the_port_is_fixed_and_unusual() -> None:
     """The same after a reset; no extension that is known loses its own to it."""
     assert 1024 < early.PORT < EPHEMERAL
     assert early.PORT not in OTHERS
 
 
 @pytest.mark.parametrize("taken_at", ["127.0.0.1", "127.0.0.3", "0.0.0.0"])
-def test_a_port_that_another_extension_has_is_replaced(tmp_path, taken_at):
+def test_a_port_that_another_extension_has_is_replaced(tmp_path: Path, taken_at: str) -> None:
     """Also where it has the port at one address only: that might be the one Lambda dials."""
     with reserved() as port, socket.create_server((taken_at, port), reuse_port=False):
         variables = file_sink(tmp_path / "f") | settings(TELEMETRY__PORT=port)
@@ -78,7 +79,7 @@ def test_a_port_that_another_extension_has_is_replaced(tmp_path, taken_at):
             assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_the_port_is_the_same_after_a_reset(tmp_path):
+def test_the_port_is_the_same_after_a_reset(tmp_path: Path) -> None:
     """Connections of the process before, closed or not quite, do not keep it."""
     with reserved() as port:
         variables = file_sink(tmp_path / "f") | settings(TELEMETRY__PORT=port)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ INVOCATION = settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
 """What an invocation printed is delivered before `next`, however busy the machine."""
 
 
-def test_the_order_and_form_of_the_first_calls():
+def test_the_order_and_form_of_the_first_calls() -> None:
     """Register, listen, subscribe with all three buffering values, next without a body."""
     with ScriptedPlatform() as platform:
         register = platform.register()
@@ -62,7 +63,7 @@ def test_the_order_and_form_of_the_first_calls():
 @pytest.mark.parametrize(
     "refusal", [b'{"errorType":"Extension.InvalidEventType"}', b"Extension.InvalidEventType: \xff"]
 )
-def test_without_invoke_it_registers_for_shutdown(refusal, tmp_path):
+def test_without_invoke_it_registers_for_shutdown(refusal: bytes, tmp_path: Path) -> None:
     """INVOKE refused, in JSON or not: a second register, then all the rest."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         platform.expect(REGISTER).answer(403, refusal)
@@ -76,7 +77,7 @@ def test_without_invoke_it_registers_for_shutdown(refusal, tmp_path):
 
 
 @pytest.mark.parametrize("answer", [(403, b"Extension.InvalidExtensionName"), (500, b"")])
-def test_a_refused_registration_ends_the_process(answer):
+def test_a_refused_registration_ends_the_process(answer: tuple[int, bytes]) -> None:
     """Nothing can follow it; the log says what was refused."""
     with ScriptedPlatform() as platform:
         platform.expect(REGISTER).answer(*answer)
@@ -86,7 +87,7 @@ def test_a_refused_registration_ends_the_process(answer):
         assert ("/opt/extensions" in failed.get("fix", "")) is (answer[0] == 403)
 
 
-def test_the_older_schema_is_tried_once():
+def test_the_older_schema_is_tried_once() -> None:
     """400 for the newest: the one before it, with everything else unchanged."""
     with ScriptedPlatform() as platform:
         platform.register()
@@ -111,7 +112,7 @@ def test_the_older_schema_is_tried_once():
         (202, b'{"errorType":"Telemetry.NotSupported"}', 1),
     ],
 )
-def test_without_a_subscription_it_polls_on(status, body, tries):
+def test_without_a_subscription_it_polls_on(status: int, body: bytes, tries: int) -> None:
     """The silent connection of a refused subscription included; invocations are not held up."""
     with ScriptedPlatform(INVOCATION | settings(FLUSH__MAX_ADDED_MS=900_000)) as platform:
         platform.register()
@@ -129,7 +130,7 @@ def test_without_a_subscription_it_polls_on(status, body, tries):
         assert platform.ledger()["received"]["lines"] == 0
 
 
-def test_a_subscription_that_is_not_answered_properly():
+def test_a_subscription_that_is_not_answered_properly() -> None:
     """The connection ends instead: the function runs without telemetry."""
     with ScriptedPlatform() as platform:
         platform.register()
@@ -140,7 +141,7 @@ def test_a_subscription_that_is_not_answered_properly():
         platform.ledger()
 
 
-def test_next_is_asked_for_again_when_its_connection_ends(tmp_path):
+def test_next_is_asked_for_again_when_its_connection_ends(tmp_path: Path) -> None:
     """A connection that died while frozen is renewed, each time; nothing is lost."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -157,7 +158,7 @@ def test_next_is_asked_for_again_when_its_connection_ends(tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 4
 
 
-def test_an_answer_without_keep_alive_is_followed_by_a_new_connection():
+def test_an_answer_without_keep_alive_is_followed_by_a_new_connection() -> None:
     """`Connection: close`, HTTP/1.0 without a length, chunks: all of it is understood."""
     body = json.dumps({"eventType": "INVOKE", "requestId": "x", "deadlineMs": 0}).encode()
     with ScriptedPlatform(settings(FLUSH__STRATEGY="continuous")) as platform:
@@ -175,7 +176,7 @@ def test_an_answer_without_keep_alive_is_followed_by_a_new_connection():
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_refused_next_means_the_end(status, tmp_path):
+def test_a_refused_next_means_the_end(status: int, tmp_path: Path) -> None:
     """Flush, close, ledger, status 0."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         telemetry, call = platform.begin()
@@ -186,7 +187,7 @@ def test_a_refused_next_means_the_end(status, tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_answers_that_make_no_sense_do_not_end_it():
+def test_answers_that_make_no_sense_do_not_end_it() -> None:
     """No JSON, no object, no HTTP: to leave would fail the function, so it asks again."""
     with ScriptedPlatform() as platform:
         _, call = platform.begin()
@@ -201,7 +202,7 @@ def test_answers_that_make_no_sense_do_not_end_it():
         platform.ledger()
 
 
-def test_a_platform_that_only_talks_nonsense_is_left():
+def test_a_platform_that_only_talks_nonsense_is_left() -> None:
     """Not for ever: it would be a busy loop on somebody's bill."""
     with ScriptedPlatform() as platform:
         _, call = platform.begin()
@@ -214,7 +215,7 @@ def test_a_platform_that_only_talks_nonsense_is_left():
 
 
 @pytest.mark.parametrize("reason", ["SandboxTerminated", "TIMEOUT", "x" * 300, ""])
-def test_any_shutdown_reason_is_a_shutdown(reason):
+def test_any_shutdown_reason_is_a_shutdown(reason: str) -> None:
     """The set is open."""
     with ScriptedPlatform() as platform:
         _, call = platform.begin()
@@ -224,7 +225,7 @@ def test_any_shutdown_reason_is_a_shutdown(reason):
         platform.ledger()
 
 
-def test_shutdown_without_a_deadline_or_reason():
+def test_shutdown_without_a_deadline_or_reason() -> None:
     """The least that can be said."""
     with ScriptedPlatform() as platform:
         _, call = platform.begin()
@@ -233,7 +234,7 @@ def test_shutdown_without_a_deadline_or_reason():
         platform.ledger()
 
 
-def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path):
+def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path: Path) -> None:
     """What comes within the quiet period arrives; the connection stays open all the time."""
     variables = settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500, FLUSH__STRATEGY="continuous")
     with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
@@ -248,7 +249,7 @@ def test_telemetry_after_shutdown_is_read_without_an_end_of_stream(tmp_path):
 
 
 @pytest.mark.parametrize("degraded", [False, True])
-def test_what_comes_while_it_gets_no_turn_is_read(tmp_path, degraded):
+def test_what_comes_while_it_gets_no_turn_is_read(tmp_path: Path, degraded: bool) -> None:
     """The quiet period ends while it stands still: what waits in the kernel then is not lost."""
     variables = file_sink(tmp_path / "f") | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1000)
     if degraded:
@@ -280,7 +281,7 @@ def stopped(pid):
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.0, -3.0])
-def test_a_short_or_passed_deadline_still_gets_a_ledger(seconds, tmp_path):
+def test_a_short_or_passed_deadline_still_gets_a_ledger(seconds: float, tmp_path: Path) -> None:
     """What was read before is delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -291,7 +292,7 @@ def test_a_short_or_passed_deadline_still_gets_a_ledger(seconds, tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
 
 
-def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path):
+def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path: Path) -> None:
     """Reading ends in time for delivery; what was cut is in the ledger as it was read."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         telemetry, call = platform.begin()
@@ -311,7 +312,7 @@ def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path):
         assert (tmp_path / "f").read_bytes().count(b"\n") == ledger["framed"]["lines"]
 
 
-def test_the_platform_is_gone(tmp_path):
+def test_the_platform_is_gone(tmp_path: Path) -> None:
     """As when the emulator is killed: no answer, nobody listens, what is queued is delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -325,7 +326,7 @@ def test_the_platform_is_gone(tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
 
 
-def test_next_waits_for_the_end_of_its_own_invocation(tmp_path):
+def test_next_waits_for_the_end_of_its_own_invocation(tmp_path: Path) -> None:
     """Not for another's, nor for text that looks like one; then all lines are in the file."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -348,7 +349,7 @@ def read(path):
     return path.read_bytes()
 
 
-def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path):
+def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path: Path) -> None:
     """The last of what the function printed may come after `runtimeDone`."""
     variables = INVOCATION | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500)
     with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
@@ -364,7 +365,7 @@ def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
 
 
-def test_after_a_bug_no_invocation_is_held_up(tmp_path):
+def test_after_a_bug_no_invocation_is_held_up(tmp_path: Path) -> None:
     """A `runtimeDone` that nobody sees any more is not waited for, not even by the one running."""
     code = (
         "import telemetryd.shell.pipeline as m\n"
@@ -386,7 +387,7 @@ def test_after_a_bug_no_invocation_is_held_up(tmp_path):
         assert platform.log("ledger")
 
 
-def test_a_missing_runtime_done_costs_no_more_than_the_deadline():
+def test_a_missing_runtime_done_costs_no_more_than_the_deadline() -> None:
     """Lost telemetry: `next` is asked for before the function would time out."""
     with ScriptedPlatform(INVOCATION) as platform:
         _, call = platform.begin()
@@ -396,7 +397,7 @@ def test_a_missing_runtime_done_costs_no_more_than_the_deadline():
         platform.ledger()
 
 
-def test_a_signal_during_an_invocation_ends_it_like_a_shutdown(tmp_path):
+def test_a_signal_during_an_invocation_ends_it_like_a_shutdown(tmp_path: Path) -> None:
     """What was received is delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -408,7 +409,7 @@ def test_a_signal_during_an_invocation_ends_it_like_a_shutdown(tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_a_launcher_may_have_registered_already():
+def test_a_launcher_may_have_registered_already() -> None:
     """The answer is read from the socket handed over; registration is not repeated."""
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:
@@ -428,7 +429,7 @@ def test_a_launcher_may_have_registered_already():
             assert platform.log("configuration_invalid") == []
 
 
-def test_fail_closed_reports_before_the_first_next():
+def test_fail_closed_reports_before_the_first_next() -> None:
     """`init/error` with a type in the form the platform keeps, and a JSON body; then the end."""
     variables = settings(FAIL_CLOSED="true", LAMBDA__NEXT="ready", FLUSH__STRATEGY='ne"ver')
     with ScriptedPlatform(variables) as platform:
@@ -443,13 +444,13 @@ def test_fail_closed_reports_before_the_first_next():
 
 
 @pytest.fixture
-def shadow(tmp_path):
+def shadow(tmp_path: Path):
     """Variables that make the heavy part of telemetryd fail to load."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
     return {"PYTHONPATH": str(tmp_path)}
 
 
-def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow):
+def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow) -> None:
     """The loop of last resort has the same manners."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
@@ -467,7 +468,7 @@ def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow):
         assert ledger["unrouted"]["lines"] == 10_001
 
 
-def test_degraded_it_keeps_a_short_deadline(shadow):
+def test_degraded_it_keeps_a_short_deadline(shadow) -> None:
     """A stream that never becomes quiet, and three seconds."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
@@ -486,7 +487,7 @@ def test_degraded_it_keeps_a_short_deadline(shadow):
 
 
 @pytest.mark.parametrize("end", ["sigterm", "refused", "gone"])
-def test_degraded_it_ends_with_a_ledger(shadow, end):
+def test_degraded_it_ends_with_a_ledger(shadow, end: str) -> None:
     """By signal, by a 403, by a platform that is gone."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
@@ -504,7 +505,7 @@ def test_degraded_it_ends_with_a_ledger(shadow, end):
         assert platform.ledger()["received"]["lines"] == 1
 
 
-def test_a_name_may_have_an_address_where_nobody_listens(tmp_path):
+def test_a_name_may_have_an_address_where_nobody_listens(tmp_path: Path) -> None:
     """As `localhost` has ::1 on many a machine: the next one is tried."""
     (tmp_path / "sitecustomize.py").write_text(
         "import _socket\n"
@@ -520,7 +521,7 @@ def test_a_name_may_have_an_address_where_nobody_listens(tmp_path):
         assert platform.ledger()["received"]["lines"] == 1
 
 
-def test_an_address_that_is_none_is_named():
+def test_an_address_that_is_none_is_named() -> None:
     """A person who set the variable by hand gets one line."""
     command = (sys.executable, "-m", "telemetryd")
     with ScriptedPlatform({"AWS_LAMBDA_RUNTIME_API": "nowhere"}, command=command) as platform:

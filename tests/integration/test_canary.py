@@ -65,7 +65,7 @@ def questions():
     return [question.name for question in load("report").QUESTIONS]
 
 
-def test_the_local_lambda_answers_every_question_it_can(tmp_path):
+def test_the_local_lambda_answers_every_question_it_can(tmp_path: Path) -> None:
     """One run, from the init to the last invocation, with telemetryd beside the recorders."""
     done = run("local", "--lines", 2000, "--pause", 0, "--out", tmp_path / "report.md")
     assert done.returncode == 0, done.stderr
@@ -82,7 +82,7 @@ def test_the_local_lambda_answers_every_question_it_can(tmp_path):
     assert "telemetryd counts" in found["added"]
 
 
-def test_assumptions_and_questions_are_the_same():
+def test_assumptions_and_questions_are_the_same() -> None:
     """docs/assumptions.md has one row for each question of the report, in its order."""
     rows = re.findall(
         r"^\| `([a-z-]+)` \|", (ROOT / "docs/assumptions.md").read_text(), re.MULTILINE
@@ -106,7 +106,7 @@ def cloud():
     async def describe(_request):
         return web.Response(text=STACK, content_type="text/xml")
 
-    async def serve():
+    async def serve() -> None:
         app = web.Application()
         app.add_routes([web.post("/", describe)])
         runner = web.AppRunner(app)
@@ -133,7 +133,7 @@ def cloud():
 
 
 @pytest.fixture
-def sam(tmp_path):
+def sam(tmp_path: Path):
     """A `sam` that notes how it was called, and fails to deploy when asked to."""
     program = tmp_path / "bin" / "sam"
     program.parent.mkdir()
@@ -148,21 +148,21 @@ def sam(tmp_path):
 
 
 @pytest.fixture
-def layer(tmp_path):
+def layer(tmp_path: Path):
     """Stands for the layer's zip, which the script only looks for."""
     path = tmp_path / "layer.zip"
     path.write_bytes(b"PK")
     return path
 
 
-def test_without_sam_the_script_says_what_to_do(tmp_path, layer):
+def test_without_sam_the_script_says_what_to_do(tmp_path: Path, layer) -> None:
     """Nothing is deployed, so nothing has to be removed."""
     done = run("aws", "--layer", layer, env={"PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install aws-sam-cli" in done.stderr
 
 
-def test_without_the_layer_the_script_says_what_to_do(sam, tmp_path):
+def test_without_the_layer_the_script_says_what_to_do(sam, tmp_path: Path) -> None:
     """The layer is built, not downloaded."""
     env, calls = sam
     done = run("aws", "--layer", tmp_path / "missing.zip", env=env)
@@ -171,7 +171,7 @@ def test_without_the_layer_the_script_says_what_to_do(sam, tmp_path):
     assert not calls.exists()
 
 
-def test_a_url_that_takes_no_invocations_is_named():
+def test_a_url_that_takes_no_invocations_is_named() -> None:
     """One line, not a traceback."""
     with reserved() as port:
         done = run("url", f"http://127.0.0.1:{port}/")
@@ -194,7 +194,7 @@ def aws(layer, env, *arguments):
     return run("aws", "--layer", layer, "--lines", 100, "--pause", 0, *arguments, env=own | env)
 
 
-def test_a_stack_is_deployed_observed_and_deleted(sam, layer):
+def test_a_stack_is_deployed_observed_and_deleted(sam, layer) -> None:
     """By SAM and AWS's own SDK, against the local Lambda's Invoke API."""
     env, calls = sam
     with cloud() as (formation, function):
@@ -208,7 +208,7 @@ def test_a_stack_is_deployed_observed_and_deleted(sam, layer):
     assert delete == "delete --stack-name telemetryd-canary --no-prompts"
 
 
-def test_a_stack_is_deleted_also_after_an_error(sam, layer):
+def test_a_stack_is_deleted_also_after_an_error(sam, layer) -> None:
     """The function can't be found or invoked: the account is left as it was."""
     env, calls = sam
     with reserved() as port:
@@ -221,7 +221,7 @@ def test_a_stack_is_deleted_also_after_an_error(sam, layer):
     assert [line.split()[0] for line in calls.read_text().splitlines()] == ["deploy", "delete"]
 
 
-def test_a_failed_deployment_is_said_and_removed(sam, layer):
+def test_a_failed_deployment_is_said_and_removed(sam, layer) -> None:
     """What CloudFormation had made by then is deleted too."""
     env, calls = sam
     done = aws(layer, env | {"SAM_DEPLOY": "1"})

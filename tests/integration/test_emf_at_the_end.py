@@ -76,7 +76,9 @@ def measured(events: bytes, reason: str, *, invoked: bool = True) -> dict[str, f
         "an emulator",
     ],
 )
-def test_a_failure_known_only_from_the_shutdown_counts_once(events, reason, errors, timeouts):
+def test_a_failure_known_only_from_the_shutdown_counts_once(
+    events, reason: str, errors: int, timeouts: int
+) -> None:
     """The reset of the environment may overtake `runtimeDone` and `report`."""
     assert measured(events, reason) == {"invocations": 1, "errors": errors, "timeouts": timeouts}
 
@@ -97,13 +99,15 @@ INIT_FAILED = event("platform.initReport", phase="init", status="error", errorTy
     ],
     ids=["only the reason", "a timeout", "both", "it was over", "for good"],
 )
-def test_an_initialisation_that_the_shutdown_cuts_short_has_failed(events, reason, failures):
+def test_an_initialisation_that_the_shutdown_cuts_short_has_failed(
+    events, reason: str, failures: int
+) -> None:
     """Whether or not the platform's report of it comes in time."""
     found = measured(events, reason, invoked=False)
     assert (found["init_errors"], found["errors"]) == (failures, failures)
 
 
-def test_what_the_next_process_is_told_of_it_is_not_counted_again():
+def test_what_the_next_process_is_told_of_it_is_not_counted_again() -> None:
     """Events of an earlier life: this process has seen no `start`."""
     metrics = {"durationMs": 3000.0, "billedDurationMs": 3000}
     report = event("platform.report", requestId="r1", status="timeout", metrics=metrics)

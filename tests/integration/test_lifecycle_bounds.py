@@ -7,6 +7,7 @@ call comes at all, within the tests' patience of one minute, is what is shown.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -33,22 +34,22 @@ def up(platform: ScriptedPlatform):
     return telemetry, call
 
 
-def drop(telemetry):
+def drop(telemetry) -> None:
     telemetry.sendall(
         event("platform.logsDropped", droppedRecords=12, droppedBytes=3456, reason="x")
     )
 
 
-def cut(telemetry):
+def cut(telemetry) -> None:
     telemetry.sendall(runtime_done("a")[:-20])
     telemetry.close()
 
 
-def garble(telemetry):
+def garble(telemetry) -> None:
     telemetry.sendall(event("platform.runtimeDone", requestId=7, status=[]))
 
 
-def overlong(telemetry):
+def overlong(telemetry) -> None:
     telemetry.sendall(b"x" * 5000 + b"\n")
 
 
@@ -64,7 +65,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("case", LOSSES)
-def test_a_loss_ends_the_wait(tmp_path, case):
+def test_a_loss_ends_the_wait(tmp_path: Path, case) -> None:
     """One warning with its cause, one count; the next invocation is not awaited at all."""
     cause = case.strip()
     variables = file_sink(tmp_path / "f") | INVOCATION | settings(TELEMETRY__MAX_LINE_BYTES=4096)
@@ -86,7 +87,7 @@ def test_a_loss_ends_the_wait(tmp_path, case):
 
 
 @pytest.mark.parametrize("case", ["connection_closed", "logs_dropped", "line_rejected"])
-def test_a_loss_at_a_cold_start_ends_the_wait(tmp_path, case):
+def test_a_loss_at_a_cold_start_ends_the_wait(tmp_path: Path, case: str) -> None:
     """All of it has come before telemetryd is up: it is noticed all the same."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
@@ -98,7 +99,7 @@ def test_a_loss_at_a_cold_start_ends_the_wait(tmp_path, case):
         assert platform.ledger()["figures"]["ends_missed"] == {case: 1}
 
 
-def test_without_a_connection_nothing_is_awaited(tmp_path):
+def test_without_a_connection_nothing_is_awaited(tmp_path: Path) -> None:
     """The subscription is accepted, and nobody ever dials."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         platform.register()
@@ -112,7 +113,7 @@ def test_without_a_connection_nothing_is_awaited(tmp_path):
         assert figures["added_ms_max"] > 0
 
 
-def test_after_a_silence_none_is_awaited_until_an_end_is_seen(tmp_path):
+def test_after_a_silence_none_is_awaited_until_an_end_is_seen(tmp_path: Path) -> None:
     """Logs, but no end: one wait, then none; an end that is seen brings the waits back."""
     variables = file_sink(tmp_path / "f") | INVOCATION | settings(FLUSH__MAX_SILENCE_MS=300)
     with ScriptedPlatform(variables) as platform:
@@ -136,7 +137,7 @@ def test_after_a_silence_none_is_awaited_until_an_end_is_seen(tmp_path):
         assert figures["added_ms_max"] >= 300
 
 
-def test_a_late_end_counts_as_seen(tmp_path):
+def test_a_late_end_counts_as_seen(tmp_path: Path) -> None:
     """It comes after `next`: the function had only been silent."""
     variables = file_sink(tmp_path / "f") | INVOCATION | settings(FLUSH__MAX_SILENCE_MS=300)
     with ScriptedPlatform(variables) as platform:
@@ -155,7 +156,7 @@ def test_a_late_end_counts_as_seen(tmp_path):
         assert len(platform.log("end_missed")) == 1, "one warning for each cause"
 
 
-def test_a_function_that_prints_is_awaited(tmp_path):
+def test_a_function_that_prints_is_awaited(tmp_path: Path) -> None:
     """Longer than the silence that ends a wait: it is never silent for so long."""
     variables = file_sink(tmp_path / "f") | INVOCATION | settings(FLUSH__MAX_SILENCE_MS=20_000)
     with ScriptedPlatform(variables) as platform:
@@ -177,7 +178,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("deadline", [10**18, 10**30, 10**400, -(10**18), 0])
-def test_a_deadline_that_makes_no_sense(tmp_path, deadline):
+def test_a_deadline_that_makes_no_sense(tmp_path: Path, deadline: int) -> None:
     """One clear line where it is too far ahead; an end that comes is an end."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = up(platform)
@@ -191,7 +192,7 @@ def test_a_deadline_that_makes_no_sense(tmp_path, deadline):
         assert platform.ledger()["framed"]["lines"] == 3
 
 
-def test_events_of_requests_that_never_began(tmp_path):
+def test_events_of_requests_that_never_began(tmp_path: Path) -> None:
     """Counted, one line in the log; the invocation that runs is awaited all the same."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = up(platform)
@@ -209,7 +210,7 @@ def test_events_of_requests_that_never_began(tmp_path):
         assert len(platform.log("request_unknown")) == 1
 
 
-def test_without_invoke_there_is_no_warning(tmp_path):
+def test_without_invoke_there_is_no_warning(tmp_path: Path) -> None:
     """Managed Instances have no such event: all is as it should be."""
     variables = file_sink(tmp_path / "f") | {
         "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"

@@ -51,7 +51,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_with_a_broken_configuration_the_function_answers(tmp_path, case):
+def test_with_a_broken_configuration_the_function_answers(tmp_path: Path, case) -> None:
     """One log line names the fault; what is right is used, and a good sink loses nothing."""
     make_variables, named = BROKEN[case]
     stage = Stage(tmp_path)
@@ -73,7 +73,7 @@ def test_with_a_broken_configuration_the_function_answers(tmp_path, case):
     stage.assert_clean_exits(env)
 
 
-def test_a_variable_that_names_no_key_is_a_warning(tmp_path):
+def test_a_variable_that_names_no_key_is_a_warning(tmp_path: Path) -> None:
     """It may be somebody else's: the platform's, or a service's in Kubernetes."""
     stage = Stage(tmp_path)
     results, env = play(stage.config(settings(SINKS__FILE__PTAH="x")), {"print": 5})
@@ -83,7 +83,7 @@ def test_a_variable_that_names_no_key_is_a_warning(tmp_path):
     stage.assert_nothing_lost(env)
 
 
-def test_every_fault_of_a_configuration_is_named(tmp_path):
+def test_every_fault_of_a_configuration_is_named(tmp_path: Path) -> None:
     """In one line, which no rate limit can shorten."""
     stage = Stage(tmp_path)
     variables = settings(LOG__LEVEL="x", TELEMETRY__PORT="99999", FLUSH__STRATEGY="never")
@@ -93,7 +93,7 @@ def test_every_fault_of_a_configuration_is_named(tmp_path):
     assert len(line["problems"]) == 3
 
 
-def test_a_path_that_cannot_be_written_costs_telemetry_only(tmp_path):
+def test_a_path_that_cannot_be_written_costs_telemetry_only(tmp_path: Path) -> None:
     """The sink fails, each loss has its reason, the function does not notice."""
     stage = Stage(tmp_path)
     (tmp_path / "occupied").write_text("")
@@ -108,7 +108,7 @@ def test_a_path_that_cannot_be_written_costs_telemetry_only(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_an_import_error_after_register_degrades(tmp_path):
+def test_an_import_error_after_register_degrades(tmp_path: Path) -> None:
     """A library that can't be loaded: the rest is a loop which counts, discards and polls."""
     stage = Stage(tmp_path)
     for module in ("msgspec", "uvloop"):
@@ -157,7 +157,7 @@ INJECTED = {
 
 
 @pytest.mark.parametrize("place", INJECTED)
-def test_a_bug_of_our_own_is_not_the_functions(tmp_path, place):
+def test_a_bug_of_our_own_is_not_the_functions(tmp_path: Path, place) -> None:
     """The function answers, the bug is named once, the process ends with status 0."""
     stage = Stage(tmp_path)
     variables = shim(tmp_path, INJECTED[place]) | settings(FLUSH__STRATEGY="invocation")
@@ -172,7 +172,7 @@ def test_a_bug_of_our_own_is_not_the_functions(tmp_path, place):
 
 
 @pytest.mark.parametrize(("sink", "reason"), [("BrokenPack", "bug")])
-def test_a_bug_of_a_sink_costs_its_own_lines_only(tmp_path, sink, reason):
+def test_a_bug_of_a_sink_costs_its_own_lines_only(tmp_path: Path, sink: str, reason: str) -> None:
     """The other sink gets everything; the function does not notice."""
     stage = Stage(tmp_path)
     variables = third_party(tmp_path / "packages", sink, PATH=tmp_path / "probe")
@@ -185,7 +185,7 @@ def test_a_bug_of_a_sink_costs_its_own_lines_only(tmp_path, sink, reason):
     stage.assert_clean_exits(env)
 
 
-def test_a_sink_that_cannot_be_made_costs_its_own_lines_only(tmp_path):
+def test_a_sink_that_cannot_be_made_costs_its_own_lines_only(tmp_path: Path) -> None:
     """A bug in a third-party constructor: the log names it, the other sink gets everything."""
     stage = Stage(tmp_path)
     variables = third_party(tmp_path / "packages", "BrokenMaker", PATH=tmp_path / "probe")
@@ -205,7 +205,7 @@ def test_a_sink_that_cannot_be_made_costs_its_own_lines_only(tmp_path):
         (settings(SINKS__FILE__TYPE="flie"), "Extension.ConfigInvalid", "flie"),
     ],
 )
-def test_fail_closed_fails_the_init(tmp_path, variables, error_type, named):
+def test_fail_closed_fails_the_init(tmp_path: Path, variables, error_type: str, named: str) -> None:
     """With `lambda.next = "ready"` the environment never serves: the caller is told why."""
     stage = Stage(tmp_path)
     ready = settings(FAIL_CLOSED="true", LAMBDA__NEXT="ready")
@@ -219,7 +219,7 @@ def test_fail_closed_fails_the_init(tmp_path, variables, error_type, named):
     assert stage.lines() == []
 
 
-def test_fail_closed_covers_what_is_no_configuration(tmp_path):
+def test_fail_closed_covers_what_is_no_configuration(tmp_path: Path) -> None:
     """An import error fails the init just the same."""
     stage = Stage(tmp_path)
     (tmp_path / "shadow").mkdir()
@@ -232,7 +232,7 @@ def test_fail_closed_covers_what_is_no_configuration(tmp_path):
     assert stage.log("degraded") == []
 
 
-def test_fail_closed_with_a_good_configuration_changes_nothing(tmp_path):
+def test_fail_closed_with_a_good_configuration_changes_nothing(tmp_path: Path) -> None:
     """`next` comes once all is ready, and the function runs."""
     stage = Stage(tmp_path)
     variables = settings(FAIL_CLOSED="true", LAMBDA__NEXT="ready")
@@ -242,7 +242,7 @@ def test_fail_closed_with_a_good_configuration_changes_nothing(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_a_host_that_cannot_be_bound_is_replaced(tmp_path):
+def test_a_host_that_cannot_be_bound_is_replaced(tmp_path: Path) -> None:
     """Telemetry comes over loopback in any case."""
     stage = Stage(tmp_path)
     variables = settings(TELEMETRY__HOST="203.0.113.7", TELEMETRY__PORT=5678)
@@ -252,7 +252,7 @@ def test_a_host_that_cannot_be_bound_is_replaced(tmp_path):
     stage.assert_nothing_lost(env)
 
 
-def test_where_there_is_no_telemetry_the_function_is_not_held_up(tmp_path):
+def test_where_there_is_no_telemetry_the_function_is_not_held_up(tmp_path: Path) -> None:
     """202 is no subscription: nothing is waited for, nothing arrives, the ledger is empty."""
     stage = Stage(tmp_path)
     config = stage.config(
@@ -270,7 +270,7 @@ def test_where_there_is_no_telemetry_the_function_is_not_held_up(tmp_path):
 
 
 @pytest.mark.parametrize("plain_text", [False, True])
-def test_a_subscription_refused_for_good(tmp_path, plain_text):
+def test_a_subscription_refused_for_good(tmp_path: Path, plain_text: bool) -> None:
     """An older schema is tried once, also where the answer is no JSON; then without telemetry."""
     stage = Stage(tmp_path)
     config = stage.config(
@@ -293,7 +293,7 @@ def test_a_subscription_refused_for_good(tmp_path, plain_text):
     stage.assert_clean_exits(env)
 
 
-def test_this_python_runs_the_extension(tmp_path):
+def test_this_python_runs_the_extension(tmp_path: Path) -> None:
     """The guard of this module's shims: the extension's process does read PYTHONPATH."""
     stage = Stage(tmp_path)
     code = 'import sys\nsys.stderr.write(\'{"event":"shim","logger":"telemetryd"}\\n\')\n'
@@ -303,7 +303,7 @@ def test_this_python_runs_the_extension(tmp_path):
 
 
 @pytest.mark.parametrize("fail_closed", [True, False])
-def test_ready_means_that_the_sinks_are_open(tmp_path, fail_closed):
+def test_ready_means_that_the_sinks_are_open(tmp_path: Path, fail_closed: bool) -> None:
     """A destination that can't be opened is known before the first `next`; it may fail the init."""
     stage = Stage(tmp_path)
     (tmp_path / "occupied").write_text("")

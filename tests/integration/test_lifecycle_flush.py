@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ def lines_at_each_freeze(stage, config, path, events, *, pause=0.0):
     return asyncio.run(scenario())
 
 
-def test_invocation_delivers_before_the_freeze(tmp_path):
+def test_invocation_delivers_before_the_freeze(tmp_path: Path) -> None:
     """Every line of an invocation is in the file, however close the invocations are."""
     stage = Stage(tmp_path)
     config = stage.config(settings(FLUSH__STRATEGY="invocation") | PATIENT)
@@ -40,7 +41,7 @@ def test_invocation_delivers_before_the_freeze(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_auto_delivers_before_the_freeze_while_invocations_are_rare(tmp_path):
+def test_auto_delivers_before_the_freeze_while_invocations_are_rare(tmp_path: Path) -> None:
     """A pause before each: never busy, so nothing is left behind."""
     stage = Stage(tmp_path)
     config = stage.config(settings(FLUSH__STRATEGY="auto") | PATIENT)
@@ -50,7 +51,7 @@ def test_auto_delivers_before_the_freeze_while_invocations_are_rare(tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["continuous", "auto"])
-def test_when_busy_nobody_waits_for_a_flush(tmp_path, strategy):
+def test_when_busy_nobody_waits_for_a_flush(tmp_path: Path, strategy: str) -> None:
     """A sink that hangs, and no limit but the function's own: whoever waited would time out."""
     stage = Stage(tmp_path)
     gate = tmp_path / "open"
@@ -75,7 +76,7 @@ def test_when_busy_nobody_waits_for_a_flush(tmp_path, strategy):
     assert stage.told("sinks.probe.delivered") == len(stage.lines())
 
 
-def test_the_maximum_age_holds_when_busy(tmp_path):
+def test_the_maximum_age_holds_when_busy(tmp_path: Path) -> None:
     """Invocations longer than it: what the one before has printed is out, though a sink lingers."""
     stage = Stage(tmp_path)
     config = stage.config(settings(FLUSH__MAX_AGE_MS=100, SINKS__FILE__LINGER_MS=60_000) | PATIENT)
@@ -86,7 +87,7 @@ def test_the_maximum_age_holds_when_busy(tmp_path):
 
 
 @pytest.mark.parametrize("interval_ms", [100, 900_000])
-def test_interval_flushes_when_it_is_due(tmp_path, interval_ms):
+def test_interval_flushes_when_it_is_due(tmp_path: Path, interval_ms: int) -> None:
     """Due at each invocation, or at none; everything arrives in the end."""
     stage = Stage(tmp_path)
     variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
@@ -107,7 +108,7 @@ def test_interval_flushes_when_it_is_due(tmp_path, interval_ms):
     assert stage.told("sinks.probe.delivered") == len(stage.lines())
 
 
-def test_a_flush_that_fails_is_bounded(tmp_path):
+def test_a_flush_that_fails_is_bounded(tmp_path: Path) -> None:
     """A sink that never delivers: the caller of each invocation is served, none times out."""
     stage = Stage(tmp_path)
     variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
@@ -127,7 +128,7 @@ def test_a_flush_that_fails_is_bounded(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_the_functions_deadline_comes_before_any_flush(tmp_path):
+def test_the_functions_deadline_comes_before_any_flush(tmp_path: Path) -> None:
     """A function that leaves no time: `next` is asked for before the timeout, less the margin."""
     stage = Stage(tmp_path)
     variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "open")
@@ -156,7 +157,7 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("case", HOPELESS)
-def test_an_end_that_is_not_told_in_time_is_not_waited_for(tmp_path, case):
+def test_an_end_that_is_not_told_in_time_is_not_waited_for(tmp_path: Path, case) -> None:
     """Nothing is billed to the timeout: telemetry goes alongside, and the log says so once."""
     stage = Stage(tmp_path)
     variables = settings(FLUSH__STRATEGY="invocation", FLUSH__MARGIN_MS=0) | HOPELESS[case]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ from telemetryd.local import LocalLambda
 NAME = "telemetryd"
 
 
-def gated(tmp_path, sink="Gate", **keys):
+def gated(tmp_path: Path, sink="Gate", **keys):
     """Variables of a sink that waits inside a write until the file `open` exists."""
     return third_party(
         tmp_path / "packages", sink, PATH=tmp_path / "gated", GATE=tmp_path / "open", **keys
@@ -33,7 +34,7 @@ def gated(tmp_path, sink="Gate", **keys):
 
 
 @pytest.mark.parametrize("strategy", ["continuous", "invocation", "auto", "interval"])
-def test_nothing_is_lost_by_a_freeze_in_mid_delivery(tmp_path, strategy):
+def test_nothing_is_lost_by_a_freeze_in_mid_delivery(tmp_path: Path, strategy: str) -> None:
     """A sink slower than the invocation: frozen with its queue full, done after the thaw."""
     stage = Stage(tmp_path)
     config = stage.config(gated(tmp_path) | settings(FLUSH__STRATEGY=strategy), timeout=5)
@@ -56,7 +57,7 @@ def test_nothing_is_lost_by_a_freeze_in_mid_delivery(tmp_path, strategy):
 
 
 @pytest.mark.parametrize("sink", ["Gate", "Stubborn"])
-def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path, sink):
+def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path: Path, sink: str) -> None:
     """Out before SIGKILL, status 0, what it did not take dropped with a reason or still pending.
 
     The invocation is not delayed beyond `max_added_ms` either, though every flush fails: a
@@ -83,7 +84,7 @@ def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path, sink):
 
 
 @pytest.mark.parametrize("budget", [SHORT_END["shutdown_budget"], 1.2])
-def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
+def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path: Path, budget) -> None:
     """A destination that can't be opened, and no time but the margin: status 0, a reason each."""
     stage = Stage(tmp_path)
     fifo = tmp_path / "fifo"
@@ -105,7 +106,7 @@ def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path, budget):
     )
 
 
-def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_path):
+def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_path: Path) -> None:
     """SIGKILL: the next invocation fails as the platform defines it, telemetry resumes after it."""
     stage = Stage(tmp_path)
     config = stage.config(settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000))
@@ -130,7 +131,7 @@ def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_pa
     assert ends == [(-signal.SIGKILL, False), (0, False)]
 
 
-def test_sigterm_ends_it_like_a_shutdown(tmp_path):
+def test_sigterm_ends_it_like_a_shutdown(tmp_path: Path) -> None:
     """All that was sent is delivered, the ledger balances, status 0."""
     stage = Stage(tmp_path)
     config = stage.config(freeze=False)
@@ -150,7 +151,7 @@ def test_sigterm_ends_it_like_a_shutdown(tmp_path):
     assert stage.log("stopping")[0]["signal"] == "SIGTERM"
 
 
-def test_what_the_runtime_prints_when_it_is_told_to_end_arrives(tmp_path):
+def test_what_the_runtime_prints_when_it_is_told_to_end_arrives(tmp_path: Path) -> None:
     """Its last words come during the shutdown, and the stream has no end to wait for."""
     stage = Stage(tmp_path)
     config = stage.config(

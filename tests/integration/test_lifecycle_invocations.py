@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from helpers.lifecycle import Stage, TimesOut, install, play, settings, statuses
 
 
-def test_a_cold_start_is_told_from_its_first_event_on(tmp_path):
+def test_a_cold_start_is_told_from_its_first_event_on(tmp_path: Path) -> None:
     """Events older than the subscription, all lines, and the report that comes after `next`."""
     stage = Stage(tmp_path)
     results, env = play(stage.config(), {"print": 3})
@@ -35,7 +36,7 @@ def test_a_cold_start_is_told_from_its_first_event_on(tmp_path):
     assert started["events"] == ["INVOKE", "SHUTDOWN"]
 
 
-def test_an_exception_of_the_handler_is_the_callers_and_telemetry_goes_on(tmp_path):
+def test_an_exception_of_the_handler_is_the_callers_and_telemetry_goes_on(tmp_path: Path) -> None:
     """The caller gets the function's own error; its lines and the next invocation's arrive."""
     stage = Stage(tmp_path)
     results, env = play(stage.config(), {"print": 2, "raise": "no stock"}, {"print": 1})
@@ -46,7 +47,7 @@ def test_an_exception_of_the_handler_is_the_callers_and_telemetry_goes_on(tmp_pa
     stage.assert_clean_exits(env)
 
 
-def test_after_a_timeout_a_new_process_registers_and_subscribes_again(tmp_path):
+def test_after_a_timeout_a_new_process_registers_and_subscribes_again(tmp_path: Path) -> None:
     """Suppressed re-init: two processes, two subscriptions, two ledgers that add up."""
     stage = Stage(tmp_path)
     config = stage.config(report_after_reset="next")
@@ -64,7 +65,7 @@ def test_after_a_timeout_a_new_process_registers_and_subscribes_again(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["during", "lost"])
-def test_the_report_of_a_timeout_may_come_late_or_never(tmp_path, how):
+def test_the_report_of_a_timeout_may_come_late_or_never(tmp_path: Path, how: str) -> None:
     """Whatever of it was sent arrives; the next invocation is not affected."""
     stage = Stage(tmp_path)
     config = stage.config(report_after_reset=how)
@@ -78,7 +79,7 @@ def test_the_report_of_a_timeout_may_come_late_or_never(tmp_path, how):
     stage.assert_clean_exits(env, processes=2)
 
 
-def test_a_runtime_that_exits_resets_the_environment(tmp_path):
+def test_a_runtime_that_exits_resets_the_environment(tmp_path: Path) -> None:
     """The caller sees the crash; SHUTDOWN says failure; the next environment works."""
     stage = Stage(tmp_path)
     config = stage.config(report_after_reset="next")
@@ -90,7 +91,7 @@ def test_a_runtime_that_exits_resets_the_environment(tmp_path):
     stage.assert_clean_exits(env, processes=2)
 
 
-def test_100000_lines_of_one_invocation_arrive(tmp_path):
+def test_100000_lines_of_one_invocation_arrive(tmp_path: Path) -> None:
     """Nothing is lost, not to the platform, not to the queue."""
     stage = Stage(tmp_path)
     results, env = play(stage.config(), {"print": 100_000})
@@ -106,7 +107,7 @@ def test_100000_lines_of_one_invocation_arrive(tmp_path):
     assert stage.log("lines_dropped") == []
 
 
-def test_started_under_another_name_it_registers_under_that(tmp_path):
+def test_started_under_another_name_it_registers_under_that(tmp_path: Path) -> None:
     """The base name of the link is the extension's identity."""
     stage = Stage(tmp_path, name="shipper.sh")
     link = tmp_path / "shipper.sh"
@@ -118,7 +119,7 @@ def test_started_under_another_name_it_registers_under_that(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_events_may_be_limited_to_shutdown(tmp_path):
+def test_events_may_be_limited_to_shutdown(tmp_path: Path) -> None:
     """`lambda.events = "shutdown"`: no INVOKE reaches it, and everything still arrives."""
     stage = Stage(tmp_path)
     results, env = play(stage.config(settings(LAMBDA__EVENTS="shutdown")), {"print": 5}, {})
@@ -128,7 +129,7 @@ def test_events_may_be_limited_to_shutdown(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_json_log_records_and_an_untraced_function(tmp_path):
+def test_json_log_records_and_an_untraced_function(tmp_path: Path) -> None:
     """Objects as records, INVOKE without `tracing`."""
     stage = Stage(tmp_path)
     config = stage.config(log_format="json", tracing=False)
@@ -140,7 +141,7 @@ def test_json_log_records_and_an_untraced_function(tmp_path):
     stage.assert_nothing_lost(env)
 
 
-def test_it_prints_the_same_however_much_it_receives(tmp_path):
+def test_it_prints_the_same_however_much_it_receives(tmp_path: Path) -> None:
     """Nothing per event, nothing per invocation."""
     stage = Stage(tmp_path)
     _, env = play(stage.config(), *({"print": 200} for _ in range(6)))
@@ -148,7 +149,7 @@ def test_it_prints_the_same_however_much_it_receives(tmp_path):
     stage.assert_nothing_lost(env)
 
 
-def test_its_own_lines_do_not_feed_it(tmp_path):
+def test_its_own_lines_do_not_feed_it(tmp_path: Path) -> None:
     """Subscribed to `extension`, at the level debug: what it prints comes back, and ends there."""
     stage = Stage(tmp_path)
     variables = settings(TELEMETRY__TYPES="platform,function,extension", LOG__LEVEL="debug")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -54,7 +55,7 @@ def _whole(stage: Stage, kind: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("case", CASES)
-def test_a_loss_costs_no_caller_more_than_its_bound(tmp_path, case, strategy):
+def test_a_loss_costs_no_caller_more_than_its_bound(tmp_path: Path, case, strategy) -> None:
     """Every invocation succeeds, is billed for what it took, and every line is accounted for."""
     loss = CASES[case]
     stage = Stage(tmp_path)

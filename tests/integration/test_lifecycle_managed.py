@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from telemetryd.local import LocalLambda
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_four_invocations_at_once(tmp_path, told):
+def test_four_invocations_at_once(tmp_path: Path, told: bool) -> None:
     """SHUTDOWN only, known beforehand or after INVOKE was refused; all lines arrive, whole."""
     stage = Stage(tmp_path)
     variables = {} if told else {"AWS_LAMBDA_INITIALIZATION_TYPE": ""}
@@ -38,7 +39,7 @@ def test_four_invocations_at_once(tmp_path, told):
     stage.assert_clean_exits(env)
 
 
-def test_without_invoke_the_timer_flushes(tmp_path):
+def test_without_invoke_the_timer_flushes(tmp_path: Path) -> None:
     """A sink that lingers for a minute delivers at the interval, while the environment runs."""
     stage = Stage(tmp_path)
     variables = settings(
@@ -58,7 +59,7 @@ def test_without_invoke_the_timer_flushes(tmp_path):
     stage.assert_clean_exits(env)
 
 
-def test_two_of_us_find_two_ports(tmp_path):
+def test_two_of_us_find_two_ports(tmp_path: Path) -> None:
     """The second can't have the configured port, takes another, and both get everything."""
     stage = Stage(tmp_path, name="one")
     second = tmp_path / "second.ndjson"
@@ -88,7 +89,7 @@ def test_two_of_us_find_two_ports(tmp_path):
     assert [end.returncode for end in env.exits if end.role == "extension"] == [0, 0]
 
 
-def test_beside_an_extension_that_is_not_ours(tmp_path):
+def test_beside_an_extension_that_is_not_ours(tmp_path: Path) -> None:
     """Each gets all telemetry, and ours gets the other's output as well."""
     stage = Stage(tmp_path)
     record = local_kit.Record(tmp_path / "record.ndjson")

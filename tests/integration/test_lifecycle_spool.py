@@ -89,7 +89,7 @@ def numbers(lines: list[bytes]) -> list[int]:
     return [int(text.rpartition("=")[2]) for text in printed if "i=" in text]
 
 
-def test_a_sink_that_is_down_at_first_gets_everything_in_order(tmp_path):
+def test_a_sink_that_is_down_at_first_gets_everything_in_order(tmp_path: Path) -> None:
     """The function works all the while, and nothing is dropped."""
     spooling = Spooling(tmp_path)
 
@@ -114,7 +114,7 @@ def test_a_sink_that_is_down_at_first_gets_everything_in_order(tmp_path):
     spooling.stage.assert_clean_exits(env)
 
 
-def test_after_a_timeout_the_next_process_delivers_what_was_spooled(tmp_path):
+def test_after_a_timeout_the_next_process_delivers_what_was_spooled(tmp_path: Path) -> None:
     """The environment is reset, its disk stays; the books are handed over."""
     spooling = Spooling(tmp_path)
 
@@ -139,7 +139,7 @@ def test_after_a_timeout_the_next_process_delivers_what_was_spooled(tmp_path):
     spooling.stage.assert_clean_exits(env, processes=2)
 
 
-def test_what_was_spooled_when_telemetryd_was_killed_arrives(tmp_path):
+def test_what_was_spooled_when_telemetryd_was_killed_arrives(tmp_path: Path) -> None:
     """SIGKILL: no ledger, no goodbye. Whole blocks on disk arrive after the restart, in order."""
     spooling = Spooling(tmp_path)
 
@@ -166,7 +166,7 @@ def test_what_was_spooled_when_telemetryd_was_killed_arrives(tmp_path):
     assert page["spooled"]["lines"] == 0
 
 
-def test_at_the_end_of_the_environment_nothing_is_left_on_its_disk(tmp_path):
+def test_at_the_end_of_the_environment_nothing_is_left_on_its_disk(tmp_path: Path) -> None:
     """What is not delivered then fails over: `/tmp` is gone with the environment."""
     spooling = Spooling(tmp_path, FAILOVER="rest")
     spooling.variables |= settings(SINKS__REST__TYPE="file", SINKS__REST__PATH=tmp_path / "rest")
@@ -182,7 +182,7 @@ def test_at_the_end_of_the_environment_nothing_is_left_on_its_disk(tmp_path):
     spooling.stage.assert_clean_exits(env)
 
 
-def test_without_a_failover_they_are_counted_as_lost(tmp_path):
+def test_without_a_failover_they_are_counted_as_lost(tmp_path: Path) -> None:
     """Nobody is told that lines are kept which nobody can ever read."""
     spooling = Spooling(tmp_path)
     play(spooling.config(), {"print": 30})
@@ -191,7 +191,7 @@ def test_without_a_failover_they_are_counted_as_lost(tmp_path):
     assert sum(count["lines"] for count in page["dropped"].values()) == page["enqueued"]["lines"]
 
 
-def test_a_slow_sink_spools_what_memory_can_not_hold(tmp_path):
+def test_a_slow_sink_spools_what_memory_can_not_hold(tmp_path: Path) -> None:
     """A hundredth of the input's rate: nothing is dropped while the environment lives."""
     spooling = Spooling(tmp_path, "Slow", QUEUE_MAX_BYTES=65_536, BATCH_MAX_BYTES=8192)
     spooling.gate.touch()
@@ -211,7 +211,7 @@ def test_a_slow_sink_spools_what_memory_can_not_hold(tmp_path):
     assert arrived == [*range(len(arrived))]
 
 
-def test_in_normal_operation_the_spool_touches_no_disk(tmp_path):
+def test_in_normal_operation_the_spool_touches_no_disk(tmp_path: Path) -> None:
     """Not even its directory is made."""
     spooling = Spooling(tmp_path)
     spooling.gate.touch()
@@ -221,7 +221,7 @@ def test_in_normal_operation_the_spool_touches_no_disk(tmp_path):
     assert not spooling.spool.parent.exists()
 
 
-def test_a_spool_that_another_process_holds_is_not_used(tmp_path):
+def test_a_spool_that_another_process_holds_is_not_used(tmp_path: Path) -> None:
     """One clear line; lines are lost as without a spool, for the reason their sink gave."""
     spooling = Spooling(tmp_path)
     other = SpoolLog(str(spooling.spool), max_bytes=1 << 30)
@@ -241,7 +241,9 @@ def test_a_spool_that_another_process_holds_is_not_used(tmp_path):
 
 
 @pytest.mark.parametrize("reason", ["timeout", "failure", "spindown"])
-def test_only_an_end_that_the_environment_outlives_is_spooled_for(tmp_path, reason):
+def test_only_an_end_that_the_environment_outlives_is_spooled_for(
+    tmp_path: Path, reason: str
+) -> None:
     """And only then is there a directory at all: the sink failed too rarely to open its circuit."""
     spooling = Spooling(tmp_path)
     with ScriptedPlatform(spooling.variables) as platform:

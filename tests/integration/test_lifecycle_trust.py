@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -42,7 +43,7 @@ def begin(platform):
     return telemetry, call, following
 
 
-def test_the_one_that_was_there_first_is_one(tmp_path):
+def test_the_one_that_was_there_first_is_one(tmp_path: Path) -> None:
     """As with AWS's emulator, which dials while it handles the subscription: no word about it."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, _, following = begin(platform)
@@ -55,7 +56,7 @@ def test_the_one_that_was_there_first_is_one(tmp_path):
         assert platform.log("connection_beyond") == []
 
 
-def test_connections_beyond_the_first_are_counted_and_served(tmp_path):
+def test_connections_beyond_the_first_are_counted_and_served(tmp_path: Path) -> None:
     """Nobody is turned away on a guess."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call, following = begin(platform)
@@ -72,7 +73,7 @@ def test_connections_beyond_the_first_are_counted_and_served(tmp_path):
         assert ledger["sinks"]["file"]["delivered"]["lines"] == 4
 
 
-def test_another_connection_that_ends_is_no_loss(tmp_path):
+def test_another_connection_that_ends_is_no_loss(tmp_path: Path) -> None:
     """Only the platform's can take the end of an invocation with it."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call, following = begin(platform)
@@ -93,7 +94,7 @@ def test_another_connection_that_ends_is_no_loss(tmp_path):
 
 
 @pytest.mark.parametrize("first", ["platform", "others"])
-def test_others_cannot_use_up_what_the_platforms_lines_need(tmp_path, first):
+def test_others_cannot_use_up_what_the_platforms_lines_need(tmp_path: Path, first: str) -> None:
     """Unfinished lines of many peers: a long line of the platform's still finds room."""
     variables = file_sink(tmp_path / "f") | INVOCATION
     variables |= settings(TELEMETRY__MAX_LINE_BYTES=262_144, TELEMETRY__TAIL_BUDGET_BYTES=1_048_576)
@@ -123,7 +124,7 @@ def test_others_cannot_use_up_what_the_platforms_lines_need(tmp_path, first):
         assert platform.ledger()["rejected"]["tail_budget"]["lines"] > 0
 
 
-def test_platform_events_of_others_are_not_believed_where_trust_is_set(tmp_path):
+def test_platform_events_of_others_are_not_believed_where_trust_is_set(tmp_path: Path) -> None:
     """They are rejected, however they are written; what else others send is delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION | TRUST) as platform:
         telemetry, call, following = begin(platform)
@@ -147,7 +148,7 @@ def test_platform_events_of_others_are_not_believed_where_trust_is_set(tmp_path)
         assert platform.log("trust_given_up") == []
 
 
-def test_trust_is_given_up_loudly_where_the_platform_is_somebody_else(tmp_path):
+def test_trust_is_given_up_loudly_where_the_platform_is_somebody_else(tmp_path: Path) -> None:
     """The connection that was there first brings nothing: better believed than lost."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION | TRUST) as platform:
         _, call, following = begin(platform)
@@ -172,7 +173,7 @@ def test_trust_is_given_up_loudly_where_the_platform_is_somebody_else(tmp_path):
 
 
 @pytest.mark.parametrize("is_local", [False, True])
-def test_a_connection_to_an_address_that_others_can_reach(tmp_path, is_local):
+def test_a_connection_to_an_address_that_others_can_reach(tmp_path: Path, is_local: bool) -> None:
     """Counted and logged; closed where the local Lambda says that this is no sandbox."""
     address = own_address()
     if not address:

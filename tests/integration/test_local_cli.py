@@ -24,7 +24,7 @@ LIMIT = 120
 
 
 @pytest.fixture
-def cli(tmp_path):
+def cli(tmp_path: Path):
     """Start the command with the test extension; returns (process, the extension's record)."""
     record = Record(tmp_path / "record.ndjson")
     started = []
@@ -51,7 +51,7 @@ def cli(tmp_path):
         process.communicate()
 
 
-def test_invoke_tells_what_happens_and_succeeds(cli):
+def test_invoke_tells_what_happens_and_succeeds(cli) -> None:
     """One line per event on standard error, exit status 0."""
     process, record = cli("--handler", "app.handler", "--invoke", "2")
     out, err = process.communicate(timeout=LIMIT)
@@ -74,7 +74,7 @@ def test_invoke_tells_what_happens_and_succeeds(cli):
     assert len(record.records("platform.report")) == 2
 
 
-def test_event_prints_the_response_and_reports_failure(cli):
+def test_event_prints_the_response_and_reports_failure(cli) -> None:
     """The event from standard input; an exception of the handler makes the exit status 1."""
     process, _ = cli("--handler", "app.handler", "--event", "-", "--echo", "all")
     out, err = process.communicate('{"raise": "no stock"}', timeout=LIMIT)
@@ -84,7 +84,7 @@ def test_event_prints_the_response_and_reports_failure(cli):
     assert "function   runtime-0: order accepted i=0" in err
 
 
-def test_managed_instances_by_option(cli):
+def test_managed_instances_by_option(cli) -> None:
     """Mode and concurrency reach the environment."""
     arguments = ("--mode", "managed-instances", "--concurrency", "2", "--invoke", "2")
     process, record = cli("--handler", "app.handler", *arguments)
@@ -94,7 +94,7 @@ def test_managed_instances_by_option(cli):
     assert record.records("platform.initStart")[0]["initializationType"].endswith("instances")
 
 
-def test_serves_until_interrupted_and_leaves_nothing(cli, request):
+def test_serves_until_interrupted_and_leaves_nothing(cli, request: pytest.FixtureRequest) -> None:
     """POST to the invocations path; Ctrl-C shuts down by the clock, also in mid-invocation."""
     process, record = cli("--handler", "app.handler", "--port", "0", "--timeout", "60")
     url = ""
@@ -133,7 +133,7 @@ def test_serves_until_interrupted_and_leaves_nothing(cli, request):
         os.kill(record.all("started")[0]["pid"], 0)
 
 
-def test_own_variables_reach_the_extension(cli, tmp_path):
+def test_own_variables_reach_the_extension(cli, tmp_path: Path) -> None:
     """TELEMETRYD_* and credentials of the shell, and --config as TELEMETRYD_CONFIG."""
     settings = tmp_path / "telemetryd.toml"
     settings.write_text("")
@@ -173,7 +173,7 @@ def test_own_variables_reach_the_extension(cli, tmp_path):
         ((), ("--handler",)),
     ],
 )
-def test_wrong_usage_says_what_to_change(cli, arguments, words):
+def test_wrong_usage_says_what_to_change(cli, arguments, words: tuple[str, ...]) -> None:
     """Exit status 2 and one message, before anything is started."""
     process, record = cli(*arguments)
     _, err = process.communicate(timeout=LIMIT)
@@ -184,7 +184,7 @@ def test_wrong_usage_says_what_to_change(cli, arguments, words):
     assert not record.path.exists()
 
 
-def test_a_taken_port_is_named(cli):
+def test_a_taken_port_is_named(cli) -> None:
     """The environment is shut down again, and the port is in the message."""
     import socket
 
@@ -197,7 +197,7 @@ def test_a_taken_port_is_named(cli):
     assert record.all("end")
 
 
-def test_help_explains_itself(cli):
+def test_help_explains_itself(cli) -> None:
     """The life cycle, every option, examples."""
     process, _ = cli("--help", extension=False)
     out, _ = process.communicate(timeout=LIMIT)
@@ -206,7 +206,7 @@ def test_help_explains_itself(cli):
         assert word in out
 
 
-def test_missing_packages_are_named(tmp_path):
+def test_missing_packages_are_named(tmp_path: Path) -> None:
     """Without aiohttp, or without awslambdaric: what to install, and no traceback of ours."""
     bare = [sys.executable, "-S", "-c"]
     library = next(path for path in sys.path if path.endswith("site-packages"))

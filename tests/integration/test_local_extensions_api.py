@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import aiohttp
 
@@ -21,7 +22,7 @@ def identify(record, error_type):
     }
 
 
-def test_calls_in_the_wrong_phase_or_form_are_refused(tmp_path):
+def test_calls_in_the_wrong_phase_or_form_are_refused(tmp_path: Path) -> None:
     """Every refusal is a 403 with its error type; the environment is none the worse."""
     config, record = make(tmp_path, {"probe": True})
 
@@ -45,11 +46,11 @@ def test_calls_in_the_wrong_phase_or_form_are_refused(tmp_path):
     ]
 
 
-def test_registration_tells_about_the_function(tmp_path):
+def test_registration_tells_about_the_function(tmp_path: Path) -> None:
     """With the account number, since the feature was asked for."""
     config, record = make(tmp_path, function_name="orders", account_id="000011112222")
 
-    async def scenario():
+    async def scenario() -> None:
         async with LocalLambda(config):
             pass
 
@@ -67,7 +68,7 @@ def test_registration_tells_about_the_function(tmp_path):
     ]
 
 
-def test_internal_extensions_register_before_the_first_next_only(tmp_path):
+def test_internal_extensions_register_before_the_first_next_only(tmp_path: Path) -> None:
     """An unknown name is an internal extension; once the runtime runs, registration is closed."""
     config, _ = make(tmp_path)
 
@@ -90,7 +91,7 @@ def test_internal_extensions_register_before_the_first_next_only(tmp_path):
     assert (unknown, slash) == (404, 404)
 
 
-def test_a_second_poll_and_a_late_init_error_are_refused(tmp_path):
+def test_a_second_poll_and_a_late_init_error_are_refused(tmp_path: Path) -> None:
     """One `next` at a time; `init/error` only before the first."""
     config, record = make(tmp_path, freeze=False)
 
@@ -110,7 +111,7 @@ def test_a_second_poll_and_a_late_init_error_are_refused(tmp_path):
     assert after.status == "success"
 
 
-def test_exit_error_ends_the_environment(tmp_path):
+def test_exit_error_ends_the_environment(tmp_path: Path) -> None:
     """The type of an exit error is what the caller and the reset see."""
     config, record = make(tmp_path, freeze=False)
 

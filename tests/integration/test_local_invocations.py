@@ -7,6 +7,7 @@ import json
 import math
 import signal
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,7 +17,7 @@ from telemetryd.local import EnvironmentClosedError, LocalLambda
 from telemetryd.local.frontend import Frontend
 
 
-def test_cold_start_delivers_everything_in_the_documented_order(tmp_path):
+def test_cold_start_delivers_everything_in_the_documented_order(tmp_path: Path) -> None:
     """Init replay from initStart, then start, lines, runtimeDone, report; the numbers agree."""
     config, record = make(tmp_path)
 
@@ -65,7 +66,7 @@ def test_cold_start_delivers_everything_in_the_documented_order(tmp_path):
     assert record.records("function")[1:] == ["order accepted i=0\n", "order accepted i=1\n"]
 
 
-def test_invoke_and_shutdown_events_reach_the_extension(tmp_path):
+def test_invoke_and_shutdown_events_reach_the_extension(tmp_path: Path) -> None:
     """INVOKE carries what the invocation is; SHUTDOWN has its own form and deadline."""
     config, record = make(tmp_path)
 
@@ -95,11 +96,11 @@ def test_invoke_and_shutdown_events_reach_the_extension(tmp_path):
     ]
 
 
-def test_tracing_can_be_absent(tmp_path):
+def test_tracing_can_be_absent(tmp_path: Path) -> None:
     """Without a trace header nothing carries `tracing`, as AWS's emulator behaves."""
     config, record = make(tmp_path, tracing=False)
 
-    async def scenario():
+    async def scenario() -> None:
         async with LocalLambda(config) as env:
             await env.invoke({})
 
@@ -108,7 +109,7 @@ def test_tracing_can_be_absent(tmp_path):
     assert all("tracing" not in event["record"] for event in record.telemetry("platform.start"))
 
 
-def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_path):
+def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_path: Path) -> None:
     """On demand, runtimeDone and report say success for an exception of the handler."""
     config, record = make(tmp_path)
 
@@ -124,7 +125,7 @@ def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_pa
     assert record.records("platform.report")[0]["status"] == "success"
 
 
-def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path):
+def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path: Path) -> None:
     """The runtime is killed, SHUTDOWN says timeout; then everything starts and subscribes anew."""
     config, record = make(tmp_path)
 
@@ -156,7 +157,9 @@ def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path)
 
 
 @pytest.mark.parametrize(("when", "expected"), [("during", 1), ("lost", 0), ("next", 1)])
-def test_the_report_of_a_timed_out_invocation_comes_early_late_or_never(tmp_path, when, expected):
+def test_the_report_of_a_timed_out_invocation_comes_early_late_or_never(
+    tmp_path: Path, when: str, expected: int
+) -> None:
     """All three happen on the service; an extension has to live with each."""
     config, record = make(tmp_path, report_after_reset=when)
 
@@ -174,7 +177,7 @@ def test_the_report_of_a_timed_out_invocation_comes_early_late_or_never(tmp_path
         assert record.types().index("platform.report") == again - 1
 
 
-def test_runtime_exit_is_an_error_and_resets(tmp_path):
+def test_runtime_exit_is_an_error_and_resets(tmp_path: Path) -> None:
     """`Runtime.ExitError` for the caller and in telemetry, SHUTDOWN says failure."""
     config, record = make(tmp_path)
 
@@ -191,7 +194,7 @@ def test_runtime_exit_is_an_error_and_resets(tmp_path):
     assert again.status == "success"
 
 
-def test_extension_crash_fails_the_invocation_that_runs(tmp_path):
+def test_extension_crash_fails_the_invocation_that_runs(tmp_path: Path) -> None:
     """An exit before SHUTDOWN is a crash whatever its status; the environment recovers."""
     config, record = make(tmp_path, {"exit_at": 2})
 
@@ -207,7 +210,7 @@ def test_extension_crash_fails_the_invocation_that_runs(tmp_path):
     assert len(record.all("started")) == 2
 
 
-def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path):
+def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path: Path) -> None:
     """Nobody notices between invocations; the next one pays, the one after it is good again."""
     config, _ = make(tmp_path)
 
@@ -226,7 +229,7 @@ def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path):
     assert again.status == "success"
 
 
-def test_extension_that_works_past_the_deadline_times_the_environment_out(tmp_path):
+def test_extension_that_works_past_the_deadline_times_the_environment_out(tmp_path: Path) -> None:
     """The caller has its response, runtimeDone says success, the report says timeout."""
     config, record = make(tmp_path, {"work": 30}, timeout=2.0, shutdown_budget=0.2)
 
@@ -247,7 +250,7 @@ def test_extension_that_works_past_the_deadline_times_the_environment_out(tmp_pa
     assert record.events()[0]["eventType"] == "INVOKE"
 
 
-def test_failed_import_fails_init_and_every_invocation(tmp_path):
+def test_failed_import_fails_init_and_every_invocation(tmp_path: Path) -> None:
     """The runtime's init error reaches the caller; init was tried once before, as on Lambda."""
     config, record = make(tmp_path, **write_handler(tmp_path, "import no_such_module\n"))
 
@@ -264,7 +267,7 @@ def test_failed_import_fails_init_and_every_invocation(tmp_path):
     assert [item["errorType"] for item in reports] == ["Runtime.ImportModuleError"] * 2
 
 
-def test_extension_init_error_fails_init_with_its_type(tmp_path):
+def test_extension_init_error_fails_init_with_its_type(tmp_path: Path) -> None:
     """`init/error` is fatal; its type header is what telemetry and caller see."""
     config, record = make(tmp_path, {"error": "Extension.ConfigInvalid"})
 
@@ -280,7 +283,7 @@ def test_extension_init_error_fails_init_with_its_type(tmp_path):
     assert {item["errorType"] for item in states} == {"Extension.ConfigInvalid"}
 
 
-def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path):
+def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path: Path) -> None:
     """It is taken for an internal extension, and init waits for the real one until its limit."""
     mode = {"name": "somebody", "events": ["INVOKE"]}
     config, record = make(tmp_path, mode, init_timeout=2.5, timeout=2.5, shutdown_budget=0.1)
@@ -297,7 +300,7 @@ def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path):
     assert "platform.initRuntimeDone" not in {event.type for event in env.events}
 
 
-def test_every_file_of_the_extensions_directory_is_started(tmp_path):
+def test_every_file_of_the_extensions_directory_is_started(tmp_path: Path) -> None:
     """A stray file is 'started' too, and fails init, as in /opt/extensions."""
     config, _ = make(tmp_path)
     directory = config.extensions[0].parent
@@ -313,7 +316,7 @@ def test_every_file_of_the_extensions_directory_is_started(tmp_path):
     assert asyncio.run(scenario()).error_type == "PermissionDenied"
 
 
-def test_any_bootstrap_runs_and_the_environments_differ_as_documented(tmp_path):
+def test_any_bootstrap_runs_and_the_environments_differ_as_documented(tmp_path: Path) -> None:
     """A runtime of its own, with a streamed response; extensions lack what Lambda withholds."""
     config, record = make(
         tmp_path,
@@ -350,7 +353,7 @@ def test_any_bootstrap_runs_and_the_environments_differ_as_documented(tmp_path):
     assert not [name for name in extension if name.startswith("_")]
 
 
-def test_the_caller_does_not_wait_for_the_extensions(tmp_path):
+def test_the_caller_does_not_wait_for_the_extensions(tmp_path: Path) -> None:
     """Over HTTP the response comes while an extension still works on the invocation."""
     config, record = make(tmp_path, {"work": 1})
 
@@ -371,11 +374,11 @@ def test_the_caller_does_not_wait_for_the_extensions(tmp_path):
     assert record.records("platform.report")
 
 
-def test_use_outside_of_the_block_is_an_error(tmp_path):
+def test_use_outside_of_the_block_is_an_error(tmp_path: Path) -> None:
     """Before and after, there is no environment to invoke."""
     config, _ = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> None:
         env = LocalLambda(config)
         with pytest.raises(EnvironmentClosedError):
             env.address  # noqa: B018 - the access is the test

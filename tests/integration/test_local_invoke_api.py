@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -52,7 +53,7 @@ def tail(answer):
     return base64.b64decode(answer[1]["X-Amz-Log-Result"]).decode()
 
 
-def test_the_log_tail_has_what_the_invocation_printed_and_its_report(tmp_path):
+def test_the_log_tail_has_what_the_invocation_printed_and_its_report(tmp_path: Path) -> None:
     """START, the lines of function and extension, END and REPORT; each invocation its own."""
     config, _ = make(tmp_path, {"print": True}, memory_mb=256)
     asked = {"X-Amz-Log-Type": "Tail"}
@@ -88,7 +89,7 @@ def test_the_log_tail_has_what_the_invocation_printed_and_its_report(tmp_path):
         assert any(word.startswith("Init Duration: ") for word in words) == (text == "first")
 
 
-def test_the_log_tail_is_the_last_four_kilobytes(tmp_path):
+def test_the_log_tail_is_the_last_four_kilobytes(tmp_path: Path) -> None:
     """However much was printed."""
     config, _ = make(tmp_path)
     (answer,), _ = call(config, (b'{"print": 1000}', {"X-Amz-Log-Type": "Tail"}))
@@ -98,7 +99,7 @@ def test_the_log_tail_is_the_last_four_kilobytes(tmp_path):
     assert b"order accepted i=999\nEND RequestId: " in log
 
 
-def test_the_log_tail_of_a_failure_says_what_it_was(tmp_path):
+def test_the_log_tail_of_a_failure_says_what_it_was(tmp_path: Path) -> None:
     """A timeout and a crash."""
     code = """
 import os, time
@@ -119,7 +120,7 @@ def handler(event, context):
     assert "\tStatus: timeout\t" in tail(late)
 
 
-def test_in_json_format_the_log_tail_is_json(tmp_path):
+def test_in_json_format_the_log_tail_is_json(tmp_path: Path) -> None:
     """Start and report as the platform writes them there."""
     config, _ = make(tmp_path, log_format="json")
     (answer,), _ = call(config, (b'{"log": "json"}', {"X-Amz-Log-Type": "Tail"}))
@@ -132,7 +133,9 @@ def test_in_json_format_the_log_tail_is_json(tmp_path):
 
 @pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
 @pytest.mark.parametrize("over", [1, 1_000_000])
-def test_a_payload_above_the_limit_is_refused_as_the_service_does(tmp_path, kind, over):
+def test_a_payload_above_the_limit_is_refused_as_the_service_does(
+    tmp_path: Path, kind: str, over: int
+) -> None:
     """413 with a JSON body, and the type where SDKs look for it; one at the limit is taken."""
     config, _ = make(tmp_path)
     limit = LIMITS[kind]
@@ -157,7 +160,9 @@ def test_a_payload_above_the_limit_is_refused_as_the_service_does(tmp_path, kind
         (b"{}", {}, "another", (404, "ResourceNotFoundException")),
     ],
 )
-def test_what_the_service_refuses_is_refused_in_its_form(tmp_path, body, headers, name, expected):
+def test_what_the_service_refuses_is_refused_in_its_form(
+    tmp_path: Path, body: bytes, headers, name: str, expected: tuple[int, str]
+) -> None:
     """And invokes nothing."""
     config, _ = make(tmp_path)
     (answer,), env = call(config, (body, headers, name))
@@ -182,7 +187,7 @@ def test_what_the_service_refuses_is_refused_in_its_form(tmp_path, body, headers
         {"Host": "["},
     ],
 )
-def test_web_pages_are_refused(tmp_path, headers):
+def test_web_pages_are_refused(tmp_path: Path, headers: dict[str, str]) -> None:
     """By the site they come from, and by the name that they made lead here."""
     config, _ = make(tmp_path)
     (answer,), env = call(config, (b"{}", {"Content-Type": "text/plain"} | headers))
@@ -191,14 +196,14 @@ def test_web_pages_are_refused(tmp_path, headers):
 
 
 @pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1", "[::1]:9000", "127.1.2.3:80"])
-def test_programs_on_this_machine_are_not(tmp_path, host):
+def test_programs_on_this_machine_are_not(tmp_path: Path, host: str) -> None:
     """Whatever they call it, also through a tunnel."""
     config, _ = make(tmp_path)
     ((status, _, _),), _ = call(config, (b"{}", {"Host": host}))
     assert status == 200
 
 
-def test_web_pages_do_not_reach_the_platform_either(tmp_path):
+def test_web_pages_do_not_reach_the_platform_either(tmp_path: Path) -> None:
     """Its port answers to extensions and runtimes."""
     config, _ = make(tmp_path)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from extensions.local_kit import HERE, NAME, install, make, state, wait_for
 from telemetryd.local import LocalLambda
 
 
-def test_between_invocations_everything_stands_still(tmp_path):
+def test_between_invocations_everything_stands_still(tmp_path: Path) -> None:
     """Every process is stopped and nothing is delivered; the next invocation sets it going."""
     config, record = make(tmp_path, {"tick": 0.005})
 
@@ -42,7 +43,7 @@ def test_between_invocations_everything_stands_still(tmp_path):
     assert len(record.records("platform.report")) == 2
 
 
-def test_descendants_are_frozen_and_killed_too(tmp_path):
+def test_descendants_are_frozen_and_killed_too(tmp_path: Path) -> None:
     """Also one in a session of its own: it stands still with its parent, and ends with it."""
     pid_file = tmp_path / "child.pid"
     script = install(tmp_path / "extensions").with_name("parent")
@@ -65,7 +66,7 @@ def test_descendants_are_frozen_and_killed_too(tmp_path):
     wait_for(lambda: state(int(pid_file.read_text())) in ("", "Z"))
 
 
-def test_freezing_can_be_switched_off(tmp_path):
+def test_freezing_can_be_switched_off(tmp_path: Path) -> None:
     """With `freeze=False` the processes run on."""
     config, _ = make(tmp_path, freeze=False)
 
@@ -79,7 +80,7 @@ def test_freezing_can_be_switched_off(tmp_path):
     assert "T" not in states
 
 
-def test_the_freeze_can_come_late_enough_for_the_report(tmp_path):
+def test_the_freeze_can_come_late_enough_for_the_report(tmp_path: Path) -> None:
     """With `freeze_after` above the buffer's timer, the report leaves before the freeze."""
     config, _ = make(tmp_path, freeze_after=0.5)
 
@@ -94,7 +95,7 @@ def test_the_freeze_can_come_late_enough_for_the_report(tmp_path):
     assert offered == sent
 
 
-def test_telemetry_goes_on_after_shutdown_was_announced(tmp_path):
+def test_telemetry_goes_on_after_shutdown_was_announced(tmp_path: Path) -> None:
     """What the runtime prints on SIGTERM arrives after SHUTDOWN, without an end of the stream."""
     config, record = make(
         tmp_path,
@@ -117,7 +118,7 @@ def test_telemetry_goes_on_after_shutdown_was_announced(tmp_path):
     assert record.all("end")
 
 
-def test_an_extension_that_overstays_is_killed_at_the_deadline(tmp_path):
+def test_an_extension_that_overstays_is_killed_at_the_deadline(tmp_path: Path) -> None:
     """SIGKILL when the budget is used up, and recorded so."""
     config, record = make(tmp_path, {"hold": 60}, shutdown_budget=0.3)
 
@@ -133,7 +134,7 @@ def test_an_extension_that_overstays_is_killed_at_the_deadline(tmp_path):
     assert record.all("end") == []
 
 
-def test_an_extension_without_the_shutdown_event_is_killed_unasked(tmp_path):
+def test_an_extension_without_the_shutdown_event_is_killed_unasked(tmp_path: Path) -> None:
     """Registered for INVOKE alone: SIGKILL at once, not at the deadline."""
     config, record = make(tmp_path, {"events": ["INVOKE"]})
 
@@ -147,7 +148,7 @@ def test_an_extension_without_the_shutdown_event_is_killed_unasked(tmp_path):
     assert [event["eventType"] for event in record.events()] == ["INVOKE"]
 
 
-def test_after_a_shutdown_the_next_invocation_is_a_cold_start(tmp_path):
+def test_after_a_shutdown_the_next_invocation_is_a_cold_start(tmp_path: Path) -> None:
     """A new environment, with a new instance and an init phase of its own."""
     config, record = make(tmp_path)
 
@@ -166,7 +167,7 @@ def test_after_a_shutdown_the_next_invocation_is_a_cold_start(tmp_path):
     assert reasons == [None, "failure", None, "spindown"]
 
 
-def test_two_extensions_live_side_by_side(tmp_path):
+def test_two_extensions_live_side_by_side(tmp_path: Path) -> None:
     """Both get every event and all telemetry, each over its own connection."""
     paths = [install(tmp_path / "two of them", name) for name in ("one", "two")]
     config, record = make(tmp_path, extensions=paths)
@@ -184,12 +185,12 @@ def test_two_extensions_live_side_by_side(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
-def test_no_process_survives_an_exception_in_the_block(tmp_path, failure):
+def test_no_process_survives_an_exception_in_the_block(tmp_path: Path, failure) -> None:
     """Also with an invocation running and the shutdown cut short."""
     config, _ = make(tmp_path, {"hold": 60}, shutdown_budget=0.2)
     pids = []
 
-    async def scenario():
+    async def scenario() -> None:
         async with LocalLambda(config) as env:
             task = env.run(env.prepare({"sleep": 60}))
             await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def account(env):
     return found
 
 
-def test_an_event_of_one_invocation_is_lost(tmp_path):
+def test_an_event_of_one_invocation_is_lost(tmp_path: Path) -> None:
     """The others have theirs, and function and extension are none the worse."""
     config, record = make(tmp_path, lose=["runtimeDone@2"])
     results, env = run(config, {}, {}, {})
@@ -47,7 +48,7 @@ def test_an_event_of_one_invocation_is_lost(tmp_path):
     assert account(env).lost == 1
 
 
-def test_a_late_end_comes_with_the_next_invocation(tmp_path):
+def test_a_late_end_comes_with_the_next_invocation(tmp_path: Path) -> None:
     """Before its start."""
     config, record = make(tmp_path, lose=["runtimeDone:late@1"])
     results, env = run(config, {}, {})
@@ -63,7 +64,7 @@ def test_a_late_end_comes_with_the_next_invocation(tmp_path):
     assert account(env).lost == 0
 
 
-def test_the_connection_is_closed_in_the_midst_of_a_line(tmp_path):
+def test_the_connection_is_closed_in_the_midst_of_a_line(tmp_path: Path) -> None:
     """Half of it arrives, then the end of the stream, and nothing again."""
     config, record = make(tmp_path, lose=["runtimeDone:cut@1"])
     results, env = run(config, {}, {})
@@ -76,7 +77,7 @@ def test_the_connection_is_closed_in_the_midst_of_a_line(tmp_path):
     assert account(env).lost > 0
 
 
-def test_a_batch_is_lost_and_told(tmp_path):
+def test_a_batch_is_lost_and_told(tmp_path: Path) -> None:
     """`logsDropped` has the sum."""
     config, record = make(tmp_path, lose=["function:batch@1"])
     _, env = run(config, {"print": 5}, {})
@@ -87,7 +88,7 @@ def test_a_batch_is_lost_and_told(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "HTTP"])
-def test_a_subscription_that_is_answered_but_never_served(tmp_path, protocol):
+def test_a_subscription_that_is_answered_but_never_served(tmp_path: Path, protocol: str) -> None:
     """200, and no connection at all."""
     config, record = make(tmp_path, {"protocol": protocol}, lose=["connection"])
     (result,), env = run(config, {})
@@ -97,7 +98,7 @@ def test_a_subscription_that_is_answered_but_never_served(tmp_path, protocol):
     assert account(env).lost == account(env).offered > 0
 
 
-def test_over_http_an_ended_connection_is_no_further_request(tmp_path):
+def test_over_http_an_ended_connection_is_no_further_request(tmp_path: Path) -> None:
     """What came before has arrived."""
     config, record = make(tmp_path, {"protocol": "HTTP"}, lose=["start:cut@2"])
     results, env = run(config, {}, {})
@@ -105,7 +106,7 @@ def test_over_http_an_ended_connection_is_no_further_request(tmp_path):
     assert account(env).lost > 0
 
 
-def test_losses_begin_and_end_while_it_runs(tmp_path):
+def test_losses_begin_and_end_while_it_runs(tmp_path: Path) -> None:
     """And what is not understood changes nothing."""
     config, record = make(tmp_path)
 
@@ -126,7 +127,7 @@ def test_losses_begin_and_end_while_it_runs(tmp_path):
     assert account(env).lost == 3
 
 
-def test_the_command_loses_too_and_says_how_much(tmp_path):
+def test_the_command_loses_too_and_says_how_much(tmp_path: Path) -> None:
     """`--lose`, repeated; a mistake is named before anything starts."""
     command = [
         sys.executable,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from extensions.local_kit import make, state, wait_for, write_handler
 from telemetryd.local import LocalLambda
 
 
-def test_four_at_once_share_one_environment(tmp_path):
+def test_four_at_once_share_one_environment(tmp_path: Path) -> None:
     """Four invocations that wait for each other all succeed; their telemetry is all there."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=4, log_format="json")
 
@@ -37,7 +38,7 @@ def test_four_at_once_share_one_environment(tmp_path):
         assert report["status"] == "success"
 
 
-def test_invoke_is_refused_and_only_shutdown_comes(tmp_path):
+def test_invoke_is_refused_and_only_shutdown_comes(tmp_path: Path) -> None:
     """Registration with INVOKE is a 403 that one recovers from."""
     config, record = make(tmp_path, mode="managed-instances")
 
@@ -53,11 +54,11 @@ def test_invoke_is_refused_and_only_shutdown_comes(tmp_path):
     assert start["initializationType"] == "lambda-managed-instances"
 
 
-def test_older_schemas_are_refused(tmp_path):
+def test_older_schemas_are_refused(tmp_path: Path) -> None:
     """Managed instances take 2025-01-29 only."""
     config, record = make(tmp_path, {"schema": "2022-12-13"}, mode="managed-instances")
 
-    async def scenario():
+    async def scenario() -> None:
         async with LocalLambda(config) as env:
             await env.invoke({})
 
@@ -66,7 +67,7 @@ def test_older_schemas_are_refused(tmp_path):
     assert (status, body["errorType"]) == (400, "ValidationError")
 
 
-def test_a_failing_invocation_fails_alone(tmp_path):
+def test_a_failing_invocation_fails_alone(tmp_path: Path) -> None:
     """Exception and timeout are errors of their invocation; the others and the next ones work."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=3)
 
@@ -86,7 +87,7 @@ def test_a_failing_invocation_fails_alone(tmp_path):
     assert sorted(statuses) == ["error", "success", "success", "timeout"]
 
 
-def test_a_crash_ends_the_environment_and_another_takes_its_place(tmp_path):
+def test_a_crash_ends_the_environment_and_another_takes_its_place(tmp_path: Path) -> None:
     """All that ran in it fail; SHUTDOWN says failure; the next init is a normal one."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=2)
 
@@ -103,7 +104,7 @@ def test_a_crash_ends_the_environment_and_another_takes_its_place(tmp_path):
     assert [item["phase"] for item in record.records("platform.initStart")] == ["init", "init"]
 
 
-def test_shutdown_aborts_what_is_running(tmp_path):
+def test_shutdown_aborts_what_is_running(tmp_path: Path) -> None:
     """An invocation in flight is failed with the platform's own reason."""
     config, record = make(tmp_path, mode="managed-instances", timeout=30)
 
@@ -122,7 +123,7 @@ def test_shutdown_aborts_what_is_running(tmp_path):
     assert record.records("platform.report")[0]["status"] == "failure"
 
 
-def test_a_failed_init_fails_the_invocation_and_is_begun_anew(tmp_path):
+def test_a_failed_init_fails_the_invocation_and_is_begun_anew(tmp_path: Path) -> None:
     """There is no suppressed init here: each try is an environment of its own."""
     overrides = write_handler(tmp_path, "import no_such_module\n")
     config, record = make(tmp_path, mode="managed-instances", concurrency=2, **overrides)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def sandbox():
     """A sandbox address that no other test uses; skips where its name cannot be given to it."""
     address = f"127.{random.randint(101, 250)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
-    async def name():
+    async def name() -> None:
         hosts = SandboxHosts(address)
         await hosts.open()
         hosts.close()
@@ -37,7 +38,9 @@ def sandbox():
 
 
 @pytest.mark.parametrize("port", [0, FAMOUS])
-def test_an_extension_at_the_sandboxs_name_works_beside_telemetryd(tmp_path, sandbox, port):
+def test_an_extension_at_the_sandboxs_name_works_beside_telemetryd(
+    tmp_path: Path, sandbox, port
+) -> None:
     """It is bound there after telemetryd, which has started first, at its own default port."""
     if port:
         try:

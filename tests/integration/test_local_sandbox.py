@@ -32,7 +32,7 @@ def sandbox():
     """The address of the sandbox, where the machine lets its name be given to it."""
     address = sandbox_of_its_own()
 
-    async def name():
+    async def name() -> None:
         hosts = SandboxHosts(address)
         await hosts.open()
         hosts.close()
@@ -56,7 +56,9 @@ def run(config, *events):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "its own"])
 @pytest.mark.parametrize("protocol", ["TCP", "HTTP"])
-def test_who_listens_at_the_sandbox_is_dialled_from_the_platform(tmp_path, host, protocol):
+def test_who_listens_at_the_sandbox_is_dialled_from_the_platform(
+    tmp_path: Path, host: str, protocol: str
+) -> None:
     """At all addresses, or at the sandbox's alone."""
     address = sandbox_of_its_own()
     mode = {"protocol": protocol, "host": address if host == "its own" else host}
@@ -76,7 +78,9 @@ def test_who_listens_at_the_sandbox_is_dialled_from_the_platform(tmp_path, host,
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "HTTP"])
-def test_who_listens_on_loopback_alone_gets_nothing_and_is_told_why(tmp_path, protocol):
+def test_who_listens_on_loopback_alone_gets_nothing_and_is_told_why(
+    tmp_path: Path, protocol: str
+) -> None:
     """The function runs on; the warning names the address that is open, and what to do."""
     address = sandbox_of_its_own()
     config, record = make(
@@ -99,7 +103,7 @@ def test_who_listens_on_loopback_alone_gets_nothing_and_is_told_why(tmp_path, pr
         assert "connection refused" in body["errorMessage"]
 
 
-def test_extension_and_function_find_the_sandbox_by_its_name(tmp_path, sandbox):
+def test_extension_and_function_find_the_sandbox_by_its_name(tmp_path: Path, sandbox) -> None:
     """In an /etc/hosts of their own, in their working directory; the machine's is as before."""
     before = Path("/etc/hosts").read_bytes()
     code = """
@@ -124,7 +128,7 @@ def handler(event, context):
     assert Path("/etc/hosts").read_bytes() == before
 
 
-def test_without_a_namespace_the_line_to_add_is_named(tmp_path):
+def test_without_a_namespace_the_line_to_add_is_named(tmp_path: Path) -> None:
     """On standard error, and the rest works."""
     address = sandbox_of_its_own()
     record = Record(tmp_path / "record.ndjson")
@@ -149,7 +153,7 @@ def test_without_a_namespace_the_line_to_add_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["platform_address", "sandbox_address"])
-def test_an_address_of_another_machine_is_refused(tmp_path, name):
+def test_an_address_of_another_machine_is_refused(tmp_path: Path, name: str) -> None:
     """Before anything starts."""
     config, record = make(tmp_path, **{name: NOT_HERE})
     with pytest.raises(ConfigError, match=rf"{NOT_HERE}.*127\.0\.0\.0/8"):
@@ -158,14 +162,14 @@ def test_an_address_of_another_machine_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("value", ["", "localhost", "::1", "0.0.0.0", "224.0.0.1", "127.0.0.1:80"])
-def test_what_is_not_one_address_is_refused(tmp_path, value):
+def test_what_is_not_one_address_is_refused(tmp_path: Path, value: str) -> None:
     """When the configuration is built."""
     for name in ("platform_address", "sandbox_address"):
         with pytest.raises(ConfigError, match=name):
             make(tmp_path, **{name: value})
 
 
-def test_two_at_a_time_do_not_meet(tmp_path):
+def test_two_at_a_time_do_not_meet(tmp_path: Path) -> None:
     """Each has its own port and its own telemetry, at the same two addresses."""
     address = sandbox_of_its_own()
     places = {"platform_address": PLATFORM, "sandbox_address": address, "private_hosts": False}
@@ -185,7 +189,7 @@ def test_two_at_a_time_do_not_meet(tmp_path):
         assert report["requestId"] == result.request_id
 
 
-def test_the_hosts_file_is_kept_but_for_the_sandbox():
+def test_the_hosts_file_is_kept_but_for_the_sandbox() -> None:
     """Comments and other names stay, another sandbox goes."""
     before = "# sandbox of old\n127.0.0.1\tlocalhost # sandbox\n10.0.0.1 sandbox.localdomain x\n\n"
     assert with_sandbox(before, "127.9.9.9") == (
@@ -194,7 +198,7 @@ def test_the_hosts_file_is_kept_but_for_the_sandbox():
     )
 
 
-def test_listeners_are_found_at_their_addresses():
+def test_listeners_are_found_at_their_addresses() -> None:
     """As the kernel lists them, IPv4 and IPv6."""
     address = sandbox_of_its_own()
     with socket.create_server((address, 0)) as server:

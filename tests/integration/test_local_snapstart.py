@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def handler(event, context):
 """
 
 
-def snapstart(tmp_path, after="pass", **overrides):
+def snapstart(tmp_path: Path, after="pass", **overrides):
     """A function with hooks."""
     handler = write_handler(tmp_path, HOOKS.replace("{after}", after))
     return make(tmp_path, mode="snap-start", **handler | overrides)
@@ -40,7 +41,7 @@ def run(config, count):
     return asyncio.run(scenario())
 
 
-def test_an_invocation_restores_the_snapshot(tmp_path):
+def test_an_invocation_restores_the_snapshot(tmp_path: Path) -> None:
     """Events in Lambda's order; the report of init after that of the restore, though earlier."""
     config, record = snapstart(tmp_path)
     (first, second), _ = run(config, 2)
@@ -75,7 +76,7 @@ def test_an_invocation_restores_the_snapshot(tmp_path):
     assert (first.cold_start, second.cold_start, second.restore_ms) == (True, False, None)
 
 
-def test_processes_are_stopped_until_then(tmp_path):
+def test_processes_are_stopped_until_then(tmp_path: Path) -> None:
     """Extension and runtime, from the end of init on."""
     config, record = snapstart(tmp_path)
 
@@ -93,7 +94,7 @@ def test_processes_are_stopped_until_then(tmp_path):
     assert started["AWS_LAMBDA_INITIALIZATION_TYPE"] == "snap-start"
 
 
-def test_a_runtime_that_knows_no_snapshots_works_as_well(tmp_path):
+def test_a_runtime_that_knows_no_snapshots_works_as_well(tmp_path: Path) -> None:
     """It asks for an invocation at once, and waits for it in the snapshot."""
     runtime = tmp_path / "bootstrap"
     runtime.write_text(
@@ -118,7 +119,9 @@ def test_a_runtime_that_knows_no_snapshots_works_as_well(tmp_path):
         ("time.sleep(60)", "timeout", "Sandbox.Timedout"),
     ],
 )
-def test_a_restore_that_fails_fails_the_invocation(tmp_path, after, status, error):
+def test_a_restore_that_fails_fails_the_invocation(
+    tmp_path: Path, after: str, status: str, error: str
+) -> None:
     """And ends the environment; the next invocation starts another."""
     config, record = snapstart(tmp_path, after, restore_timeout=3.0)
 
@@ -136,7 +139,7 @@ def test_a_restore_that_fails_fails_the_invocation(tmp_path, after, status, erro
     wait_for(lambda: [event for event in record.events() if event["eventType"] == "SHUTDOWN"])
 
 
-def test_the_start_of_init_may_come_after_that_of_the_restore(tmp_path):
+def test_the_start_of_init_may_come_after_that_of_the_restore(tmp_path: Path) -> None:
     """On demand, as Lambda has been seen to do it."""
     config, record = snapstart(tmp_path, lose=["initStart:late@0"])
     run(config, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,7 @@ def balanced(env):
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "HTTP"])
-def test_a_hundred_thousand_lines_arrive_once_and_in_order(tmp_path, protocol):
+def test_a_hundred_thousand_lines_arrive_once_and_in_order(tmp_path: Path, protocol: str) -> None:
     """A burst as fast as the function can print: the pipe waits for the consumer, nothing drops."""
     config, record = make(tmp_path, {"protocol": protocol}, timeout=50)
     (result,), env = run(config, {"print": 100_000})
@@ -43,7 +44,7 @@ def test_a_hundred_thousand_lines_arrive_once_and_in_order(tmp_path, protocol):
     assert env.lines.total("function", stream="stdout") == 100_001
 
 
-def test_json_log_format_gives_objects_and_leaves_text_alone(tmp_path):
+def test_json_log_format_gives_objects_and_leaves_text_alone(tmp_path: Path) -> None:
     """What is a JSON object comes as one; a plain print stays a string."""
     config, record = make(tmp_path, log_format="json")
     run(config, {"log": "json"})
@@ -53,7 +54,7 @@ def test_json_log_format_gives_objects_and_leaves_text_alone(tmp_path):
     assert second["message"]["stock"] == {"sku": "A-1", "left": 2}
 
 
-def test_first_schema_has_strings_only_and_fewer_members(tmp_path):
+def test_first_schema_has_strings_only_and_fewer_members(tmp_path: Path) -> None:
     """2022-07-01: records are strings in JSON format too; what came later is left out."""
     config, record = make(tmp_path, {"schema": "2022-07-01"}, log_format="json")
     run(config, {"log": "json"})
@@ -63,7 +64,7 @@ def test_first_schema_has_strings_only_and_fewer_members(tmp_path):
     assert "functionArn" not in record.records("platform.start")[0]
 
 
-def test_awkward_output_is_delivered_as_it_is(tmp_path):
+def test_awkward_output_is_delivered_as_it_is(tmp_path: Path) -> None:
     """Long, empty, unfinished and invalid lines, CR and U+0085: cut at newlines only."""
     code = """
 import os, sys
@@ -97,14 +98,14 @@ def handler(event, context):
     assert env.lines.total("function", stream="stderr") == 1
 
 
-def test_newlines_can_be_stripped_as_the_emulator_does(tmp_path):
+def test_newlines_can_be_stripped_as_the_emulator_does(tmp_path: Path) -> None:
     """An option: records without the newline that the service keeps."""
     config, record = make(tmp_path, keep_newline=False)
     run(config, {})
     assert record.records("function") == ["example handler: loaded", "order accepted i=0"]
 
 
-def test_extension_output_comes_back_as_extension_records(tmp_path):
+def test_extension_output_comes_back_as_extension_records(tmp_path: Path) -> None:
     """To whoever subscribed to `extension`, and counted apart from the function's."""
     config, record = make(tmp_path, {**ALL, "print": True})
     _, env = run(config, {}, {})
@@ -112,14 +113,14 @@ def test_extension_output_comes_back_as_extension_records(tmp_path):
     assert env.lines.total("extension", name=NAME) == 2
 
 
-def test_only_subscribed_types_arrive(tmp_path):
+def test_only_subscribed_types_arrive(tmp_path: Path) -> None:
     """A subscription to `function` sees no platform events."""
     config, record = make(tmp_path, {"types": ["function"]})
     run(config, {})
     assert set(record.types()) == {"function"}
 
 
-def test_batches_are_cut_at_max_items(tmp_path):
+def test_batches_are_cut_at_max_items(tmp_path: Path) -> None:
     """1,000 lines make a batch; with a long timer nothing else would send them."""
     buffering = {"maxItems": 1000, "maxBytes": 1_048_576, "timeoutMs": 30_000}
     config, record = make(
@@ -131,7 +132,7 @@ def test_batches_are_cut_at_max_items(tmp_path):
     assert len(record.records("function")) == 2_000
 
 
-def test_batches_are_cut_at_max_bytes(tmp_path):
+def test_batches_are_cut_at_max_bytes(tmp_path: Path) -> None:
     """A batch exceeds `maxBytes` by less than one event."""
     buffering = {"maxItems": 10_000, "maxBytes": 262_144, "timeoutMs": 30_000}
     config, record = make(
@@ -145,7 +146,7 @@ def test_batches_are_cut_at_max_bytes(tmp_path):
     assert 262_144 <= for_one_batch < 262_144 + event_size
 
 
-def test_what_is_buffered_can_be_sent_before_shutdown(tmp_path):
+def test_what_is_buffered_can_be_sent_before_shutdown(tmp_path: Path) -> None:
     """With a long timer nothing else would send it."""
     buffering = {"maxItems": 1000, "maxBytes": 262_144, "timeoutMs": 30_000}
     config, record = make(tmp_path, {"buffering": buffering}, flush_at_shutdown=True)
@@ -154,7 +155,7 @@ def test_what_is_buffered_can_be_sent_before_shutdown(tmp_path):
     assert record.records("platform.report")
 
 
-def test_so_can_what_is_made_during_a_shutdown(tmp_path):
+def test_so_can_what_is_made_during_a_shutdown(tmp_path: Path) -> None:
     """The report of a timeout comes after SHUTDOWN was sent, and nobody waits for a timer then."""
     buffering = {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 30_000}
     config, record = make(tmp_path, {"buffering": buffering}, report_after_reset="during")
@@ -169,7 +170,7 @@ def test_so_can_what_is_made_during_a_shutdown(tmp_path):
     ]
 
 
-def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path):
+def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path: Path) -> None:
     """The function goes on; when the consumer reads again, `logsDropped` says how much it lost."""
     mode = {"stuck": 2}
     config, record = make(
@@ -195,7 +196,7 @@ def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path)
     assert len(record.telemetry()) == account.sent
 
 
-def test_a_consumer_that_never_reads_delays_nothing_for_ever(tmp_path):
+def test_a_consumer_that_never_reads_delays_nothing_for_ever(tmp_path: Path) -> None:
     """Function, freeze and shutdown work; what it lost is in the account."""
     config, _ = make(
         tmp_path,
@@ -213,7 +214,7 @@ def test_a_consumer_that_never_reads_delays_nothing_for_ever(tmp_path):
     assert env.exits[-1].returncode == 0
 
 
-def test_late_subscription_is_closed_and_its_connection_silent(tmp_path):
+def test_late_subscription_is_closed_and_its_connection_silent(tmp_path: Path) -> None:
     """403 after init; the listener sees a connection that carries nothing until the end."""
     config, record = make(tmp_path, {"late": True})
     run(config, {}, {})
@@ -230,7 +231,7 @@ def test_late_subscription_is_closed_and_its_connection_silent(tmp_path):
     assert record.telemetry() == []
 
 
-def test_repeated_subscription_is_recognised(tmp_path):
+def test_repeated_subscription_is_recognised(tmp_path: Path) -> None:
     """The same request again is 200 `AlreadySubscribed`, a different one 500; the first goes on."""
     config, record = make(tmp_path, {"twice": True})
     run(config, {})
@@ -241,7 +242,7 @@ def test_repeated_subscription_is_recognised(tmp_path):
     assert record.records("platform.report")
 
 
-def test_the_connection_may_come_after_the_subscription(tmp_path):
+def test_the_connection_may_come_after_the_subscription(tmp_path: Path) -> None:
     """With the first batch; everything arrives all the same."""
     config, record = make(tmp_path, connect_late=True)
     (result,), env = run(config, {})
@@ -251,7 +252,7 @@ def test_the_connection_may_come_after_the_subscription(tmp_path):
     assert (account.sent, account.dropped, account.undelivered) == (account.offered, 0, 0)
 
 
-def test_then_a_port_without_a_listener_is_noticed_later(tmp_path):
+def test_then_a_port_without_a_listener_is_noticed_later(tmp_path: Path) -> None:
     """The subscription is good, its batches are dropped, and a warning says why."""
     config, record = make(tmp_path, {"deaf": True}, connect_late=True)
     _, env = run(config, {})
@@ -262,7 +263,7 @@ def test_then_a_port_without_a_listener_is_noticed_later(tmp_path):
     assert "nothing listens on port" in warning
 
 
-def test_a_port_without_a_listener_is_refused(tmp_path):
+def test_a_port_without_a_listener_is_refused(tmp_path: Path) -> None:
     """While the subscription is answered, where the connection is made then."""
     config, record = make(tmp_path, {"deaf": True})
     _, env = run(config, {})
@@ -271,7 +272,7 @@ def test_a_port_without_a_listener_is_refused(tmp_path):
     assert len(env.warnings) == 1
 
 
-def test_an_extension_may_subscribe_to_two_ports(tmp_path):
+def test_an_extension_may_subscribe_to_two_ports(tmp_path: Path) -> None:
     """As OpenTelemetry's collector does: both are served, each with its own types and account."""
     config, record = make(tmp_path, {"types": ["platform"], "second": ["function"]})
     (result,), env = run(config, {"print": 3})
@@ -286,7 +287,7 @@ def test_an_extension_may_subscribe_to_two_ports(tmp_path):
     balanced(env)
 
 
-def test_telemetry_may_be_unsupported(tmp_path):
+def test_telemetry_may_be_unsupported(tmp_path: Path) -> None:
     """202 and no connection, as in AWS's emulator for on-demand functions."""
     config, record = make(tmp_path, telemetry="unsupported")
     run(config, {})
@@ -295,7 +296,7 @@ def test_telemetry_may_be_unsupported(tmp_path):
     assert record.all("connection") == []
 
 
-def test_error_bodies_need_not_be_json(tmp_path):
+def test_error_bodies_need_not_be_json(tmp_path: Path) -> None:
     """An option: the emulator's broken bodies."""
     config, record = make(tmp_path, {"schema": "2019-01-01"}, plain_text_errors=True)
     run(config, {})

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -24,7 +25,7 @@ NAMED = ("platform.start", "platform.runtimeDone", "platform.report")
 LIMIT = 120
 
 
-def test_an_environment_serves_one_tenant(tmp_path):
+def test_an_environment_serves_one_tenant(tmp_path: Path) -> None:
     """The runtime's context and telemetry name it; for another the environment is another."""
     config, record = make(tmp_path, tenants=True, **write_handler(tmp_path, CODE))
 
@@ -43,11 +44,11 @@ def test_an_environment_serves_one_tenant(tmp_path):
     assert record.records("platform.initStart")[1]["phase"] == "init"
 
 
-def test_older_schemas_name_no_tenant(tmp_path):
+def test_older_schemas_name_no_tenant(tmp_path: Path) -> None:
     """The member came with 2025-01-29."""
     config, record = make(tmp_path, {"schema": "2022-12-13"}, tenants=True)
 
-    async def scenario():
+    async def scenario() -> None:
         async with LocalLambda(config) as env:
             await env.invoke({}, tenant_id="blue")
 
@@ -56,7 +57,7 @@ def test_older_schemas_name_no_tenant(tmp_path):
         assert "tenantId" not in record.records(event_type)[0]
 
 
-def test_a_tenant_has_to_be_named_and_only_then(tmp_path):
+def test_a_tenant_has_to_be_named_and_only_then(tmp_path: Path) -> None:
     """By callers of the library and of the Invoke port alike."""
 
     async def scenario(config):
@@ -86,14 +87,14 @@ def test_a_tenant_has_to_be_named_and_only_then(tmp_path):
         assert asyncio.run(scenario(config)) == expected
 
 
-def test_only_on_demand_functions_have_it(tmp_path):
+def test_only_on_demand_functions_have_it(tmp_path: Path) -> None:
     """As on Lambda."""
     for mode in ("snap-start", "managed-instances"):
         with pytest.raises(ConfigError, match="tenants"):
             make(tmp_path, tenants=True, mode=mode)
 
 
-def test_the_command_takes_its_tenants_in_turn(tmp_path):
+def test_the_command_takes_its_tenants_in_turn(tmp_path: Path) -> None:
     """`--tenant`, repeated."""
     record = Record(tmp_path / "record.ndjson")
     task = write_handler(tmp_path, CODE)["task_root"]

@@ -63,7 +63,7 @@ def numbered(count: int, size: int = 200) -> bytes:
 # -- NDJSON files --------------------------------------------------------------------------------
 
 
-def test_a_file_is_delivered_once_whole_and_in_order(tmp_path):
+def test_a_file_is_delivered_once_whole_and_in_order(tmp_path: Path) -> None:
     """Larger than a piece, blank lines passed over, the last line without its newline."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(10_000) + b"\n\n" + b'{"last":true}')
@@ -76,7 +76,7 @@ def test_a_file_is_delivered_once_whole_and_in_order(tmp_path):
     assert (tmp_path / "out").read_bytes().count(b"\n") == 10_001
 
 
-def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path):
+def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path: Path) -> None:
     """A file that grows, such as a dead letter, is taken up where it was left."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(b"1\n")
@@ -87,7 +87,7 @@ def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path):
     assert (tmp_path / "out").read_bytes() == b"1\n2\n"
 
 
-def test_another_file_of_the_same_name_begins_anew(tmp_path):
+def test_another_file_of_the_same_name_begins_anew(tmp_path: Path) -> None:
     """The place is that of the file itself, not of its name."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(b"1\n")
@@ -116,7 +116,7 @@ PACKINGS = pytest.mark.parametrize("name", ["gzip", "zstd", "mixed", "plain"])
 
 
 @PACKINGS
-def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path, name):
+def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path: Path, name) -> None:
     """Compressed files, members and frames one behind the other, are unpacked; once."""
     source = tmp_path / "lines.txt"
     source.write_bytes(packed(name, numbered(20_000)))
@@ -137,7 +137,7 @@ def write_and_close(pipe: int, data: bytes) -> None:
 
 @PACKINGS
 @pytest.mark.parametrize("way", ["fifo", "-", "/dev/stdin"])
-def test_a_pipe_is_read_to_its_end(tmp_path, name, way):
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, name, way: str) -> None:
     """A FIFO, standard input, or what a shell makes of `<(...)`; nothing is kept of the place."""
     data = packed(name, numbered(3000))
     path, given = Path(way), {}
@@ -162,7 +162,7 @@ def test_a_pipe_is_read_to_its_end(tmp_path, name, way):
     assert list(tmp_path.glob("*.replayed")) == []
 
 
-def test_a_pipe_to_which_nobody_writes_can_be_left(tmp_path):
+def test_a_pipe_to_which_nobody_writes_can_be_left(tmp_path: Path) -> None:
     """Ctrl-C ends the wait, though nothing ever comes."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -181,7 +181,9 @@ def test_a_pipe_to_which_nobody_writes_can_be_left(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-def test_a_compressed_file_that_is_cut_off_gives_what_is_whole_and_says_so(tmp_path, name):
+def test_a_compressed_file_that_is_cut_off_gives_what_is_whole_and_says_so(
+    tmp_path: Path, name: str
+) -> None:
     """Its lines are delivered once, however often it is tried."""
     source = tmp_path / "lines"
     source.write_bytes(packed(name, numbered(20_000))[:-600])
@@ -193,7 +195,7 @@ def test_a_compressed_file_that_is_cut_off_gives_what_is_whole_and_says_so(tmp_p
     assert numbered(20_000).startswith(delivered)
 
 
-def test_a_compressed_dead_letter_is_one(tmp_path):
+def test_a_compressed_dead_letter_is_one(tmp_path: Path) -> None:
     """Its records are taken apart, those of other sinks passed over."""
     letter = dead_letter_at(tmp_path / "dead")
     letter.keep(b"1\n2\n", reason="r", sink="a")
@@ -248,8 +250,8 @@ def foreign(name: str, data: bytes) -> bytes:
     ],
 )
 def test_what_is_no_lines_is_refused_by_name_and_nothing_of_it_is_delivered(
-    tmp_path, name, told, way
-):
+    tmp_path: Path, name: str, told: str, way: str
+) -> None:
     """Also where it comes through a pipe, within gzip, or behind it."""
     source = tmp_path / "lines"
     source.write_bytes(foreign(name, numbered(50)))
@@ -265,7 +267,7 @@ def test_what_is_no_lines_is_refused_by_name_and_nothing_of_it_is_delivered(
     assert not out.exists() or out.read_bytes() == b""
 
 
-def test_on_a_terminal_it_shows_a_bar(tmp_path):
+def test_on_a_terminal_it_shows_a_bar(tmp_path: Path) -> None:
     """One line, drawn anew, then the summary."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(20_000))
@@ -285,7 +287,7 @@ def test_on_a_terminal_it_shows_a_bar(tmp_path):
     assert summary.endswith("20,000 lines delivered to a")
 
 
-def test_an_empty_file_is_no_error(tmp_path):
+def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
     """There is nothing to do."""
     (tmp_path / "empty").touch()
     replay(tmp_path / "empty", "a", file_sink(tmp_path / "out"))
@@ -295,7 +297,7 @@ def test_an_empty_file_is_no_error(tmp_path):
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch: pytest.MonkeyPatch):
     with KinesisServer() as server:
         environment(monkeypatch, server)
         yield server
@@ -311,7 +313,9 @@ def arrived(server: KinesisServer) -> bytes:
     return b"".join(unwrap(put.data)[1] for put in server.accepted)
 
 
-def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(tmp_path, server):
+def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(
+    tmp_path: Path, server
+) -> None:
     """It can't be read again."""
     server.otherwise = Error(400, "ValidationException")
     variables = kinesis(PACKING="single") | settings(DEAD_LETTER__PATH=tmp_path / "dead")
@@ -326,7 +330,7 @@ def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(tmp_path
     assert (tmp_path / "out").read_bytes() == numbered(10)
 
 
-def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
+def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server) -> None:
     """The destination hangs in the midst of it; what was settled is not sent again."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(12_000))
@@ -343,7 +347,9 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path, server):
     assert arrived(server) == numbered(12_000)
 
 
-def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(tmp_path, server):
+def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(
+    tmp_path: Path, server
+) -> None:
     """No line is given up: the circuit opens, and the next call delivers all of it."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(100))
@@ -356,7 +362,9 @@ def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(tmp_path,
     assert arrived(server) == numbered(100)
 
 
-def test_a_line_that_is_refused_for_good_is_counted_and_costs_no_other(tmp_path, server):
+def test_a_line_that_is_refused_for_good_is_counted_and_costs_no_other(
+    tmp_path: Path, server
+) -> None:
     """One that no record can hold."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(b"1\n" + b"x" * 1_500_000 + b"\n2\n")
@@ -379,7 +387,7 @@ def dead_letter(path: Path) -> None:
     letter.close()
 
 
-def test_of_a_dead_letter_a_sink_gets_what_it_could_not_deliver(tmp_path):
+def test_of_a_dead_letter_a_sink_gets_what_it_could_not_deliver(tmp_path: Path) -> None:
     """Bytes as they came; what was cut is left out, and said."""
     dead_letter(tmp_path / "dead")
     printed = replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"))
@@ -387,7 +395,7 @@ def test_of_a_dead_letter_a_sink_gets_what_it_could_not_deliver(tmp_path):
     assert "4 lines delivered to a, 1 left out: cut, malformed or too long" in printed
 
 
-def test_or_everything_that_is_in_it(tmp_path):
+def test_or_everything_that_is_in_it(tmp_path: Path) -> None:
     """For a sink that replaces the others."""
     dead_letter(tmp_path / "dead")
     printed = replay(tmp_path / "dead", "a", file_sink(tmp_path / "out"), "--all-sinks")
@@ -395,7 +403,7 @@ def test_or_everything_that_is_in_it(tmp_path):
     assert "2 left out" in printed
 
 
-def test_a_torn_record_costs_itself(tmp_path):
+def test_a_torn_record_costs_itself(tmp_path: Path) -> None:
     """A crash cut it short; its neighbours arrive."""
     dead_letter(tmp_path / "dead")
     records = (tmp_path / "dead").read_bytes().splitlines(keepends=True)
@@ -446,7 +454,7 @@ def kinesis_spool(directory: Path, lines: int = 50, **more: Any) -> Path:
 NUMBERS = b"".join(b"%d\n" % n for n in range(50))
 
 
-def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path, server):
+def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path: Path, server) -> None:
     """In order, with the ids it was packed with."""
     spool = kinesis_spool(tmp_path)
     assert "50 lines delivered to a" in replay(spool, "a", kinesis())
@@ -455,7 +463,7 @@ def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path, serve
     assert "the spool is empty" in replay(spool, "a", kinesis())
 
 
-def test_the_directory_of_all_spools_is_not_one(tmp_path):
+def test_the_directory_of_all_spools_is_not_one(tmp_path: Path) -> None:
     """As `spool.path` is configured: the message says what to name."""
     kinesis_spool(tmp_path)
     printed = replay(tmp_path, "a", kinesis(), status=EX_NOINPUT)
@@ -464,7 +472,7 @@ def test_the_directory_of_all_spools_is_not_one(tmp_path):
     )
 
 
-def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path, server):
+def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path: Path, server) -> None:
     """In lines as they were received: the records are compressed."""
     spool = kinesis_spool(tmp_path, 2000, compression="gzip", batch_max_bytes=1024)
     lines = b"".join(b"%d\n" % n for n in range(2000))
@@ -483,7 +491,9 @@ def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path, serve
     assert arrived(server) == lines
 
 
-def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(tmp_path, server):
+def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(
+    tmp_path: Path, server
+) -> None:
     """Nothing is lost by trying."""
     spool = kinesis_spool(tmp_path)
     server.otherwise = Error(500, "InternalFailure")
@@ -495,7 +505,7 @@ def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(tmp_path, 
     assert arrived(server) == NUMBERS
 
 
-def test_another_type_of_sink_gets_the_lines(tmp_path, server):
+def test_another_type_of_sink_gets_the_lines(tmp_path: Path, server) -> None:
     """The sink that packed them, configured as it was, gives them back."""
     spool = kinesis_spool(tmp_path)
     out = settings(SINKS__OUT__TYPE="file", SINKS__OUT__PATH=tmp_path / "out")
@@ -517,7 +527,7 @@ def test_another_type_of_sink_gets_the_lines(tmp_path, server):
         ("lines", "b", EX_NOINPUT, "--sink b: no sink of this name is configured; there is: a"),
     ],
 )
-def test_wrong_input_is_named(tmp_path, path, sink, status, told):
+def test_wrong_input_is_named(tmp_path: Path, path: str, sink: str, status, told: str) -> None:
     """What, where, and how to go on; no traceback."""
     (tmp_path / "lines").write_bytes(b"1\n")
     printed = replay(tmp_path / path, sink, file_sink(tmp_path / "out"), status=status)
@@ -525,7 +535,7 @@ def test_wrong_input_is_named(tmp_path, path, sink, status, told):
     assert "Traceback" not in printed
 
 
-def test_a_sink_that_cannot_be_opened_is_said(tmp_path):
+def test_a_sink_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     """Nothing is read, nothing is lost."""
     (tmp_path / "lines").write_bytes(b"1\n")
     (tmp_path / "occupied").touch()
@@ -536,7 +546,7 @@ def test_a_sink_that_cannot_be_opened_is_said(tmp_path):
     assert list(tmp_path.glob("*.replayed")) == []
 
 
-def test_a_spool_in_use_is_left_alone(tmp_path, server):
+def test_a_spool_in_use_is_left_alone(tmp_path: Path, server) -> None:
     """Two processes must not deliver the same."""
     from telemetryd.shell.spool_log import SpoolLog
 

@@ -26,7 +26,7 @@ def written(directory: Path) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in directory.glob("*.ndjson")}
 
 
-def test_files_streams_and_fields_are_of_the_new_instance(tmp_path):
+def test_files_streams_and_fields_are_of_the_new_instance(tmp_path: Path) -> None:
     """Lines read before stay where they are, those after go elsewhere, and all are accounted for.
 
     Two environments that started from one snapshot would otherwise write into the same places.

@@ -11,7 +11,7 @@ import pytest
 from helpers.layer_kit import BUILD_LIMIT, HERE, build, debootstrap, unpack
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items) -> None:
     """Everything here is about the layer, and may have to wait for its build."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -20,19 +20,19 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session", params=["x86_64", "arm64"])
-def zipped(request, tmp_path_factory):
+def zipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """The zip of each architecture."""
     return build(request.param, tmp_path_factory.mktemp(f"dist-{request.param}"))
 
 
 @pytest.fixture(scope="session")
-def own_zip(tmp_path_factory):
+def own_zip(tmp_path_factory: pytest.TempPathFactory):
     """The zip of this machine's architecture."""
     return build(HERE, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="session")
-def opt(own_zip, tmp_path_factory):
+def opt(own_zip, tmp_path_factory: pytest.TempPathFactory):
     """The layer of this machine, unpacked; root can be entered by any user."""
     place = tmp_path_factory.mktemp("layer")
     for directory in (place, *place.parents[:-2]):

@@ -58,7 +58,7 @@ CALLABLES = [
 
 
 @pytest.fixture
-def facade(monkeypatch):
+def facade(monkeypatch: pytest.MonkeyPatch):
     """Loads a facade beside the module it stands in for."""
 
     def load(name: str, real: ModuleType) -> ModuleType:
@@ -74,13 +74,13 @@ def facade(monkeypatch):
 
 
 @pytest.mark.parametrize("subject", CALLABLES, ids=repr)
-def test_coroutine_functions_are_told_alike(facade, subject):
+def test_coroutine_functions_are_told_alike(facade, subject) -> None:
     """Whatever the facade decides itself is what `inspect` says."""
     module = facade("inspect", inspect)
     assert module.iscoroutinefunction(subject) == inspect.iscoroutinefunction(subject)
 
 
-def test_a_marked_coroutine_function_is_one(facade):
+def test_a_marked_coroutine_function_is_one(facade) -> None:
     """`inspect.markcoroutinefunction`, where there is one."""
     module = facade("inspect", inspect)
     mark = getattr(inspect, "markcoroutinefunction", None)
@@ -93,7 +93,7 @@ def test_a_marked_coroutine_function_is_one(facade):
     assert module.iscoroutinefunction(mark(function))
 
 
-def test_the_rest_is_the_real_module(facade):
+def test_the_rest_is_the_real_module(facade) -> None:
     """Loaded when asked for."""
     module = facade("inspect", inspect)
     assert module.signature is inspect.signature
@@ -101,6 +101,6 @@ def test_the_rest_is_the_real_module(facade):
     assert not module.isgenerator(plain)
 
 
-def test_a_name_that_is_nowhere_is_an_attribute_error(facade):
+def test_a_name_that_is_nowhere_is_an_attribute_error(facade) -> None:
     """As `hasattr` needs it."""
     assert not hasattr(facade("inspect", inspect), "no_such_name")

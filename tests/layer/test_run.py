@@ -59,7 +59,7 @@ def in_root(directory: Path, root: Path, launcher: Path) -> Path:
 
 
 @pytest.fixture
-def old(old_root, opt, tmp_path):
+def old(old_root, opt, tmp_path: Path):
     """The layer's launcher in the older root's /opt, where Lambda unpacks layers."""
     place = old_root / "opt"
     with alone(old_root):
@@ -86,7 +86,7 @@ def play(stage: Stage, launcher: Path, name: str, count: int = 3, **variables: s
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_beside_a_runtime_that_is_not_python(launcher, tmp_path, name):
+def test_beside_a_runtime_that_is_not_python(launcher, tmp_path: Path, name) -> None:
     """Every line of the function is in the file, and every line is in the books."""
     stage = Stage(tmp_path)
     stage.assert_nothing_lost(play(stage, launcher, name))
@@ -95,7 +95,7 @@ def test_beside_a_runtime_that_is_not_python(launcher, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path, name):
+def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path: Path, name) -> None:
     """Glibc 2.31 and nothing else installed, as `chroot` shows it to the extension."""
     stage = Stage(tmp_path)
     stage.file = old_root / "tmp" / f"{name}.ndjson"
@@ -105,7 +105,7 @@ def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path, name):
 
 
 @pytest.mark.usefixtures("old")
-def test_as_nobody_on_a_read_only_file_system(old_root):
+def test_as_nobody_on_a_read_only_file_system(old_root) -> None:
     """Nothing is written but what is configured, to /tmp; no home, no user name, no rights."""
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("needs the right to unshare mounts")
@@ -131,7 +131,7 @@ def kinesis_variables(server: KinesisServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_kinesis_over_tls(launcher, tmp_path, trusted):
+def test_kinesis_over_tls(launcher, tmp_path: Path, trusted: bool) -> None:
     """The client in lib/, the pruned models, the OpenSSL inside; who is not known is refused."""
     pem = certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -168,7 +168,7 @@ class LogsServer(http.server.BaseHTTPRequestHandler):
         """Not on stderr."""
 
 
-def test_metrics_by_put_log_events(launcher):
+def test_metrics_by_put_log_events(launcher) -> None:
     """The other service with pruned models: the calls it needs can be made."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LogsServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -209,7 +209,7 @@ def event(kind: str, record: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("gzip", "gz"), ("zstd", "zst")])
-def test_every_kind_of_compression(launcher, tmp_path, kind, suffix):
+def test_every_kind_of_compression(launcher, tmp_path: Path, kind: str, suffix: str) -> None:
     """Linked in: a rotated file is compressed."""
     place = tmp_path / "f"
     keys = {"SINKS__FILE__COMPRESSION": kind, "SINKS__FILE__ROTATE_BYTES": 4096}
@@ -226,7 +226,7 @@ def test_every_kind_of_compression(launcher, tmp_path, kind, suffix):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 100
 
 
-def test_version_names_everything_inside(opt, own_zip):
+def test_version_names_everything_inside(opt, own_zip) -> None:
     """Each component of the bill of materials, at its version."""
     program = opt / "telemetryd" / "telemetryd"
     done = subprocess.run([program, "version"], capture_output=True, text=True, check=True, env={})
@@ -246,7 +246,7 @@ def test_version_names_everything_inside(opt, own_zip):
 
 
 @pytest.mark.parametrize("arguments", [("schema",), ("schema", "list"), ("--help",), ("check",)])
-def test_the_commands_print_what_they_print_elsewhere(launcher, arguments):
+def test_the_commands_print_what_they_print_elsewhere(launcher, arguments: tuple[str, ...]) -> None:
     """Docstrings that become output are in the layer as well."""
     env = {"COLUMNS": "100", "PATH": os.environ["PATH"]}
     here = [sys.executable, "-c", "from telemetryd.__main__ import main; main()"]
@@ -263,7 +263,9 @@ def _without_name(text: str) -> str:
     return " ".join(text.replace("usage: -c ", "usage: telemetryd ").split())
 
 
-def test_the_other_architecture_runs_too(tmp_path_factory, tmp_path):
+def test_the_other_architecture_runs_too(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     """Under qemu's user emulation, with that architecture's own C library, from start to ledger."""
     other = {"x86_64": ("arm64", "aarch64"), "aarch64": ("x86_64", "x86_64")}[system.machine()]
     emulator = shutil.which(f"qemu-{other[1]}-static")
@@ -285,8 +287,8 @@ def test_the_other_architecture_runs_too(tmp_path_factory, tmp_path):
 
 
 def test_the_other_architectures_launcher_serves_without_its_interpreter(
-    tmp_path_factory, tmp_path
-):
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     """The emulated launcher registers, finds nothing to become, and serves `next`."""
     other = {"x86_64": ("arm64", "aarch64"), "aarch64": ("x86_64", "x86_64")}[system.machine()]
     emulator = shutil.which(f"qemu-{other[1]}-static")

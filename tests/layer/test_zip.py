@@ -43,7 +43,7 @@ def binaries(zipped):
     return {name: elf.read(data) for name, data in contents.items() if elf.is_elf(data)}
 
 
-def test_it_is_small(zipped):
+def test_it_is_small(zipped) -> None:
     """12 MB to download, 30 MB on disk, of Lambda's 250 for all layers together."""
     with zipfile.ZipFile(zipped) as packed:
         unpacked = sum(entry.file_size for entry in packed.infolist())
@@ -51,7 +51,7 @@ def test_it_is_small(zipped):
     assert unpacked <= 30 * MB
 
 
-def test_only_the_launcher_lies_in_extensions(zipped):
+def test_only_the_launcher_lies_in_extensions(zipped) -> None:
     """The platform starts every file that lies there."""
     with zipfile.ZipFile(zipped) as packed:
         names = packed.namelist()
@@ -59,7 +59,7 @@ def test_only_the_launcher_lies_in_extensions(zipped):
     assert {name.partition("/")[0] for name in names} == {"extensions", "telemetryd"}
 
 
-def test_modes_let_any_user_run_it(zipped):
+def test_modes_let_any_user_run_it(zipped) -> None:
     """Executable are the two programs, readable is everything; no date differs."""
     with zipfile.ZipFile(zipped) as packed:
         modes = {entry.filename: entry.external_attr >> 16 for entry in packed.infolist()}
@@ -70,26 +70,26 @@ def test_modes_let_any_user_run_it(zipped):
     assert dates == {(2000, 1, 1, 0, 0, 0)}
 
 
-def test_every_binary_is_for_the_machine(zipped, binaries):
+def test_every_binary_is_for_the_machine(zipped, binaries) -> None:
     """A wheel of the other architecture would be found out only on Lambda."""
     assert len(binaries) > 5
     assert {file.machine for file in binaries.values()} == {MACHINES[arch(zipped)].elf}
 
 
-def test_no_binary_needs_a_newer_c_library_than_amazon_linux_2_has(binaries):
+def test_no_binary_needs_a_newer_c_library_than_amazon_linux_2_has(binaries) -> None:
     """By the symbol versions that the loader would look for, in every file."""
     found = {name: file.glibc for name, file in binaries.items() if file.glibc > GLIBC}
     assert found == {}
     assert binaries["telemetryd/telemetryd"].glibc > (2, 2)  # it was read at all
 
 
-def test_no_binary_needs_a_library_that_a_runtime_may_lack(binaries):
+def test_no_binary_needs_a_library_that_a_runtime_may_lack(binaries) -> None:
     """Nothing but the C library: no OpenSSL, no zlib, no C++."""
     needed = {library for file in binaries.values() for library in file.needed}
     assert needed - C_LIBRARY - LOADERS == set()
 
 
-def test_the_launcher_needs_nothing_at_all(binaries):
+def test_the_launcher_needs_nothing_at_all(binaries) -> None:
     """It has to run where the interpreter does not."""
     launcher = binaries["extensions/telemetryd"]
     assert (launcher.interpreter, launcher.needed, launcher.versions) == ("", (), ())
@@ -107,7 +107,7 @@ def bill(zipped):
     return json.loads(zipped.with_suffix(".cdx.json").read_text())
 
 
-def test_the_bill_of_materials_lists_what_is_inside(bill):
+def test_the_bill_of_materials_lists_what_is_inside(bill) -> None:
     """CycloneDX: the interpreter, its libraries, every package, and what these bring along."""
     listed = {item["name"]: item["version"] for item in bill["components"]}
     assert listed.keys() == fetch.sources().keys() | LINKED_IN | pinned().keys()
@@ -115,7 +115,7 @@ def test_the_bill_of_materials_lists_what_is_inside(bill):
     assert all(listed.values())
 
 
-def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill):
+def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill) -> None:
     """The licence as an SPDX identifier or expression, the hash of the archive it comes from."""
     for item in (bill["metadata"]["component"], *bill["components"]):
         (licence,) = item["licenses"]
@@ -130,13 +130,13 @@ def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill):
         assert digests[name] == source.sha256
 
 
-def test_the_bill_of_materials_is_of_this_zip(zipped, bill):
+def test_the_bill_of_materials_is_of_this_zip(zipped, bill) -> None:
     """By its hash, which a scanner compares."""
     (digest,) = bill["metadata"]["component"]["hashes"]
     assert digest["content"] == hashlib.sha256(zipped.read_bytes()).hexdigest()
 
 
-def test_the_licence_of_everything_inside_is_in_it(zipped, bill):
+def test_the_licence_of_everything_inside_is_in_it(zipped, bill) -> None:
     """Each asks for its text to go along, and some for their notices."""
     with zipfile.ZipFile(zipped) as packed:
         names = {name for name in packed.namelist() if name.startswith("telemetryd/licenses/")}
@@ -150,7 +150,7 @@ def test_the_licence_of_everything_inside_is_in_it(zipped, bill):
     assert b"Expat" in texts["expat.txt"]
 
 
-def without(tmp_path, *stages):
+def without(tmp_path: Path, *stages):
     """A cache in another directory, which lacks these stages and what zig has kept."""
     place = tmp_path / "elsewhere"
     (place / "stages").mkdir(parents=True)
@@ -161,7 +161,7 @@ def without(tmp_path, *stages):
     return place
 
 
-def test_the_same_input_gives_the_same_bytes(zipped, tmp_path):
+def test_the_same_input_gives_the_same_bytes(zipped, tmp_path: Path) -> None:
     """In another directory, without what the compiler keeps; what takes minutes is taken over."""
     cache = without(tmp_path, "frozen", "executable", "musl", "launcher", "lib")
     again = build(arch(zipped), tmp_path / "dist", "--cache", str(cache))
@@ -170,7 +170,7 @@ def test_the_same_input_gives_the_same_bytes(zipped, tmp_path):
     assert {"musl", "launcher", "executable"} <= made
 
 
-def test_the_interpreters_of_both_architectures_are_configured_alike(tmp_path):
+def test_the_interpreters_of_both_architectures_are_configured_alike(tmp_path: Path) -> None:
     """Nothing is left to what configure makes of this machine, or of a cross compiler."""
     found = []
     for name in MACHINES:

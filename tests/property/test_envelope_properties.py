@@ -78,7 +78,7 @@ def failure_of(call: Callable[[], object]) -> str | None:
 
 
 @given(st.lists(EVENTS, max_size=8), st.booleans())
-def test_events_come_out_as_they_went_in(sent: list[dict[str, object]], ascii_only: bool):
+def test_events_come_out_as_they_went_in(sent: list[dict[str, object]], ascii_only: bool) -> None:
     block = block_of([json.dumps(event, ensure_ascii=ascii_only).encode() for event in sent])
     for event, envelope in zip(sent, decode_block(block, len(sent)), strict=True):
         assert envelope is not None
@@ -87,13 +87,13 @@ def test_events_come_out_as_they_went_in(sent: list[dict[str, object]], ascii_on
 
 
 @given(st.lists(EVENT_LINES | ANY_LINES | PUZZLE_LINES, max_size=12))
-def test_a_block_decodes_as_its_lines_do_each_alone(lines: list[bytes]):
+def test_a_block_decodes_as_its_lines_do_each_alone(lines: list[bytes]) -> None:
     assert decode_block(block_of(lines), len(lines)) == [decode_line(line) for line in lines]
 
 
 @given(st.lists(PUZZLE_LINES, max_size=12))
 @example([b'{"type":"a"}{"type":"a"}', b'{"type":"c","record":', b"{}}"])
-def test_a_line_is_an_event_exactly_if_it_is_one_object_with_a_type(lines: list[bytes]):
+def test_a_line_is_an_event_exactly_if_it_is_one_object_with_a_type(lines: list[bytes]) -> None:
     found = [envelope is not None for envelope in decode_block(block_of(lines), len(lines))]
     assert found == [is_event(line) for line in lines]
 
@@ -102,7 +102,7 @@ def test_a_line_is_an_event_exactly_if_it_is_one_object_with_a_type(lines: list[
     st.sampled_from(sorted(RECORD_TYPES)) | st.text(),
     JSON_VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(min_size=1),
 )
-def test_decoding_a_record_raises_nothing_but_malformed_record(type_: str, raw: bytes):
+def test_decoding_a_record_raises_nothing_but_malformed_record(type_: str, raw: bytes) -> None:
     envelope = Envelope(type=type_, record=msgspec.Raw(raw))
     assert failure_of(lambda: decode_record(envelope)) in {None, *MalformedRecord.CODES}
 
@@ -111,7 +111,7 @@ def test_decoding_a_record_raises_nothing_but_malformed_record(type_: str, raw: 
     st.datetimes(timezones=st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))),
     st.integers(0, 9),
 )
-def test_a_time_stamp_is_read_back(moment: datetime, digits: int):
+def test_a_time_stamp_is_read_back(moment: datetime, digits: int) -> None:
     moment = moment.replace(microsecond=0)
     fraction = f".{123456789:09d}"[: digits + 1] if digits else ""
     text = moment.strftime("%Y-%m-%dT%H:%M:%S").zfill(19) + fraction + moment.strftime("%z")
@@ -120,11 +120,11 @@ def test_a_time_stamp_is_read_back(moment: datetime, digits: int):
 
 
 @given(st.text() | st.text(alphabet="0123456789-:.TZ+", max_size=30))
-def test_a_time_stamp_is_read_or_refused(text: str):
+def test_a_time_stamp_is_read_or_refused(text: str) -> None:
     assert failure_of(lambda: parse_time(text)) in {None, "bad_time"}
 
 
 @given(st.binary() | st.binary().map(lambda tail: b'{"errorType":"' + tail))
-def test_any_body_has_an_error_type_or_none(body: bytes):
+def test_any_body_has_an_error_type_or_none(body: bytes) -> None:
     assert len(error_type(body)) <= 128
     assert failure_of(lambda: decode_next(body)) in {None, *MalformedAnswer.CODES}

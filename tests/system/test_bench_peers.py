@@ -54,7 +54,7 @@ def telemetry():
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.protocol == "tcp"])
-def test_a_tcp_peer_writes_the_bytes_it_is_sent(built, tmp_path):
+def test_a_tcp_peer_writes_the_bytes_it_is_sent(built, tmp_path: Path) -> None:
     """In order, whatever the size of the writes, and again after a second connection."""
     output = tmp_path / "out.ndjson"
     lines = telemetry()
@@ -72,7 +72,7 @@ def test_a_tcp_peer_writes_the_bytes_it_is_sent(built, tmp_path):
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.protocol == "http"])
-def test_an_http_peer_has_written_what_it_answered_when_it_ends(built, tmp_path):
+def test_an_http_peer_has_written_what_it_answered_when_it_ends(built, tmp_path: Path) -> None:
     """It is told to end right after the last answer."""
     output = tmp_path / "out.ndjson"
     lines = telemetry()
@@ -84,7 +84,7 @@ def test_an_http_peer_has_written_what_it_answered_when_it_ends(built, tmp_path)
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.extension])
-def test_a_peer_runs_as_a_lambda_extension(built, tmp_path):
+def test_a_peer_runs_as_a_lambda_extension(built, tmp_path: Path) -> None:
     """It registers, subscribes, follows the invocations and ends at SHUTDOWN by itself."""
     output = tmp_path / "out.ndjson"
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -114,7 +114,7 @@ def test_a_peer_runs_as_a_lambda_extension(built, tmp_path):
     assert not ended.at_deadline
 
 
-def test_a_lost_a_changed_and_a_doubled_line_are_found(tmp_path):
+def test_a_lost_a_changed_and_a_doubled_line_are_found(tmp_path: Path) -> None:
     """What proves the peers honest must itself notice."""
     output = tmp_path / "out.ndjson"
     lines = telemetry()
@@ -132,7 +132,7 @@ def test_a_lost_a_changed_and_a_doubled_line_are_found(tmp_path):
         assert judge(protocol, [*lines[:5], lines[5].replace(b"INFO", b"WARN"), *lines[6:]])
 
 
-def test_every_peer_says_what_it_does_and_is_in_the_readme():
+def test_every_peer_says_what_it_does_and_is_in_the_readme() -> None:
     """A row without its words would be read as more than it is."""
     readme = (ROOT / "bench" / "peers" / "README.md").read_text()
     for name, peer in PEERS.items():

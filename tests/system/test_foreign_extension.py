@@ -47,7 +47,7 @@ def foreign():
     return target / "debug" / "foreign"
 
 
-def test_the_rust_library_registers_subscribes_and_gets_everything(foreign, tmp_path):
+def test_the_rust_library_registers_subscribes_and_gets_everything(foreign, tmp_path: Path) -> None:
     """Its own HTTP telemetry, two invocations, a timeout with a new start, and the shutdown."""
     notes = tmp_path / "notes.txt"
     config = LocalConfig(

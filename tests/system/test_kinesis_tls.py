@@ -93,7 +93,9 @@ def error() -> SinkError:
     return caught.value
 
 
-def test_a_bundle_named_in_the_environment_is_trusted(tmp_path, monkeypatch):
+def test_a_bundle_named_in_the_environment_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AWS_CA_BUNDLE, as for any AWS tool: private endpoints and inspecting proxies."""
     with serving(monkeypatch, certificate(tmp_path)) as server:
         assert write() == DELIVERED
@@ -101,7 +103,9 @@ def test_a_bundle_named_in_the_environment_is_trusted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("case", ["unknown issuer", "expired", "another host"])
-def test_a_certificate_that_does_not_verify_stops_the_sink(tmp_path, monkeypatch, case):
+def test_a_certificate_that_does_not_verify_stops_the_sink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     """Nothing is sent, and the message says where a bundle can be named."""
     pem = certificate(
         tmp_path,
@@ -116,7 +120,7 @@ def test_a_certificate_that_does_not_verify_stops_the_sink(tmp_path, monkeypatch
         assert server.requests == []
 
 
-def test_a_server_that_speaks_no_tls_is_tried_again(monkeypatch):
+def test_a_server_that_speaks_no_tls_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be a balancer that is not ready yet."""
     with KinesisServer() as server:
         environment(monkeypatch, server)
@@ -126,7 +130,9 @@ def test_a_server_that_speaks_no_tls_is_tried_again(monkeypatch):
         assert found.code in ("tls_error", "unreachable", "connection_lost", "connect_timeout")
 
 
-def test_a_bundle_that_is_not_there_is_said(tmp_path, monkeypatch):
+def test_a_bundle_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong path must not look like a wrong server."""
     with serving(monkeypatch, certificate(tmp_path)) as server:
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
@@ -175,7 +181,9 @@ class Proxy:
 
 
 @pytest.mark.parametrize("bypassed", [False, True], ids=["HTTPS_PROXY", "NO_PROXY"])
-def test_a_proxy_gets_a_tunnel_unless_the_host_is_excepted(tmp_path, monkeypatch, bypassed):
+def test_a_proxy_gets_a_tunnel_unless_the_host_is_excepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bypassed: bool
+) -> None:
     """What the proxy carries is encrypted for the service, whose certificate is verified."""
     proxy = Proxy()
     with serving(monkeypatch, certificate(tmp_path)) as server:

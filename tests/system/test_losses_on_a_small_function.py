@@ -54,7 +54,7 @@ def within(group: Path, path: Path, command: list[str]) -> Path:
         "connection",
     ],
 )
-def test_no_wait_lasts_as_long_as_the_function_may(tmp_path, small, loss):
+def test_no_wait_lasts_as_long_as_the_function_may(tmp_path: Path, small, loss: str) -> None:
     """Every caller has its answer, every line is accounted for, and the miss is counted."""
     stage = Stage(tmp_path)
     program = install(tmp_path / "program")

@@ -68,14 +68,14 @@ def play(tmp_path: Path, hosts: str, sandbox_at: str) -> tuple[str, bytes]:
     return done.stdout, arrived.read_bytes() if arrived.exists() else b""
 
 
-def test_telemetry_arrives_by_default(tmp_path):
+def test_telemetry_arrives_by_default(tmp_path: Path) -> None:
     """Nothing is configured but a sink."""
     printed, arrived = play(tmp_path, f"{SANDBOX} sandbox.localdomain sandbox\n", SANDBOX)
     assert arrived.count(b"line 1") == 2
     assert '"level":"warning"' not in printed
 
 
-def test_a_name_that_is_no_address_of_ours_is_told(tmp_path):
+def test_a_name_that_is_no_address_of_ours_is_told(tmp_path: Path) -> None:
     """One line names it, and why nothing comes; both invocations are served."""
     printed, arrived = play(tmp_path, f"{NOBODYS} sandbox.localdomain\n", "")
     assert arrived == b""

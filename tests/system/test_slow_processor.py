@@ -34,7 +34,7 @@ def slowly() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_lost_events_on_a_slow_processor(tmp_path, slowly, loss):
+def test_lost_events_on_a_slow_processor(tmp_path: Path, slowly: list[str], loss) -> None:
     """The function is served all the same."""
     real = install(tmp_path / "real")
     script = tmp_path / "extensions" / "telemetryd"
@@ -46,7 +46,7 @@ def test_lost_events_on_a_slow_processor(tmp_path, slowly, loss):
 
 
 @pytest.mark.parametrize("sink", ["", "Gate", "Stubborn", "stream"] * 5)
-def test_it_ends_before_the_deadline(tmp_path: Path, slowly: list[str], sink: str):
+def test_it_ends_before_the_deadline(tmp_path: Path, slowly: list[str], sink: str) -> None:
     """With status 0 and a ledger: quiet, with a sink that hangs, with a stream that does not end.
 
     Twenty times in all: once may be luck.
@@ -70,7 +70,7 @@ def test_it_ends_before_the_deadline(tmp_path: Path, slowly: list[str], sink: st
         assert ledger["received"]["lines"] > 300
 
 
-def until_it_ends(platform, telemetry):
+def until_it_ends(platform, telemetry) -> None:
     """Send lines as long as anybody reads them."""
     block = b"".join(map(line, range(200)))
     try:

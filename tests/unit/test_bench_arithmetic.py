@@ -259,7 +259,11 @@ def test_what_can_not_be_compared_is_not_the_same(before, after, told: str) -> N
     ],
 )
 def test_the_status_of_a_comparison_tells_whether_there_was_one(
-    tmp_path: Path, capsys, before, after, status: int
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: dict[str, tuple[list[float], ...]],
+    after: dict[str, object],
+    status: int,
 ) -> None:
     for folder, results in (("before", before), ("after", after)):
         (tmp_path / folder).mkdir()

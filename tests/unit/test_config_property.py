@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +57,9 @@ def test_the_early_part_always_loads(environ: dict[str, str]) -> None:
 
 
 @given(st.binary(max_size=60))
-def test_any_file_loads_or_is_refused(tmp_path_factory, data: bytes) -> None:
+def test_any_file_loads_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(b"[telemetry]\n" + data)
     try:

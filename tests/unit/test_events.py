@@ -73,22 +73,22 @@ def wire_names(struct: type[msgspec.Struct]) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(struct)}
 
 
-def test_the_table_of_types_is_complete():
+def test_the_table_of_types_is_complete() -> None:
     assert set(RECORD_TYPES) == {*MEMBERS, "platform.fault", "function", "extension"}
 
 
 @pytest.mark.parametrize("type_", MEMBERS)
-def test_a_record_has_the_members_of_the_catalogue(type_: str):
+def test_a_record_has_the_members_of_the_catalogue(type_: str) -> None:
     assert wire_names(RECORD_TYPES[type_]) == set(MEMBERS[type_].split())
 
 
 @pytest.mark.parametrize("struct", SUB_OBJECTS, ids=lambda struct: struct.__name__)
-def test_a_sub_object_has_the_members_of_the_catalogue(struct: type[msgspec.Struct]):
+def test_a_sub_object_has_the_members_of_the_catalogue(struct: type[msgspec.Struct]) -> None:
     assert wire_names(struct) == set(SUB_OBJECTS[struct].split())
 
 
 @pytest.mark.parametrize("type_", MEMBERS)
-def test_every_member_is_read(type_: str):
+def test_every_member_is_read(type_: str) -> None:
     wire = full_record(type_)
     record = decode_record(envelope(type_, wire))
     assert type(record) is RECORD_TYPES[type_]
@@ -102,7 +102,7 @@ def test_every_member_is_read(type_: str):
 
 @pytest.mark.parametrize("type_", MEMBERS)
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "null"])
-def test_all_but_the_request_id_may_be_absent_or_null(type_: str, absent: bool):
+def test_all_but_the_request_id_may_be_absent_or_null(type_: str, absent: bool) -> None:
     wire = {name: None for name in MEMBERS[type_].split() if name != "requestId" and not absent}
     if "requestId" in MEMBERS[type_].split():
         wire["requestId"] = "r"
@@ -116,21 +116,21 @@ def test_all_but_the_request_id_may_be_absent_or_null(type_: str, absent: bool):
     "type_", ["platform.start", "platform.runtimeDone", "platform.report", "platform.end"]
 )
 @pytest.mark.parametrize("wire", [{}, {"requestId": None}], ids=["absent", "null"])
-def test_the_request_id_is_required(type_: str, wire: dict[str, None]):
+def test_the_request_id_is_required(type_: str, wire: dict[str, None]) -> None:
     with pytest.raises(errors.MalformedRecord) as caught:
         decode_record(envelope(type_, wire))
     assert caught.value.code == "mismatch"
 
 
 @pytest.mark.parametrize("type_", MEMBERS)
-def test_unknown_members_are_ignored(type_: str):
+def test_unknown_members_are_ignored(type_: str) -> None:
     wire = full_record(type_)
     assert decode_record(envelope(type_, wire | {"novelty": {"a": [1]}})) == decode_record(
         envelope(type_, wire)
     )
 
 
-def test_report_metrics_by_name():
+def test_report_metrics_by_name() -> None:
     metrics = {
         "durationMs": 217.144,
         "billedDurationMs": 780,
@@ -153,7 +153,7 @@ def test_report_metrics_by_name():
     )
 
 
-def test_numbers_may_be_encoded_the_other_way():
+def test_numbers_may_be_encoded_the_other_way() -> None:
     wire = (
         b'{"requestId":"r","metrics":{"durationMs":7,"memorySizeMB":192.0,"maxMemoryUsedMB":6e1}}'
     )
@@ -165,13 +165,13 @@ def test_numbers_may_be_encoded_the_other_way():
     assert repr(record.metrics.max_memory_used_mb) == "60"
 
 
-def test_memory_may_be_a_string_and_exceed_32_bits():
+def test_memory_may_be_a_string_and_exceed_32_bits() -> None:
     record = decode_record(envelope("platform.restoreStart", {"instanceMaxMemory": "10737418240"}))
     assert isinstance(record, events.RestoreStart)
     assert record.instance_max_memory == 10737418240
 
 
-def test_words_of_tomorrow_are_kept():
+def test_words_of_tomorrow_are_kept() -> None:
     wire = {
         "initializationType": "moonbase",
         "phase": "descent",
@@ -186,7 +186,7 @@ def test_words_of_tomorrow_are_kept():
     assert record.spans[0].name == "countdown"
 
 
-def test_the_vocabulary_compares_with_what_is_sent():
+def test_the_vocabulary_compares_with_what_is_sent() -> None:
     wire = {
         "initializationType": "lambda-managed-instances",
         "phase": "init",
@@ -204,22 +204,22 @@ def test_the_vocabulary_compares_with_what_is_sent():
 
 @pytest.mark.parametrize("type_", ["function", "extension"])
 @pytest.mark.parametrize("body", ["text\n", {"level": "INFO"}, ["a", 1], 1.5, False, None, ""])
-def test_a_log_record_may_be_any_json(type_: str, body: object):
+def test_a_log_record_may_be_any_json(type_: str, body: object) -> None:
     assert decode_record(envelope(type_, body)) == events.LogRecord(body=body)
 
 
 @pytest.mark.parametrize("body", ["RequestId: r Error: x\nRuntime.ExitError\n", {"errorType": "x"}])
-def test_a_fault_is_kept_be_it_text_or_not(body: object):
+def test_a_fault_is_kept_be_it_text_or_not(body: object) -> None:
     assert decode_record(envelope("platform.fault", body)) == events.Fault(body=body)
 
 
-def test_text_loses_one_newline_at_most():
+def test_text_loses_one_newline_at_most() -> None:
     assert events.LogRecord(body="a\n\n").text == "a\n"
     assert events.LogRecord(body="a").text == "a"
     assert events.LogRecord(body={"message": "a"}).text is None
 
 
-def test_structured_records_name_their_request_and_level():
+def test_structured_records_name_their_request_and_level() -> None:
     node = events.LogRecord(body={"requestId": "r1", "level": "WARN"})
     python = events.LogRecord(body={"AWSRequestId": "r2", "level": 30})
     text = events.LogRecord(body="[INFO]\t...")
@@ -229,7 +229,7 @@ def test_structured_records_name_their_request_and_level():
 
 
 @pytest.mark.parametrize("raw", [b'{"a":1}', b'"text"', b'"\xff"', b"1e999", b"null"])
-def test_an_unknown_type_is_kept_whatever_its_record(raw: bytes):
+def test_an_unknown_type_is_kept_whatever_its_record(raw: bytes) -> None:
     event = Envelope(type="platform.notYetInvented", record=msgspec.Raw(raw))
     record = decode_record(event)
     assert isinstance(record, events.UnknownRecord)
@@ -251,7 +251,7 @@ def test_an_unknown_type_is_kept_whatever_its_record(raw: bytes):
 )
 def test_a_record_that_does_not_fit_is_one_error_with_a_code(
     type_: str, raw: bytes, code: str, says: str
-):
+) -> None:
     with pytest.raises(errors.MalformedRecord, match=says) as caught:
         decode_record(Envelope(type=type_, record=msgspec.Raw(raw)))
     assert caught.value.code == code
@@ -262,7 +262,7 @@ ODD: list[Any] = ["text", -1, 1.5, 10**400, True, [], [5], {}, {"a": 1}, "\ud83d
 
 @pytest.mark.parametrize("type_", MEMBERS)
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:12])
-def test_leniently_read_an_odd_member_costs_itself_at_most(type_: str, odd: Any):
+def test_leniently_read_an_odd_member_costs_itself_at_most(type_: str, odd: Any) -> None:
     whole = full_record(type_)
     expected = decode_record(envelope(type_, whole))
     for name in set(MEMBERS[type_].split()) - {"requestId"}:
@@ -282,7 +282,9 @@ def test_leniently_read_an_odd_member_costs_itself_at_most(type_: str, odd: Any)
         ('{"durationMs":1,"memorySizeMB":128,"billedDurationMs":2,"x":"\\udc00"}', (1.0, 2.0, 128)),
     ],
 )
-def test_leniently_read_figures_are_what_is_left_of_them(metrics: str, expected: tuple[Any, ...]):
+def test_leniently_read_figures_are_what_is_left_of_them(
+    metrics: str, expected: tuple[Any, ...]
+) -> None:
     raw = f'{{"requestId":"r","status":5,"metrics":{metrics}}}'.encode()
     record = decode_record(Envelope(type="platform.report", record=msgspec.Raw(raw)), lenient=True)
     assert isinstance(record, events.Report)
@@ -295,7 +297,7 @@ def test_leniently_read_figures_are_what_is_left_of_them(metrics: str, expected:
 @pytest.mark.parametrize(
     "raw", [b'"text"', b"{}", b'{"requestId":5}', b'{"requestId":', b"[" * 200_000]
 )
-def test_leniently_read_a_record_still_needs_its_request(raw: bytes):
+def test_leniently_read_a_record_still_needs_its_request(raw: bytes) -> None:
     with pytest.raises(errors.MalformedRecord):
         decode_record(Envelope(type="platform.start", record=msgspec.Raw(raw)), lenient=True)
 
@@ -313,11 +315,11 @@ def test_leniently_read_a_record_still_needs_its_request(raw: bytes):
         (rb'"\u00e9\n\ud83"', rb'"\u00e9\n\ud83"'),
     ],
 )
-def test_half_a_surrogate_pair_is_replaced_and_nothing_else(text: bytes, expected: bytes):
+def test_half_a_surrogate_pair_is_replaced_and_nothing_else(text: bytes, expected: bytes) -> None:
     assert without_lone_surrogates(text) == expected
 
 
-def test_errors_do_not_quote_what_was_sent():
+def test_errors_do_not_quote_what_was_sent() -> None:
     wire = b'{"requestId":"secret","metrics":{"durationMs":"hunter2"}}'
     with pytest.raises(errors.MalformedRecord) as caught:
         decode_record(Envelope(type="platform.report", record=msgspec.Raw(wire)))
@@ -325,17 +327,17 @@ def test_errors_do_not_quote_what_was_sent():
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_code_outside_the_closed_set_is_refused():
+def test_a_code_outside_the_closed_set_is_refused() -> None:
     with pytest.raises(ValueError, match="MalformedRecord has no code 'odd'; it has bad_time"):
         errors.MalformedRecord("x", code="odd")
 
 
-def test_the_root_of_the_error_tree_is_not_raised_itself():
+def test_the_root_of_the_error_tree_is_not_raised_itself() -> None:
     with pytest.raises(ValueError, match="raise a subclass"):
         errors.ProtocolError("x", code="mismatch")
 
 
-def test_lifecycle_events_are_decoded_and_no_others():
+def test_lifecycle_events_are_decoded_and_no_others() -> None:
     done = decode_lifecycle(envelope("platform.runtimeDone", {"requestId": "r", "status": "error"}))
     report = decode_lifecycle(envelope("platform.report", {"requestId": "r"}))
     dropped = decode_lifecycle(envelope("platform.logsDropped", {"droppedRecords": 3}))
@@ -347,14 +349,14 @@ def test_lifecycle_events_are_decoded_and_no_others():
     assert decode_lifecycle(envelope("function", "platform.report")) is None
 
 
-def test_an_end_is_seen_in_spite_of_an_odd_member():
+def test_an_end_is_seen_in_spite_of_an_odd_member() -> None:
     wire = {"requestId": "r", "status": "success", "spans": {}, "tracing": 5, "tenantId": "\ud83d"}
     found = decode_lifecycle(envelope("platform.runtimeDone", wire))
     assert found == events.RuntimeDone(request_id="r", status="success", tenant_id="\ufffd")
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
-def test_sample_streams_decode_to_their_types(path: Path):
+def test_sample_streams_decode_to_their_types(path: Path) -> None:
     for line in path.read_bytes().splitlines():
         event = decode_line(line)
         assert event is not None
@@ -363,7 +365,7 @@ def test_sample_streams_decode_to_their_types(path: Path):
         assert type(record) is RECORD_TYPES.get(event.type, events.UnknownRecord)
 
 
-def test_one_sample_stream_has_every_type_and_one_unknown():
+def test_one_sample_stream_has_every_type_and_one_unknown() -> None:
     path = next(path for path in STREAMS if path.stem == "all-types")
     types = {json.loads(line)["type"] for line in path.read_bytes().splitlines()}
     assert types == {*RECORD_TYPES, "platform.notYetInvented"}
@@ -382,7 +384,7 @@ def test_one_sample_stream_has_every_type_and_one_unknown():
         ("0001-01-01T00:00:00+14:00", -62135647200.0),
     ],
 )
-def test_time_stamps(text: str, seconds: float):
+def test_time_stamps(text: str, seconds: float) -> None:
     assert parse_time(text) == pytest.approx(seconds, abs=1e-6)
 
 
@@ -406,7 +408,7 @@ def test_time_stamps(text: str, seconds: float):
         "٢٠٢٦-05-07T06:41:12Z",
     ],
 )
-def test_nonsense_is_no_time_stamp(text: str):
+def test_nonsense_is_no_time_stamp(text: str) -> None:
     with pytest.raises(errors.MalformedRecord) as caught:
         parse_time(text)
     assert caught.value.code == "bad_time"

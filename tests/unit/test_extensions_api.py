@@ -15,7 +15,7 @@ INVALID_JSON = (
 )
 
 
-def test_paths_and_headers_are_the_documented_ones():
+def test_paths_and_headers_are_the_documented_ones() -> None:
     assert api.REGISTER_PATH == "/2020-01-01/extension/register"
     assert api.NEXT_PATH == "/2020-01-01/extension/event/next"
     assert api.INIT_ERROR_PATH == "/2020-01-01/extension/init/error"
@@ -35,13 +35,13 @@ def test_paths_and_headers_are_the_documented_ones():
         ((), []),
     ],
 )
-def test_register_request(events: tuple[str, ...], body: list[str]):
+def test_register_request(events: tuple[str, ...], body: list[str]) -> None:
     request = api.RegisterRequest(events=events)
     assert json.loads(wire.encode(request)) == {"events": body}
     assert wire.decode(wire.encode(request), type=api.RegisterRequest) == request
 
 
-def test_register_response():
+def test_register_response() -> None:
     body = (
         b'{"functionName":"orders","functionVersion":"$LATEST",'
         b'"handler":"app.handler","accountId":"111122223333","new":1}'
@@ -55,11 +55,11 @@ def test_register_response():
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"handler":null,"accountId":null}'])
-def test_register_response_may_lack_anything(body: bytes):
+def test_register_response_may_lack_anything(body: bytes) -> None:
     assert api.decode_register(body) == api.RegisterResponse()
 
 
-def test_an_absent_account_is_not_sent():
+def test_an_absent_account_is_not_sent() -> None:
     response = api.RegisterResponse(function_name="f", function_version="1", handler="")
     assert json.loads(wire.encode(response)) == {
         "functionName": "f",
@@ -68,7 +68,7 @@ def test_an_absent_account_is_not_sent():
     }
 
 
-def test_invoke():
+def test_invoke() -> None:
     body = (
         b'{"eventType":"INVOKE","deadlineMs":1778136075784,"requestId":"r",'
         b'"invokedFunctionArn":"arn:aws:lambda:us-east-2:111122223333:function:f:live",'
@@ -85,13 +85,13 @@ def test_invoke():
     assert event.event_type == api.LifecycleEvent.INVOKE
 
 
-def test_invoke_without_trace_as_the_emulator_sends_it():
+def test_invoke_without_trace_as_the_emulator_sends_it() -> None:
     event = api.decode_next(b'{"eventType":"INVOKE","deadlineMs":1.778e12,"requestId":"r"}')
     assert event.tracing is None
     assert event.deadline_ms == 1778000000000
 
 
-def test_shutdown():
+def test_shutdown() -> None:
     event = api.decode_next(
         b'{"eventType":"SHUTDOWN","deadlineMs":1778136075784,"shutdownReason":"spindown"}'
     )
@@ -115,15 +115,15 @@ def test_shutdown():
         (None, "other"),
     ],
 )
-def test_shutdown_reasons_become_a_closed_set(reason: str | None, cause: str):
+def test_shutdown_reasons_become_a_closed_set(reason: str | None, cause: str) -> None:
     assert api.NextEvent(event_type="SHUTDOWN", shutdown_reason=reason).cause == cause
 
 
-def test_an_event_type_of_tomorrow_is_kept():
+def test_an_event_type_of_tomorrow_is_kept() -> None:
     assert api.decode_next(b'{"eventType":"HIBERNATE"}') == api.NextEvent(event_type="HIBERNATE")
 
 
-def test_an_event_that_is_sent_has_no_empty_members():
+def test_an_event_that_is_sent_has_no_empty_members() -> None:
     event = api.NextEvent(event_type="SHUTDOWN", deadline_ms=5, shutdown_reason="timeout")
     assert json.loads(wire.encode(event)) == {
         "eventType": "SHUTDOWN",
@@ -147,18 +147,18 @@ def test_an_event_that_is_sent_has_no_empty_members():
         (b'{"eventType":"INVOKE","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "too_deep"),
     ],
 )
-def test_an_answer_that_is_none_has_a_code(body: bytes, code: str):
+def test_an_answer_that_is_none_has_a_code(body: bytes, code: str) -> None:
     with pytest.raises(MalformedAnswer, match="answer to next") as caught:
         api.decode_next(body)
     assert caught.value.code == code
 
 
-def test_a_malformed_answer_to_register_says_so():
+def test_a_malformed_answer_to_register_says_so() -> None:
     with pytest.raises(MalformedAnswer, match="answer to register"):
         api.decode_register(b"OK")
 
 
-def test_error_report():
+def test_error_report() -> None:
     report = api.ErrorReport(error_message="no sink", error_type="Extension.ConfigInvalid")
     assert json.loads(wire.encode(report)) == {
         "errorMessage": "no sink",
@@ -182,7 +182,7 @@ def test_error_report():
         ("Extension.Config2", False),
     ],
 )
-def test_the_form_of_a_function_error_type(value: str, accepted: bool):
+def test_the_form_of_a_function_error_type(value: str, accepted: bool) -> None:
     assert bool(api.FUNCTION_ERROR_TYPE.fullmatch(value)) is accepted
 
 
@@ -201,16 +201,16 @@ def test_the_form_of_a_function_error_type(value: str, accepted: bool):
         (b'{"errorType":"' + b"x" * 129 + b'"}', ""),
     ],
 )
-def test_error_type_of_any_body(body: bytes, found: str | None):
+def test_error_type_of_any_body(body: bytes, found: str | None) -> None:
     assert api.error_type(body) == ("Extension.InvalidEventType" if found is None else found)
 
 
-def test_the_emulators_refusal_is_indeed_not_json():
+def test_the_emulators_refusal_is_indeed_not_json() -> None:
     with pytest.raises(json.JSONDecodeError):
         json.loads(INVALID_JSON)
 
 
-def test_error_types_are_compared_by_their_last_part():
+def test_error_types_are_compared_by_their_last_part() -> None:
     assert api.same_error("ValidationError", "Telemetry.ValidationError")
     assert api.same_error("Logs.ValidationError", "Telemetry.ValidationError")
     assert api.same_error("Extension.InvalidEventType", api.ExtensionError.INVALID_EVENT_TYPE)

@@ -29,14 +29,14 @@ def fed(*pieces: bytes) -> Answer:
 
 
 @pytest.mark.parametrize("data", [WITH_LENGTH, CHUNKED])
-def test_an_answer_in_one_piece(data):
+def test_an_answer_in_one_piece(data) -> None:
     answer = fed(data)
     assert (answer.complete, answer.status, answer.body) == (True, 200, BODY)
     assert answer.keeps_alive
 
 
 @given(data=st.sampled_from([WITH_LENGTH, CHUNKED]), cuts=st.lists(st.integers(1, 150), max_size=8))
-def test_an_answer_in_any_pieces(data, cuts):
+def test_an_answer_in_any_pieces(data, cuts) -> None:
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     answer = Answer()
     done = [answer.feed(data[a:b]) for a, b in pairwise(edges)]
@@ -44,11 +44,11 @@ def test_an_answer_in_any_pieces(data, cuts):
     assert answer.body == BODY
 
 
-def test_headers_are_found_whatever_their_case():
+def test_headers_are_found_whatever_their_case() -> None:
     assert fed(WITH_LENGTH).headers["lambda-extension-identifier"] == "abc"
 
 
-def test_without_a_length_the_end_of_the_stream_ends_the_body():
+def test_without_a_length_the_end_of_the_stream_ends_the_body() -> None:
     answer = Answer()
     assert not answer.feed(b"HTTP/1.0 500 \r\n\r\nplain")
     assert not answer.feed(b" text")
@@ -56,12 +56,12 @@ def test_without_a_length_the_end_of_the_stream_ends_the_body():
     assert (answer.status, answer.body, answer.keeps_alive) == (500, b"plain text", False)
 
 
-def test_no_content_has_none():
+def test_no_content_has_none() -> None:
     answer = fed(b"HTTP/1.1 204 No Content\r\n\r\n")
     assert (answer.complete, answer.body) == (True, b"")
 
 
-def test_close_is_heard():
+def test_close_is_heard() -> None:
     answer = fed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Close\r\n\r\n")
     assert answer.complete
     assert not answer.keeps_alive
@@ -69,7 +69,7 @@ def test_close_is_heard():
 
 @pytest.mark.parametrize("cut", [0, 1, 20, len(WITH_LENGTH) - 1])
 @pytest.mark.parametrize("data", [WITH_LENGTH, CHUNKED])
-def test_an_end_too_early_is_a_connection_error(data, cut):
+def test_an_end_too_early_is_a_connection_error(data, cut) -> None:
     answer = Answer()
     if cut:
         assert not answer.feed(data[: min(cut, len(data) - 1)])
@@ -91,13 +91,13 @@ def test_an_end_too_early_is_a_connection_error(data, cut):
         b"x" * (Answer.MAX_BYTES + 1),
     ],
 )
-def test_what_is_no_answer_is_a_value_error(data):
+def test_what_is_no_answer_is_a_value_error(data) -> None:
     with pytest.raises(ValueError, match=r"."):
         fed(data)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
-def test_nothing_else_is_ever_raised(head, tail):
+def test_nothing_else_is_ever_raised(head, tail) -> None:
     for data in (head, b"HTTP/1.1 200 OK\r\n" + head, CHUNKED[:50] + head):
         answer = Answer()
         try:
@@ -109,7 +109,7 @@ def test_nothing_else_is_ever_raised(head, tail):
         assert answer.complete
 
 
-def test_a_request_has_a_body_only_if_it_may():
+def test_a_request_has_a_body_only_if_it_may() -> None:
     assert (
         request("GET", "h:1", "/p", (("A", "b"),))
         == b"GET /p HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n"

@@ -21,7 +21,7 @@ def running(strategy="invocation"):
 # -- the table -----------------------------------------------------------------------------------
 
 
-def test_every_row_leads_to_a_state_and_known_commands():
+def test_every_row_leads_to_a_state_and_known_commands() -> None:
     commands = {life.ASK, life.AWAIT, life.TELL, life.FLUSH, life.HOLD, life.RELEASE, life.LEAVE}
     for (state, _), (following, todo) in life.ROWS.items():
         assert state in life.STATES
@@ -29,7 +29,7 @@ def test_every_row_leads_to_a_state_and_known_commands():
         assert set(todo) <= commands
 
 
-def test_the_document_has_the_table():
+def test_the_document_has_the_table() -> None:
     """docs/architecture.md, row by row."""
     rows = [
         f"| {state} | `{event}` | {following} | {', '.join(todo) or '-'} |"
@@ -39,13 +39,13 @@ def test_the_document_has_the_table():
     assert "\n".join(rows) in text, "the table in docs/architecture.md is another"
 
 
-def test_every_state_but_the_last_can_be_left_and_reached():
+def test_every_state_but_the_last_can_be_left_and_reached() -> None:
     reached = {following for following, _ in life.ROWS.values()}
     assert reached == set(life.STATES) - {life.INIT}
     assert {state for state, _ in life.ROWS} == set(life.STATES) - {life.SHUTTING_DOWN}
 
 
-def test_next_is_asked_for_by_every_row_that_comes_to_rest():
+def test_next_is_asked_for_by_every_row_that_comes_to_rest() -> None:
     """Where a row ends in a state that waits for the platform, it has asked, then or before."""
     resting = {life.IDLE, life.DEGRADED}
     for (state, event), (following, todo) in life.ROWS.items():
@@ -56,7 +56,7 @@ def test_next_is_asked_for_by_every_row_that_comes_to_rest():
 
 
 @pytest.mark.parametrize("state", [s for s in life.STATES if s != life.SHUTTING_DOWN])
-def test_a_signal_ends_it_from_anywhere(state):
+def test_a_signal_ends_it_from_anywhere(state) -> None:
     following, todo = life.ROWS[state, life.SIGNAL]
     assert following == life.SHUTTING_DOWN
     assert todo[-1] == life.LEAVE
@@ -64,25 +64,25 @@ def test_a_signal_ends_it_from_anywhere(state):
 
 @pytest.mark.parametrize("state", [life.IDLE, life.DEGRADED])
 @pytest.mark.parametrize("event", sorted(ENDS))
-def test_the_end_releases_writes_and_leaves(state, event):
+def test_the_end_releases_writes_and_leaves(state, event) -> None:
     machine = life.Machine(state)
     assert machine.step(event) == (life.RELEASE, life.LEAVE)
     assert machine.state == life.SHUTTING_DOWN
 
 
-def test_what_is_in_no_row_does_not_happen():
+def test_what_is_in_no_row_does_not_happen() -> None:
     with pytest.raises(KeyError):
         life.Machine(life.INIT).step(life.FLUSHED)
 
 
-def test_nonsense_is_answered_by_asking_again_but_not_for_ever():
+def test_nonsense_is_answered_by_asking_again_but_not_for_ever() -> None:
     machine = life.Machine(life.DEGRADED)
     for _ in range(life.MAX_MALFORMED - 1):
         assert life.ASK in machine.malformed()
     assert life.LEAVE in machine.malformed()
 
 
-def test_an_answer_that_makes_sense_begins_the_count_of_nonsense_again():
+def test_an_answer_that_makes_sense_begins_the_count_of_nonsense_again() -> None:
     machine = life.Machine(life.IDLE)
     for _ in range(3):
         for _ in range(life.MAX_MALFORMED - 1):
@@ -93,7 +93,7 @@ def test_an_answer_that_makes_sense_begins_the_count_of_nonsense_again():
 # -- an invocation as it should be -----------------------------------------------------------------
 
 
-def test_the_end_is_followed_by_a_flush_a_hold_and_next():
+def test_the_end_is_followed_by_a_flush_a_hold_and_next() -> None:
     subject = running()
     assert (subject.cycle.state, subject.asked) == (life.INVOKED, 1)
     subject.ends("a")
@@ -103,7 +103,7 @@ def test_the_end_is_followed_by_a_flush_a_hold_and_next():
 
 
 @pytest.mark.parametrize(("seconds", "flush_until"), [(60.0, ADDED), (0.1, 0.1)])
-def test_a_flush_may_take_what_may_be_added_or_what_is_left(seconds, flush_until):
+def test_a_flush_may_take_what_may_be_added_or_what_is_left(seconds: float, flush_until) -> None:
     subject = Life().connect().start().begins("a").invoke("a", seconds)
     began = subject.now
     subject.ends("a")
@@ -112,7 +112,7 @@ def test_a_flush_may_take_what_may_be_added_or_what_is_left(seconds, flush_until
     assert subject.cycle.trailing_until == pytest.approx(began + trailing)
 
 
-def test_an_end_that_is_here_already_is_not_waited_for():
+def test_an_end_that_is_here_already_is_not_waited_for() -> None:
     subject = Life().connect().start().begins("a")
     subject.ends("a")
     subject.invoke("a")
@@ -120,7 +120,7 @@ def test_an_end_that_is_here_already_is_not_waited_for():
 
 
 @pytest.mark.parametrize("strategy", ["continuous", "interval"])
-def test_what_is_not_to_be_flushed_is_not_awaited(strategy):
+def test_what_is_not_to_be_flushed_is_not_awaited(strategy: str) -> None:
     subject = Life(strategy).connect().start()
     subject.invoke("a")
     if strategy == "interval":  # due with the first one, not with one right after it
@@ -129,13 +129,13 @@ def test_what_is_not_to_be_flushed_is_not_awaited(strategy):
     assert (subject.cycle.state, subject.waiting) == (life.IDLE, False)
 
 
-def test_the_end_of_another_request_is_not_the_end():
+def test_the_end_of_another_request_is_not_the_end() -> None:
     subject = running()
     subject.ends("b")
     assert subject.cycle.state == life.INVOKED
 
 
-def test_an_event_that_is_not_known_is_passed_over():
+def test_an_event_that_is_not_known_is_passed_over() -> None:
     subject = Life().start().answer(life.OTHER)
     assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
 
@@ -144,14 +144,16 @@ def test_an_event_that_is_not_known_is_passed_over():
 
 
 @pytest.mark.parametrize(("connections", "cause"), [(0, "no_connection"), (1, "nothing_received")])
-def test_where_nothing_has_come_when_start_is_due_nothing_is_awaited(connections, cause):
+def test_where_nothing_has_come_when_start_is_due_nothing_is_awaited(
+    connections: int, cause: str
+) -> None:
     subject = Life().connect(connections).start().invoke("a")
     assert subject.until_next() == pytest.approx(START_DUE)
     assert subject.stats.ends_missed == {cause: 1}
     assert subject.told == [cause]
 
 
-def test_the_first_wait_grows_with_the_lag_that_is_measured():
+def test_the_first_wait_grows_with_the_lag_that_is_measured() -> None:
     subject = Life().connect().start()
     subject.cycle.on_lag(1.5)
     subject.invoke("a")
@@ -162,7 +164,7 @@ def test_the_first_wait_grows_with_the_lag_that_is_measured():
     assert subject.cycle.lag < 0.001
 
 
-def test_the_share_of_a_processor_says_how_late_it_will_be():
+def test_the_share_of_a_processor_says_how_late_it_will_be() -> None:
     """As at 7.25 % of one: the start took 14 times as long as it worked."""
     subject = Life()
     subject.cycle.on_share(1.0, 1.0)
@@ -185,13 +187,15 @@ def test_the_share_of_a_processor_says_how_late_it_will_be():
         (9.0, 0.1, 0.15),
     ],
 )
-def test_margins_grow_with_the_lag_but_not_beyond_a_part_of_the_time(lag, left, expected):
+def test_margins_grow_with_the_lag_but_not_beyond_a_part_of_the_time(
+    lag: float, left: float, expected
+) -> None:
     subject = Life()
     subject.cycle.on_lag(lag)
     assert subject.cycle.margin(0.15, left) == pytest.approx(expected)
 
 
-def test_events_of_the_invocation_before_are_no_sign_of_this_one():
+def test_events_of_the_invocation_before_are_no_sign_of_this_one() -> None:
     """Its report comes with the thaw, when the next one has begun."""
     subject = running()
     subject.ends("a")
@@ -201,13 +205,13 @@ def test_events_of_the_invocation_before_are_no_sign_of_this_one():
     assert subject.stats.ends_missed == {"nothing_received": 1}
 
 
-def test_a_line_of_the_function_is_a_sign_though_its_start_was_lost():
+def test_a_line_of_the_function_is_a_sign_though_its_start_was_lost() -> None:
     subject = Life().connect().start().invoke("a")
     subject.lines(1)
     assert subject.until_next() == pytest.approx(SILENCE)
 
 
-def test_silence_counts_from_the_last_line():
+def test_silence_counts_from_the_last_line() -> None:
     subject = Life().connect().start().begins("a").invoke("a", 900.0)
     for _ in range(10):
         subject.now += SILENCE - 1
@@ -216,7 +220,7 @@ def test_silence_counts_from_the_last_line():
     assert subject.until_next() == pytest.approx(SILENCE)
 
 
-def test_after_the_silence_nothing_is_awaited():
+def test_after_the_silence_nothing_is_awaited() -> None:
     subject = running()
     subject.now += 10
     subject.lines(3)
@@ -224,13 +228,13 @@ def test_after_the_silence_nothing_is_awaited():
     assert subject.stats.ends_missed == {"silence": 1}
 
 
-def test_the_functions_deadline_comes_first():
+def test_the_functions_deadline_comes_first() -> None:
     subject = Life().connect().start().begins("a").invoke("a", 2.0)
     assert subject.until_next() == pytest.approx(2.0)
     assert subject.stats.ends_missed == {"deadline": 1}
 
 
-def test_a_deadline_beyond_all_functions_is_none():
+def test_a_deadline_beyond_all_functions_is_none() -> None:
     subject = Life().connect().start().begins("a").invoke("a", 1e15)
     while subject.waiting:
         subject.lines(1)
@@ -240,7 +244,7 @@ def test_a_deadline_beyond_all_functions_is_none():
     assert subject.now <= 100.0 + life.LONGEST_SECONDS + 1.0
 
 
-def test_a_line_in_the_making_for_a_second_will_not_be_finished():
+def test_a_line_in_the_making_for_a_second_will_not_be_finished() -> None:
     subject = running()
     subject.now += 0.3
     subject.unfinished_since = subject.now
@@ -248,14 +252,14 @@ def test_a_line_in_the_making_for_a_second_will_not_be_finished():
     assert subject.stats.ends_missed == {"line_unfinished": 1}
 
 
-def test_a_line_begun_before_the_invocation_has_a_second_of_it():
+def test_a_line_begun_before_the_invocation_has_a_second_of_it() -> None:
     subject = Life().connect().start().begins("a")
     subject.unfinished_since = subject.now - 3600
     subject.invoke("a")
     assert subject.until_next() == pytest.approx(life.UNFINISHED_SECONDS)
 
 
-def test_a_line_that_is_finished_in_time_is_no_matter():
+def test_a_line_that_is_finished_in_time_is_no_matter() -> None:
     subject = running()
     subject.unfinished_since = subject.now
     subject.now += 0.9
@@ -267,13 +271,13 @@ def test_a_line_that_is_finished_in_time_is_no_matter():
 
 
 @pytest.mark.parametrize("cause", ["logs_dropped", "line_rejected", "event_malformed"])
-def test_a_loss_ends_the_wait_at_once(cause):
+def test_a_loss_ends_the_wait_at_once(cause: str) -> None:
     subject = running().lose(cause)
     assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
     assert subject.stats.ends_missed == {cause: 1}
 
 
-def test_a_connection_that_ends_ends_the_wait_at_once():
+def test_a_connection_that_ends_ends_the_wait_at_once() -> None:
     subject = running().connect(0)
     subject.notice()
     assert subject.cycle.state == life.IDLE
@@ -281,7 +285,7 @@ def test_a_connection_that_ends_ends_the_wait_at_once():
 
 
 @pytest.mark.parametrize("cause", ["logs_dropped", "line_rejected", ""])
-def test_a_loss_between_start_and_invoke_counts(cause):
+def test_a_loss_between_start_and_invoke_counts(cause: str) -> None:
     """At a cold start all of it may have come before INVOKE is looked at."""
     subject = Life().connect().start().begins("a")
     if cause:
@@ -293,19 +297,19 @@ def test_a_loss_between_start_and_invoke_counts(cause):
     assert subject.stats.ends_missed == {cause or "connection_closed": 1}
 
 
-def test_a_loss_while_nothing_runs_is_no_matter():
+def test_a_loss_while_nothing_runs_is_no_matter() -> None:
     subject = Life().connect().start().lose("logs_dropped").invoke("a")
     assert subject.cycle.state == life.INVOKED
 
 
-def test_an_end_in_the_same_read_as_a_loss_is_an_end():
+def test_an_end_in_the_same_read_as_a_loss_is_an_end() -> None:
     subject = running()
     subject.cycle.on_loss("logs_dropped")
     subject.ends("a")
     assert (subject.flushes, subject.stats.ends_missed) == (1, {})
 
 
-def test_a_connection_that_ended_while_idle_is_waited_for_as_long_as_for_a_start():
+def test_a_connection_that_ended_while_idle_is_waited_for_as_long_as_for_a_start() -> None:
     subject = running()
     subject.ends("a")
     subject.connect(0).invoke("b")
@@ -314,7 +318,7 @@ def test_a_connection_that_ended_while_idle_is_waited_for_as_long_as_for_a_start
     assert subject.stats.ends_missed == {"no_connection": 1}
 
 
-def test_every_cause_has_its_words():
+def test_every_cause_has_its_words() -> None:
     seen = {"connection_closed", "logs_dropped", "line_rejected", "event_malformed"}
     subject = Life().connect(0).start().invoke("a")
     seen |= {cause for cause, _ in subject.cycle.bounds(1.0)}
@@ -333,7 +337,7 @@ def missed():
     return subject
 
 
-def test_after_a_miss_none_is_awaited():
+def test_after_a_miss_none_is_awaited() -> None:
     subject = missed()
     for request in "bcd":
         subject.begins(request).invoke(request)
@@ -342,7 +346,7 @@ def test_after_a_miss_none_is_awaited():
     assert subject.stats.ends_missed == {"silence": 1}
 
 
-def test_once_an_end_is_seen_ends_are_awaited():
+def test_once_an_end_is_seen_ends_are_awaited() -> None:
     subject = missed()
     subject.begins("b").invoke("b")
     subject.ends("b")
@@ -350,14 +354,14 @@ def test_once_an_end_is_seen_ends_are_awaited():
     assert subject.cycle.state == life.INVOKED
 
 
-def test_an_end_that_comes_late_counts_as_seen():
+def test_an_end_that_comes_late_counts_as_seen() -> None:
     subject = missed()
     subject.ends("a")
     subject.begins("b").invoke("b")
     assert subject.cycle.state == life.INVOKED
 
 
-def test_a_report_does_not_say_that_ends_are_seen():
+def test_a_report_does_not_say_that_ends_are_seen() -> None:
     """It is made after our `next`, whether or not `runtimeDone` gets through."""
     subject = missed()
     subject.ends("a", is_report=True)
@@ -365,7 +369,7 @@ def test_a_report_does_not_say_that_ends_are_seen():
     assert subject.cycle.state == life.IDLE
 
 
-def test_the_end_of_a_request_that_never_began_says_nothing():
+def test_the_end_of_a_request_that_never_began_says_nothing() -> None:
     subject = missed()
     assert subject.ends("forged") is False
     assert subject.stats.unknown_requests == 1
@@ -373,7 +377,7 @@ def test_the_end_of_a_request_that_never_began_says_nothing():
     assert subject.cycle.state == life.IDLE
 
 
-def test_requests_that_never_began_are_forgotten():
+def test_requests_that_never_began_are_forgotten() -> None:
     subject = Life().connect().start()
     for number in range(10_000):
         subject.ends(f"forged-{number}")
@@ -390,7 +394,7 @@ def test_requests_that_never_began_are_forgotten():
 # -- a bug, a signal -------------------------------------------------------------------------------
 
 
-def test_after_a_bug_nothing_is_awaited():
+def test_after_a_bug_nothing_is_awaited() -> None:
     subject = running()
     subject.cycle.on_bug()
     subject.notice()
@@ -401,7 +405,7 @@ def test_after_a_bug_nothing_is_awaited():
     assert subject.left
 
 
-def test_a_bug_while_idle_asks_for_nothing_twice():
+def test_a_bug_while_idle_asks_for_nothing_twice() -> None:
     subject = Life().connect().start()
     subject.cycle.on_bug()
     assert subject.asked == 1
@@ -409,21 +413,21 @@ def test_a_bug_while_idle_asks_for_nothing_twice():
     assert (subject.cycle.state, subject.asked) == (life.DEGRADED, 2)
 
 
-def test_a_bug_before_the_answer_was_taken_asks():
+def test_a_bug_before_the_answer_was_taken_asks() -> None:
     subject = Life().connect().start()
     assert subject.cycle.fail(owing=True) == (life.ASK,)
     assert subject.cycle.fail(owing=False) == ()
     assert subject.cycle.state == life.DEGRADED
 
 
-def test_a_signal_while_a_function_runs_asks_for_nothing():
+def test_a_signal_while_a_function_runs_asks_for_nothing() -> None:
     subject = running()
     subject.cycle.on_signal()
     subject.notice()
     assert (subject.left, subject.asked) == (True, 1)
 
 
-def test_a_signal_before_the_start_ends_it():
+def test_a_signal_before_the_start_ends_it() -> None:
     subject = Life()
     subject.cycle.on_signal()
     subject.start()
@@ -433,14 +437,14 @@ def test_a_signal_before_the_start_ends_it():
 # -- what an invocation was kept waiting for -------------------------------------------------------
 
 
-def test_from_the_end_of_the_runtime_to_our_next():
+def test_from_the_end_of_the_runtime_to_our_next() -> None:
     subject = running()
     subject.ends("a", ago=0.05)
     assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
     assert subject.stats.invocations == subject.stats.added_seconds.count == 1
 
 
-def test_the_first_word_of_an_end_counts():
+def test_the_first_word_of_an_end_counts() -> None:
     """`platform.report` tells of it again."""
     subject = Life().connect().start().begins("a")
     subject.ends("a", ago=0.05)
@@ -449,24 +453,24 @@ def test_the_first_word_of_an_end_counts():
     assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
 
 
-def test_who_asks_before_the_end_keeps_nobody_waiting():
+def test_who_asks_before_the_end_keeps_nobody_waiting() -> None:
     subject = Life("continuous").connect().start().invoke("a")
     subject.ends("a", ago=0.0)
     assert (subject.stats.added_seconds.count, subject.stats.added_seconds.sum) == (1, 0)
 
 
 @pytest.mark.parametrize("ago", [3600.0, -1.0])
-def test_an_event_with_a_senseless_time_ended_when_it_came(ago):
+def test_an_event_with_a_senseless_time_ended_when_it_came(ago: float) -> None:
     subject = running()
     subject.ends("a", ago=ago)
     assert subject.stats.added_last == pytest.approx(BATCH + life.TAIL_MARGIN_SECONDS)
 
 
-def test_asking_without_an_invocation_is_no_wait():
+def test_asking_without_an_invocation_is_no_wait() -> None:
     assert Life().start().answer(life.OTHER).stats.added_seconds.count == 0
 
 
-def test_a_missed_end_costs_what_passed_since_the_last_sign():
+def test_a_missed_end_costs_what_passed_since_the_last_sign() -> None:
     """At the most: whether the function still ran, nobody said."""
     subject = missed()
     assert subject.stats.added_seconds.count == 0
@@ -475,7 +479,7 @@ def test_a_missed_end_costs_what_passed_since_the_last_sign():
     assert subject.stats.added_seconds.count == subject.stats.invocations == 2
 
 
-def test_a_missed_end_that_comes_late_says_what_it_cost():
+def test_a_missed_end_that_comes_late_says_what_it_cost() -> None:
     subject = missed()
     subject.now += 5.0  # the function had run on for 4 seconds after our `next`
     subject.ends("a", ago=1.0)
@@ -483,12 +487,12 @@ def test_a_missed_end_that_comes_late_says_what_it_cost():
     assert (subject.stats.added_seconds.count, subject.stats.added_last) == (1, 0)
 
 
-def test_a_missed_end_is_in_the_books_at_the_end():
+def test_a_missed_end_is_in_the_books_at_the_end() -> None:
     subject = missed()
     subject.answer(life.SHUTDOWN)
     assert subject.stats.added_last == pytest.approx(SILENCE)
 
 
-def test_the_longest_id_is_that_of_the_protocol():
+def test_the_longest_id_is_that_of_the_protocol() -> None:
     """Written down twice, because the module imports nothing."""
     assert life.MAX_ID == MAX_REQUEST_ID

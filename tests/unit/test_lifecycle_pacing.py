@@ -30,19 +30,19 @@ class Function:
         return flush
 
 
-def test_auto_flushes_while_invocations_are_rare():
+def test_auto_flushes_while_invocations_are_rare() -> None:
     function = Function(pacer())
     assert [function.invoke(after=BUSY_GAP_SECONDS) for _ in range(10)] == [True] * 10
 
 
-def test_auto_stops_waiting_when_invocations_are_close():
+def test_auto_stops_waiting_when_invocations_are_close() -> None:
     function = Function(pacer())
     flushed = [function.invoke(after=0.01) for _ in range(BUSY_RUN + 5)]
     assert flushed == [True] * (BUSY_RUN - 1) + [False] * 6
     assert function.pacer.busy
 
 
-def test_auto_is_back_with_the_first_pause():
+def test_auto_is_back_with_the_first_pause() -> None:
     function = Function(pacer())
     for _ in range(BUSY_RUN):
         function.invoke(after=0.01)
@@ -51,14 +51,14 @@ def test_auto_is_back_with_the_first_pause():
     assert function.invoke(after=0.01)
 
 
-def test_long_invocations_in_a_row_are_busy():
+def test_long_invocations_in_a_row_are_busy() -> None:
     """What counts is the time between them, in which the environment may be frozen."""
     function = Function(pacer(max_age=1000))
     flushed = [function.invoke(after=0.01, lasting=60) for _ in range(BUSY_RUN + 1)]
     assert flushed[-2:] == [False, False]
 
 
-def test_auto_keeps_the_maximum_age_when_busy():
+def test_auto_keeps_the_maximum_age_when_busy() -> None:
     function = Function(pacer(max_age=10))
     for _ in range(BUSY_RUN):
         function.invoke(after=0.01)
@@ -72,19 +72,21 @@ def test_auto_keeps_the_maximum_age_when_busy():
 
 @pytest.mark.parametrize(("strategy", "expected"), [("invocation", True), ("continuous", False)])
 @pytest.mark.parametrize("after", [0.001, 3600.0])
-def test_fixed_strategies_do_not_look_at_the_clock(strategy, expected, after):
+def test_fixed_strategies_do_not_look_at_the_clock(
+    strategy: str, expected: bool, after: float
+) -> None:
     function = Function(pacer(strategy))
     answers = {function.invoke(after=after, oldest=oldest) for oldest in (0.0, 1e6)}
     assert answers == {expected}
 
 
-def test_interval_flushes_when_that_has_passed():
+def test_interval_flushes_when_that_has_passed() -> None:
     function = Function(pacer("interval", interval=5))
     due = [function.invoke(after=0.99) for _ in range(12)]
     assert due == [False, False, False, False, False, True] * 2
 
 
-def test_a_failed_flush_leaves_the_interval_due():
+def test_a_failed_flush_leaves_the_interval_due() -> None:
     subject = pacer("interval", interval=5)
     assert subject.flush_at_end(6.0, 0.0)
     assert subject.flush_at_end(6.1, 0.0)
@@ -92,7 +94,7 @@ def test_a_failed_flush_leaves_the_interval_due():
     assert not subject.flush_at_end(6.3, 0.0)
 
 
-def test_the_first_invocation_counts_the_time_since_the_first_next():
+def test_the_first_invocation_counts_the_time_since_the_first_next() -> None:
     """None was parked yet where INVOKE comes unasked: neither close nor far."""
     subject = pacer()
     subject.invoked(0.0)
@@ -110,12 +112,14 @@ def test_the_first_invocation_counts_the_time_since_the_first_next():
         (0.0, -100.0, 0.0),
     ],
 )
-def test_elapsed_takes_whichever_clock_went_on(monotonic, wall, expected):
+def test_elapsed_takes_whichever_clock_went_on(
+    monotonic: float, wall: float, expected: float
+) -> None:
     clock = Elapsed(100.0, 1_000_000.0)
     assert clock.at(100.0 + monotonic, 1_000_000.0 + wall) == expected
 
 
-def test_elapsed_goes_on_from_where_it_was():
+def test_elapsed_goes_on_from_where_it_was() -> None:
     clock = Elapsed(0.0, 0.0)
     readings = [(1, 1), (1, 50), (2, 40), (3, 41)]
     assert [clock.at(*reading) for reading in readings] == [1, 50, 51, 52]

@@ -50,7 +50,7 @@ async def receive(reading, lines):
     return data.split(b"\n")[:-1]
 
 
-async def until(condition):
+async def until(condition) -> None:
     """Let the loop run until something is so."""
     async with asyncio.timeout(LIMIT):
         while not condition():  # noqa: ASYNC110 - the subject has no event for it
@@ -62,7 +62,7 @@ def events(count, size=10):
     return [f'{{"n":{number},"pad":"{"x" * size}"}}'.encode() for number in range(count)]
 
 
-def test_max_items_cuts_one_offer_into_batches():
+def test_max_items_cuts_one_offer_into_batches() -> None:
     """2,500 events at 1,000 a batch: two go, 500 wait for the timer."""
 
     async def scenario():
@@ -77,7 +77,7 @@ def test_max_items_cuts_one_offer_into_batches():
     assert (stats.offered, stats.sent, stats.undelivered) == (2_500, 2_000, 500)
 
 
-def test_the_timer_sends_what_is_there():
+def test_the_timer_sends_what_is_there() -> None:
     """A single event goes after `timeoutMs`, counted from the first of its batch."""
 
     async def scenario():
@@ -88,7 +88,7 @@ def test_the_timer_sends_what_is_there():
     assert asyncio.run(scenario()) == events(1)
 
 
-def test_a_slow_consumer_blocks_before_it_drops():
+def test_a_slow_consumer_blocks_before_it_drops() -> None:
     """With a batch in flight and one waiting the source has to pause; reading releases it."""
 
     async def scenario():
@@ -108,7 +108,7 @@ def test_a_slow_consumer_blocks_before_it_drops():
     assert stats.blocked > 0
 
 
-def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads():
+def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads() -> None:
     """Everything but the batch in flight; then `platform.logsDropped` with the sum comes first."""
 
     async def scenario():
@@ -140,7 +140,7 @@ def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads():
     assert stats.offered == stats.sent + stats.dropped + stats.undelivered
 
 
-def test_without_platform_events_the_loss_is_not_told():
+def test_without_platform_events_the_loss_is_not_told() -> None:
     """A subscription to `function` gets no logsDropped; the account knows."""
 
     async def scenario():
@@ -163,7 +163,7 @@ def test_without_platform_events_the_loss_is_not_told():
     assert stats.announced == 1_000
 
 
-def test_frozen_means_no_byte_and_no_timer():
+def test_frozen_means_no_byte_and_no_timer() -> None:
     """Neither a waiting batch nor a running timer goes; after the thaw both do."""
 
     async def scenario():
@@ -186,7 +186,7 @@ def test_frozen_means_no_byte_and_no_timer():
     assert received == events(1) + events(1_000)
 
 
-def test_a_freeze_stops_the_buffer_timer_too():
+def test_a_freeze_stops_the_buffer_timer_too() -> None:
     """What comes after the freeze still joins the batch that was begun before it."""
 
     async def scenario():
@@ -205,7 +205,7 @@ def test_a_freeze_stops_the_buffer_timer_too():
     assert asyncio.run(scenario()) == 1
 
 
-def test_a_frozen_consumer_is_not_stalled():
+def test_a_frozen_consumer_is_not_stalled() -> None:
     """It cannot read: the time of a freeze does not count."""
 
     async def scenario():
@@ -223,7 +223,7 @@ def test_a_frozen_consumer_is_not_stalled():
     assert asyncio.run(scenario()) == 0
 
 
-def test_a_closed_connection_drops_every_later_batch():
+def test_a_closed_connection_drops_every_later_batch() -> None:
     """No reconnection: as AWS's emulator does. The function is not held up."""
 
     async def scenario():
@@ -239,7 +239,7 @@ def test_a_closed_connection_drops_every_later_batch():
     assert (stats.sent, stats.dropped, reports) == (0, 3_000, [])
 
 
-def test_what_is_left_at_the_end_is_accounted_for():
+def test_what_is_left_at_the_end_is_accounted_for() -> None:
     """Of an interrupted write, the events that left wholly count as sent."""
 
     async def scenario():
@@ -265,10 +265,10 @@ def _readable(reading):
         return False
 
 
-def test_events_lost_on_demand_do_not_come_and_are_counted():
+def test_events_lost_on_demand_do_not_come_and_are_counted() -> None:
     """The others do, in their order."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed() as (subscription, reading, _):
             first, lost, last = events(3)
             subscription.offer([first])
@@ -281,10 +281,10 @@ def test_events_lost_on_demand_do_not_come_and_are_counted():
     asyncio.run(scenario())
 
 
-def test_late_events_come_when_they_are_released():
+def test_late_events_come_when_they_are_released() -> None:
     """Behind what was offered before; what never is released is lost."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed() as (subscription, reading, _):
             late, on_time, never = events(3)
             subscription.offer([late], "late")
@@ -298,10 +298,10 @@ def test_late_events_come_when_they_are_released():
     asyncio.run(scenario())
 
 
-def test_a_garbled_line_is_half_of_itself_and_the_next_is_whole():
+def test_a_garbled_line_is_half_of_itself_and_the_next_is_whole() -> None:
     """Both are sent."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed() as (subscription, reading, _):
             broken, whole = events(2)
             subscription.offer([broken], "garble")
@@ -313,10 +313,10 @@ def test_a_garbled_line_is_half_of_itself_and_the_next_is_whole():
     asyncio.run(scenario())
 
 
-def test_a_lost_batch_is_told_in_the_next_one():
+def test_a_lost_batch_is_told_in_the_next_one() -> None:
     """Whole, the events around the one that was meant included."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed() as (subscription, reading, reports):
             batch = events(3)
             subscription.offer(batch[:1])
@@ -333,10 +333,10 @@ def test_a_lost_batch_is_told_in_the_next_one():
     asyncio.run(scenario())
 
 
-def test_the_notice_of_a_lost_batch_can_be_lost_too():
+def test_the_notice_of_a_lost_batch_can_be_lost_too() -> None:
     """Then nothing tells of it but the account."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed(lost=("platform.logsDropped",)) as (subscription, reading, _):
             batch, after = events(2)
             subscription.offer([batch], "batch")
@@ -350,10 +350,10 @@ def test_the_notice_of_a_lost_batch_can_be_lost_too():
 
 
 @pytest.mark.parametrize(("how", "rest"), [("close", 0), ("cut", 1), ("stall", 1)])
-def test_delivery_ends_at_an_event_on_demand(how, rest):
+def test_delivery_ends_at_an_event_on_demand(how: str, rest: int) -> None:
     """What was before it comes whole; then half a line or nothing; then EOF or silence."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with subscribed() as (subscription, reading, _):
             before, event, after = events(3)
             subscription.offer([before])

@@ -24,7 +24,7 @@ VALUES = st.recursive(
 def strict(text):
     """Whether Python's decoder takes it as JSON, without the constants that are none."""
 
-    def refuse(constant):
+    def refuse(constant) -> None:
         raise ValueError(constant)
 
     try:
@@ -35,7 +35,7 @@ def strict(text):
 
 
 @given(VALUES, st.sampled_from([None, 1]))
-def test_what_python_writes_is_json(value, indent):
+def test_what_python_writes_is_json(value, indent) -> None:
     """Escaped and not, in one line and in several."""
     for ascii_only in (True, False):
         text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
@@ -45,7 +45,7 @@ def test_what_python_writes_is_json(value, indent):
 
 
 @given(VALUES, st.data())
-def test_json_with_one_change_is_judged_as_python_judges_it(value, data):
+def test_json_with_one_change_is_judged_as_python_judges_it(value, data) -> None:
     """A character out, in, or replaced."""
     text = json.dumps(value, allow_nan=False)
     place = data.draw(st.integers(0, len(text)))
@@ -64,7 +64,7 @@ def test_json_with_one_change_is_judged_as_python_judges_it(value, data):
         '{"deep":' + "[" * 5000 + "]" * 5000 + "}",
     ],
 )
-def test_what_decoders_refuse_is_an_object_all_the_same(text):
+def test_what_decoders_refuse_is_an_object_all_the_same(text: str) -> None:
     """And reaches the subscriber as it was printed."""
     assert is_object(text)
     lines = LogLines("2026-03-14T10:15:30.123Z", "function", text + "\n")
@@ -75,7 +75,7 @@ def test_what_decoders_refuse_is_an_object_all_the_same(text):
 @pytest.mark.parametrize(
     "text", ["{no object}", '{"raw":"\t"}', "{", '{"a":1} x', "{'a':1}", '{"a":NaN}', '["a"]', ""]
 )
-def test_what_is_no_object_is_text(text):
+def test_what_is_no_object_is_text(text: str) -> None:
     """Delivered as a string."""
     assert not is_object(text)
     lines = LogLines("2026-03-14T10:15:30.123Z", "function", text + "\n")
@@ -84,7 +84,7 @@ def test_what_is_no_object_is_text(text):
 
 
 @pytest.mark.parametrize("piece", ['{"a":[', '"\\', '{"a":"', "[[[", '{"a":1,', "-", "{}"])
-def test_many_times_a_piece_is_judged_in_no_time(piece):
+def test_many_times_a_piece_is_judged_in_no_time(piece: str) -> None:
     """Time grows with the text: what grew faster would be seen as a hang."""
     assert not _is_json("[" + piece * 50_000 + "!")
 
@@ -98,6 +98,6 @@ def test_many_times_a_piece_is_judged_in_no_time(piece):
         ("whole: \u20ac \U0001f600\n".encode(), "whole: \u20ac \U0001f600\n"),
     ],
 )
-def test_bytes_that_are_no_text_become_one_mark_each(block, text):
+def test_bytes_that_are_no_text_become_one_mark_each(block: bytes, text: str) -> None:
     """As Go's encoder has it, in which the platform is written."""
     assert LogLines.read("function", block).text == text

@@ -22,7 +22,7 @@ from telemetryd.local.lines import LineSplitter
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
-def test_splitter_gives_the_same_lines_whatever_the_chunks(size):
+def test_splitter_gives_the_same_lines_whatever_the_chunks(size: int) -> None:
     """Cut at 0x0A only; the rest is kept for later."""
     text = "one\n\nthr\u2028ee \x85\r\nüm\nrest".encode()
     splitter = LineSplitter(1 << 20)
@@ -33,7 +33,7 @@ def test_splitter_gives_the_same_lines_whatever_the_chunks(size):
     assert splitter.finish() == b""
 
 
-def test_splitter_cuts_a_line_without_end():
+def test_splitter_cuts_a_line_without_end() -> None:
     """A program that never prints a newline cannot fill the memory."""
     splitter = LineSplitter(10)
     assert splitter.feed(b"123456") == b""
@@ -42,7 +42,7 @@ def test_splitter_cuts_a_line_without_end():
 
 
 @pytest.mark.parametrize("character", ["\u00fc", "\u20ac", "\U0001f600"])
-def test_splitter_cuts_no_character(character):
+def test_splitter_cuts_no_character(character: str) -> None:
     """Wherever the limit falls, and however the bytes come."""
     text = character * 50
     for limit in range(10, 15):
@@ -54,7 +54,7 @@ def test_splitter_cuts_no_character(character):
             assert "".join(piece.decode() for piece in pieces) == text
 
 
-def test_lines_become_strings_or_objects():
+def test_lines_become_strings_or_objects() -> None:
     """Objects where the log format asks for it and the line is one; strings otherwise."""
     text = '{"a": 1}\n{broken\n[1]\n"quoted"\nunfinished'
     lines = LogLines("2026-03-14T10:15:30.123Z", "function", text)
@@ -78,14 +78,14 @@ def test_lines_become_strings_or_objects():
     ]
 
 
-def test_no_event_contains_a_newline():
+def test_no_event_contains_a_newline() -> None:
     """Over TCP a raw newline ends an event."""
     lines = LogLines("t", "extension", 'a\r\x00"\\\n{"b":\t2}\n')
     for objects in (True, False):
         assert not [e for e in lines.encode(objects=objects, keep_newline=True) if b"\n" in e]
 
 
-def test_older_schemas_lack_what_came_later():
+def test_older_schemas_lack_what_came_later() -> None:
     """The members that a schema version added are absent in those before it."""
     event = PlatformEvent(
         "t", "platform.initReport", {"phase": "init", "status": "success", "tracing": {}}
@@ -94,19 +94,19 @@ def test_older_schemas_lack_what_came_later():
     assert json.loads(event.encode(CURRENT_SCHEMA))["record"] == event.record
 
 
-def test_absent_members_are_left_out():
+def test_absent_members_are_left_out() -> None:
     """None means that there is no such member."""
     event = platform_event("platform.report", {"status": "success", "errorType": None})
     assert event.record == {"status": "success"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event.time)
 
 
-def test_time_stamps_have_milliseconds():
+def test_time_stamps_have_milliseconds() -> None:
     """ISO-8601, UTC, three digits."""
     assert iso(1_773_483_330.0459) == "2026-03-14T10:15:30.045Z"
 
 
-def test_line_counts_by_process_stream_and_request():
+def test_line_counts_by_process_stream_and_request() -> None:
     """What a test compares with what arrived."""
     counts = LineCounts()
     counts.add("function", "runtime-0", "stdout", None, 1)
@@ -122,14 +122,14 @@ def test_line_counts_by_process_stream_and_request():
     assert counts.of_request("r1", "extension") == 5
 
 
-def test_failure_status_follows_its_origin():
+def test_failure_status_follows_its_origin() -> None:
     """The platform's own doing is a failure, everything else an error."""
     assert Failure("Sandbox.Timedout", "").status == "failure"
     assert Failure("Client.ExecutionEnvironmentShutDown", "").status == "failure"
     assert Failure("Runtime.ExitError", "").status == "error"
 
 
-def test_extension_states():
+def test_extension_states() -> None:
     """Register once, then poll; init errors before the first poll, exit errors at any time."""
     extension = Extension("e", internal=False)
     with pytest.raises(StateError):

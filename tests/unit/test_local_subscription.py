@@ -24,7 +24,7 @@ def request(**changes):
     return json.dumps(body).encode()
 
 
-def test_a_good_request_is_understood():
+def test_a_good_request_is_understood() -> None:
     """All members."""
     wanted = parse(request(), managed=True)
     assert (wanted.protocol, wanted.port) == ("TCP", 4243)
@@ -32,7 +32,7 @@ def test_a_good_request_is_understood():
     assert wanted.buffering == Buffering(1000, 262_144, 25)
 
 
-def test_buffering_is_optional_in_whole_and_in_part():
+def test_buffering_is_optional_in_whole_and_in_part() -> None:
     """Defaults: 10,000 events, 256 KiB, one second."""
     assert parse(request(buffering=None), managed=False).buffering == Buffering(
         10_000, 262_144, 1_000
@@ -41,7 +41,7 @@ def test_buffering_is_optional_in_whole_and_in_part():
     assert partly.buffering == Buffering(10_000, 262_144, 30_000)
 
 
-def test_http_goes_to_the_sandbox():
+def test_http_goes_to_the_sandbox() -> None:
     """The host is a name for it; path, query and port count."""
     destination = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/telemetry?a=b"}
     wanted = parse(request(destination=destination), managed=False)
@@ -100,7 +100,9 @@ def test_http_goes_to_the_sandbox():
         ),
     ],
 )
-def test_what_is_outside_the_documented_limits_is_refused(changes, error_type, word):
+def test_what_is_outside_the_documented_limits_is_refused(
+    changes: dict[str, object], error_type: str, word: str
+) -> None:
     """One mistake at a time; the message names it."""
     with pytest.raises(Refused) as refusal:
         parse(request(**changes), managed=False)
@@ -110,14 +112,14 @@ def test_what_is_outside_the_documented_limits_is_refused(changes, error_type, w
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"null"])
-def test_what_is_no_object_is_refused(body):
+def test_what_is_no_object_is_refused(body: bytes) -> None:
     """Broken JSON and other JSON alike."""
     with pytest.raises(Refused, match=r"JSON|object"):
         parse(body, managed=False)
 
 
 @pytest.mark.parametrize("schema", ["2022-07-01", "2022-12-13", "2025-01-29"])
-def test_managed_instances_take_the_current_schema_only(schema):
+def test_managed_instances_take_the_current_schema_only(schema: str) -> None:
     """On demand all three are good."""
     body = request(schemaVersion=schema)
     assert parse(body, managed=False).schema == schema

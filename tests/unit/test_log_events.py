@@ -51,20 +51,20 @@ def written() -> dict[str, set[str]]:
 CATALOGUE = {event.name: event for event in log_events.EVENTS}
 
 
-def test_every_event_of_the_code_is_in_the_catalogue_and_no_other():
+def test_every_event_of_the_code_is_in_the_catalogue_and_no_other() -> None:
     """People alert on these names."""
     assert sorted(CATALOGUE) == sorted(written())
     assert len(CATALOGUE) == len(log_events.EVENTS), "an event stands twice in the catalogue"
 
 
-def test_levels_are_those_of_the_code():
+def test_levels_are_those_of_the_code() -> None:
     """A level that is computed at run time is listed by hand."""
     for name, levels in written().items():
         assert levels <= set(CATALOGUE[name].levels), name
         assert set(CATALOGUE[name].levels) <= set(LEVELS), name
 
 
-def test_the_page_is_what_the_catalogue_says():
+def test_the_page_is_what_the_catalogue_says() -> None:
     """`make docs` writes it."""
     out = StringIO()
     with redirect_stdout(out):

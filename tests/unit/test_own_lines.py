@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stderr
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ def block(*lines: bytes) -> Block:
     return Block(b"".join(lines), len(lines), source=3, offset=70, received_at=1.5)
 
 
-def own(tmp_path, level="info") -> str:
+def own(tmp_path: Path, level="info") -> str:
     """A line as the log writes it."""
     path = tmp_path / "log"
     with path.open("wb") as file:
@@ -51,7 +52,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("form", ["text", "object", "text without newline"])
-def test_own_lines_are_taken_out_in_every_form(tmp_path, form):
+def test_own_lines_are_taken_out_in_every_form(tmp_path: Path, form: str) -> None:
     text = own(tmp_path)
     records = {
         "text": text,
@@ -67,29 +68,29 @@ def test_own_lines_are_taken_out_in_every_form(tmp_path, form):
     assert (kept.source, kept.received_at) == (3, 1.5)
 
 
-def test_the_first_lines_are_recognised_too(capfd):
+def test_the_first_lines_are_recognised_too(capfd: pytest.CaptureFixture[str]) -> None:
     text = early(capfd)
     assert json.loads(text)["event"] == "degraded"
     assert without_own_lines(block(event(text))) == (None, 1, len(event(text)))
 
 
-def test_a_block_of_own_lines_leaves_nothing(tmp_path):
+def test_a_block_of_own_lines_leaves_nothing(tmp_path: Path) -> None:
     ours = event(own(tmp_path))
     assert without_own_lines(block(ours, ours)) == (None, 2, 2 * len(ours))
 
 
 @pytest.mark.parametrize("line", OTHERS)
-def test_nobody_elses_line_is_taken(line):
+def test_nobody_elses_line_is_taken(line) -> None:
     subject = block(line)
     assert without_own_lines(subject) == (subject, 0, 0)
 
 
-def test_a_block_without_any_is_handed_on_as_it_is():
+def test_a_block_without_any_is_handed_on_as_it_is() -> None:
     subject = block(*OTHERS)
     assert without_own_lines(subject)[0] is subject
 
 
-def test_own_lines_are_found_among_others(tmp_path):
+def test_own_lines_are_found_among_others(tmp_path: Path) -> None:
     ours = event(own(tmp_path))
     kept, lines, size = without_own_lines(block(*OTHERS, ours, *OTHERS))
     assert kept is not None
@@ -97,7 +98,7 @@ def test_own_lines_are_found_among_others(tmp_path):
     assert (lines, size) == (1, len(ours))
 
 
-def test_stderr_is_where_the_log_goes():
+def test_stderr_is_where_the_log_goes() -> None:
     """Not through `sys.stderr`, which a library may have replaced."""
     with redirect_stderr(io.StringIO()) as replaced:
         boot.say("info", "nothing")

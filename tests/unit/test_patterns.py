@@ -34,7 +34,7 @@ def expected(pattern: str, line: bytes) -> bool:
 
 
 @pytest.fixture
-def without_re2(monkeypatch):
+def without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
 
 
@@ -45,13 +45,13 @@ def test_a_pattern_means_what_it_means_to_re(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", [*TEXTS, *ENGINE, *ONLY_RE])
-def test_it_means_the_same_where_re2_is_missing(pattern: str, without_re2) -> None:
+def test_it_means_the_same_where_re2_is_missing(pattern: str, without_re2: None) -> None:
     found = [bool(compiled(pattern)(line)) for line in LINES]
     assert found == [expected(pattern, line) for line in LINES]
 
 
 @pytest.mark.parametrize("pattern", TEXTS)
-def test_text_needs_no_engine_and_bears_no_risk(pattern: str, without_re2) -> None:
+def test_text_needs_no_engine_and_bears_no_risk(pattern: str, without_re2: None) -> None:
     assert not needs_re2(pattern)
     assert risk_of(pattern) == risk_in_the_layer(pattern) == ""
 
@@ -68,7 +68,7 @@ def test_what_re2_can_not_judge_is_told(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ENGINE)
-def test_that_re2_is_missing_is_told(pattern: str, without_re2) -> None:
+def test_that_re2_is_missing_is_told(pattern: str, without_re2: None) -> None:
     assert "google-re2 is not installed" in risk_of(pattern)
 
 
@@ -104,14 +104,14 @@ def test_neither_an_innocent_nor_a_guilty_pattern_backtracks(pattern: str, line:
     assert not compiled(pattern)(line)
 
 
-def test_re2_writes_nothing_by_itself(capfd) -> None:
+def test_re2_writes_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
     for pattern in ONLY_RE:
         compiled(pattern)
     compiled("(?:a|b)*a(?:a|b){20}c")(b"ab" * 5000)
     assert capfd.readouterr() == ("", "")
 
 
-def test_re2_is_loaded_only_where_a_pattern_needs_it(monkeypatch) -> None:
+def test_re2_is_loaded_only_where_a_pattern_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "re2", raising=False)
     for pattern in TEXTS:
         compiled(pattern)

@@ -22,11 +22,11 @@ def decode(body: dict[str, object]) -> api.SubscriptionRequest:
     return msgspec.json.decode(json.dumps(body).encode(), type=api.SubscriptionRequest)
 
 
-def test_the_path_is_fixed_and_has_no_slash_at_its_end():
+def test_the_path_is_fixed_and_has_no_slash_at_its_end() -> None:
     assert api.SUBSCRIBE_PATH == "/2022-07-01/telemetry"
 
 
-def test_a_tcp_subscription_as_it_is_sent():
+def test_a_tcp_subscription_as_it_is_sent() -> None:
     subscription = api.SubscriptionRequest(
         schema_version="2025-01-29",
         types=(api.Stream.PLATFORM, api.Stream.FUNCTION),
@@ -41,7 +41,7 @@ def test_a_tcp_subscription_as_it_is_sent():
     }
 
 
-def test_all_three_buffering_limits_are_sent_also_by_default():
+def test_all_three_buffering_limits_are_sent_also_by_default() -> None:
     subscription = api.SubscriptionRequest(
         schema_version="2022-07-01", types=(api.Stream.EXTENSION,), destination=TCP
     )
@@ -52,7 +52,7 @@ def test_all_three_buffering_limits_are_sent_also_by_default():
     }
 
 
-def test_an_http_subscription_as_it_is_sent():
+def test_an_http_subscription_as_it_is_sent() -> None:
     destination = api.HttpDestination(uri="http://sandbox.localdomain:4243/")
     assert json.loads(msgspec.json.encode(destination)) == {
         "protocol": "HTTP",
@@ -67,7 +67,7 @@ def test_an_http_subscription_as_it_is_sent():
         {"protocol": "HTTP", "URI": "http://sandbox:4243", "method": "PUT", "encoding": "JSON"},
     ],
 )
-def test_both_destinations_are_read(destination: dict[str, object]):
+def test_both_destinations_are_read(destination: dict[str, object]) -> None:
     read = decode(request(destination=destination)).destination
     assert read in (
         TCP,
@@ -77,7 +77,7 @@ def test_both_destinations_are_read(destination: dict[str, object]):
 
 
 @pytest.mark.parametrize("version", api.SCHEMA_VERSIONS)
-def test_every_schema_version_is_known(version: str):
+def test_every_schema_version_is_known(version: str) -> None:
     assert decode(request(schemaVersion=version)).schema_version == version
 
 
@@ -89,7 +89,7 @@ def test_every_schema_version_is_known(version: str):
         ("timeoutMs", api.MIN_TIMEOUT_MS, api.MAX_TIMEOUT_MS),
     ],
 )
-def test_buffering_limits(member: str, low: int, high: int):
+def test_buffering_limits(member: str, low: int, high: int) -> None:
     for value in (low, high):
         decode(request(buffering={member: value}))
     for value in (low - 1, high + 1):
@@ -97,7 +97,7 @@ def test_buffering_limits(member: str, low: int, high: int):
             decode(request(buffering={member: value}))
 
 
-def test_the_limits_are_the_platforms():
+def test_the_limits_are_the_platforms() -> None:
     assert (api.MIN_MAX_ITEMS, api.MAX_MAX_ITEMS) == (1_000, 10_000)
     assert (api.MIN_MAX_BYTES, api.MAX_MAX_BYTES) == (256 * 1024, 1024 * 1024)
     assert (api.MIN_TIMEOUT_MS, api.MAX_TIMEOUT_MS) == (25, 30_000)
@@ -120,6 +120,6 @@ def test_the_limits_are_the_platforms():
     ],
     ids=str,
 )
-def test_requests_the_platform_refuses_do_not_decode(changes: dict[str, object]):
+def test_requests_the_platform_refuses_do_not_decode(changes: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         decode(request(**changes))
