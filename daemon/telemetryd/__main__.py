@@ -10,6 +10,8 @@ TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from telemetryd.extension.boot import Session
+
 
 _STDERR = 2
 
@@ -23,8 +25,20 @@ def main() -> NoReturn:
     if len(sys.argv) == 1 and b"AWS_LAMBDA_RUNTIME_API" in environ:
         from telemetryd.extension.boot import main as extension  # noqa: PLC0415 - before all else
 
-        _end(extension())
+        _end(extension(_run_extension, _fall_back))
     _end(_command_line())
+
+
+def _run_extension(session: Session) -> int:
+    from telemetryd.extension.run import run  # noqa: PLC0415 - after `next`
+
+    return run(session)
+
+
+def _fall_back(session: Session, error: BaseException) -> int:
+    from telemetryd.extension import fallback  # noqa: PLC0415 - only where all else fails
+
+    return fallback.run(session, error)
 
 
 def _end(status: int) -> NoReturn:

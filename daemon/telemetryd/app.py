@@ -13,11 +13,11 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-from telemetryd.config import Config, Mode, effective_overflow, parse_address
+from telemetryd.config import Config, Mode, effective_overflow
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.figures import FiguresReader, facts
@@ -40,9 +40,6 @@ from telemetryd.shell.queue import SinkQueue
 from telemetryd.shell.usage import usage
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
-
-if TYPE_CHECKING:
-    from telemetryd.exposition import Exposition
 
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
@@ -100,7 +97,7 @@ class Daemon:
         self._dead_letter = _dead_letter(config, log)
         self._held_by: set[str] = set()
         self._stopping = False
-        self._exposition: Exposition | None = None
+        self._close_last: list[Callable[[], None]] = []
         self.budget = MemoryBudget(memory_bytes, len(config.sinks))
         self._queues: list[SinkQueue] = []
         self._workers = [
@@ -177,15 +174,9 @@ class Daemon:
         if self._gate is not None and (budget := self._gate.prove(source)) is not None:
             self.listener.charge(source, budget)
 
-    async def expose(self, address: str) -> None:
-        """Serve `/metrics` and `/healthz` at `address` (`host:port`); "" for nowhere.
-
-        Whatever is in the way there costs a warning only.
-        """
-        if parsed := parse_address(address):
-            from telemetryd.exposition import expose  # noqa: PLC0415 - not needed in Lambda
-
-            self._exposition = await expose(self, *parsed, self._log)
+    def close_last(self, close: Callable[[], None]) -> None:
+        """Call `close` in `stop`, after delivery: for what watches the daemon to the end."""
+        self._close_last.append(close)
 
     async def reopen(self, seconds: float) -> dict[str, str]:
         """Open again every file that has a name, as after logrotate; which sinks can't, and why."""
@@ -243,9 +234,8 @@ class Daemon:
         self.stats.flush_seconds["shutdown"].observe(time.monotonic() - began)
         if self._dead_letter is not None:
             self._dead_letter.close()
-        if self._exposition is not None:
-            self._exposition.close()
-            self._exposition = None
+        while self._close_last:
+            self._close_last.pop()()
         return self.print_ledger()
 
     async def _stop_workers(

@@ -97,7 +97,8 @@ async def _listen(
     daemon.stats.start_seconds["up"] = time.monotonic() - started
     listener = daemon.listener
     log("info", "listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
-    await daemon.expose(metrics_at)
+    if metrics_at:
+        await exposition.expose(daemon, metrics_at, log)
     failed = False
     try:
         log("info", "stopping", signal=await wishes.stopping, connections=listener.connections)

@@ -12,6 +12,7 @@ import pytest
 
 from telemetryd.app import Daemon, Identity
 from telemetryd.config import load
+from telemetryd.exposition import expose
 from telemetryd.exposition import server as http
 from telemetryd.exposition.server import HttpServer
 from telemetryd.testing import LOOPS, LogBook, LoopFactory, run
@@ -44,7 +45,7 @@ def with_daemon(
             on_bug=lambda bug: pytest.fail(repr(bug)),
         )
         await daemon.start()
-        await daemon.expose("127.0.0.1:0")
+        await expose(daemon, "127.0.0.1:0", Book(log))
         (served,) = log.facts("metrics_served")
         await scenario(daemon, served["port"])
         now = asyncio.get_running_loop().time()

@@ -16,7 +16,7 @@ import pytest
 
 PRELUDE = """
 import asyncio, os, sys
-from telemetryd.sinks import stdout
+from telemetryd.sinks import _standard_output
 from telemetryd.sinks.base import Batch, DELIVERED, Item, SinkConfig, SinkContext
 from telemetryd.sinks.stdout import StdoutSink
 
@@ -148,12 +148,12 @@ def test_a_stalled_reader_refuses_the_rest_and_the_cut_line_is_completed_first(
     """Half a line is out when the pipe is full: whatever comes next must not be glued to it."""
     os.set_blocking(pipe.writer.fileno(), False)
     code = r"""
-        stdout._STALL_SECONDS = 0.01
+        _standard_output._STALL_SECONDS = 0.01
         fits, cut, later = b"a" * 999 + b"\n", b"b" * 99_999 + b"\nB\n", b"c\n"
         say(str(await write(fits, cut, later)))
         say(str(await write(cut, later)))
         hear()
-        stdout._STALL_SECONDS = 60.0
+        _standard_output._STALL_SECONDS = 60.0
         say(str(await write(cut, later)))
         await sink.close()
     """
@@ -172,11 +172,11 @@ def test_a_stalled_reader_refuses_the_rest_and_the_cut_line_is_completed_first(
 def test_a_stall_between_lines_owes_nothing(pipe: Pipe) -> None:
     os.set_blocking(pipe.writer.fileno(), False)
     code = r"""
-        stdout._STALL_SECONDS = 0.01
+        _standard_output._STALL_SECONDS = 0.01
         fills = b"a" * 4095 + b"\n"
         say(str(await write(fills * 16 + b"dropped\n")))
         hear()
-        stdout._STALL_SECONDS = 60.0
+        _standard_output._STALL_SECONDS = 60.0
         say(str(await write(b"next\n")))
         await sink.close()
     """

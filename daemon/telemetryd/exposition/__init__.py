@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from telemetryd.app import Daemon
+from telemetryd.config import parse_address
 from telemetryd.exposition.health import health
 from telemetryd.exposition.loop_lag import LoopLag
 from telemetryd.exposition.server import HttpServer
@@ -21,35 +22,27 @@ _COLLECTOR = "telemetryd.exposition.collector"
 _FIX = 'set metrics.listen to a free address (port 0 takes any free port), or to "" for none'
 
 
-class Exposition:
-    """Serves one daemon's metrics and health until `close`."""
-
-    def __init__(self, server: HttpServer, lag: LoopLag) -> None:
-        self._server = server
-        self._lag = lag
-
-    def close(self) -> None:
-        """Answer no more."""
-        self._lag.stop()
-        self._server.close()
-
-
 def prepare() -> None:
     """Load what takes a while to load, while no client waits."""
     with suppress(ImportError):
         importlib.import_module(_COLLECTOR)
 
 
-async def expose(
-    daemon: Daemon, host: str, port: int, log: Callable[..., None]
-) -> Exposition | None:
-    """Serve on `host`:`port`; None, and a warning, if that can't be: telemetry goes on."""
+async def expose(daemon: Daemon, address: str, log: Callable[..., None]) -> None:
+    """Serve at `address` (`host:port`) until the daemon has stopped; "" for nowhere.
+
+    Whatever is in the way there costs a warning only.
+    """
+    parsed = parse_address(address)
+    if parsed is None:
+        return
+    host, port = parsed
     try:
         collector = importlib.import_module(_COLLECTOR)
     except ImportError as error:
         log("warning", "metrics_not_served", reason=f"prometheus_client can't be loaded: {error}",
             fix='pip install prometheus-client, or set metrics.listen to ""')  # fmt: skip
-        return None
+        return
     scrapes = collector.Scrapes(daemon, collector.CollectorRegistry())
 
     def metrics(accept: str) -> tuple[int, str, bytes]:
@@ -69,6 +62,12 @@ async def expose(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         log("warning", "metrics_not_served", host=host, port=port, reason=reason, fix=_FIX)
-        return None
+        return
     log("info", "metrics_served", host=host, port=port, paths=["/metrics", "/healthz"])
-    return Exposition(server, LoopLag(daemon.stats.loop_lag_seconds))
+    lag = LoopLag(daemon.stats.loop_lag_seconds)
+
+    def close() -> None:
+        lag.stop()
+        server.close()
+
+    daemon.close_last(close)

@@ -21,7 +21,7 @@ from telemetryd.extension import early, http
 
 TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
@@ -333,8 +333,12 @@ def _take_early(session: Session) -> None:
         session.early.append(sock)
 
 
-def main() -> int:
-    """Run the extension from its first millisecond; the exit status."""
+def main(run: Callable[[Session], int], fall_back: Callable[[Session, BaseException], int]) -> int:
+    """Run the extension from its first millisecond; the exit status.
+
+    `run` is everything after `next`, `fall_back` what serves the function if that fails. The
+    caller loads both only when they are called.
+    """
     gc.disable()  # what is imported stays; `run` enables it once everything is up
     environ = environment()
     api, name = environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
@@ -351,15 +355,11 @@ def main() -> int:
         subscribe(session)
         if session.settings.next == "early":
             session.send_next()
-        from telemetryd.extension.run import run  # noqa: PLC0415 - the point of this module
-
         return run(session)
     except BaseException as error:  # noqa: BLE001 - a native module's panic is no Exception
         if session.settings.fail_closed and not session.next_after and _failed(session, error):
             return 1
-        from telemetryd.extension import fallback  # noqa: PLC0415 - as above
-
-        return fallback.run(session, error)
+        return fall_back(session, error)
 
 
 def _failed(session: Session, error: BaseException) -> bool:

@@ -230,7 +230,10 @@ class _Extension:
         self._log_started()
         gc.freeze()  # modules and classes need not be looked at ever again
         gc.enable()
-        await self._daemon.expose(effective_metrics(self._config, "lambda"))
+        if address := effective_metrics(self._config, "lambda"):
+            from telemetryd.exposition import expose  # noqa: PLC0415 - seldom wanted in Lambda
+
+            await expose(self._daemon, address, self._log)
         deadline, reason = await self._follow()
         self._session.ended = True
         timer.cancel()

@@ -23,6 +23,7 @@ from telemetryd.sinks._emf_invocations import Invocations
 from telemetryd.sinks._emf_lines import decode_event, lines_with
 from telemetryd.sinks._emf_self import SelfMetrics
 from telemetryd.sinks._logs_delivery import LogEvent, LogsDelivery
+from telemetryd.sinks._standard_output import StandardOutput
 from telemetryd.sinks.base import (
     Batch,
     Failure,
@@ -31,7 +32,6 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
-from telemetryd.sinks.stdout import StdoutSink
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.events import LogRecord, decode_record
@@ -89,7 +89,7 @@ class EmfSink(Sink):
         self._self: SelfMetrics | None = None
         if config.self_metrics and context.figures is not None and config.wanted & OWN_METRICS:
             self._self = SelfMetrics(context.figures, clock, context.function, context.version)
-        self._stdout = StdoutSink(config, context)
+        self._stdout = StandardOutput(f"sink-{context.name}")
         self._logs: LogsDelivery | None = None
         if config.delivery == "logs":
             self._logs = LogsDelivery(
@@ -175,7 +175,7 @@ class EmfSink(Sink):
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Deliver the documents; lines without one are delivered by having been looked at."""
         if self._logs is None:
-            return await self._stdout.write(batch, attempt=attempt, deadline=deadline)
+            return await self._stdout.write([item.payload for item in batch.items])
         indices = [index for index, item in enumerate(batch.items) if item.payload]
         if not indices:
             return WriteResult()
@@ -187,7 +187,7 @@ class EmfSink(Sink):
 
     async def close(self) -> None:
         """Close connections; standard output stays open."""
-        await self._stdout.close()
+        self._stdout.close()
         if self._logs is not None:
             await self._logs.close()
 

@@ -2,114 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import select
-from collections.abc import Sequence
-from typing import Final
-
-from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks._thread import SinkThread, write_all
-from telemetryd.sinks.base import (
-    DELIVERED,
-    Batch,
-    Failure,
-    Sink,
-    SinkConfig,
-    SinkContext,
-    WriteResult,
-)
-
-_STDOUT: Final = 1
-_STALL_SECONDS: Final = 5.0
+from telemetryd.sinks._standard_output import StandardOutput
+from telemetryd.sinks.base import Batch, Sink, SinkConfig, SinkContext, WriteResult
 
 
 class StdoutSink(Sink):
     """Writes to file descriptor 1. Never with the `extension` type in Lambda: it would feed itself.
 
-    A reader that goes away is permanent (`stdout_closed`); one that stalls holds up only this sink.
+    How closed and stalled readers are met, `StandardOutput` says.
     """
 
     survives_freeze = True
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
         super().__init__(config, context)
-        self._thread = SinkThread(f"sink-{context.name}")
-        self._owed = b""
+        self._output = StandardOutput(f"sink-{context.name}")
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Write every item; those that found no room are refused, to be tried again."""
-        payloads = [item.payload for item in batch.items]
-        accepted, error = await self._thread.run(self._write, payloads)
-        if error is None:
-            return DELIVERED
-        if not accepted:
-            raise error
-        retryable = not isinstance(error, PermanentSinkError)
-        return WriteResult(
-            tuple(Failure(index, error.code, retryable) for index in range(accepted, len(payloads)))
-        )
+        return await self._output.write([item.payload for item in batch.items])
 
     async def close(self) -> None:
         """End the thread; standard output stays open."""
-        self._thread.close()
-
-    # -- in the thread -----------------------------------------------------------------------
-
-    def _write(self, payloads: Sequence[bytes]) -> tuple[int, SinkError | None]:
-        """How many of `payloads` were written, and what kept the others out.
-
-        A line that was cut short is completed first, whatever becomes of its item: what follows
-        must not be glued to it.
-        """
-        left = [self._owed, *payloads]
-        error = None
-        while left:
-            progress: list[int] = []
-            try:
-                write_all(_STDOUT, left, progress)
-            except OSError as problem:
-                left = _rest(left, sum(progress))
-                error = _refusal(problem)
-                if error is not None:
-                    break
-            else:
-                left = []
-        accepted = len(payloads) - len(left)
-        if accepted < 0:  # not even what was owed could be written
-            self._owed = left[0]
-            return 0, error
-        self._owed = _rest_of_line(payloads[accepted], left[0]) if left else b""
-        return accepted, error
-
-
-def _rest(payloads: Sequence[bytes], written: int) -> list[bytes]:
-    """What is left of `payloads`, in as many parts, after the first `written` bytes."""
-    done = 0
-    while done < len(payloads) and written >= len(payloads[done]):
-        written -= len(payloads[done])
-        done += 1
-    left = list(payloads[done:])
-    if written:
-        left[0] = left[0][written:]
-    return left
-
-
-def _rest_of_line(payload: bytes, left: bytes) -> bytes:
-    """What completes the line that was cut when only `left` remained of `payload`."""
-    cut = len(payload) - len(left)
-    if cut == 0 or payload.endswith(b"\n", 0, cut):
-        return b""
-    return left[: left.find(b"\n") + 1] or left
-
-
-def _refusal(error: OSError) -> SinkError | None:
-    """The error in the terms of the Sink contract; None when it is time to go on."""
-    if isinstance(error, BlockingIOError):  # somebody made the descriptor we share non-blocking
-        poll = select.poll()
-        poll.register(_STDOUT, select.POLLOUT)
-        if poll.poll(_STALL_SECONDS * 1000):
-            return None
-        return TransientSinkError("stdout_stalled", "the reader takes nothing")
-    if error.errno in (errno.EPIPE, errno.EBADF):
-        return PermanentSinkError("stdout_closed", "the reader has closed it", stops_sink=True)
-    return TransientSinkError("io_error", error.strerror or str(error))
+        self._output.close()
