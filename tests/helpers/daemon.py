@@ -30,6 +30,8 @@ MARK: Final = "payload-5b1e"
 """Every line the tests invent carries it; the log must never show it."""
 
 Ledger = dict[str, Any]
+Settings = dict[str, Any]
+"""Keywords of `Daemon`: `TELEMETRY__PORT=0`. Each value is spelt by `str`."""
 
 _SINK_KEYS: Final = {
     "offered", "filtered", "enqueued", "delivered", "dropped", "dead_lettered", "failed_over",
@@ -281,12 +283,12 @@ def frozen(daemon: Daemon) -> Iterator[None]:
         os.kill(daemon.process.pid, signal.SIGCONT)
 
 
-def file_sink(path: Path | str, name: str = "archive", **keys: object) -> dict[str, object]:
+def file_sink(path: Path | str, name: str = "archive", **keys: object) -> Settings:
     """Environment of a file sink."""
     return sink(name, type="file", path=path, **keys)
 
 
-def sink(name: str, **keys: object) -> dict[str, object]:
+def sink(name: str, **keys: object) -> Settings:
     """Environment of a sink."""
     return {f"SINKS__{name.upper()}__{key.upper()}": value for key, value in keys.items()}
 

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench import coldstart, coldstart_report
-from bench.coldstart_report import Options
+from bench.coldstart_report import Coldstart, Options
 from bench.coldstart_start import NoStartError, run
 from bench.coldstart_subjects import Subject
 
@@ -29,12 +29,12 @@ LITTLE = Options(
 
 
 @pytest.fixture(scope="module")
-def result():
+def result() -> Coldstart:
     """The virtual environment's start and init; there is no layer."""
     return coldstart.measure_all(LITTLE)
 
 
-def test_a_start_is_stamped_in_its_order(result) -> None:
+def test_a_start_is_stamped_in_its_order(result: Coldstart) -> None:
     """`register`, `next`, up: and the function's init knows of it."""
     (condition,) = result.conditions
     (row,) = condition.rows
@@ -46,7 +46,7 @@ def test_a_start_is_stamped_in_its_order(result) -> None:
     assert result.absent == {"layer": "no/layer.zip is missing: `make layer` builds it"}
 
 
-def test_results_are_written_for_people_and_programs(result, tmp_path: Path) -> None:
+def test_results_are_written_for_people_and_programs(result: Coldstart, tmp_path: Path) -> None:
     """JSON that reads back as what was written, a table, a chart that is well-formed."""
     coldstart_report.write(result, tmp_path)
     assert coldstart_report.read(tmp_path / "coldstart.json") == result

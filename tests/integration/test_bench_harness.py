@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from typing import Any
+
 from bench import comparison, daemon, measure
 from bench.cli import main
 from bench.errors import AbsentError, LossError
@@ -45,7 +47,7 @@ DEAD = {
 }
 
 
-def load(**keys: object) -> Load:
+def load(**keys: Any) -> Load:
     source = keys.pop("source", Source(lines=4000))
     return Load(**{"title": "t", "source": source, "daemon": FILE} | keys)
 
@@ -76,6 +78,7 @@ def test_a_run_at_a_rate_tells_latencies_and_memory() -> None:
     """One line of each tick is timed from when it was due."""
     run = measure.telemetryd(load(source=Source(rate=2000, seconds=2.2)))
     assert run.lines == 4400
+    assert run.latency is not None
     assert 0 < run.latency.p50 <= run.latency.p95 <= run.latency.p99 <= run.latency.max
     assert len(run.resident_mib) >= 2
 
@@ -87,6 +90,7 @@ def test_a_stream_at_a_rate_is_read_back_and_timed() -> None:
     run = measure.telemetryd(load(daemon=STREAM, expect=expect, source=source, service=service))
     assert run.lines == 2000
     assert run.records > 0
+    assert run.latency is not None
     assert run.latency.p50 >= 30
 
 
@@ -137,7 +141,7 @@ def test_lines_in_bursts_arrive_although_telemetryd_is_frozen_between_them() -> 
     [Service(), Service(latency_ms=20, error_rate=0.2, throttle_rate=0.3)],
     ids=["quick", "slow and failing"],
 )
-def test_a_stream_is_read_back(service) -> None:
+def test_a_stream_is_read_back(service: Service) -> None:
     """Whatever the server makes of it, each line is in it once."""
     expect = Expect(output=False, stream=True, delivered=("out",))
     run = measure.telemetryd(load(daemon=STREAM, expect=expect, service=service))
@@ -156,7 +160,7 @@ def test_a_daemon_that_is_killed_is_told_of_as_such(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="limits need root")
 @pytest.mark.parametrize("source", [Source(lines=4000), Source(rate=1000, seconds=1.0)])
-def test_a_limit_that_is_too_low_is_told_of_as_such(source) -> None:
+def test_a_limit_that_is_too_low_is_told_of_as_such(source: Source) -> None:
     """Whenever it is that the kernel kills it."""
     with pytest.raises((LossError, AbsentError), match=r"did not start|killed|\[limits\]"):
         measure.telemetryd(load(source=source, limits=Limits(memory_mb=5)))

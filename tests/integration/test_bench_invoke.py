@@ -11,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from typing import Literal
+
 from bench import invoke
 from bench.errors import LossError
 from bench.invoke import ALONE, LEAST, Result, Row, Settings
@@ -20,7 +22,9 @@ from bench.stats import Spread
 BRIEF = Settings(repeat=1, busy=3, rare=0, lines=4, strategies=("continuous",))
 
 
-def row(subject: str, *runs: tuple[list[float], list[float]], load: str = "busy") -> Row:
+def row(
+    subject: str, *runs: tuple[list[float], list[float]], load: Literal["busy", "rare"] = "busy"
+) -> Row:
     return Row(
         load=load,
         subject=subject,
@@ -111,7 +115,7 @@ LOSSY = {
 
 
 @pytest.mark.parametrize("how", LOSSY)
-def test_a_run_that_lost_a_line_does_not_count(tmp_path: Path, how) -> None:
+def test_a_run_that_lost_a_line_does_not_count(tmp_path: Path, how: str) -> None:
     """However little it added."""
     keys, told = LOSSY[how]
     (tmp_path / "file").touch()
@@ -146,7 +150,7 @@ FORGED = {
 
 @pytest.mark.parametrize("forged", FORGED)
 def test_nor_does_one_whose_ledger_says_something_else_than_its_file(
-    tmp_path: Path, forged
+    tmp_path: Path, forged: str
 ) -> None:
     """All arrived, but the books don't show it."""
     (tmp_path / "forger.py").write_text(FORGER.format(real=REAL, forge=FORGED[forged]))

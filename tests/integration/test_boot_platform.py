@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -270,7 +271,7 @@ def test_what_comes_while_it_gets_no_turn_is_read(tmp_path: Path, degraded: bool
 
 
 @contextlib.contextmanager
-def stopped(pid):
+def stopped(pid: int) -> Iterator[None]:
     """Meanwhile the process does not run."""
     os.kill(pid, signal.SIGSTOP)
     os.waitpid(pid, os.WUNTRACED)
@@ -345,7 +346,7 @@ def test_next_waits_for_the_end_of_its_own_invocation(tmp_path: Path) -> None:
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 6
 
 
-def read(path):
+def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
@@ -444,13 +445,13 @@ def test_fail_closed_reports_before_the_first_next() -> None:
 
 
 @pytest.fixture
-def shadow(tmp_path: Path):
+def shadow(tmp_path: Path) -> dict[str, str]:
     """Variables that make the heavy part of telemetryd fail to load."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
     return {"PYTHONPATH": str(tmp_path)}
 
 
-def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow) -> None:
+def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow: dict[str, str]) -> None:
     """The loop of last resort has the same manners."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
@@ -468,7 +469,7 @@ def test_degraded_it_renews_a_dead_connection_and_reads_all_streams(shadow) -> N
         assert ledger["unrouted"]["lines"] == 10_001
 
 
-def test_degraded_it_keeps_a_short_deadline(shadow) -> None:
+def test_degraded_it_keeps_a_short_deadline(shadow: dict[str, str]) -> None:
     """A stream that never becomes quiet, and three seconds."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()
@@ -487,7 +488,7 @@ def test_degraded_it_keeps_a_short_deadline(shadow) -> None:
 
 
 @pytest.mark.parametrize("end", ["sigterm", "refused", "gone"])
-def test_degraded_it_ends_with_a_ledger(shadow, end: str) -> None:
+def test_degraded_it_ends_with_a_ledger(shadow: dict[str, str], end: str) -> None:
     """By signal, by a 403, by a platform that is gone."""
     with ScriptedPlatform(shadow) as platform:
         telemetry, call = platform.begin()

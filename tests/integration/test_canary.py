@@ -9,8 +9,10 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from aiohttp import web
@@ -33,7 +35,9 @@ STACK = (
 )
 
 
-def run(*arguments, env=None):
+def run(
+    *arguments: object, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The script as a user runs it."""
     return subprocess.run(
         [sys.executable, SCRIPT, *map(str, arguments)],
@@ -45,22 +49,24 @@ def run(*arguments, env=None):
     )
 
 
-def answers(report):
+def answers(report: str) -> dict[str, str]:
     """The report's answers by the name of their question."""
     found = re.findall(r"^\| .*\(`([a-z-]+)`\) \| (.*) \|$", report, re.MULTILINE)
     return dict(found)
 
 
-def load(name):
+def load(name: str) -> ModuleType:
     """A module of the example."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", CANARY / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def questions():
+def questions() -> list[str]:
     """The names of all questions, from the script's own module."""
     return [question.name for question in load("report").QUESTIONS]
 
@@ -91,7 +97,7 @@ def test_assumptions_and_questions_are_the_same() -> None:
 
 
 @contextmanager
-def cloud():
+def cloud() -> Iterator[list[str]]:
     """The canary's stack on the local Lambda: the URLs of CloudFormation and of Lambda."""
     base = load("canary").free_ports(4)
     config = LocalConfig(
@@ -101,9 +107,10 @@ def cloud():
         env={"CANARY_BASE_PORT": str(base)},
         **UNHURRIED | {"timeout": 60.0},
     )
-    urls, ready, stopped = [], threading.Event(), threading.Event()
+    urls: list[str] = []
+    ready, stopped = threading.Event(), threading.Event()
 
-    async def describe(_request):
+    async def describe(_request: web.Request) -> web.Response:
         return web.Response(text=STACK, content_type="text/xml")
 
     async def serve() -> None:
@@ -133,7 +140,7 @@ def cloud():
 
 
 @pytest.fixture
-def sam(tmp_path: Path):
+def sam(tmp_path: Path) -> tuple[dict[str, str], Path]:
     """A `sam` that notes how it was called, and fails to deploy when asked to."""
     program = tmp_path / "bin" / "sam"
     program.parent.mkdir()
@@ -148,21 +155,23 @@ def sam(tmp_path: Path):
 
 
 @pytest.fixture
-def layer(tmp_path: Path):
+def layer(tmp_path: Path) -> Path:
     """Stands for the layer's zip, which the script only looks for."""
     path = tmp_path / "layer.zip"
     path.write_bytes(b"PK")
     return path
 
 
-def test_without_sam_the_script_says_what_to_do(tmp_path: Path, layer) -> None:
+def test_without_sam_the_script_says_what_to_do(tmp_path: Path, layer: Path) -> None:
     """Nothing is deployed, so nothing has to be removed."""
     done = run("aws", "--layer", layer, env={"PATH": str(tmp_path)})
     assert done.returncode == 1
     assert "pip install aws-sam-cli" in done.stderr
 
 
-def test_without_the_layer_the_script_says_what_to_do(sam, tmp_path: Path) -> None:
+def test_without_the_layer_the_script_says_what_to_do(
+    sam: tuple[dict[str, str], Path], tmp_path: Path
+) -> None:
     """The layer is built, not downloaded."""
     env, calls = sam
     done = run("aws", "--layer", tmp_path / "missing.zip", env=env)
@@ -180,7 +189,9 @@ def test_a_url_that_takes_no_invocations_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
-def aws(layer, env, *arguments):
+def aws(
+    layer: Path, env: Mapping[str, str], *arguments: object
+) -> subprocess.CompletedProcess[str]:
     """`canary.py aws`, with credentials that are none of this machine's."""
     own = {
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -191,10 +202,14 @@ def aws(layer, env, *arguments):
         "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    return run("aws", "--layer", layer, "--lines", 100, "--pause", 0, *arguments, env=own | env)
+    return run(
+        "aws", "--layer", layer, "--lines", 100, "--pause", 0, *arguments, env={**own, **env}
+    )
 
 
-def test_a_stack_is_deployed_observed_and_deleted(sam, layer) -> None:
+def test_a_stack_is_deployed_observed_and_deleted(
+    sam: tuple[dict[str, str], Path], layer: Path
+) -> None:
     """By SAM and AWS's own SDK, against the local Lambda's Invoke API."""
     env, calls = sam
     with cloud() as (formation, function):
@@ -208,7 +223,9 @@ def test_a_stack_is_deployed_observed_and_deleted(sam, layer) -> None:
     assert delete == "delete --stack-name telemetryd-canary --no-prompts"
 
 
-def test_a_stack_is_deleted_also_after_an_error(sam, layer) -> None:
+def test_a_stack_is_deleted_also_after_an_error(
+    sam: tuple[dict[str, str], Path], layer: Path
+) -> None:
     """The function can't be found or invoked: the account is left as it was."""
     env, calls = sam
     with reserved() as port:
@@ -221,7 +238,9 @@ def test_a_stack_is_deleted_also_after_an_error(sam, layer) -> None:
     assert [line.split()[0] for line in calls.read_text().splitlines()] == ["deploy", "delete"]
 
 
-def test_a_failed_deployment_is_said_and_removed(sam, layer) -> None:
+def test_a_failed_deployment_is_said_and_removed(
+    sam: tuple[dict[str, str], Path], layer: Path
+) -> None:
     """What CloudFormation had made by then is deleted too."""
     env, calls = sam
     done = aws(layer, env | {"SAM_DEPLOY": "1"})

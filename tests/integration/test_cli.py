@@ -220,7 +220,9 @@ def test_listen_ends_with_69_where_the_port_is_taken() -> None:
     assert done.returncode == 69
     (record,) = records(done.stderr)
     assert record["event"] == "not_started"
-    (problem,) = record["problems"]  # type: ignore[misc]  # an object until it is looked at
+    problems = record["problems"]
+    assert isinstance(problems, list)
+    (problem,) = problems
     assert f"127.0.0.1:{port}" in problem
     assert "in use" in problem
     assert "telemetry.port" in problem

@@ -77,7 +77,7 @@ def measured(events: bytes, reason: str, *, invoked: bool = True) -> dict[str, f
     ],
 )
 def test_a_failure_known_only_from_the_shutdown_counts_once(
-    events, reason: str, errors: int, timeouts: int
+    events: bytes, reason: str, errors: int, timeouts: int
 ) -> None:
     """The reset of the environment may overtake `runtimeDone` and `report`."""
     assert measured(events, reason) == {"invocations": 1, "errors": errors, "timeouts": timeouts}
@@ -100,7 +100,7 @@ INIT_FAILED = event("platform.initReport", phase="init", status="error", errorTy
     ids=["only the reason", "a timeout", "both", "it was over", "for good"],
 )
 def test_an_initialisation_that_the_shutdown_cuts_short_has_failed(
-    events, reason: str, failures: int
+    events: bytes, reason: str, failures: int
 ) -> None:
     """Whether or not the platform's report of it comes in time."""
     found = measured(events, reason, invoked=False)

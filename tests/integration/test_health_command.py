@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.daemon import Daemon, file_sink
+from helpers.daemon import Daemon, Settings, file_sink
 from helpers.lines import events
 from helpers.ports import reserved
 
@@ -36,7 +36,7 @@ def metrics_address(daemon: Daemon) -> str:
 
 def test_a_daemon_that_is_well(tmp_path: Path) -> None:
     """Status 0, and what /healthz says."""
-    listen = {"METRICS__LISTEN": "127.0.0.1:0"}
+    listen: Settings = {"METRICS__LISTEN": "127.0.0.1:0"}
     with Daemon(tmp_path, **file_sink(tmp_path / "archive"), **listen) as daemon:
         done = ask(METRICS__LISTEN=metrics_address(daemon))
         daemon.stop()
@@ -48,7 +48,7 @@ def test_a_sink_that_keeps_failing_is_not_well_but_alive(tmp_path: Path) -> None
     """So that it gets no traffic, and yet is not restarted."""
     (tmp_path / "occupied").touch()
     path = tmp_path / "occupied" / "archive"
-    keys = {"METRICS__LISTEN": "127.0.0.1:0", "FLUSH__SHUTDOWN_MS": 200}
+    keys: Settings = {"METRICS__LISTEN": "127.0.0.1:0", "FLUSH__SHUTDOWN_MS": 200}
     with Daemon(tmp_path, **keys, **file_sink(path, retry_max_elapsed_ms=60_000)) as daemon:
         daemon.send(events(500))
         daemon.wait_for("circuit_opened")

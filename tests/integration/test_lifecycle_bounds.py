@@ -7,12 +7,15 @@ call comes at all, within the tests' patience of one minute, is what is shown.
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from helpers.lifecycle import settings, until
-from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
+from helpers.scripted_platform import NEXT, Call, ScriptedPlatform, file_sink, line, runtime_done
 
 INVOCATION = settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
 LONG = 900.0
@@ -27,33 +30,33 @@ def start(request_id: str) -> bytes:
     return event("platform.start", requestId=request_id, version="$LATEST")
 
 
-def up(platform: ScriptedPlatform):
+def up(platform: ScriptedPlatform) -> tuple[socket.socket, Call]:
     """The telemetry connection and the first `next`, once everything runs."""
     telemetry, call = platform.begin()
     until(lambda: platform.log("started"))
     return telemetry, call
 
 
-def drop(telemetry) -> None:
+def drop(telemetry: socket.socket) -> None:
     telemetry.sendall(
         event("platform.logsDropped", droppedRecords=12, droppedBytes=3456, reason="x")
     )
 
 
-def cut(telemetry) -> None:
+def cut(telemetry: socket.socket) -> None:
     telemetry.sendall(runtime_done("a")[:-20])
     telemetry.close()
 
 
-def garble(telemetry) -> None:
+def garble(telemetry: socket.socket) -> None:
     telemetry.sendall(event("platform.runtimeDone", requestId=7, status=[]))
 
 
-def overlong(telemetry) -> None:
+def overlong(telemetry: socket.socket) -> None:
     telemetry.sendall(b"x" * 5000 + b"\n")
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[socket.socket], None]] = {
     "nothing_received": lambda _: None,
     "connection_closed": lambda telemetry: telemetry.close(),
     "logs_dropped": drop,
@@ -65,7 +68,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("case", LOSSES)
-def test_a_loss_ends_the_wait(tmp_path: Path, case) -> None:
+def test_a_loss_ends_the_wait(tmp_path: Path, case: str) -> None:
     """One warning with its cause, one count; the next invocation is not awaited at all."""
     cause = case.strip()
     variables = file_sink(tmp_path / "f") | INVOCATION | settings(TELEMETRY__MAX_LINE_BYTES=4096)
@@ -165,7 +168,7 @@ def test_a_function_that_prints_is_awaited(tmp_path: Path) -> None:
         telemetry.sendall(start("a"))
         for number in range(50):
             telemetry.sendall(line(number))
-            until(lambda n=number: b"line %d\\n" % n in read(tmp_path / "f"))
+            until(partial(has_line, tmp_path / "f", number))
             assert platform.no_calls()
         telemetry.sendall(runtime_done("a"))
         platform.expect(NEXT).shutdown()
@@ -173,7 +176,11 @@ def test_a_function_that_prints_is_awaited(tmp_path: Path) -> None:
         assert platform.ledger()["figures"]["ends_missed"] == {}
 
 
-def read(path):
+def has_line(path: Path, number: int) -> bool:
+    return b"line %d\\n" % number in read(path)
+
+
+def read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from helpers.lifecycle import (
     statuses,
     third_party,
 )
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
 
 
 def broken_file(tmp_path: Path, text: str) -> dict[str, str]:
@@ -27,7 +28,7 @@ def broken_file(tmp_path: Path, text: str) -> dict[str, str]:
     return {"TELEMETRYD_CONFIG": str(file)}
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "unknown key": (
         lambda tmp: broken_file(tmp, '[sinks.file]\ntype = "file"\nptah = "x"'),
         "sinks.file.ptah",
@@ -51,7 +52,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_with_a_broken_configuration_the_function_answers(tmp_path: Path, case) -> None:
+def test_with_a_broken_configuration_the_function_answers(tmp_path: Path, case: str) -> None:
     """One log line names the fault; what is right is used, and a good sink loses nothing."""
     make_variables, named = BROKEN[case]
     stage = Stage(tmp_path)
@@ -157,7 +158,7 @@ INJECTED = {
 
 
 @pytest.mark.parametrize("place", INJECTED)
-def test_a_bug_of_our_own_is_not_the_functions(tmp_path: Path, place) -> None:
+def test_a_bug_of_our_own_is_not_the_functions(tmp_path: Path, place: str) -> None:
     """The function answers, the bug is named once, the process ends with status 0."""
     stage = Stage(tmp_path)
     variables = shim(tmp_path, INJECTED[place]) | settings(FLUSH__STRATEGY="invocation")
@@ -205,7 +206,9 @@ def test_a_sink_that_cannot_be_made_costs_its_own_lines_only(tmp_path: Path) -> 
         (settings(SINKS__FILE__TYPE="flie"), "Extension.ConfigInvalid", "flie"),
     ],
 )
-def test_fail_closed_fails_the_init(tmp_path: Path, variables, error_type: str, named: str) -> None:
+def test_fail_closed_fails_the_init(
+    tmp_path: Path, variables: dict[str, str], error_type: str, named: str
+) -> None:
     """With `lambda.next = "ready"` the environment never serves: the caller is told why."""
     stage = Stage(tmp_path)
     ready = settings(FAIL_CLOSED="true", LAMBDA__NEXT="ready")
@@ -279,7 +282,7 @@ def test_a_subscription_refused_for_good(tmp_path: Path, plain_text: bool) -> No
         plain_text_errors=plain_text,
     )
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({"print": 5}), env
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from helpers.lifecycle import SHORT_END, Stage, play, settings, statuses, third_party
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 PATIENT = settings(FLUSH__MAX_ADDED_MS=10_000)
 """A flush may take what it takes on a busy machine: by default it is left after 200 ms."""
 
 
-def lines_at_each_freeze(stage, config, path, events, *, pause=0.0):
+def lines_at_each_freeze(
+    stage: Stage,
+    config: LocalConfig,
+    path: Path,
+    events: Sequence[object],
+    *,
+    pause: float = 0.0,
+) -> tuple[list[int], LocalLambda]:
     """Function lines in `path` whenever the environment has come to rest."""
 
-    async def scenario():
+    async def scenario() -> tuple[list[int], LocalLambda]:
         seen = []
         async with LocalLambda(config) as env:
             for event in events:
@@ -61,7 +69,7 @@ def test_when_busy_nobody_waits_for_a_flush(tmp_path: Path, strategy: str) -> No
     )
     config = stage.config(variables, timeout=5)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         gate.touch()
         async with LocalLambda(config) as env:
             results = [await env.invoke({"print": 10}) for _ in range(4)]
@@ -115,7 +123,7 @@ def test_a_flush_that_fails_is_bounded(tmp_path: Path) -> None:
     variables |= settings(FLUSH__STRATEGY="invocation", FLUSH__MARGIN_MS=0)
     config = stage.config(variables, timeout=4)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             results = [await env.invoke({"print": 10}) for _ in range(3)]
             (tmp_path / "open").touch()
@@ -137,7 +145,7 @@ def test_the_functions_deadline_comes_before_any_flush(tmp_path: Path) -> None:
     )
     config = stage.config(variables, timeout=3)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             results = [await env.invoke({"print": 10, "sleep": 0.5}) for _ in range(2)]
             (tmp_path / "open").touch()
@@ -157,7 +165,7 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("case", HOPELESS)
-def test_an_end_that_is_not_told_in_time_is_not_waited_for(tmp_path: Path, case) -> None:
+def test_an_end_that_is_not_told_in_time_is_not_waited_for(tmp_path: Path, case: str) -> None:
     """Nothing is billed to the timeout: telemetry goes alongside, and the log says so once."""
     stage = Stage(tmp_path)
     variables = settings(FLUSH__STRATEGY="invocation", FLUSH__MARGIN_MS=0) | HOPELESS[case]

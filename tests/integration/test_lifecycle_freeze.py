@@ -21,12 +21,13 @@ from helpers.lifecycle import (
     third_party,
     until,
 )
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
+from telemetryd.local.events import ProcessExit
 
 NAME = "telemetryd"
 
 
-def gated(tmp_path: Path, sink="Gate", **keys):
+def gated(tmp_path: Path, sink: str = "Gate", **keys: object) -> dict[str, str]:
     """Variables of a sink that waits inside a write until the file `open` exists."""
     return third_party(
         tmp_path / "packages", sink, PATH=tmp_path / "gated", GATE=tmp_path / "open", **keys
@@ -39,7 +40,7 @@ def test_nothing_is_lost_by_a_freeze_in_mid_delivery(tmp_path: Path, strategy: s
     stage = Stage(tmp_path)
     config = stage.config(gated(tmp_path) | settings(FLUSH__STRATEGY=strategy), timeout=5)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             results = [await env.invoke({"print": 500})]
             assert env.frozen
@@ -67,7 +68,7 @@ def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path: Path, 
     variables = gated(tmp_path, sink) | settings(FLUSH__STRATEGY="invocation") | IN_TIME
     config = stage.config(variables, timeout=5, **SHORT_END)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke({"print": 300}) for _ in range(2)], env
 
@@ -84,7 +85,7 @@ def test_a_sink_that_hangs_at_shutdown_costs_its_own_lines_only(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("budget", [SHORT_END["shutdown_budget"], 1.2])
-def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path: Path, budget) -> None:
+def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path: Path, budget: float) -> None:
     """A destination that can't be opened, and no time but the margin: status 0, a reason each."""
     stage = Stage(tmp_path)
     fifo = tmp_path / "fifo"
@@ -92,7 +93,7 @@ def test_a_fifo_nobody_reads_does_not_hold_up_the_shutdown(tmp_path: Path, budge
     variables = settings(SINKS__PIPE__TYPE="file", SINKS__PIPE__PATH=fifo) | IN_TIME
     config = stage.config(variables, shutdown_budget=budget)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke({"print": 10})], env
 
@@ -111,7 +112,7 @@ def test_killed_between_invocations_it_comes_back_with_the_one_after_next(tmp_pa
     stage = Stage(tmp_path)
     config = stage.config(settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000))
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], int, LocalLambda]:
         async with LocalLambda(config) as env:
             results = [await env.invoke({"print": 5})]
             before = len(stage.arrived("function"))
@@ -136,7 +137,7 @@ def test_sigterm_ends_it_like_a_shutdown(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     config = stage.config(freeze=False)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, int, ProcessExit, int]:
         async with LocalLambda(config) as env:
             result = await env.invoke({"print": 50})
             env.kill_extension(NAME, signal.SIGTERM)

@@ -55,7 +55,9 @@ def _whole(stage: Stage, kind: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("case", CASES)
-def test_a_loss_costs_no_caller_more_than_its_bound(tmp_path: Path, case, strategy) -> None:
+def test_a_loss_costs_no_caller_more_than_its_bound(
+    tmp_path: Path, case: str, strategy: str
+) -> None:
     """Every invocation succeeds, is billed for what it took, and every line is accounted for."""
     loss = CASES[case]
     stage = Stage(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from extensions import local_kit
 from helpers.lifecycle import SCHEMA, Stage, install, play, settings, statuses, until
 from helpers.ports import reserved
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -21,9 +21,9 @@ def test_four_invocations_at_once(tmp_path: Path, told: bool) -> None:
     variables = {} if told else {"AWS_LAMBDA_INITIALIZATION_TYPE": ""}
     config = stage.config(variables, mode="managed-instances", concurrency=4, log_format="json")
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
-            results = []
+            results: list[InvokeResult] = []
             for _ in range(3):
                 results += await asyncio.gather(*(env.invoke({"print": 500}) for _ in range(4)))
         return results, env
@@ -47,7 +47,7 @@ def test_without_invoke_the_timer_flushes(tmp_path: Path) -> None:
     )
     config = stage.config(variables, mode="managed-instances")
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             result = await env.invoke({"print": 50})
             await asyncio.to_thread(until, lambda: len(stage.lines()) > 51)

@@ -7,7 +7,9 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +25,7 @@ from helpers.lifecycle import (
     until,
 )
 from helpers.scripted_platform import NEXT, ScriptedPlatform, line
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.base import Item
 
@@ -44,14 +46,14 @@ class Spooling:
             SPOOL__PATH=self.spool.parent, **keys,
         ) | settings(FLUSH__STRATEGY="continuous") | IN_TIME  # fmt: skip
 
-    def config(self, **overrides):
+    def config(self, **overrides: Any) -> LocalConfig:
         """While its sink is down it uses all the time for a shutdown, less the margin."""
         return self.stage.config(self.variables, sink=False, **SHORT_END, **overrides)
 
     def lines(self) -> list[bytes]:
         return self.stage.lines(self.out)
 
-    def pages(self) -> list[dict]:
+    def pages(self) -> list[dict[str, Any]]:
         """The sink's page in the ledger of each process."""
         return [ledger["sinks"]["probe"] for ledger in self.stage.ledgers()]
 
@@ -73,7 +75,7 @@ class Spooling:
         return found
 
 
-async def invoke_until(env: LocalLambda, condition) -> None:
+async def invoke_until(env: LocalLambda, condition: Callable[[], object]) -> None:
     """Let time pass: between invocations it stands still, telemetryd being frozen."""
     for _ in range(200):
         if condition():
@@ -93,7 +95,7 @@ def test_a_sink_that_is_down_at_first_gets_everything_in_order(tmp_path: Path) -
     """The function works all the while, and nothing is dropped."""
     spooling = Spooling(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(spooling.config()) as env:
             loop = asyncio.get_running_loop()
             end = loop.time() + OUTAGE_SECONDS
@@ -118,7 +120,7 @@ def test_after_a_timeout_the_next_process_delivers_what_was_spooled(tmp_path: Pa
     """The environment is reset, its disk stays; the books are handed over."""
     spooling = Spooling(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(spooling.config()) as env:
             results = [await env.invoke({"print": 50, "sleep": 60}, timeout=2.0)]
             spooling.gate.touch()
@@ -143,7 +145,7 @@ def test_what_was_spooled_when_telemetryd_was_killed_arrives(tmp_path: Path) -> 
     """SIGKILL: no ledger, no goodbye. Whole blocks on disk arrive after the restart, in order."""
     spooling = Spooling(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], list[bytes]]:
         async with LocalLambda(spooling.config()) as env:
             results = [await env.invoke({"print": 300})]
             await invoke_until(env, lambda: len(spooling.on_disk()) >= 300)
@@ -196,7 +198,7 @@ def test_a_slow_sink_spools_what_memory_can_not_hold(tmp_path: Path) -> None:
     spooling = Spooling(tmp_path, "Slow", QUEUE_MAX_BYTES=65_536, BATCH_MAX_BYTES=8192)
     spooling.gate.touch()
 
-    async def scenario():
+    async def scenario() -> list[InvokeResult]:
         async with LocalLambda(spooling.config()) as env:
             results = [await env.invoke({"print": 3000})]
             await invoke_until(env, lambda: len(spooling.on_disk()) >= 1000)

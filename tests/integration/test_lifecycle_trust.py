@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from helpers.ports import own_address
 from helpers.scripted_platform import (
     NEXT,
     TELEMETRY,
+    Call,
     ScriptedPlatform,
     file_sink,
     line,
@@ -28,11 +30,11 @@ def event(kind: str, **record: object) -> bytes:
     return json.dumps(body).encode() + b"\n"
 
 
-def read(path):
+def read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def begin(platform):
+def begin(platform: ScriptedPlatform) -> tuple[socket.socket, Call, Call]:
     """Register, subscribe, and let everything come up; telemetry, the port, `next`."""
     platform.register()
     call = platform.expect(TELEMETRY)

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from helpers.daemon import NOTHING, Daemon, Outcome, file_sink, leaf, leaf_of
+from helpers.daemon import NOTHING, Daemon, Outcome, Settings, file_sink, leaf, leaf_of
 from helpers.lines import event, events, pieces
 
 MIB = 1024 * 1024
@@ -167,7 +167,7 @@ def test_the_longest_line_is_max_line_bytes(tmp_path: Path, extra: int) -> None:
 def test_unfinished_lines_of_all_connections_share_a_budget(tmp_path: Path) -> None:
     """Ten of twenty fit; the other ten lose one line each, and nothing that follows it."""
     archive = tmp_path / "archive"
-    limits = {"TELEMETRY__TAIL_BUDGET_BYTES": MIB, "TELEMETRY__MAX_LINE_BYTES": MIB // 4}
+    limits: Settings = {"TELEMETRY__TAIL_BUDGET_BYTES": MIB, "TELEMETRY__MAX_LINE_BYTES": MIB // 4}
     long_lines = [event(n, size=100_000) for n in range(20)]
     with Daemon(tmp_path, **limits, **file_sink(archive)) as daemon:
         connections = [daemon.connect() for _ in long_lines]

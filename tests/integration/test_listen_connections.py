@@ -16,6 +16,7 @@ from helpers.daemon import (
     NOTHING,
     PATIENCE_SECONDS,
     Daemon,
+    Settings,
     file_sink,
     finish,
     frozen,
@@ -118,7 +119,7 @@ def test_a_storm_of_resets(tmp_path: Path) -> None:
 def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
     """Those that are open go on, and a place that becomes free is given away again."""
     archive = tmp_path / "archive"
-    limit = {"TELEMETRY__MAX_CONNECTIONS": 2, "LOG__LEVEL": "debug"}
+    limit: Settings = {"TELEMETRY__MAX_CONNECTIONS": 2, "LOG__LEVEL": "debug"}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
         first, second = daemon.connect(), daemon.connect()
         daemon.wait_for("connection_opened", source=2)
@@ -153,7 +154,7 @@ def test_the_kernel_is_to_find_out_who_has_vanished(tmp_path: Path) -> None:
 def test_silence_ends_a_connection_where_that_is_wished(tmp_path: Path) -> None:
     """One that speaks stays, and half a line is counted."""
     archive = tmp_path / "archive"
-    limit = {"TELEMETRY__IDLE_SECONDS": 3, "TELEMETRY__MAX_CONNECTIONS": 2}
+    limit: Settings = {"TELEMETRY__IDLE_SECONDS": 3, "TELEMETRY__MAX_CONNECTIONS": 2}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
         silent, busy = daemon.connect(), daemon.connect()
         silent.sendall(event(0) + b"half")
@@ -174,7 +175,7 @@ def test_silence_ends_a_connection_where_that_is_wished(tmp_path: Path) -> None:
 
 def test_what_came_while_the_process_stood_still_is_no_silence(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
-    limit = {"TELEMETRY__IDLE_SECONDS": 1}
+    limit: Settings = {"TELEMETRY__IDLE_SECONDS": 1}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:
         connection = daemon.connect()
         connection.sendall(event(0))

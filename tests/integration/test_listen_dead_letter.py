@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helpers.daemon import Daemon, file_sink, leaf
+from helpers.daemon import Daemon, Settings, file_sink, leaf
 from helpers.lines import event, events
 
 
@@ -18,7 +18,7 @@ def letters_in(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def settings(tmp_path: Path, **more: object) -> dict[str, object]:
+def settings(tmp_path: Path, **more: object) -> Settings:
     """A file sink and a dead letter, lines of 1 KiB at most."""
     return {
         "DEAD_LETTER__PATH": tmp_path / "letters",
@@ -28,7 +28,7 @@ def settings(tmp_path: Path, **more: object) -> dict[str, object]:
     }
 
 
-def blocked_sink(tmp_path: Path) -> dict[str, object]:
+def blocked_sink(tmp_path: Path) -> Settings:
     """A file sink that can't write, since a file is where a directory is needed."""
     (tmp_path / "blocked").write_text("a file where a directory is needed")
     return file_sink(tmp_path / "blocked" / "archive", "blocked", retry_max_elapsed_ms=0)
@@ -106,7 +106,7 @@ def test_bytes_that_are_no_text_are_kept_in_base64(tmp_path: Path) -> None:
 def test_lines_that_could_not_be_delivered(tmp_path: Path) -> None:
     """All of them can be found again, byte for byte, and count as dead-lettered, not dropped."""
     data = events(2000)
-    sinks = blocked_sink(tmp_path)
+    sinks: Settings = blocked_sink(tmp_path)
     with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **sinks) as daemon:
         daemon.send(data)
         outcome = daemon.stop()
@@ -120,8 +120,8 @@ def test_lines_that_could_not_be_delivered(tmp_path: Path) -> None:
 def test_a_full_dead_letter_loses_no_count(tmp_path: Path) -> None:
     """What it has no room for is dropped with its own reason."""
     line = event(0, size=500)
-    limits = {"DEAD_LETTER__MAX_BYTES": 64 * 1024, "DEAD_LETTER__MAX_RECORD_BYTES": 1024}
-    sinks = blocked_sink(tmp_path) | file_sink(tmp_path / "archive")
+    limits: Settings = {"DEAD_LETTER__MAX_BYTES": 64 * 1024, "DEAD_LETTER__MAX_RECORD_BYTES": 1024}
+    sinks: Settings = blocked_sink(tmp_path) | file_sink(tmp_path / "archive")
     with Daemon(tmp_path, DEAD_LETTER__PATH=tmp_path / "letters", **limits, **sinks) as daemon:
         for _ in range(300):
             daemon.send(line)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.daemon import MARK, Daemon, file_sink, leaf, reset, sink
+from helpers.daemon import MARK, Daemon, Settings, file_sink, leaf, reset, sink
 from helpers.lines import event, events, logs_dropped
 from helpers.ports import reserved
 
@@ -15,7 +15,7 @@ from helpers.ports import reserved
 def test_the_level_hides_what_is_below_it_but_never_the_ledger(tmp_path: Path, level: str) -> None:
     """Without `listening` the port can't be known, so it is chosen here."""
     with reserved() as port:
-        settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
+        settings: Settings = {"LOG__LEVEL": level, "TELEMETRY__PORT": port}
         daemon = Daemon(tmp_path, **settings, **file_sink(tmp_path / "archive"))
         with daemon.waiting_for_port(port):
             daemon.send(event(0) + b"cut")

@@ -19,6 +19,7 @@ from helpers.daemon import (
     PATIENCE_SECONDS,
     Daemon,
     Outcome,
+    Settings,
     file_sink,
     finish,
     frozen,
@@ -32,7 +33,7 @@ MIB = 1024 * 1024
 POLICIES = ("drop_newest", "drop_oldest")
 
 
-def stuck(overflow: str) -> dict[str, object]:
+def stuck(overflow: str) -> Settings:
     """A stdout sink whose writes are never given up, so that nothing is written twice."""
     return sink(
         "out", type="stdout", overflow=overflow, write_timeout_ms=600_000,
@@ -94,7 +95,7 @@ def test_lines_that_find_no_room_are_dropped_and_counted(tmp_path: Path, policy:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_stuck_sink_costs_no_other_sink_a_line(tmp_path: Path, policy: str) -> None:
     archive = tmp_path / "archive"
-    sinks = stuck(policy) | file_sink(archive)
+    sinks: Settings = stuck(policy) | file_sink(archive)
     with Daemon(tmp_path, stdout_pipe=True, **sinks) as daemon:
         sent = overfill(daemon)
         daemon.read_stdout()
@@ -109,7 +110,7 @@ def test_a_stuck_sink_costs_no_other_sink_a_line(tmp_path: Path, policy: str) ->
 def test_what_a_stuck_sink_holds_at_the_end_is_dropped(tmp_path: Path, policy: str) -> None:
     """The pipe is never read: the process ends all the same, and says what is lost."""
     archive = tmp_path / "archive"
-    sinks = stuck(policy) | file_sink(archive)
+    sinks: Settings = stuck(policy) | file_sink(archive)
     with Daemon(tmp_path, stdout_pipe=True, FLUSH__SHUTDOWN_MS=500, **sinks) as daemon:
         sent = overfill(daemon)
         outcome = daemon.stop()

@@ -33,7 +33,7 @@ class Configured:
         self.file.write_text(toml + FILE_SINK.format(path=self.archive))
 
     @contextlib.contextmanager
-    def daemon(self, **environment: object) -> Iterator[Daemon]:
+    def daemon(self, **environment: Any) -> Iterator[Daemon]:
         """The daemon, running."""
         with Daemon(self._tmp_path, CONFIG=self.file, **environment) as daemon:
             yield daemon

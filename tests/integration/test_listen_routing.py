@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from helpers.daemon import (
     PATIENCE_SECONDS,
     Daemon,
     Outcome,
+    Settings,
     file_sink,
     leaf,
     leaf_of,
@@ -148,7 +150,7 @@ def test_each_filter_passes_what_it_names_and_accounts_for_the_rest(tmp_path: Pa
 @pytest.mark.parametrize("lot", [1, 64, 1 << 20])
 def test_what_no_filter_passes_is_unrouted_to_the_byte(tmp_path: Path, lot: int) -> None:
     """However the stream is cut on its way."""
-    sinks: dict[str, object] = {}
+    sinks: Settings = {}
     for name in ("reports", "orders"):
         sinks |= file_sink(tmp_path / name, name, **WANTED[name][0])
     data = lines_of(lambda _: True)
@@ -201,7 +203,11 @@ def test_fields_come_in_front_and_the_line_stays_as_it_was(tmp_path: Path) -> No
 def test_added_fields_are_not_counted_where_a_block_exceeds_the_queue(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     data = events(3000, size=300)
-    keys = {"fields": "instance", "overflow": "drop_oldest", "queue_max_bytes": 64 * 1024}
+    keys: dict[str, Any] = {
+        "fields": "instance",
+        "overflow": "drop_oldest",
+        "queue_max_bytes": 64 * 1024,
+    }
     with Daemon(tmp_path, **file_sink(archive, **keys)) as daemon:
         daemon.send(data)
         outcome = daemon.stop()
@@ -268,7 +274,7 @@ def assert_all_failed_over(outcome: Outcome, data: bytes) -> None:
 def test_the_failover_gets_all_that_a_broken_sink_cannot_write(tmp_path: Path) -> None:
     """In order, once, over many batches, from before and after its circuit opens."""
     spare = tmp_path / "spare"
-    sinks = broken(tmp_path, failover="spare", batch_max_bytes=4096) | standby(spare)
+    sinks: Settings = broken(tmp_path, failover="spare", batch_max_bytes=4096) | standby(spare)
     first, then = events(500), events(1500, first=500)
     with Daemon(tmp_path, **sinks) as daemon:
         daemon.send(*pieces(first, 3001))
@@ -287,7 +293,7 @@ def test_the_failover_gets_all_that_a_broken_sink_cannot_write(tmp_path: Path) -
 def test_a_failover_is_no_detour_for_what_it_wants_itself(tmp_path: Path) -> None:
     """Its own filter is for what it is offered first hand; the fields are those of the sender."""
     spare = tmp_path / "spare"
-    sinks = broken(
+    sinks: Settings = broken(
         tmp_path, failover="spare", types="function", fields="request_id"
     ) | standby(spare, exclude="", types="platform")  # fmt: skip
     with Daemon(tmp_path, **sinks) as daemon:
@@ -310,7 +316,7 @@ def test_a_failover_is_no_detour_for_what_it_wants_itself(tmp_path: Path) -> Non
 def test_what_the_failover_cannot_write_either_is_its_own_loss(tmp_path: Path) -> None:
     """Kept in the dead letter under the failover's name and the reason of its failure."""
     letters = tmp_path / "letters"
-    sinks = broken(tmp_path, failover="spare") | standby(
+    sinks: Settings = broken(tmp_path, failover="spare") | standby(
         tmp_path / "file" / "spare", retry_max_elapsed_ms=0
     )
     data = events(100)
@@ -329,7 +335,7 @@ def test_what_the_failover_cannot_write_either_is_its_own_loss(tmp_path: Path) -
 def test_the_failover_rests_when_what_is_wrong_is_put_right(tmp_path: Path) -> None:
     """The broken sink is asked again once in a while, and takes over again."""
     spare, mended = tmp_path / "spare", tmp_path / "file" / "archive"
-    sinks = broken(tmp_path, failover="spare") | standby(spare)
+    sinks: Settings = broken(tmp_path, failover="spare") | standby(spare)
     with Daemon(tmp_path, **sinks) as daemon:
         daemon.send(event(0))
         daemon.wait_for_file(spare, len(event(0)))
@@ -369,7 +375,7 @@ def fill_pipe(daemon: Daemon, data: bytes) -> None:
 def test_what_is_in_flight_at_the_end_fails_over(tmp_path: Path) -> None:
     """Two standbys deep: `hung` is stuck, `broken` can't write, `spare` gets everything."""
     spare = tmp_path / "spare"
-    sinks = (
+    sinks: Settings = (
         hung(failover="broken")
         | broken(tmp_path, failover="spare", exclude=".")
         | standby(spare)
@@ -386,7 +392,7 @@ def test_what_is_in_flight_at_the_end_fails_over(tmp_path: Path) -> None:
 
 def test_a_sink_that_hangs_fails_over_while_others_go_on(tmp_path: Path) -> None:
     spare, archive = tmp_path / "broken", tmp_path / "archive"
-    sinks = (
+    sinks: Settings = (
         hung(failover="broken", write_timeout_ms=50, retry_max_elapsed_ms=0)
         | file_sink(spare, "broken", exclude=".")
         | file_sink(archive)
@@ -432,7 +438,7 @@ def test_sinks_of_a_network_service_fail_over_with_the_lines_as_they_came(tmp_pa
     spare = tmp_path / "spare"
     data = events(1000)
     with reserved() as port:
-        sinks = standby(spare) | sink(
+        sinks: Settings = standby(spare) | sink(
             "broken", type="kinesis", stream="s", region="eu-west-1", failover="spare",
             compression="gzip", endpoint_url=f"http://127.0.0.1:{port}", fields="function",
         )  # fmt: skip

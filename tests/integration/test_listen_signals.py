@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from helpers.daemon import NOTHING, Daemon, Outcome, file_sink, finish, frozen, leaf_of, sink
+from helpers.daemon import (
+    NOTHING,
+    Daemon,
+    Outcome,
+    Settings,
+    file_sink,
+    finish,
+    frozen,
+    leaf_of,
+    sink,
+)
 from helpers.lines import event, events
 from telemetryd.signals import ending_signals, name_of
 
@@ -112,7 +122,7 @@ def test_what_is_on_disk_already_waits_for_the_next_process(tmp_path: Path) -> N
 def test_a_sender_that_never_pauses_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """What is delivered is whole lines from the beginning, without a gap."""
     archive = tmp_path / "archive"
-    limit = {"FLUSH__SHUTDOWN_MS": 2500}
+    limit: Settings = {"FLUSH__SHUTDOWN_MS": 2500}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon, sending(daemon, CHUNK):
         outcome = daemon.stop(signal.SIGTERM)
     assert_beginning(archive.read_bytes(), outcome)

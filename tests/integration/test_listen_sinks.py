@@ -73,9 +73,9 @@ def test_delivery_resumes_when_what_is_wrong_with_the_path_is_put_right(tmp_path
 
 @pytest.mark.parametrize("kind", ["directory", "symbolic link", "device"])
 def test_a_path_that_is_no_file_of_ours(tmp_path: Path, kind: str) -> None:
-    path = {"directory": tmp_path, "symbolic link": tmp_path / "link", "device": "/dev/null"}[kind]
+    paths = {"directory": tmp_path, "symbolic link": tmp_path / "link", "device": Path("/dev/null")}
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with Daemon(tmp_path, **file_sink(path, retry_max_elapsed_ms=0)) as daemon:
+    with Daemon(tmp_path, **file_sink(paths[kind], retry_max_elapsed_ms=0)) as daemon:
         daemon.send(DATA)
         outcome = daemon.stop()
     assert not (tmp_path / "elsewhere").exists()

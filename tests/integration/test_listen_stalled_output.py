@@ -21,6 +21,7 @@ from helpers.daemon import (
     EXIT_SECONDS,
     PATIENCE_SECONDS,
     Daemon,
+    Settings,
     assert_balanced,
     file_sink,
     leaf_of,
@@ -160,8 +161,8 @@ def test_without_a_sink_a_terminal_gets_the_lines_and_anything_else_none(tmp_pat
 def test_standard_output_that_is_not_read_costs_its_own_lines(tmp_path: Path) -> None:
     """Not the lines of other sinks, and they are lost by name."""
     archive, data = tmp_path / "archive", events(3000)
-    out = sink("out", type="stdout", overflow="drop_oldest")
-    end = {"FLUSH__SHUTDOWN_MS": 1500}
+    out: Settings = sink("out", type="stdout", overflow="drop_oldest")
+    end: Settings = {"FLUSH__SHUTDOWN_MS": 1500}
     with Daemon(tmp_path, stdout_pipe=True, **end, **out, **file_sink(archive)) as daemon:
         for _ in range(3):
             daemon.send(data)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,19 @@ COMMAND = [
     "import sys; from telemetryd.local.cli import main; sys.exit(main(sys.argv[1:]))",
 ]
 LIMIT = 120
+Start = Callable[..., tuple[subprocess.Popen[str], Record]]
+"""Starts the command: the process, and the extension's record."""
 
 
 @pytest.fixture
-def cli(tmp_path: Path):
+def cli(tmp_path: Path) -> Iterator[Start]:
     """Start the command with the test extension; returns (process, the extension's record)."""
     record = Record(tmp_path / "record.ndjson")
     started = []
 
-    def start(*arguments, extension=True, environment=None):
+    def start(
+        *arguments: str, extension: bool = True, environment: Mapping[str, str] | None = None
+    ) -> tuple[subprocess.Popen[str], Record]:
         command = [*COMMAND, *arguments]
         if extension:
             command += ["--extension", str(install(tmp_path / "extensions"))]
@@ -51,7 +56,7 @@ def cli(tmp_path: Path):
         process.communicate()
 
 
-def test_invoke_tells_what_happens_and_succeeds(cli) -> None:
+def test_invoke_tells_what_happens_and_succeeds(cli: Start) -> None:
     """One line per event on standard error, exit status 0."""
     process, record = cli("--handler", "app.handler", "--invoke", "2")
     out, err = process.communicate(timeout=LIMIT)
@@ -74,7 +79,7 @@ def test_invoke_tells_what_happens_and_succeeds(cli) -> None:
     assert len(record.records("platform.report")) == 2
 
 
-def test_event_prints_the_response_and_reports_failure(cli) -> None:
+def test_event_prints_the_response_and_reports_failure(cli: Start) -> None:
     """The event from standard input; an exception of the handler makes the exit status 1."""
     process, _ = cli("--handler", "app.handler", "--event", "-", "--echo", "all")
     out, err = process.communicate('{"raise": "no stock"}', timeout=LIMIT)
@@ -84,7 +89,7 @@ def test_event_prints_the_response_and_reports_failure(cli) -> None:
     assert "function   runtime-0: order accepted i=0" in err
 
 
-def test_managed_instances_by_option(cli) -> None:
+def test_managed_instances_by_option(cli: Start) -> None:
     """Mode and concurrency reach the environment."""
     arguments = ("--mode", "managed-instances", "--concurrency", "2", "--invoke", "2")
     process, record = cli("--handler", "app.handler", *arguments)
@@ -94,15 +99,20 @@ def test_managed_instances_by_option(cli) -> None:
     assert record.records("platform.initStart")[0]["initializationType"].endswith("instances")
 
 
-def test_serves_until_interrupted_and_leaves_nothing(cli, request: pytest.FixtureRequest) -> None:
+def test_serves_until_interrupted_and_leaves_nothing(
+    cli: Start, request: pytest.FixtureRequest
+) -> None:
     """POST to the invocations path; Ctrl-C shuts down by the clock, also in mid-invocation."""
     process, record = cli("--handler", "app.handler", "--port", "0", "--timeout", "60")
     url = ""
+    assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("serving"):
             url = line.split()[1]
             break
-    host, path = re.fullmatch(r"http://([^/]*)(/.*)", url).groups()
+    address = re.fullmatch(r"http://([^/]*)(/.*)", url)
+    assert address is not None, url
+    host, path = address.groups()
     connection = http.client.HTTPConnection(host, timeout=LIMIT)
     request.addfinalizer(connection.close)
     connection.request("POST", path, b'{"print": 3}', {"X-Amz-Client-Context": "e30="})
@@ -133,7 +143,7 @@ def test_serves_until_interrupted_and_leaves_nothing(cli, request: pytest.Fixtur
         os.kill(record.all("started")[0]["pid"], 0)
 
 
-def test_own_variables_reach_the_extension(cli, tmp_path: Path) -> None:
+def test_own_variables_reach_the_extension(cli: Start, tmp_path: Path) -> None:
     """TELEMETRYD_* and credentials of the shell, and --config as TELEMETRYD_CONFIG."""
     settings = tmp_path / "telemetryd.toml"
     settings.write_text("")
@@ -173,7 +183,9 @@ def test_own_variables_reach_the_extension(cli, tmp_path: Path) -> None:
         ((), ("--handler",)),
     ],
 )
-def test_wrong_usage_says_what_to_change(cli, arguments, words: tuple[str, ...]) -> None:
+def test_wrong_usage_says_what_to_change(
+    cli: Start, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     """Exit status 2 and one message, before anything is started."""
     process, record = cli(*arguments)
     _, err = process.communicate(timeout=LIMIT)
@@ -184,7 +196,7 @@ def test_wrong_usage_says_what_to_change(cli, arguments, words: tuple[str, ...])
     assert not record.path.exists()
 
 
-def test_a_taken_port_is_named(cli) -> None:
+def test_a_taken_port_is_named(cli: Start) -> None:
     """The environment is shut down again, and the port is in the message."""
     import socket
 
@@ -197,7 +209,7 @@ def test_a_taken_port_is_named(cli) -> None:
     assert record.all("end")
 
 
-def test_help_explains_itself(cli) -> None:
+def test_help_explains_itself(cli: Start) -> None:
     """The life cycle, every option, examples."""
     process, _ = cli("--help", extension=False)
     out, _ = process.communicate(timeout=LIMIT)

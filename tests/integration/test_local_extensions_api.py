@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from extensions.local_kit import make
-from telemetryd.local import LocalLambda
+from extensions.local_kit import Record, make
+from telemetryd.local import InvokeResult, LocalLambda
 
 PREFIX = "/2020-01-01/extension"
 
 
-def identify(record, error_type):
+def identify(record: Record, error_type: str) -> dict[str, str]:
     """The headers with which to speak as the test extension, and report an error."""
     answer = next(entry for entry in record.all("api") if entry["path"].endswith("/register"))
     return {
@@ -26,7 +27,7 @@ def test_calls_in_the_wrong_phase_or_form_are_refused(tmp_path: Path) -> None:
     """Every refusal is a 403 with its error type; the environment is none the worse."""
     config, record = make(tmp_path, {"probe": True})
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             return await env.invoke({})
 
@@ -72,7 +73,7 @@ def test_internal_extensions_register_before_the_first_next_only(tmp_path: Path)
     """An unknown name is an internal extension; once the runtime runs, registration is closed."""
     config, _ = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[tuple[int, Any], int, int]:
         async with LocalLambda(config) as env, aiohttp.ClientSession() as session:
             url = f"http://{env.address}{PREFIX}"
             headers = {"Lambda-Extension-Name": "inside"}
@@ -95,7 +96,7 @@ def test_a_second_poll_and_a_late_init_error_are_refused(tmp_path: Path) -> None
     """One `next` at a time; `init/error` only before the first."""
     config, record = make(tmp_path, freeze=False)
 
-    async def scenario():
+    async def scenario() -> tuple[list[tuple[int, str]], InvokeResult]:
         async with LocalLambda(config) as env, aiohttp.ClientSession() as session:
             await env.invoke({})
             identity = identify(record, "Extension.Late")
@@ -115,7 +116,7 @@ def test_exit_error_ends_the_environment(tmp_path: Path) -> None:
     """The type of an exit error is what the caller and the reset see."""
     config, record = make(tmp_path, freeze=False)
 
-    async def scenario():
+    async def scenario() -> tuple[int, InvokeResult, InvokeResult]:
         async with LocalLambda(config) as env, aiohttp.ClientSession() as session:
             await env.invoke({})
             identity = identify(record, "not of the documented form")

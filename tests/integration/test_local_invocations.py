@@ -8,12 +8,13 @@ import math
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from extensions.local_kit import HERE, NAME, make, wait_for, write_handler
-from telemetryd.local import EnvironmentClosedError, LocalLambda
+from telemetryd.local import EnvironmentClosedError, InvokeResult, LocalLambda
 from telemetryd.local.frontend import Frontend
 
 
@@ -21,7 +22,7 @@ def test_cold_start_delivers_everything_in_the_documented_order(tmp_path: Path) 
     """Init replay from initStart, then start, lines, runtimeDone, report; the numbers agree."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({"print": 2}), env
 
@@ -70,7 +71,7 @@ def test_invoke_and_shutdown_events_reach_the_extension(tmp_path: Path) -> None:
     """INVOKE carries what the invocation is; SHUTDOWN has its own form and deadline."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 
@@ -113,7 +114,7 @@ def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_pa
     """On demand, runtimeDone and report say success for an exception of the handler."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             return await env.invoke({"raise": "no stock"})
 
@@ -129,7 +130,7 @@ def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path:
     """The runtime is killed, SHUTDOWN says timeout; then everything starts and subscribes anew."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             late = await env.invoke({"sleep": 60}, timeout=1.5)
             assert env.pids == {}
@@ -163,7 +164,7 @@ def test_the_report_of_a_timed_out_invocation_comes_early_late_or_never(
     """All three happen on the service; an extension has to live with each."""
     config, record = make(tmp_path, report_after_reset=when)
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             late = await env.invoke({"sleep": 60}, timeout=0.3)
             await env.invoke({})
@@ -181,7 +182,7 @@ def test_runtime_exit_is_an_error_and_resets(tmp_path: Path) -> None:
     """`Runtime.ExitError` for the caller and in telemetry, SHUTDOWN says failure."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, InvokeResult]:
         async with LocalLambda(config) as env:
             return await env.invoke({"exit": 3}), await env.invoke({})
 
@@ -198,7 +199,7 @@ def test_extension_crash_fails_the_invocation_that_runs(tmp_path: Path) -> None:
     """An exit before SHUTDOWN is a crash whatever its status; the environment recovers."""
     config, record = make(tmp_path, {"exit_at": 2})
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke({"sleep": wait}) for wait in (0, 5, 0)], env
 
@@ -214,7 +215,7 @@ def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path: Path)
     """Nobody notices between invocations; the next one pays, the one after it is good again."""
     config, _ = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, InvokeResult]:
         async with LocalLambda(config) as env:
             await env.invoke({})
             env.kill_extension(NAME)
@@ -233,7 +234,7 @@ def test_extension_that_works_past_the_deadline_times_the_environment_out(tmp_pa
     """The caller has its response, runtimeDone says success, the report says timeout."""
     config, record = make(tmp_path, {"work": 30}, timeout=2.0, shutdown_budget=0.2)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 
@@ -254,7 +255,7 @@ def test_failed_import_fails_init_and_every_invocation(tmp_path: Path) -> None:
     """The runtime's init error reaches the caller; init was tried once before, as on Lambda."""
     config, record = make(tmp_path, **write_handler(tmp_path, "import no_such_module\n"))
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 
@@ -271,7 +272,7 @@ def test_extension_init_error_fails_init_with_its_type(tmp_path: Path) -> None:
     """`init/error` is fatal; its type header is what telemetry and caller see."""
     config, record = make(tmp_path, {"error": "Extension.ConfigInvalid"})
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 
@@ -288,7 +289,7 @@ def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path: Path)
     mode = {"name": "somebody", "events": ["INVOKE"]}
     config, record = make(tmp_path, mode, init_timeout=2.5, timeout=2.5, shutdown_budget=0.1)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 
@@ -303,10 +304,10 @@ def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path: Path)
 def test_every_file_of_the_extensions_directory_is_started(tmp_path: Path) -> None:
     """A stray file is 'started' too, and fails init, as in /opt/extensions."""
     config, _ = make(tmp_path)
-    directory = config.extensions[0].parent
+    directory = Path(config.extensions[0]).parent
     config, record = make(tmp_path, extensions=(), extensions_dir=directory)
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             return await env.invoke({})
 
@@ -325,7 +326,7 @@ def test_any_bootstrap_runs_and_the_environments_differ_as_documented(tmp_path: 
         memory_mb=256,
     )
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, str]:
         async with LocalLambda(config) as env:
             result = await env.invoke({"n": 1}, client_context='{"a":1}')
             return result, env.address
@@ -357,7 +358,7 @@ def test_the_caller_does_not_wait_for_the_extensions(tmp_path: Path) -> None:
     """Over HTTP the response comes while an extension still works on the invocation."""
     config, record = make(tmp_path, {"work": 1})
 
-    async def scenario():
+    async def scenario() -> tuple[Any, bool, list[str]]:
         async with LocalLambda(config) as env, aiohttp.ClientSession() as session:
             frontend = Frontend(env)
             await frontend.start(0)

@@ -6,21 +6,27 @@ import asyncio
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from extensions.local_kit import make, write_handler
-from telemetryd.local import LocalLambda
+from telemetryd.local import LocalConfig, LocalLambda
 from telemetryd.local.frontend import LIMITS, Frontend
 
+Answer = tuple[int, Mapping[str, str], bytes]
+"""Status, headers and body."""
+Request = tuple[bytes, dict[str, str]] | tuple[bytes, dict[str, str], str]
+"""Body, headers and, if it is another, the function's name."""
 
-def call(config, *requests):
+
+def call(config: LocalConfig, *requests: Request) -> tuple[list[Answer], LocalLambda]:
     """Make requests, each (body, headers) or (body, headers, name): the answers, the record."""
 
-    async def scenario():
-        answers = []
+    async def scenario() -> tuple[list[Answer], LocalLambda]:
+        answers: list[Answer] = []
         async with LocalLambda(config) as env:
             frontend = Frontend(env)
             await frontend.start(0)
@@ -40,7 +46,7 @@ def call(config, *requests):
     return asyncio.run(scenario())
 
 
-def error(answer):
+def error(answer: Answer) -> tuple[int, str, str]:
     """Status, type and message of a service error."""
     status, headers, body = answer
     document = json.loads(body)
@@ -48,7 +54,7 @@ def error(answer):
     return status, headers["x-amzn-ErrorType"], document["message"]
 
 
-def tail(answer):
+def tail(answer: Answer) -> str:
     """The log in an answer."""
     return base64.b64decode(answer[1]["X-Amz-Log-Result"]).decode()
 
@@ -161,7 +167,7 @@ def test_a_payload_above_the_limit_is_refused_as_the_service_does(
     ],
 )
 def test_what_the_service_refuses_is_refused_in_its_form(
-    tmp_path: Path, body: bytes, headers, name: str, expected: tuple[int, str]
+    tmp_path: Path, body: bytes, headers: dict[str, str], name: str, expected: tuple[int, str]
 ) -> None:
     """And invokes nothing."""
     config, _ = make(tmp_path)
@@ -207,11 +213,15 @@ def test_web_pages_do_not_reach_the_platform_either(tmp_path: Path) -> None:
     """Its port answers to extensions and runtimes."""
     config, _ = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> list[tuple[int, str]]:
         async with LocalLambda(config) as env, aiohttp.ClientSession() as session:
             url = f"http://{env.address}/2020-01-01/extension/event/next"
             found = []
-            for headers in ({"Origin": "https://example.com"}, {"Host": "example.com"}, {}):
+            for headers in (
+                {"Origin": "https://example.com"},
+                {"Host": "example.com"},
+                dict[str, str](),
+            ):
                 async with session.get(url, headers=headers) as answer:
                     found.append((answer.status, (await answer.json())["errorType"]))
             return found

@@ -11,18 +11,17 @@ from pathlib import Path
 import pytest
 
 from extensions.local_kit import HERE, NAME, install, make, state, wait_for
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
 
 
 def test_between_invocations_everything_stands_still(tmp_path: Path) -> None:
     """Every process is stopped and nothing is delivered; the next invocation sets it going."""
     config, record = make(tmp_path, {"tick": 0.005})
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             await env.invoke({})
-            assert env.frozen
-            assert {state(pid) for pid in env.pids.values()} == {"T"}
+            assert (env.frozen, {state(pid) for pid in env.pids.values()}) == (True, {"T"})
             ticks = len(record.all("tick"))
             (account,) = env.stats
             before = account.sent
@@ -55,7 +54,7 @@ def test_descendants_are_frozen_and_killed_too(tmp_path: Path) -> None:
     script.chmod(0o755)
     config, _ = make(tmp_path, {"name": "parent"}, extensions=[script])
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, str]:
         async with LocalLambda(config) as env:
             result = await env.invoke({})
             return result, state(int(pid_file.read_text()))
@@ -70,7 +69,7 @@ def test_freezing_can_be_switched_off(tmp_path: Path) -> None:
     """With `freeze=False` the processes run on."""
     config, _ = make(tmp_path, freeze=False)
 
-    async def scenario():
+    async def scenario() -> tuple[bool, set[str]]:
         async with LocalLambda(config) as env:
             await env.invoke({})
             return env.frozen, {state(pid) for pid in env.pids.values()}
@@ -84,7 +83,7 @@ def test_the_freeze_can_come_late_enough_for_the_report(tmp_path: Path) -> None:
     """With `freeze_after` above the buffer's timer, the report leaves before the freeze."""
     config, _ = make(tmp_path, freeze_after=0.5)
 
-    async def scenario():
+    async def scenario() -> tuple[bool, int, int]:
         async with LocalLambda(config) as env:
             await env.invoke({})
             (account,) = env.stats
@@ -105,7 +104,7 @@ def test_telemetry_goes_on_after_shutdown_was_announced(tmp_path: Path) -> None:
         shutdown_budget=5.0,
     )
 
-    async def scenario():
+    async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
             await env.invoke({})
         return env
@@ -122,7 +121,7 @@ def test_an_extension_that_overstays_is_killed_at_the_deadline(tmp_path: Path) -
     """SIGKILL when the budget is used up, and recorded so."""
     config, record = make(tmp_path, {"hold": 60}, shutdown_budget=0.3)
 
-    async def scenario():
+    async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
             await env.invoke({})
         return env
@@ -138,7 +137,7 @@ def test_an_extension_without_the_shutdown_event_is_killed_unasked(tmp_path: Pat
     """Registered for INVOKE alone: SIGKILL at once, not at the deadline."""
     config, record = make(tmp_path, {"events": ["INVOKE"]})
 
-    async def scenario():
+    async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
             await env.invoke({})
         return env
@@ -152,7 +151,7 @@ def test_after_a_shutdown_the_next_invocation_is_a_cold_start(tmp_path: Path) ->
     """A new environment, with a new instance and an init phase of its own."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             await env.invoke({})
             await env.shutdown("failure")
@@ -172,7 +171,7 @@ def test_two_extensions_live_side_by_side(tmp_path: Path) -> None:
     paths = [install(tmp_path / "two of them", name) for name in ("one", "two")]
     config, record = make(tmp_path, extensions=paths)
 
-    async def scenario():
+    async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
             await env.invoke({"print": 100})
         return env
@@ -185,10 +184,12 @@ def test_two_extensions_live_side_by_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
-def test_no_process_survives_an_exception_in_the_block(tmp_path: Path, failure) -> None:
+def test_no_process_survives_an_exception_in_the_block(
+    tmp_path: Path, failure: type[BaseException]
+) -> None:
     """Also with an invocation running and the shutdown cut short."""
     config, _ = make(tmp_path, {"hold": 60}, shutdown_budget=0.2)
-    pids = []
+    pids: list[int] = []
 
     async def scenario() -> None:
         async with LocalLambda(config) as env:

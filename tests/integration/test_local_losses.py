@@ -10,27 +10,28 @@ from pathlib import Path
 import pytest
 
 from extensions.local_kit import HANDLER, Record, install, make
-from telemetryd.local import LocalLambda, LossError
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda, LossError
+from telemetryd.local.delivery import SubscriptionStats
 
 LIMIT = 120
 
 
-def run(config, *events):
+def run(config: LocalConfig, *events: object) -> tuple[list[InvokeResult], LocalLambda]:
     """Invoke with each event; returns the results and the ended environment."""
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke(event) for event in events], env
 
     return asyncio.run(scenario())
 
 
-def requests(record, event_type):
+def requests(record: Record, event_type: str) -> list[str]:
     """Whose events of this type arrived."""
     return [item["requestId"] for item in record.records(event_type)]
 
 
-def account(env):
+def account(env: LocalLambda) -> SubscriptionStats:
     """The account of the only subscription, which adds up."""
     (found,) = env.stats
     assert found.offered == found.sent + found.dropped + found.undelivered + found.lost
@@ -110,7 +111,7 @@ def test_losses_begin_and_end_while_it_runs(tmp_path: Path) -> None:
     """And what is not understood changes nothing."""
     config, record = make(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             env.lose("function")
             with pytest.raises(LossError):
@@ -138,7 +139,7 @@ def test_the_command_loses_too_and_says_how_much(tmp_path: Path) -> None:
         *("--env", f"LISTENER_FILE={tmp_path / 'record.ndjson'}"),
     ]
 
-    def local(*losses):
+    def local(*losses: str) -> subprocess.CompletedProcess[str]:
         options = [word for loss in losses for word in ("--lose", loss)]
         return subprocess.run(
             [*command, *options],

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 
 from extensions.local_kit import make, state, wait_for, write_handler
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
 
 
 def test_four_at_once_share_one_environment(tmp_path: Path) -> None:
     """Four invocations that wait for each other all succeed; their telemetry is all there."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=4, log_format="json")
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], set[str], LocalLambda]:
         async with LocalLambda(config) as env:
             # Without concurrency the first would use up its timeout waiting for the last.
             results = await asyncio.gather(
@@ -42,7 +42,7 @@ def test_invoke_is_refused_and_only_shutdown_comes(tmp_path: Path) -> None:
     """Registration with INVOKE is a 403 that one recovers from."""
     config, record = make(tmp_path, mode="managed-instances")
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             return await env.invoke({})
 
@@ -71,7 +71,7 @@ def test_a_failing_invocation_fails_alone(tmp_path: Path) -> None:
     """Exception and timeout are errors of their invocation; the others and the next ones work."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=3)
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             results = await asyncio.gather(
                 env.invoke({"raise": "x"}), env.invoke({"sleep": 60}, timeout=1.0), env.invoke({})
@@ -91,7 +91,7 @@ def test_a_crash_ends_the_environment_and_another_takes_its_place(tmp_path: Path
     """All that ran in it fail; SHUTDOWN says failure; the next init is a normal one."""
     config, record = make(tmp_path, mode="managed-instances", concurrency=2)
 
-    async def scenario():
+    async def scenario() -> tuple[tuple[InvokeResult, InvokeResult], InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             fell = await asyncio.gather(env.invoke({"sleep": 60}), env.invoke({"exit": 4}))
             return fell, await env.invoke({}), env
@@ -108,7 +108,7 @@ def test_shutdown_aborts_what_is_running(tmp_path: Path) -> None:
     """An invocation in flight is failed with the platform's own reason."""
     config, record = make(tmp_path, mode="managed-instances", timeout=30)
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             task = env.run(env.prepare({"sleep": 60}))
             await asyncio.to_thread(
@@ -128,7 +128,7 @@ def test_a_failed_init_fails_the_invocation_and_is_begun_anew(tmp_path: Path) ->
     overrides = write_handler(tmp_path, "import no_such_module\n")
     config, record = make(tmp_path, mode="managed-instances", concurrency=2, **overrides)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             return await env.invoke({}), env
 

@@ -13,7 +13,7 @@ import pytest
 from extensions.local_kit import Record
 from extensions.local_kit import install as install_listener
 from helpers.lifecycle import Stage, install, settings
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalLambda
 from telemetryd.local.sandbox import NoNamespaceError, SandboxHosts
 
 FAMOUS = 4243
@@ -21,7 +21,7 @@ FAMOUS = 4243
 
 
 @pytest.fixture
-def sandbox():
+def sandbox() -> str:
     """A sandbox address that no other test uses; skips where its name cannot be given to it."""
     address = f"127.{random.randint(101, 250)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
@@ -39,7 +39,7 @@ def sandbox():
 
 @pytest.mark.parametrize("port", [0, FAMOUS])
 def test_an_extension_at_the_sandboxs_name_works_beside_telemetryd(
-    tmp_path: Path, sandbox, port
+    tmp_path: Path, sandbox: str, port: int
 ) -> None:
     """It is bound there after telemetryd, which has started first, at its own default port."""
     if port:
@@ -57,9 +57,10 @@ def test_an_extension_at_the_sandboxs_name_works_beside_telemetryd(
         extensions=[install(directory), install_listener(directory)],
         sandbox_address=sandbox,
     )
+    assert isinstance(config.extension_env, dict)
     del config.extension_env["TELEMETRYD_TELEMETRY__PORT"]
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke({"print": 3}) for _ in range(2)], env
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from extensions.local_kit import HANDLER, Record, install, make, write_handler
-from telemetryd.local import ConfigError, LocalLambda
+from telemetryd.local import ConfigError, InvokeResult, LocalConfig, LocalLambda
 from telemetryd.local.sandbox import NoNamespaceError, SandboxHosts, listeners, with_sandbox
 
 LIMIT = 120
@@ -22,13 +22,13 @@ NOT_HERE = "192.0.2.1"
 """An address for documentation, which is no machine's."""
 
 
-def sandbox_of_its_own():
+def sandbox_of_its_own() -> str:
     """An address of this machine that no other test listens at."""
     return f"127.{random.randint(101, 250)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
 
 @pytest.fixture
-def sandbox():
+def sandbox() -> str:
     """The address of the sandbox, where the machine lets its name be given to it."""
     address = sandbox_of_its_own()
 
@@ -44,10 +44,10 @@ def sandbox():
     return address
 
 
-def run(config, *events):
+def run(config: LocalConfig, *events: object) -> tuple[list[InvokeResult], LocalLambda]:
     """Invoke with each event; returns the results and the ended environment."""
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke(event) for event in events], env
 
@@ -103,7 +103,7 @@ def test_who_listens_on_loopback_alone_gets_nothing_and_is_told_why(
         assert "connection refused" in body["errorMessage"]
 
 
-def test_extension_and_function_find_the_sandbox_by_its_name(tmp_path: Path, sandbox) -> None:
+def test_extension_and_function_find_the_sandbox_by_its_name(tmp_path: Path, sandbox: str) -> None:
     """In an /etc/hosts of their own, in their working directory; the machine's is as before."""
     before = Path("/etc/hosts").read_bytes()
     code = """
@@ -178,7 +178,7 @@ def test_two_at_a_time_do_not_meet(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         made.append(make(tmp_path / name, **places))
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, InvokeResult]:
         async with LocalLambda(made[0][0]) as one, LocalLambda(made[1][0]) as two:
             assert one.address != two.address
             return await asyncio.gather(one.invoke({}), two.invoke({}))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from extensions.local_kit import make, state, wait_for, write_handler
-from telemetryd.local import LocalLambda
+from extensions.local_kit import Record, make, state, wait_for, write_handler
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 HOOKS = """
 import os, time
@@ -25,16 +26,16 @@ def handler(event, context):
 """
 
 
-def snapstart(tmp_path: Path, after="pass", **overrides):
+def snapstart(tmp_path: Path, after: str = "pass", **overrides: Any) -> tuple[LocalConfig, Record]:
     """A function with hooks."""
     handler = write_handler(tmp_path, HOOKS.replace("{after}", after))
     return make(tmp_path, mode="snap-start", **handler | overrides)
 
 
-def run(config, count):
+def run(config: LocalConfig, count: int) -> tuple[list[InvokeResult], LocalLambda]:
     """Invoke so often; returns results and environment."""
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke({}) for _ in range(count)], env
 
@@ -80,7 +81,7 @@ def test_processes_are_stopped_until_then(tmp_path: Path) -> None:
     """Extension and runtime, from the end of init on."""
     config, record = snapstart(tmp_path)
 
-    async def scenario():
+    async def scenario() -> tuple[bool, list[str]]:
         async with LocalLambda(config) as env:
             frozen = env.frozen, [state(pid) for pid in env.pids.values()]
             await env.invoke({})
@@ -125,7 +126,7 @@ def test_a_restore_that_fails_fails_the_invocation(
     """And ends the environment; the next invocation starts another."""
     config, record = snapstart(tmp_path, after, restore_timeout=3.0)
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, int]:
         async with LocalLambda(config) as env:
             result = await env.invoke({})
             return result, env.generation

@@ -9,22 +9,23 @@ from pathlib import Path
 import pytest
 
 from extensions.local_kit import NAME, make, wait_for, write_handler
-from telemetryd.local import LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
+from telemetryd.local.delivery import SubscriptionStats
 
 ALL = {"types": ["platform", "function", "extension"]}
 
 
-def run(config, *events):
+def run(config: LocalConfig, *events: object) -> tuple[list[InvokeResult], LocalLambda]:
     """Invoke with each event; returns the results and the ended environment."""
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke(event) for event in events], env
 
     return asyncio.run(scenario())
 
 
-def balanced(env):
+def balanced(env: LocalLambda) -> SubscriptionStats:
     """Every account adds up; returns the last one."""
     for account in env.stats:
         assert account.offered == account.sent + account.dropped + account.undelivered
@@ -160,7 +161,7 @@ def test_so_can_what_is_made_during_a_shutdown(tmp_path: Path) -> None:
     buffering = {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 30_000}
     config, record = make(tmp_path, {"buffering": buffering}, report_after_reset="during")
 
-    async def scenario():
+    async def scenario() -> InvokeResult:
         async with LocalLambda(config) as env:
             return await env.invoke({"sleep": 60}, timeout=0.3)
 
@@ -177,7 +178,7 @@ def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path:
         tmp_path, mode, stall_timeout=0.5, tcp_send_buffer=4096, freeze=False, timeout=50
     )
 
-    async def scenario():
+    async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
             burst = await env.invoke({"print": 40_000, "text": "z" * 200})
             await env.invoke({})
@@ -277,7 +278,7 @@ def test_an_extension_may_subscribe_to_two_ports(tmp_path: Path) -> None:
     config, record = make(tmp_path, {"types": ["platform"], "second": ["function"]})
     (result,), env = run(config, {"print": 3})
     assert [status for status, _ in record.calls("/telemetry")] == [200, 200]
-    ports = {}
+    ports: dict[int, set[str]] = {}
     for entry in record.all("telemetry"):
         ports.setdefault(entry["port"], set()).add(entry["event"]["type"].partition(".")[0])
     assert sorted(ports.values(), key=sorted) == [{"function"}, {"platform"}]

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from extensions.local_kit import Record, install, make, write_handler
-from telemetryd.local import ConfigError, LocalLambda, TenantError
+from telemetryd.local import ConfigError, InvokeResult, LocalConfig, LocalLambda, TenantError
 from telemetryd.local.frontend import Frontend
 
 CODE = """
@@ -29,7 +29,7 @@ def test_an_environment_serves_one_tenant(tmp_path: Path) -> None:
     """The runtime's context and telemetry name it; for another the environment is another."""
     config, record = make(tmp_path, tenants=True, **write_handler(tmp_path, CODE))
 
-    async def scenario():
+    async def scenario() -> list[InvokeResult]:
         async with LocalLambda(config) as env:
             return [await env.invoke({}, tenant_id=name) for name in ("blue", "blue", "green")]
 
@@ -60,8 +60,8 @@ def test_older_schemas_name_no_tenant(tmp_path: Path) -> None:
 def test_a_tenant_has_to_be_named_and_only_then(tmp_path: Path) -> None:
     """By callers of the library and of the Invoke port alike."""
 
-    async def scenario(config):
-        statuses = []
+    async def scenario(config: LocalConfig) -> list[tuple[int, str | None]]:
+        statuses: list[tuple[int, str | None]] = []
         async with LocalLambda(config) as env:
             wrong = "blue" if not config.tenants else None
             for tenant in (wrong, "no/such\nname"):

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ PACKINGS = pytest.mark.parametrize("name", ["gzip", "zstd", "mixed", "plain"])
 
 
 @PACKINGS
-def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path: Path, name) -> None:
+def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path: Path, name: str) -> None:
     """Compressed files, members and frames one behind the other, are unpacked; once."""
     source = tmp_path / "lines.txt"
     source.write_bytes(packed(name, numbered(20_000)))
@@ -137,7 +138,7 @@ def write_and_close(pipe: int, data: bytes) -> None:
 
 @PACKINGS
 @pytest.mark.parametrize("way", ["fifo", "-", "/dev/stdin"])
-def test_a_pipe_is_read_to_its_end(tmp_path: Path, name, way: str) -> None:
+def test_a_pipe_is_read_to_its_end(tmp_path: Path, name: str, way: str) -> None:
     """A FIFO, standard input, or what a shell makes of `<(...)`; nothing is kept of the place."""
     data = packed(name, numbered(3000))
     path, given = Path(way), {}
@@ -297,7 +298,7 @@ def test_an_empty_file_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch):
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KinesisServer]:
     with KinesisServer() as server:
         environment(monkeypatch, server)
         yield server
@@ -314,7 +315,7 @@ def arrived(server: KinesisServer) -> bytes:
 
 
 def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(
-    tmp_path: Path, server
+    tmp_path: Path, server: KinesisServer
 ) -> None:
     """It can't be read again."""
     server.otherwise = Error(400, "ValidationException")
@@ -330,7 +331,7 @@ def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(
     assert (tmp_path / "out").read_bytes() == numbered(10)
 
 
-def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server) -> None:
+def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server: KinesisServer) -> None:
     """The destination hangs in the midst of it; what was settled is not sent again."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(12_000))
@@ -348,7 +349,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server) -> 
 
 
 def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(
-    tmp_path: Path, server
+    tmp_path: Path, server: KinesisServer
 ) -> None:
     """No line is given up: the circuit opens, and the next call delivers all of it."""
     source = tmp_path / "lines.ndjson"
@@ -363,7 +364,7 @@ def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(
 
 
 def test_a_line_that_is_refused_for_good_is_counted_and_costs_no_other(
-    tmp_path: Path, server
+    tmp_path: Path, server: KinesisServer
 ) -> None:
     """One that no record can hold."""
     source = tmp_path / "lines.ndjson"
@@ -454,7 +455,9 @@ def kinesis_spool(directory: Path, lines: int = 50, **more: Any) -> Path:
 NUMBERS = b"".join(b"%d\n" % n for n in range(50))
 
 
-def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(tmp_path: Path, server) -> None:
+def test_a_spool_is_delivered_as_it_was_packed_and_is_empty_then(
+    tmp_path: Path, server: KinesisServer
+) -> None:
     """In order, with the ids it was packed with."""
     spool = kinesis_spool(tmp_path)
     assert "50 lines delivered to a" in replay(spool, "a", kinesis())
@@ -472,7 +475,9 @@ def test_the_directory_of_all_spools_is_not_one(tmp_path: Path) -> None:
     )
 
 
-def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path: Path, server) -> None:
+def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(
+    tmp_path: Path, server: KinesisServer
+) -> None:
     """In lines as they were received: the records are compressed."""
     spool = kinesis_spool(tmp_path, 2000, compression="gzip", batch_max_bytes=1024)
     lines = b"".join(b"%d\n" % n for n in range(2000))
@@ -492,7 +497,7 @@ def test_stopped_in_the_midst_of_a_spool_it_says_how_far_it_came(tmp_path: Path,
 
 
 def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(
-    tmp_path: Path, server
+    tmp_path: Path, server: KinesisServer
 ) -> None:
     """Nothing is lost by trying."""
     spool = kinesis_spool(tmp_path)
@@ -505,7 +510,7 @@ def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(
     assert arrived(server) == NUMBERS
 
 
-def test_another_type_of_sink_gets_the_lines(tmp_path: Path, server) -> None:
+def test_another_type_of_sink_gets_the_lines(tmp_path: Path, server: KinesisServer) -> None:
     """The sink that packed them, configured as it was, gives them back."""
     spool = kinesis_spool(tmp_path)
     out = settings(SINKS__OUT__TYPE="file", SINKS__OUT__PATH=tmp_path / "out")
@@ -527,7 +532,7 @@ def test_another_type_of_sink_gets_the_lines(tmp_path: Path, server) -> None:
         ("lines", "b", EX_NOINPUT, "--sink b: no sink of this name is configured; there is: a"),
     ],
 )
-def test_wrong_input_is_named(tmp_path: Path, path: str, sink: str, status, told: str) -> None:
+def test_wrong_input_is_named(tmp_path: Path, path: str, sink: str, status: int, told: str) -> None:
     """What, where, and how to go on; no traceback."""
     (tmp_path / "lines").write_bytes(b"1\n")
     printed = replay(tmp_path / path, sink, file_sink(tmp_path / "out"), status=status)
@@ -546,7 +551,7 @@ def test_a_sink_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.replayed")) == []
 
 
-def test_a_spool_in_use_is_left_alone(tmp_path: Path, server) -> None:
+def test_a_spool_in_use_is_left_alone(tmp_path: Path, server: KinesisServer) -> None:
     """Two processes must not deliver the same."""
     from telemetryd.shell.spool_log import SpoolLog
 

@@ -150,7 +150,7 @@ def test_the_licence_of_everything_inside_is_in_it(zipped, bill) -> None:
     assert b"Expat" in texts["expat.txt"]
 
 
-def without(tmp_path: Path, *stages):
+def without(tmp_path: Path, *stages) -> Path:
     """A cache in another directory, which lacks these stages and what zig has kept."""
     place = tmp_path / "elsewhere"
     (place / "stages").mkdir(parents=True)

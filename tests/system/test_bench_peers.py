@@ -19,7 +19,7 @@ from bench.send import batches, post
 
 from extensions.local_kit import HANDLER, wait_for
 from helpers.lifecycle import UNHURRIED
-from telemetryd.local import LocalConfig, LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 ROOT = Path(__file__).parents[2]
 PEERS = load()
@@ -30,7 +30,7 @@ WAIT_SECONDS = 60
 pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_SECONDS + 120)]
 
 
-def named(names):
+def named(names) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("peer", [PEERS[name] for name in names], ids=list(names))
 
 
@@ -44,7 +44,7 @@ def built(peer):
     return peer
 
 
-def telemetry():
+def telemetry() -> list[bytes]:
     """Some thousand lines, one of them long."""
     lines = block_of_lines(290, LINES * 290).splitlines(keepends=True)
     event = json.loads(next(line for line in lines if b'"message"' in line))
@@ -98,7 +98,7 @@ def test_a_peer_runs_as_a_lambda_extension(built, tmp_path: Path) -> None:
         flush_at_shutdown=True,
     )
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             return [await env.invoke(event) for event in ({"print": 50}, {})], env
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.lifecycle import UNHURRIED
-from telemetryd.local import LocalConfig, LocalLambda
+from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 HERE = Path(__file__).parent.parent
 SOURCE = HERE / "extensions" / "rust"
@@ -59,7 +59,7 @@ def test_the_rust_library_registers_subscribes_and_gets_everything(foreign, tmp_
         flush_at_shutdown=True,
     )
 
-    async def scenario():
+    async def scenario() -> tuple[list[InvokeResult], LocalLambda]:
         async with LocalLambda(config) as env:
             results = [
                 await env.invoke({"print": 50}),

@@ -13,7 +13,7 @@ from telemetryd_proto.request_ids import MAX_REQUEST_ID
 ENDS = {life.SHUTDOWN, life.GONE, life.SIGNAL}
 
 
-def running(strategy="invocation"):
+def running(strategy="invocation") -> Life:
     """A function runs, and telemetry has told so."""
     return Life(strategy).connect().start().begins("a").invoke("a")
 
@@ -330,7 +330,7 @@ def test_every_cause_has_its_words() -> None:
 # -- what is learned -------------------------------------------------------------------------------
 
 
-def missed():
+def missed() -> Life:
     """An end was missed by silence."""
     subject = running()
     subject.until_next()

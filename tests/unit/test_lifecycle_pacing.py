@@ -7,7 +7,7 @@ import pytest
 from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Elapsed, Pacer
 
 
-def pacer(strategy="auto", *, interval=5.0, max_age=10.0):
+def pacer(strategy="auto", *, interval=5.0, max_age=10.0) -> Pacer:
     return Pacer(strategy, interval_seconds=interval, max_age_seconds=max_age, now=0.0)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 
 import pytest
 
 from telemetryd.local.delivery import SLOW, Buffering, Subscription, SubscriptionStats
+from telemetryd.local.events import PlatformEvent
 from telemetryd.local.senders import TcpSender
 
 BIG = Buffering(max_items=10_000, max_bytes=1 << 20, timeout_ms=30_000)
@@ -16,13 +18,18 @@ LIMIT = 60
 
 
 @contextlib.asynccontextmanager
-async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeout=0.05, lost=()):
+async def subscribed(
+    buffering: Buffering = BIG,
+    types: Sequence[str] = ("platform", "function"),
+    stall_timeout: float = 0.05,
+    lost: Container[str] = (),
+) -> AsyncIterator[tuple[Subscription, socket.socket, list[PlatformEvent]]]:
     """A subscription, the reading end of its socket, and what it reported."""
     reading, writing = socket.socketpair()
     writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     for end in (reading, writing):
         end.setblocking(False)
-    reports = []
+    reports: list[PlatformEvent] = []
     subscription = Subscription(
         sender=TcpSender(writing),
         types=types,
@@ -41,7 +48,7 @@ async def subscribed(buffering=BIG, types=("platform", "function"), stall_timeou
         reading.close()
 
 
-async def receive(reading, lines):
+async def receive(reading: socket.socket, lines: int) -> list[bytes]:
     """Read until so many lines have come."""
     data = b""
     async with asyncio.timeout(LIMIT):
@@ -50,14 +57,14 @@ async def receive(reading, lines):
     return data.split(b"\n")[:-1]
 
 
-async def until(condition) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until something is so."""
     async with asyncio.timeout(LIMIT):
         while not condition():  # noqa: ASYNC110 - the subject has no event for it
             await asyncio.sleep(0.001)
 
 
-def events(count, size=10):
+def events(count: int, size: int = 10) -> list[bytes]:
     """Distinguishable events."""
     return [f'{{"n":{number},"pad":"{"x" * size}"}}'.encode() for number in range(count)]
 
@@ -65,7 +72,7 @@ def events(count, size=10):
 def test_max_items_cuts_one_offer_into_batches() -> None:
     """2,500 events at 1,000 a batch: two go, 500 wait for the timer."""
 
-    async def scenario():
+    async def scenario() -> SubscriptionStats:
         async with subscribed(Buffering(1_000, 1 << 20, 30_000)) as (subscription, reading, _):
             offered = events(2_500)
             subscription.offer(offered)
@@ -80,7 +87,7 @@ def test_max_items_cuts_one_offer_into_batches() -> None:
 def test_the_timer_sends_what_is_there() -> None:
     """A single event goes after `timeoutMs`, counted from the first of its batch."""
 
-    async def scenario():
+    async def scenario() -> list[bytes]:
         async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
             subscription.offer(events(1))
             return await receive(reading, 1)
@@ -91,7 +98,7 @@ def test_the_timer_sends_what_is_there() -> None:
 def test_a_slow_consumer_blocks_before_it_drops() -> None:
     """With a batch in flight and one waiting the source has to pause; reading releases it."""
 
-    async def scenario():
+    async def scenario() -> SubscriptionStats:
         buffering = Buffering(1_000, 1 << 20, 30_000)
         async with subscribed(buffering, stall_timeout=LIMIT) as (subscription, reading, _):
             offered = events(3_000, size=200)
@@ -111,7 +118,7 @@ def test_a_slow_consumer_blocks_before_it_drops() -> None:
 def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads() -> None:
     """Everything but the batch in flight; then `platform.logsDropped` with the sum comes first."""
 
-    async def scenario():
+    async def scenario() -> tuple[SubscriptionStats, bool, list[bytes], list[PlatformEvent]]:
         buffering = Buffering(1_000, 1 << 20, 25)
         async with subscribed(buffering) as (subscription, reading, reports):
             offered = events(1_000, size=200)
@@ -143,7 +150,7 @@ def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads() -> N
 def test_without_platform_events_the_loss_is_not_told() -> None:
     """A subscription to `function` gets no logsDropped; the account knows."""
 
-    async def scenario():
+    async def scenario() -> tuple[SubscriptionStats, list[bytes]]:
         async with subscribed(Buffering(1_000, 1 << 20, 25), ("function",)) as (
             subscription,
             reading,
@@ -166,7 +173,7 @@ def test_without_platform_events_the_loss_is_not_told() -> None:
 def test_frozen_means_no_byte_and_no_timer() -> None:
     """Neither a waiting batch nor a running timer goes; after the thaw both do."""
 
-    async def scenario():
+    async def scenario() -> tuple[bytes, int, list[bytes]]:
         async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
             subscription.offer(events(1))
             subscription.freeze()
@@ -189,7 +196,7 @@ def test_frozen_means_no_byte_and_no_timer() -> None:
 def test_a_freeze_stops_the_buffer_timer_too() -> None:
     """What comes after the freeze still joins the batch that was begun before it."""
 
-    async def scenario():
+    async def scenario() -> int:
         async with subscribed(Buffering(1_000, 1 << 20, 50)) as (subscription, reading, _):
             first, second = events(2)
             subscription.offer([first])
@@ -208,7 +215,7 @@ def test_a_freeze_stops_the_buffer_timer_too() -> None:
 def test_a_frozen_consumer_is_not_stalled() -> None:
     """It cannot read: the time of a freeze does not count."""
 
-    async def scenario():
+    async def scenario() -> int:
         async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, _):
             subscription.offer(events(1_000, size=200))
             await asyncio.sleep(0.01)
@@ -226,7 +233,7 @@ def test_a_frozen_consumer_is_not_stalled() -> None:
 def test_a_closed_connection_drops_every_later_batch() -> None:
     """No reconnection: as AWS's emulator does. The function is not held up."""
 
-    async def scenario():
+    async def scenario() -> tuple[SubscriptionStats, list[PlatformEvent]]:
         async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, reports):
             reading.close()
             for _ in range(3):
@@ -242,7 +249,7 @@ def test_a_closed_connection_drops_every_later_batch() -> None:
 def test_what_is_left_at_the_end_is_accounted_for() -> None:
     """Of an interrupted write, the events that left wholly count as sent."""
 
-    async def scenario():
+    async def scenario() -> tuple[SubscriptionStats, int]:
         async with subscribed(stall_timeout=LIMIT) as (subscription, reading, _):
             subscription.offer(events(5_000, size=500))
             await until(lambda: reading.recv(1, socket.MSG_PEEK) if _readable(reading) else False)
@@ -258,7 +265,7 @@ def test_what_is_left_at_the_end_is_accounted_for() -> None:
     assert 0 < received < 5_000
 
 
-def _readable(reading):
+def _readable(reading: socket.socket) -> bool:
     try:
         return bool(reading.recv(1, socket.MSG_PEEK))
     except BlockingIOError:

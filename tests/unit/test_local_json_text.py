@@ -21,10 +21,10 @@ VALUES = st.recursive(
 )
 
 
-def strict(text):
+def strict(text: str) -> bool:
     """Whether Python's decoder takes it as JSON, without the constants that are none."""
 
-    def refuse(constant) -> None:
+    def refuse(constant: str) -> None:
         raise ValueError(constant)
 
     try:
@@ -35,7 +35,7 @@ def strict(text):
 
 
 @given(VALUES, st.sampled_from([None, 1]))
-def test_what_python_writes_is_json(value, indent) -> None:
+def test_what_python_writes_is_json(value: object, indent: int | None) -> None:
     """Escaped and not, in one line and in several."""
     for ascii_only in (True, False):
         text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
@@ -45,7 +45,9 @@ def test_what_python_writes_is_json(value, indent) -> None:
 
 
 @given(VALUES, st.data())
-def test_json_with_one_change_is_judged_as_python_judges_it(value, data) -> None:
+def test_json_with_one_change_is_judged_as_python_judges_it(
+    value: object, data: st.DataObject
+) -> None:
     """A character out, in, or replaced."""
     text = json.dumps(value, allow_nan=False)
     place = data.draw(st.integers(0, len(text)))

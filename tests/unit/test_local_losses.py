@@ -8,7 +8,7 @@ import pytest
 
 from telemetryd.local.config import ConfigError, LocalConfig
 from telemetryd.local.events import platform_event
-from telemetryd.local.losses import HOWS, LossError, Losses, LossPlan
+from telemetryd.local.losses import HOWS, How, LossError, Losses, LossPlan
 
 
 def test_an_event_is_named_with_or_without_its_prefix() -> None:
@@ -31,7 +31,7 @@ def test_lines_of_extensions_are_not_the_event_of_that_name() -> None:
     ("when", "hit"),
     [("2", {2}), ("2,4", {2, 4}), ("2-4", {2, 3, 4}), ("4-", {4, 5}), ("0,3-4", {0, 3, 4})],
 )
-def test_invocations_are_numbers_and_ranges(when: str, hit) -> None:
+def test_invocations_are_numbers_and_ranges(when: str, hit: set[int]) -> None:
     """Of the invocations 0 to 5 those are hit which are named."""
     losses = Losses.parse([f"start@{when}"])
     assert {number for number in range(6) if losses.fate("platform.start", number)} == hit
@@ -45,7 +45,7 @@ def test_the_first_loss_that_fits_decides() -> None:
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_every_way_to_lose_can_be_written(how) -> None:
+def test_every_way_to_lose_can_be_written(how: How) -> None:
     """For any event."""
     assert Losses.parse([f"function:{how}@1"]).fate("function", 1) == how
 
@@ -85,7 +85,7 @@ def test_an_event_belongs_to_the_invocation_it_names() -> None:
     """Concurrent invocations are counted by their start; lines go with the last one begun."""
     plan = LossPlan(Losses.parse(["report@1", "function@2"]))
 
-    def event(name, request_id):
+    def event(name: str, request_id: str) -> How | None:
         return plan.of_event(platform_event(f"platform.{name}", {"requestId": request_id}))
 
     assert plan.of("function") is None

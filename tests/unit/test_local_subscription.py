@@ -10,7 +10,7 @@ from telemetryd.local.api_extensions import Refused
 from telemetryd.local.api_telemetry import parse
 from telemetryd.local.delivery import Buffering
 
-GOOD = {
+GOOD: dict[str, object] = {
     "schemaVersion": "2025-01-29",
     "types": ["platform", "function"],
     "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
@@ -18,7 +18,7 @@ GOOD = {
 }
 
 
-def request(**changes):
+def request(**changes: object) -> bytes:
     """The good request with other members; None leaves one out."""
     body = {key: value for key, value in (GOOD | changes).items() if value is not None}
     return json.dumps(body).encode()
@@ -105,7 +105,7 @@ def test_what_is_outside_the_documented_limits_is_refused(
 ) -> None:
     """One mistake at a time; the message names it."""
     with pytest.raises(Refused) as refusal:
-        parse(request(**changes), managed=False)
+        parse(request(**changes: object), managed=False)
     assert refusal.value.error_type.endswith(error_type)
     assert refusal.value.status == (403 if error_type.endswith("AccessDenied") else 400)
     assert word in str(refusal.value)

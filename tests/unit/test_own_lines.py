@@ -16,7 +16,7 @@ from telemetryd.log import Log, flush
 from telemetryd_proto.framing import Block
 
 
-def event(record, kind="extension"):
+def event(record: object, kind: str = "extension") -> bytes:
     return msgspec.json.encode({"time": "t", "type": kind, "record": record}) + b"\n"
 
 
@@ -24,7 +24,7 @@ def block(*lines: bytes) -> Block:
     return Block(b"".join(lines), len(lines), source=3, offset=70, received_at=1.5)
 
 
-def own(tmp_path: Path, level="info") -> str:
+def own(tmp_path: Path, level: str = "info") -> str:
     """A line as the log writes it."""
     path = tmp_path / "log"
     with path.open("wb") as file:
@@ -33,7 +33,7 @@ def own(tmp_path: Path, level="info") -> str:
     return path.read_text()
 
 
-def early(capfd) -> str:
+def early(capfd: pytest.CaptureFixture[str]) -> str:
     """A line as the first milliseconds write it."""
     boot.say("error", "degraded", error='with "quotes" and \\', name="\udcff\n\x00é")
     return capfd.readouterr().err
@@ -80,7 +80,7 @@ def test_a_block_of_own_lines_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", OTHERS)
-def test_nobody_elses_line_is_taken(line) -> None:
+def test_nobody_elses_line_is_taken(line: bytes) -> None:
     subject = block(line)
     assert without_own_lines(subject) == (subject, 0, 0)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def opened(*lines: bytes, tracker: RequestTracker | None = None) -> OpenBlock:
     return OpenBlock(block, tracker or RequestTracker(one_at_a_time=True))
 
 
-def rules(fields: Sequence[Field] = (), **wanted) -> RouteRules:
+def rules(fields: Sequence[Field] = (), **wanted: Any) -> RouteRules:
     return RouteRules(LineFilter(**wanted), FieldAdder(fields, VALUES) if fields else None)
 
 

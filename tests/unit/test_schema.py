@@ -96,7 +96,7 @@ def test_members_have_their_wire_names_and_descriptions_are_one_paragraph() -> N
         assert not re.search(r"\n|  ", definition["description"])
 
 
-def _series(later):
+def _series(later: int) -> str:
     """The versions that go together: 0.1 is followed by 0.2."""
     major, minor, _ = telemetryd.__version__.split(".")
     return f"{major}.{int(minor) + later}"
