@@ -105,7 +105,7 @@ def test_what_is_outside_the_documented_limits_is_refused(
 ) -> None:
     """One mistake at a time; the message names it."""
     with pytest.raises(Refused) as refusal:
-        parse(request(**changes: object), managed=False)
+        parse(request(**changes), managed=False)
     assert refusal.value.error_type.endswith(error_type)
     assert refusal.value.status == (403 if error_type.endswith("AccessDenied") else 400)
     assert word in str(refusal.value)
