@@ -10,13 +10,13 @@ import asyncio
 import os
 import random
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.config import Config, Mode, effective_overflow
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.fields import FieldAdder, RequestTracker
@@ -80,6 +80,7 @@ class Daemon:
         peers: Peers | None = None,
         closes_foreign: bool = False,
         started: float | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         """Assemble; nothing starts yet.
 
@@ -90,11 +91,12 @@ class Daemon:
         which the process began, unless that is now.
         """
         self._log = log
-        self._usage = partial(usage, time.monotonic() if started is None else started)
+        self.clock = clock
+        self._usage = partial(usage, clock.monotonic() if started is None else started, clock)
         self._on_bug = on_bug
         self.ledger = Ledger(tuple(config.sinks))
         self.stats = DaemonStats(config.sinks)
-        self._dead_letter = _dead_letter(config, log)
+        self._dead_letter = _dead_letter(config, log, clock)
         self._held_by: set[str] = set()
         self._stopping = False
         self._close_last: list[Callable[[], None]] = []
@@ -156,6 +158,7 @@ class Daemon:
             log=log,
             on_bug=on_bug,
             door=self._gate,
+            clock=clock,
         )
 
     async def open(self, deadline: float) -> dict[str, str]:
@@ -200,12 +203,12 @@ class Daemon:
 
     async def flush(self, deadline: float, trigger: Trigger) -> bool:
         """Deliver what is queued; False if some was left at `deadline` (loop time)."""
-        flushed, began = True, time.monotonic()
+        flushed, began = True, self.clock.monotonic()
         try:
             for stage in self._stages():
                 flushed &= all(await asyncio.gather(*(worker.flush(deadline) for worker in stage)))
         finally:
-            self.stats.flush_seconds[trigger].observe(time.monotonic() - began)
+            self.stats.flush_seconds[trigger].observe(self.clock.monotonic() - began)
         return flushed
 
     async def stop(
@@ -229,9 +232,9 @@ class Daemon:
         self._stopping = True
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
-        began = time.monotonic()
+        began = self.clock.monotonic()
         await self._stop_workers(deadline, grace, keep=keep, reason=reason)
-        self.stats.flush_seconds["shutdown"].observe(time.monotonic() - began)
+        self.stats.flush_seconds["shutdown"].observe(self.clock.monotonic() - began)
         if self._dead_letter is not None:
             self._dead_letter.close()
         while self._close_last:
@@ -272,7 +275,7 @@ class Daemon:
         books = self.ledger.statement(
             self.pending(), unfinished_bytes=self.listener.unfinished_bytes
         )
-        return books | {"figures": facts(self.stats, self._usage(), time.monotonic())}
+        return books | {"figures": facts(self.stats, self._usage(), self.clock.monotonic())}
 
     def abandon(self, reason: str, *, keep: bool = False) -> None:
         """Count everything that is not settled as lost, at once: there is no time, or no loop.
@@ -349,8 +352,9 @@ class Daemon:
             instance=identity.instance,
             salvage=partial(self._salvage, name),
             log=self._log,
+            clock=self.clock,
             figures=FiguresReader(
-                self.stats, self.ledger, self._usage, time.monotonic, self.oldest_seconds
+                self.stats, self.ledger, self._usage, self.clock.monotonic, self.oldest_seconds
             ),
         )
         queue = SinkQueue(
@@ -359,6 +363,7 @@ class Daemon:
             partial(self._hold_reading, name),
             self.budget,
             self.stats.sinks[name],
+            clock=self.clock,
         )
         self._queues.append(queue)
         largest = max(queue.capacity_bytes // _BATCH_PART, 1)
@@ -425,7 +430,7 @@ def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
     )
 
 
-def _dead_letter(config: Config, log: Log) -> DeadLetter | None:
+def _dead_letter(config: Config, log: Log, clock: Clock) -> DeadLetter | None:
     settings = config.dead_letter
     if not settings.path:
         return None
@@ -434,4 +439,5 @@ def _dead_letter(config: Config, log: Log) -> DeadLetter | None:
         max_bytes=settings.max_bytes,
         max_record_bytes=settings.max_record_bytes,
         log=log,
+        clock=clock,
     )

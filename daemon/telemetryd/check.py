@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
@@ -92,7 +91,7 @@ def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     paths = {"dead_letter.path": config.dead_letter.path}
     for name, sink in config.sinks.items():
         if isinstance(sink, FileConfig):
-            paths[f"sinks.{name}.path"] = expand(sink.path, context, time.time())
+            paths[f"sinks.{name}.path"] = expand(sink.path, context, context.clock.wall())
         if sink.spool is not None:
             paths[f"sinks.{name}.spool.path"] = f"{sink.spool.path}/{name}.{sink.type}"
     for key, path in paths.items():

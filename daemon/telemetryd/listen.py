@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import resource
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 import uvloop
 
 from telemetryd.app import Daemon, Identity
+from telemetryd.clock import Clock
 from telemetryd.config import Loaded, effective_address, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.log import Log, LoggingBridge, describe
@@ -32,8 +32,9 @@ arrives twice, once more from the parent process, and must not cost lines."""
 
 def listen(environ: Mapping[str, str]) -> int:
     """Run until a signal; the exit status. Errors are logged, as all that happens here is."""
-    started = time.monotonic()
-    log = Log()
+    clock = Clock()
+    started = clock.monotonic()
+    log = Log(clock=clock)
     try:
         read = partial(load, environ, mode="listen", terminal=os.isatty(_STDOUT))
         loaded = read()
@@ -46,7 +47,7 @@ def listen(environ: Mapping[str, str]) -> int:
         # comes before the process has ended would then change its exit status.
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         memory = effective_memory(loaded.config, "listen", environ)
-        return runner.run(_listen(loaded, read, memory, Identity(environ), log, started))
+        return runner.run(_listen(loaded, read, memory, Identity(environ), log, clock, started))
     except TelemetrydError as error:
         log("error", "not_started", problems=str(error).splitlines())
         return error.exit_status
@@ -71,6 +72,7 @@ async def _listen(
     memory: int,
     identity: Identity,
     log: Log,
+    clock: Clock,
     started: float,
 ) -> int:
     config = loaded.config
@@ -85,6 +87,7 @@ async def _listen(
         log=log,
         on_bug=wishes.fail,
         started=started,
+        clock=clock,
     )
     reloader = Reloader(daemon, config, read, log)
     wishes.follow_hangups(reloader.request)
@@ -94,7 +97,7 @@ async def _listen(
 
         exposition.prepare()
     await daemon.start()
-    daemon.stats.start_seconds["up"] = time.monotonic() - started
+    daemon.stats.start_seconds["up"] = clock.monotonic() - started
     listener = daemon.listener
     log("info", "listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
     if metrics_at:

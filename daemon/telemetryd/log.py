@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from telemetryd import log_stream
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.errors import TelemetrydError
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -32,9 +32,8 @@ _PATIENCE_SECONDS: Final = 0.5
 """How long the ledger, and the end of the process, wait for a reader."""
 
 
-def utc_timestamp(now: float | None = None) -> str:
-    """`now` (epoch seconds, default: the clock) as `2026-03-14T10:15:30.123Z`."""
-    at = time.time() if now is None else now
+def utc_timestamp(at: float) -> str:
+    """Return `at` (epoch seconds) as `2026-03-14T10:15:30.123Z`."""
     seconds, millis = divmod(int(at * 1000), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{millis:03d}Z"
 
@@ -61,12 +60,10 @@ def describe(error: BaseException) -> str:
 class Log:
     """Writes lines of at least `level` to the file descriptor `fd`."""
 
-    def __init__(
-        self, level: str = "info", *, fd: int = 2, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, level: str = "info", *, fd: int = 2, clock: Clock = SYSTEM) -> None:
         self._threshold = LEVELS.index(level)
         self._stream = log_stream.LogStream(fd)
-        self._monotonic = monotonic
+        self._clock = clock
         self._recent: dict[tuple[str, str, str], tuple[float, int]] = {}
         """When a kind of line was first written, and how many there were since."""
         self._skips_told = 0
@@ -93,17 +90,29 @@ class Log:
         if suppressed:
             facts["suppressed"] = suppressed
         self._write(
-            {"ts": utc_timestamp(), "level": level, "event": event, "logger": LOGGER} | facts
+            {
+                "ts": self._timestamp(),
+                "level": level,
+                "event": event,
+                "logger": LOGGER,
+            }
+            | facts
         )
 
     def statement(self, event: str, facts: dict[str, Any]) -> None:
         """Write a line that no level hides: the ledger. Waits for a reader that is slow."""
-        self._write({"event": event, **facts, "ts": utc_timestamp(), "logger": LOGGER}, force=True)
+        self._write(
+            {"event": event, **facts, "ts": self._timestamp(), "logger": LOGGER},
+            force=True,
+        )
         self._stream.flush(_PATIENCE_SECONDS)
+
+    def _timestamp(self) -> str:
+        return utc_timestamp(self._clock.wall())
 
     def _admit(self, kind: tuple[str, str, str], allowed: int) -> int | None:
         """How many lines of the kind were suppressed since one was written; None to suppress it."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         if kind not in self._recent and len(self._recent) >= _MAX_REMEMBERED:
             recent = {k: v for k, v in self._recent.items() if now - v[0] < QUIET_SECONDS}
             self._recent = recent
@@ -126,7 +135,12 @@ class Log:
             self._stream.skipped += 1
 
     def _say(self, level: str, event: str, force: bool, /, **facts: Any) -> None:
-        record = {"ts": utc_timestamp(), "level": level, "event": event, "logger": LOGGER}
+        record = {
+            "ts": self._timestamp(),
+            "level": level,
+            "event": event,
+            "logger": LOGGER,
+        }
         self._stream.put(_encoded(record | facts), force=force)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -125,7 +126,7 @@ DELIVERIES = pytest.mark.parametrize("way", [printed, through_logs])
 
 def invocations(first: int, count: int) -> list[Block]:
     """A block for each invocation, of this minute: CloudWatch Logs refuses old events."""
-    now = utc_timestamp()
+    now = utc_timestamp(time.time())
     return [
         block([start(f"{i}", now), done(f"{i}", now), report(f"{i}", now)])
         for i in range(first, first + count)

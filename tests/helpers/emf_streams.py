@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from telemetryd.clock import Clock
 from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import Item
 from telemetryd.sinks.emf import EmfSink
@@ -37,9 +38,8 @@ def sink(
     *, function: str = "local", version: str = "$LATEST", log: LogBook | None = None, **keys: object
 ) -> EmfSink:
     """A sink; outside Lambda unless it has a `function`."""
-    return EmfSink(
-        config(**keys), context(log, function=function, version=version), clock=lambda: NOW
-    )
+    clock = Clock(wall=lambda: NOW)
+    return EmfSink(config(**keys), context(log, function=function, version=version, clock=clock))
 
 
 def stream(name: str) -> list[bytes]:

@@ -1,20 +1,22 @@
-"""The wall clock as a module sees it: somebody may set it."""
+"""A wall clock that is set while the process runs."""
 
 from __future__ import annotations
 
 import time
 
+from telemetryd.clock import SYSTEM, Clock, Moment
+
 
 class WallClock:
-    """Stands in for the module `time`; `offset` is what the clock was set by, in seconds."""
+    """`clock` is the system's but for the wall clock, which was set by `offset` seconds."""
 
     def __init__(self) -> None:
         self.offset = 0.0
+        self.clock = Clock(wall=self._wall, moment=self._moment)
 
-    def time(self) -> float:
-        """Seconds since the epoch, by a clock that was set."""
+    def _wall(self) -> float:
         return time.time() + self.offset
 
-    def monotonic(self) -> float:
-        """Nobody can set this one."""
-        return time.monotonic()
+    def _moment(self) -> Moment:
+        now = SYSTEM.moment()
+        return now._replace(wall_ms=now.wall_ms + int(self.offset * 1000))

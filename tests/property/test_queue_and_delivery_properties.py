@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +64,7 @@ class Destination(Sink):
     """Behaves as scripted; `answered` are the items of writes whose answer said delivered."""
 
     def __init__(self, config: SinkConfig, log: LogBook, script: Iterator[str]) -> None:
-        super().__init__(config, context(log))
+        super().__init__(config, context(log, clock=CLOCK.clock))
         self.script = script
         self.behaviour = "accept"
         self.written: list[bytes] = []
@@ -138,13 +137,6 @@ def dead_lines(path: Path) -> list[bytes]:
             for r in records
         ]
     )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def clock() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("telemetryd.shell.delivery.time", CLOCK)
-        yield
 
 
 @settings(max_examples=250)

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +63,7 @@ class Destination(Sink):
     """Does what the script says, and accepts everything after it."""
 
     def __init__(self, config: SinkConfig, log: LogBook, script: Iterator[str]) -> None:
-        super().__init__(config, context(log))
+        super().__init__(config, context(log, clock=CLOCK.clock))
         self.script = script
         self.accepted: list[bytes] = []
 
@@ -132,14 +131,6 @@ def do_harm(directory: Path, harm: tuple[str, float] | None) -> range:
         data[at:end] = bytes(end - at)
     youngest.write_bytes(data)
     return range(at, end)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def clock() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("telemetryd.shell.spool.time", CLOCK)
-        patch.setattr("telemetryd.shell.delivery.time", CLOCK)
-        yield
 
 
 async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: list[bytes]) -> None:

@@ -113,7 +113,7 @@ def test_every_invocation_is_read_back(
     async def scenario() -> list[dict[str, Any]]:
         rig.worker.start()
         for first in range(0, 20_000, 2_000):
-            now = utc_timestamp()
+            now = utc_timestamp(time.time())
             numbers = range(first, first + 2_000)
             rig.offer([block([start(f"{i}", now), report(f"{i}", now)]) for i in numbers])
             printed = {"time": now, "type": "function", "record": own}
@@ -143,7 +143,7 @@ def test_nobody_listening_is_a_transient_error(
 ) -> None:
     async def scenario() -> None:
         rig.worker.start()
-        rig.offer([block([start("a", utc_timestamp())])])
+        rig.offer([block([start("a", utc_timestamp(time.time()))])])
         await rig.flush()
         await rig.stop()
 

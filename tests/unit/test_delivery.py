@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
 from telemetryd.shell.dead_letter import DeadLetter
@@ -47,8 +48,10 @@ Answer = Callable[[Batch], Awaitable[Any]]
 class MemorySink(Sink):
     """Keeps what it accepts; `answers` decide the first writes, anything they raise is raised."""
 
-    def __init__(self, config: SinkConfig, log: LogBook, answers: Iterator[Answer]) -> None:
-        super().__init__(config, context(log))
+    def __init__(
+        self, config: SinkConfig, log: LogBook, answers: Iterator[Answer], clock: Clock = SYSTEM
+    ) -> None:
+        super().__init__(config, context(log, clock=clock))
         self.answers = answers
         self.accepted: list[bytes] = []
         self.batches: list[Batch] = []
@@ -102,13 +105,18 @@ def rig_of(
     sink: type[MemorySink] = MemorySink,
     dead_letter: DeadLetter | None = None,
     overflow: Overflow = "block",
+    clock: Clock = SYSTEM,
     **keys: Any,
 ) -> Rig:
     config = SinkConfig(type="memory", **keys)
     log = LogBook()
     script = iter(answers) if endless is None else itertools.chain(answers, forever(endless))
     return Rig(
-        sink(config, log, script), config, log=log, dead_letter=dead_letter, overflow=overflow
+        sink(config, log, script, clock),
+        config,
+        log=log,
+        dead_letter=dead_letter,
+        overflow=overflow,
     )
 
 

@@ -350,13 +350,10 @@ def test_lines_a_sink_has_aggregated_cannot_fail_over_and_are_counted() -> None:
     broken.check_end()
 
 
-def test_the_time_of_a_freeze_counts_though_the_loops_clock_stood_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_of_a_freeze_counts_though_the_loops_clock_stood_still(tmp_path: Path) -> None:
     """Else an environment that runs now and then would leave a sink alone for hours."""
     clock = WallClock()
-    monkeypatch.setattr("telemetryd.shell.circuit.time", clock)
-    rig = rig_of(DENIED, spool=SpoolConfig(path=str(tmp_path)))
+    rig = rig_of(DENIED, clock=clock.clock, spool=SpoolConfig(path=str(tmp_path)))
 
     async def scenario() -> None:
         now = asyncio.get_running_loop().time

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from telemetryd.clock import Clock
 from telemetryd.core.figures import Figures
 from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.emf import EmfSink
@@ -30,11 +31,11 @@ class Stage:
             delivery_seconds=1.5, queue_fraction=0.25, peak_rss_bytes=32 << 20,
             facts={"start_ms": {"next": 9.5}},
         )  # fmt: skip
-        surroundings = context(function="orders")
+        surroundings = context(function="orders", clock=Clock(wall=lambda: self.now))
         if figures:
             surroundings = msgspec.structs.replace(surroundings, figures=self.figures)
         config = msgspec.convert({"type": "emf", "metrics": ["*"], **keys}, EmfConfig)
-        self.sink = EmfSink(config, surroundings, clock=lambda: self.now)
+        self.sink = EmfSink(config, surroundings)
 
     def figures(self) -> Figures:
         """What telemetryd would tell."""

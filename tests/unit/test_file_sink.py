@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from telemetryd.clock import Clock, Moment
 from telemetryd.core.ledger import Count
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, WriteResult
 from telemetryd.sinks.file import FileConfig, FileSink
-from telemetryd.steady import Moment
 from telemetryd.testing import (
     LOOPS,
     LogBook,
@@ -41,14 +41,19 @@ FAR = 3600.0
 MIDNIGHT = 1773532800.0  # 2026-03-15T00:00:00Z
 
 
-class Clock:
-    """Epoch seconds, moved by hand."""
+class HandClock(Clock):
+    """`now`: epoch seconds, moved by hand. The time since boot goes with them, unless it is set."""
 
     def __init__(self, now: float = MIDNIGHT - 3600) -> None:
+        super().__init__(wall=lambda: self.now, moment=self._moment_now)
         self.now = now
+        self.set_moment: Moment | None = None
 
-    def __call__(self) -> float:
-        return self.now
+    def _moment_now(self) -> Moment:
+        if self.set_moment is not None:
+            return self.set_moment
+        millis = int(self.now * 1000)
+        return Moment("a boot", millis - int(MIDNIGHT * 1000) + 86_400_000, millis)
 
 
 class Bench:
@@ -56,17 +61,11 @@ class Bench:
 
     def __init__(self, directory: Path, name: str = "out", **keys: Any) -> None:
         self.path = directory / name
-        self.clock = Clock()
+        self.clock = HandClock()
         self.log = LogBook()
         self.salvaged: list[bytes] = []
         self.config = msgspec.convert({"type": "file", "path": str(self.path), **keys}, FileConfig)
-        self.sink = FileSink(
-            self.config, context(self.log, self.salvage), clock=self.clock, moment=self.moment
-        )
-
-    def moment(self) -> Moment:
-        millis = int(self.clock() * 1000)
-        return Moment("a boot", millis - int(MIDNIGHT * 1000) + 86_400_000, millis)
+        self.sink = FileSink(self.config, context(self.log, self.salvage, clock=self.clock))
 
     def salvage(self, data: bytes, reason: str) -> bool:
         self.salvaged.append(data)
@@ -576,12 +575,12 @@ def test_a_clock_that_steps_between_processes_makes_no_file_older(
     first = Bench(tmp_path, rotate_seconds=60)
     first.play(line("1"))
     second = Bench(tmp_path, rotate_seconds=60)
-    steady = second.moment()
+    before = second.clock.moment()
     second.clock.now += step
-    second.sink._moment = lambda: steady._replace(wall_ms=steady.wall_ms + step * 1000)
+    second.clock.set_moment = before._replace(wall_ms=before.wall_ms + step * 1000)
     second.play(line("2"))
     assert second.path.read_bytes() == b"1\n2\n"
-    second.sink._moment = lambda: steady._replace(steady_ms=steady.steady_ms + 60_000)
+    second.clock.set_moment = before._replace(steady_ms=before.steady_ms + 60_000)
     second.play(line("3"))
     assert second.path.read_bytes() == b"3\n"
 
@@ -593,8 +592,8 @@ def test_a_file_of_another_boot_or_program_is_as_old_as_can_be_told(tmp_path: Pa
     bench.play(line("1"))
     assert bench.path.read_bytes() == b"1\n"
     later = Bench(tmp_path, rotate_seconds=60)
-    then = later.moment()
-    later.sink._moment = lambda: then._replace(boot="another", wall_ms=then.wall_ms + 60_000)
+    then = later.clock.moment()
+    later.clock.set_moment = then._replace(boot="another", wall_ms=then.wall_ms + 60_000)
     later.play(line("2"))
     assert later.path.read_bytes() == b"2\n"
 

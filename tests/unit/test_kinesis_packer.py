@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from telemetryd.clock import Clock
 from telemetryd.sinks._kinesis_packer import Packer, RecordItem, unpack
 from telemetryd.sinks.kinesis import KinesisConfig
 from telemetryd.testing import INSTANCE, block, context, data_of
@@ -25,9 +26,8 @@ def packer(**keys: Any) -> Packer:
     config = msgspec.convert({"type": "kinesis", "stream": "s", **keys}, KinesisConfig)
     return Packer(
         config,
-        context(function="orders"),
+        context(function="orders", clock=Clock(wall=lambda: 1_773_482_400.5)),
         draw=lambda size: bytes([17 * next(draws)]) * size,
-        clock=lambda: 1_773_482_400.5,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Elapsed, Pacer
+from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Pacer
 
 
 def pacer(strategy="auto", *, interval=5.0, max_age=10.0) -> Pacer:
@@ -100,26 +100,3 @@ def test_the_first_invocation_counts_the_time_since_the_first_next() -> None:
     subject.invoked(0.0)
     assert not subject.busy
     assert subject.flush_at_end(0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("monotonic", "wall", "expected"),
-    [
-        (5.0, 5.0, 5.0),
-        (0.1, 3600.0, 3600.0),  # frozen, and the monotonic clock with it
-        (3600.0, 0.1, 3600.0),  # the other way round
-        (5.0, -100.0, 5.0),  # the wall clock was set back
-        (0.0, -100.0, 0.0),
-    ],
-)
-def test_elapsed_takes_whichever_clock_went_on(
-    monotonic: float, wall: float, expected: float
-) -> None:
-    clock = Elapsed(100.0, 1_000_000.0)
-    assert clock.at(100.0 + monotonic, 1_000_000.0 + wall) == expected
-
-
-def test_elapsed_goes_on_from_where_it_was() -> None:
-    clock = Elapsed(0.0, 0.0)
-    readings = [(1, 1), (1, 50), (2, 40), (3, 41)]
-    assert [clock.at(*reading) for reading in readings] == [1, 50, 51, 52]

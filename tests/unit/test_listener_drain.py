@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from types import SimpleNamespace
 
 import pytest
 
+from telemetryd.clock import Clock
 from telemetryd.core.stats import DaemonStats
 from telemetryd.shell.listener import TelemetryListener, bind
 from telemetryd.testing import LogBook, run
@@ -38,18 +38,17 @@ class Lines:
     ids=["half a line", "a whole line"],
 )
 def test_what_comes_after_a_pause_in_the_midst_of_a_line_is_read(
-    monkeypatch: pytest.MonkeyPatch, first: bytes, arrived: bytes
+    first: bytes, arrived: bytes
 ) -> None:
     """As where the kernel had to send it again; by the clock of a loop that waits for nothing."""
     lines = Lines()
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr("telemetryd.shell.listener.time", SimpleNamespace(monotonic=loop.time))
         listener = TelemetryListener(
             bind("127.0.0.1", 0), lines, max_line_bytes=1024, tail_budget_bytes=1024,
             max_connections=1, keep_bytes=0, read_bytes=1024, stats=DaemonStats(()),
-            log=LogBook(), on_bug=lambda _: None,
+            log=LogBook(), on_bug=lambda _: None, clock=Clock(monotonic=loop.time),
         )  # fmt: skip
         await listener.start()
         with socket.create_connection((listener.address, listener.port)) as peer:

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telemetryd.clock import Clock
 from telemetryd.log import ALLOWED, QUIET_SECONDS, Log, LoggingBridge, flush, utc_timestamp
 
 
@@ -72,14 +73,12 @@ def pipe() -> Iterator[Pipe]:
     pipe.close()
 
 
-class Clock:
-    """Seconds, moved by hand."""
+class HandClock(Clock):
+    """Monotonic seconds, moved by hand."""
 
     def __init__(self, now: float = 1.0) -> None:
+        super().__init__(monotonic=lambda: self.now)
         self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_line_has_time_level_event_logger_and_facts(pipe: Pipe) -> None:
@@ -112,8 +111,8 @@ def test_levels_below_are_silent_but_a_statement_never_is(
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
 def test_equal_lines_of_any_level_are_limited(pipe: Pipe, level: str) -> None:
-    clock = Clock()
-    log = Log("debug", fd=pipe.write_end, monotonic=clock)
+    clock = HandClock()
+    log = Log("debug", fd=pipe.write_end, clock=clock)
     got = []
     for _ in range(ALLOWED[level] + 7):
         log(level, "told")
@@ -126,8 +125,8 @@ def test_equal_lines_of_any_level_are_limited(pipe: Pipe, level: str) -> None:
 
 
 def test_equal_warnings_are_limited_by_event_and_sink_and_the_rest_counted(pipe: Pipe) -> None:
-    clock = Clock()
-    log = Log(fd=pipe.write_end, monotonic=clock)
+    clock = HandClock()
+    log = Log(fd=pipe.write_end, clock=clock)
     for _ in range(5):
         log("warning", "lines_dropped", sink="a")
         log("warning", "lines_dropped", sink="b")
@@ -147,7 +146,7 @@ def test_equal_warnings_are_limited_by_event_and_sink_and_the_rest_counted(pipe:
 def test_the_first_warning_is_never_suppressed_whatever_the_clock(now: float) -> None:
     pipe = Pipe()
     try:
-        log = Log(fd=pipe.write_end, monotonic=Clock(now))
+        log = Log(fd=pipe.write_end, clock=HandClock(now))
         log("error", "write_failed", sink="a")
         assert len(pipe.records()) == 1
     finally:
@@ -156,7 +155,7 @@ def test_the_first_warning_is_never_suppressed_whatever_the_clock(now: float) ->
 
 def test_endless_kinds_of_warnings_are_not_remembered_endlessly(pipe: Pipe) -> None:
     fcntl.fcntl(pipe.write_end, fcntl.F_SETPIPE_SZ, 1 << 20)
-    log = Log(fd=pipe.write_end, monotonic=Clock())
+    log = Log(fd=pipe.write_end, clock=HandClock())
     for number in range(2000):
         log("warning", f"event_{number}")
     assert len(log._recent) <= 257
@@ -194,7 +193,7 @@ def test_a_full_pipe_costs_lines_but_neither_the_log_nor_the_ledger(
 ) -> None:
     """The flag on the descriptor is its owner's, and is left alone."""
     os.set_blocking(pipe.write_end, blocking)
-    log = Log("debug", fd=pipe.write_end, monotonic=Clock())
+    log = Log("debug", fd=pipe.write_end, clock=HandClock())
     for number in range(100):
         log("debug", "told", number=number, text="x" * 6000)  # more than a pipe takes in one piece
     assert os.get_blocking(pipe.write_end) is blocking
@@ -223,7 +222,7 @@ def test_a_socket_that_is_not_read_costs_lines_alone(kind: socket.SocketKind) ->
     """As of systemd's journal, or a container engine."""
     here, there = socket.socketpair(socket.AF_UNIX, kind)
     with here, there:
-        log = Log("debug", fd=there.fileno(), monotonic=Clock())
+        log = Log("debug", fd=there.fileno(), clock=HandClock())
         for number in range(900):
             log("debug", "told", number=number, text="x" * 2000)
         assert log.skipped_lines > 0
@@ -235,7 +234,7 @@ def test_a_stopped_terminal_costs_lines_alone() -> None:
     ours, theirs = os.openpty()
     try:
         termios.tcflow(theirs, termios.TCOOFF)
-        log = Log("debug", fd=theirs, monotonic=Clock())
+        log = Log("debug", fd=theirs, clock=HandClock())
         for number in range(900):
             log("debug", "told", number=number, text="x" * 500)
         assert log.skipped_lines > 0
@@ -248,7 +247,7 @@ def test_a_stopped_terminal_costs_lines_alone() -> None:
 
 def test_a_file_gets_every_line_in_order_and_a_full_one_costs_its_own(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
-        log = Log("debug", fd=file.fileno(), monotonic=Clock())
+        log = Log("debug", fd=file.fileno(), clock=HandClock())
         for number in range(50):
             log("debug", "told", number=number)
         log.statement("ledger", {})
@@ -311,8 +310,8 @@ def test_utc_timestamp() -> None:
 
 
 def test_libraries_logs_take_the_same_way(pipe: Pipe) -> None:
-    clock = Clock()
-    handler = LoggingBridge(Log(fd=pipe.write_end, monotonic=clock))
+    clock = HandClock()
+    handler = LoggingBridge(Log(fd=pipe.write_end, clock=clock))
     logger = logging.getLogger("some.library")
     logger.addHandler(handler)
     logger.propagate = False

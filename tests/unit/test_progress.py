@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from telemetryd.clock import Clock
 from telemetryd.replay.progress import Progress
 
 MIB = 1 << 20
@@ -15,7 +16,7 @@ class Stage:
     def __init__(self, *, terminal: bool, total: int = 100 * MIB) -> None:
         self.now = 50.0
         self.out = Terminal() if terminal else io.StringIO()
-        self.progress = Progress(self.out, total, clock=lambda: self.now)
+        self.progress = Progress(self.out, total, clock=Clock(monotonic=lambda: self.now))
 
     def show(self, seconds: float, done: int, lines: int) -> None:
         """So much later, so far."""

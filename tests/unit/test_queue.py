@@ -7,6 +7,7 @@ import functools
 
 import pytest
 
+from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count
 from telemetryd.shell.queue import (
     BLOCK_OVERHEAD,
@@ -94,7 +95,9 @@ class Dropping:
     def __init__(self, overflow: Overflow) -> None:
         self.now = 1.0
         self.holds: list[bool] = []
-        self.queue = SinkQueue(MAX, overflow, self.holds.append, clock=lambda: self.now)
+        self.queue = SinkQueue(
+            MAX, overflow, self.holds.append, clock=Clock(monotonic=lambda: self.now)
+        )
 
     def deliver_one(self, seconds: float | None) -> None:
         """One block goes through: delivered in `seconds`, or not at all."""

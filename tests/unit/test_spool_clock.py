@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-from telemetryd import steady
+from telemetryd.clock import Clock, Moment
 from telemetryd.core.ledger import SinkAccount
 from telemetryd.shell.spool import SinkSpool
-from telemetryd.shell.spool_clock import SpoolClock
 from telemetryd.sinks.base import Item, SpoolConfig
-from telemetryd.steady import Moment
 from telemetryd.testing import LogBook
 
 HOUR = 3_600_000
@@ -61,7 +59,7 @@ class Process:
             wants_data=lambda: True,
             log=LogBook(),
             sink_type="t",
-            clock=SpoolClock(machine),
+            clock=Clock(moment=machine),
         )
         self.spool.recover()
 
@@ -153,17 +151,6 @@ def test_a_note_that_is_damaged_is_as_none(tmp_path: Path, note: bytes) -> None:
     (tmp_path / "s.t" / "lock").write_bytes(note)
     machine.steps(300 * DAY)
     assert Process(tmp_path, machine).take() == [b"a\n"]
-
-
-def test_a_clock_since_boot_that_makes_no_sense_is_not_believed() -> None:
-    now = Moment("b", 1000, 5000)
-    assert now.until(Moment("b", 3000, 0)) == 2000
-    assert now.until(Moment("b", 999, 5001)) is None
-    assert now.until(Moment("c", 2000, 6000)) is None
-    assert Moment("", 1, 1).until(Moment("", 2, 2)) is None
-    faked = 1_796_000_000_000  # libfaketime: the time since boot is that since 1970
-    assert now.until(Moment("b", faked, faked)) is None
-    assert steady.decode(steady.encode(now)) == now
 
 
 # -- files that are gone ---------------------------------------------------------------------------

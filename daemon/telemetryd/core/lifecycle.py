@@ -171,26 +171,6 @@ BUSY_RUN: Final = 3
 """Close ones in a row that make a busy function."""
 
 
-class Elapsed:
-    """One clock out of two, either of which may stand still while the environment is frozen.
-
-    Whether the monotonic clock does is documented nowhere; the wall clock may be set at that time.
-    """
-
-    __slots__ = ("_monotonic", "_seconds", "_wall")
-
-    def __init__(self, monotonic: float, wall: float) -> None:
-        self._monotonic = monotonic
-        self._wall = wall
-        self._seconds = 0.0
-
-    def at(self, monotonic: float, wall: float) -> float:
-        """Seconds since the beginning, at this reading of the clocks; never less than before."""
-        self._seconds += max(monotonic - self._monotonic, wall - self._wall, 0.0)
-        self._monotonic, self._wall = monotonic, wall
-        return self._seconds
-
-
 class Pacer:
     """Decides per invocation: the strategies of `[flush] strategy`.
 
@@ -280,7 +260,7 @@ class Moment:
         self.loop = loop
         """Of the event loop: for bounds within an invocation."""
         self.elapsed = elapsed
-        """Frozen time included (`Elapsed`)."""
+        """Frozen time included (`Clock.elapsed`)."""
         self.wall = wall
         """Since the epoch: the clock of the events."""
 

@@ -6,7 +6,6 @@ Nothing is counted here. A scrape reads what the ledger, the stats and the queue
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
@@ -14,6 +13,7 @@ import msgspec
 
 from telemetryd import __version__
 from telemetryd.app import Daemon
+from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.lifecycle import CAUSES
 from telemetryd.core.stats import OUTCOMES, TRIGGERS, Histogram, SinkStats
@@ -86,9 +86,9 @@ def _rejected(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
     return lambda daemon: [((why,), unit(c)) for why, c in daemon.ledger.rejected.items()]
 
 
-def _oldest(worker: DeliveryWorker) -> float:
+def _oldest(worker: DeliveryWorker, clock: Clock) -> float:
     received = worker.oldest_received_at()
-    return max(time.monotonic() - received, 0.0) if received is not None else 0.0
+    return max(clock.monotonic() - received, 0.0) if received is not None else 0.0
 
 
 FAMILIES: Final = (
@@ -202,7 +202,7 @@ FAMILIES: Final = (
     ),
     Family(
         "read_paused_seconds", "counter", (), "How long reading was stopped.",
-        _one(lambda d: d.stats.pauses.seconds(time.monotonic())),
+        _one(lambda d: d.stats.pauses.seconds(d.clock.monotonic())),
     ),
     Family(
         "read_pauses", "counter", ("sink",),
@@ -233,7 +233,7 @@ FAMILIES: Final = (
     Family(
         "queue_oldest_seconds", "gauge", ("sink",),
         "Age of the oldest line queued or in flight; 0 without any.",
-        lambda d: [((worker.name,), _oldest(worker)) for worker in d.workers],
+        lambda d: [((worker.name,), _oldest(worker, d.clock)) for worker in d.workers],
     ),
     Family(
         "pending_lines", "gauge", ("sink",), "Lines queued and in flight.",

@@ -24,6 +24,7 @@ import msgspec
 import uvloop
 
 from telemetryd.app import Daemon, Identity
+from telemetryd.clock import Clock
 from telemetryd.config import (
     Config,
     effective_memory,
@@ -34,7 +35,7 @@ from telemetryd.config import (
 from telemetryd.config.sources import LOCAL_VARIABLE
 from telemetryd.core import lifecycle
 from telemetryd.core.ledger import UNTRUSTED
-from telemetryd.core.lifecycle import Elapsed, LifeCycle, Limits, Moment, Pacer
+from telemetryd.core.lifecycle import LifeCycle, Limits, Moment, Pacer
 from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
@@ -77,7 +78,8 @@ _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 def run(session: Session) -> int:
     """Serve until SHUTDOWN; the exit status."""
     os.environ.pop(REGISTER_FD, None)  # it would be taken for a setting that does not exist
-    log = Log("info")
+    clock = Clock()
+    log = Log("info", clock=clock)
     logging.getLogger().addHandler(LoggingBridge(log))
     config = _config(session, log)
     if config is None:
@@ -86,7 +88,7 @@ def run(session: Session) -> int:
     # Not closed at the end: that would wait for whatever a sink has left running.
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     try:
-        return runner.run(_serve(session, config, log))
+        return runner.run(_serve(session, config, log, clock))
     except BaseException:  # what it leaves open is closed, so that no peer waits for it to read
         runner.get_loop().close()
         raise
@@ -146,8 +148,8 @@ def _api_is_ours(session: Session) -> bool:
     return not session.host.replace(".", "").isdigit() or is_ours(session.host)
 
 
-async def _serve(session: Session, config: Config, log: Log) -> int:
-    extension = _Extension(session, config, log)
+async def _serve(session: Session, config: Config, log: Log, clock: Clock) -> int:
+    extension = _Extension(session, config, log, clock)
     try:
         return await extension.serve()
     except BaseException:
@@ -158,13 +160,14 @@ async def _serve(session: Session, config: Config, log: Log) -> int:
 class _Extension:
     """One process of the extension, from the loop's start to its end."""
 
-    def __init__(self, session: Session, config: Config, log: Log) -> None:
+    def __init__(self, session: Session, config: Config, log: Log, clock: Clock) -> None:
         assert session.listener is not None  # noqa: S101 - boot has bound it
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._session = session
         self._config = config
         self._log = log
+        self._clock = clock
         self._batch_seconds = session.settings.timeout_ms / 1000
         self._margin = config.flush.margin_ms / 1000
         self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
@@ -173,7 +176,6 @@ class _Extension:
         self._noticed = asyncio.Event()
         self._told: set[str] = set()
         self._end: tuple[float, str] | None = None
-        self._elapsed = Elapsed(time.monotonic(), time.time())
         self._peers = Peers(api_is_ours=_api_is_ours(session), is_ours=is_ours)
         self._saw_platform = False
         copy = socket.socket(fileno=os.dup(session.listener.fileno()))
@@ -190,6 +192,7 @@ class _Extension:
             peers=self._peers,
             closes_foreign=os.environ.get(LOCAL_VARIABLE) == "1",
             started=session.started,
+            clock=clock,
         )
         self._foretold: dict[str, int] = {}
         """The connection that named a request before INVOKE did. Either may be read first."""
@@ -212,7 +215,7 @@ class _Extension:
             counts=self._daemon.stats,
         )
         self._cycle.on_share(
-            time.monotonic() - session.started - session.next_after,
+            self._clock.monotonic() - session.started - session.next_after,
             time.process_time() - session.next_cpu,
         )
         self._client = EventsClient(session)
@@ -261,7 +264,7 @@ class _Extension:
     def _log_started(self) -> None:
         session, start = self._session, self._daemon.stats.start_seconds
         start["registered"] = session.registered_after
-        start["up"] = time.monotonic() - session.started
+        start["up"] = self._clock.monotonic() - session.started
         self._log(
             "info",
             "started",
@@ -294,8 +297,7 @@ class _Extension:
             )
 
     def _now(self) -> Moment:
-        wall = time.time()
-        return Moment(self._loop.time(), self._elapsed.at(time.monotonic(), wall), wall)
+        return Moment(self._loop.time(), self._clock.elapsed(), self._clock.wall())
 
     def abandon(self) -> dict[str, Any]:
         """Count all that is left as lost; the ledger."""
@@ -350,7 +352,7 @@ class _Extension:
             if self._daemon.stats.invocations:  # the one before has told what it can
                 self._doubt_trust()
             deadline = self._deadline(event.deadline_ms, most=lifecycle.LONGEST_SECONDS)
-            oldest = self._daemon.oldest_seconds(time.monotonic())
+            oldest = self._daemon.oldest_seconds(self._clock.monotonic())
             if (source := self._foretold.pop(event.request_id or "", None)) is not None:
                 self._daemon.prove(source)
             self._foretold.clear()
@@ -463,7 +465,7 @@ class _Extension:
         """
         left = _SHUTDOWN_SECONDS
         if deadline_ms is not None:
-            left_ms = deadline_ms - int(time.time() * 1000)
+            left_ms = deadline_ms - int(self._clock.wall() * 1000)
             if left_ms > _LONGEST_MS:
                 self._daemon.stats.malformed_events += 1
                 self._log("warning", "deadline_implausible", deadline_ms=str(deadline_ms)[:40])
@@ -527,7 +529,7 @@ class _Extension:
         at = None
         with suppress(MalformedRecord):
             at = parse_time(made)
-        if not self._cycle.on_end(request_id, at, time.time(), is_report=is_report):
+        if not self._cycle.on_end(request_id, at, self._clock.wall(), is_report=is_report):
             self._log_once(
                 "info", "request_unknown",
                 request_id=request_id[: lifecycle.MAX_ID],

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from telemetryd.clock import SYSTEM
 from telemetryd.core.ledger import SinkAccount
 from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkUnavailable
@@ -183,7 +183,7 @@ def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], 
                 if data is None:
                     unreadable += record.lines
                 elif data:
-                    blocks.append(Block(data, data.count(b"\n"), received_at=time.monotonic()))
+                    blocks.append(Block(data, data.count(b"\n"), received_at=SYSTEM.monotonic()))
             yield blocks, unreadable
             log.settle()
     finally:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Final, TextIO
+
+from telemetryd.clock import SYSTEM, Clock
 
 _WIDTH: Final = 30
 _BAR_SECONDS: Final = 0.1
@@ -15,21 +15,19 @@ _MIB: Final = 1 << 20
 class Progress:
     """Of `total` bytes, where that is known. Times are monotonic seconds."""
 
-    def __init__(
-        self, out: TextIO, total: int | None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, out: TextIO, total: int | None, *, clock: Clock = SYSTEM) -> None:
         self._out = out
         self._total = total
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._is_terminal = out.isatty()
-        self._begun = self._shown_at = clock()
+        self._begun = self._shown_at = clock.monotonic()
         self._first: int | None = None
 
     def show(self, done: int, lines: int) -> None:
         """So many of the bytes are done with, and so many lines delivered."""
         if self._first is None:
             self._first = done
-        now = self._clock()
+        now = self._monotonic()
         wait = _BAR_SECONDS if self._is_terminal else _LINE_SECONDS
         if now - self._shown_at >= wait:
             self._shown_at = now
@@ -37,7 +35,7 @@ class Progress:
 
     def finish(self, done: int, lines: int) -> None:
         """Show the last state, and leave the line."""
-        self._print(done, lines, self._clock())
+        self._print(done, lines, self._monotonic())
         if self._is_terminal:
             self._out.write("\n")
             self._out.flush()

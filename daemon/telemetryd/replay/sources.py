@@ -9,7 +9,6 @@ import base64
 import binascii
 import os
 import stat
-import time
 from collections.abc import Generator, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
+from telemetryd.clock import SYSTEM
 from telemetryd.unpack import FOREIGN_HEAD_BYTES, Unpacked, is_packed, refuse_foreign
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
@@ -183,10 +183,10 @@ def lines(source: Source, start: int) -> Iterator[Piece]:
     at = start
     while data := source.read(PIECE_BYTES):
         at += len(data)
-        parts = framer.feed(data, len(data), time.monotonic())
+        parts = framer.feed(data, len(data), SYSTEM.monotonic())
         yield _piece(parts, at - framer.unfinished_bytes, source.consumed)
     if framer.unfinished_bytes:
-        yield _piece(framer.feed(b"\n", 1, time.monotonic()), at, source.consumed)
+        yield _piece(framer.feed(b"\n", 1, SYSTEM.monotonic()), at, source.consumed)
 
 
 def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
@@ -210,7 +210,7 @@ def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
                 if data is None:
                     left_out += 1
                 else:
-                    blocks.append(Block(data, data.count(b"\n"), received_at=time.monotonic()))
+                    blocks.append(Block(data, data.count(b"\n"), received_at=SYSTEM.monotonic()))
         yield Piece(blocks, piece.end, left_out, piece.read)
 
 

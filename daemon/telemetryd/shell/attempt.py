@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -49,7 +48,8 @@ class Attempts:
         self.on_sink_bug: Callable[[BaseException], None] | None = None
         """Called with each bug of the sink, while it still has its traceback."""
         self._stats = stats
-        self.circuit = Circuit(sink.context.name, log)
+        self.circuit = Circuit(sink.context.name, log, sink.context.clock)
+        self._clock = sink.context.clock
         self._sink = sink
         self._name = sink.context.name
         self._seconds = config.write_timeout_ms / 1000
@@ -182,7 +182,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
             self.report_bug(error)
             return []
-        return dated(items, time.monotonic())
+        return dated(items, self._clock.monotonic())
 
     def unpack(self, item: Item) -> bytes | None:
         """The lines of `item`; None if the sink can't give them back."""
@@ -208,7 +208,7 @@ class Attempts:
             deadline = min(deadline, self.stop_at)
         if self._is_last_chance and not self.circuit.is_closed:
             deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
-        stats, began = self._stats, time.monotonic()
+        stats, began = self._stats, self._clock.monotonic()
         outcome: Outcome = "cut"
         if attempt == 1:
             stats.batch_lines.observe(sum(item.lines for item in batch.items))
@@ -238,7 +238,7 @@ class Attempts:
             self._limit = None
             self._landed.set()
             stats.writes_in_flight -= 1
-            stats.attempted(outcome, time.monotonic() - began)
+            stats.attempted(outcome, self._clock.monotonic() - began)
         return result, 0.0
 
     def _answered(self, batch: Batch, result: WriteResult) -> Outcome:

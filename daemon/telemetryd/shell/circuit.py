@@ -1,18 +1,15 @@
 """The circuit of one sink: what its attempts tell the breaker, and what the log says of it.
 
-The loop's clock may stand still while the process is frozen, and an environment may run for a
-tenth of a second in a minute: by that clock a destination would be left alone for hours. So time
-passes here as fast as the faster of it and the wall clock.
+An environment may run for a tenth of a second in a minute. By a clock that stands still in between,
+a destination would be left alone for hours: so time is `Clock.elapsed` here.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
 from collections.abc import Callable
 from typing import Final
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.breaker import Breaker
 from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks.base import Batch, WriteResult
@@ -27,12 +24,12 @@ destination any more."""
 class Circuit:
     """Closed while the destination takes something; open for a time when it takes nothing."""
 
-    def __init__(self, sink: str, log: Callable[..., None]) -> None:
+    def __init__(self, sink: str, log: Callable[..., None], clock: Clock = SYSTEM) -> None:
         self._sink = sink
         self._log = log
         self._breaker = Breaker()
-        self._ahead = -math.inf
-        """By how much the wall clock was ahead of the loop's, at most."""
+        self._clock = clock
+        self._now = clock.elapsed
         self._unanswered = 0.0
         """Seconds of attempts since the last answer."""
 
@@ -60,7 +57,7 @@ class Circuit:
     @property
     def probe_at(self) -> float:
         """Loop time of the next attempt that may be made, if the process runs until then."""
-        return self._loop_time() + self._breaker.probe_at - self._now()
+        return self._clock.loop() + self._breaker.probe_at - self._now()
 
     def answered(self, batch: Batch, result: WriteResult) -> None:
         """The destination has answered, which shows whether it takes anything."""
@@ -108,12 +105,3 @@ class Circuit:
                 permanent=self._breaker.permanent,
                 next_attempt_seconds=round(self._breaker.probe_at - self._now(), 1),
             )  # fmt: skip
-
-    def _now(self) -> float:
-        loop_time = self._loop_time()
-        self._ahead = max(self._ahead, time.time() - loop_time)
-        return loop_time + self._ahead
-
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from telemetryd import trust
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.log import utc_timestamp
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
@@ -28,12 +29,19 @@ class DeadLetter:
     """Appends to `path` (mode 0600) up to `max_bytes`; a line over `max_record_bytes` is cut."""
 
     def __init__(
-        self, path: str, *, max_bytes: int, max_record_bytes: int, log: Callable[..., None]
+        self,
+        path: str,
+        *,
+        max_bytes: int,
+        max_record_bytes: int,
+        log: Callable[..., None],
+        clock: Clock = SYSTEM,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self.max_record_bytes = max_record_bytes
         self._log = log
+        self._wall = clock.wall
         self._fd: int | None = None
         self._lock = threading.Lock()
 
@@ -76,7 +84,7 @@ class DeadLetter:
 
     def _append(self, facts: dict[str, Any], piece: bytes, size: int) -> bool:
         kept = piece[: self.max_record_bytes]
-        record = {"time": utc_timestamp(), **facts, "bytes": size}
+        record = {"time": utc_timestamp(self._wall()), **facts, "bytes": size}
         if len(kept) < size:
             record["cut"] = True
         try:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -63,6 +62,7 @@ class DeliveryWorker:
         self.name = sink.context.name
         self.account = account
         self._stats = stats
+        self._clock = sink.context.clock
         self._survives_freeze = sink.survives_freeze
         self._config = config
         self._queue = queue
@@ -111,6 +111,7 @@ class DeliveryWorker:
             wants_data=lambda: self._losses.wants_data,
             log=log,
             sink_type=config.type,
+            clock=self._clock,
         )
 
     @property
@@ -364,13 +365,15 @@ class DeliveryWorker:
                     len(blocks), sum(len(b.data) for b in blocks) / self._config.batch_max_bytes
                 )
                 self._taken = blocks
-                began, before = time.monotonic(), self.account.delivered.lines
+                began, before = self._clock.monotonic(), self.account.delivered.lines
                 try:
                     await self._deliver(blocks)
                 finally:
                     delivered = self.account.delivered.lines - before
                     all_of_it = delivered == sum(b.lines for b in blocks)
-                    self._queue.settle(blocks, time.monotonic() - began if all_of_it else None)
+                    self._queue.settle(
+                        blocks, self._clock.monotonic() - began if all_of_it else None
+                    )
                 if self._diversion.has_lines and self._diversion.is_left_to_the_next():
                     return
 
@@ -391,12 +394,12 @@ class DeliveryWorker:
         seconds = self._lingering.seconds
         if not seconds:
             return
-        # by the clock that moves: the loop's may stand still while the process is frozen
-        until, wall_until = _now() + seconds, time.time() + seconds
+        elapsed = self._clock.elapsed  # the loop's clock may stand still in a freeze
+        until = elapsed() + seconds
         while (
             not self._flushing
             and self._queue.queued_bytes < self._config.batch_max_bytes
-            and (left := min(until - _now(), wall_until - time.time())) > 0
+            and (left := until - elapsed()) > 0
         ):
             await self._queue.wait(max(left, _TICK_SECONDS))
 
@@ -490,7 +493,7 @@ class DeliveryWorker:
         failures = {failure.index: failure for failure in result.failures}
         left: list[tuple[Item, str]] = []  # empty when `stop` was faster: all is settled then
         lost: list[tuple[Item, str]] = []
-        delivered, now = self.account.delivered, time.monotonic()
+        delivered, now = self.account.delivered, self._clock.monotonic()
         for index, (item, _) in enumerate(self._unsettled):
             failure = failures.get(index)
             if failure is None:

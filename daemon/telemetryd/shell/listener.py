@@ -16,10 +16,10 @@ import errno
 import os
 import resource
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.stats import DaemonStats
 from telemetryd.errors import ListenError
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
@@ -144,12 +144,14 @@ class TelemetryListener:
         door: Door | None = None,
         idle_seconds: float = 0,
         spares_descriptors: bool = False,
+        clock: Clock = SYSTEM,
     ) -> None:
         self.address: str
         self.port: int
         self.address, self.port = sock.getsockname()[:2]
         self._sock = sock
         self._receiver = receiver
+        self._monotonic = clock.monotonic
         self._max_line_bytes = max_line_bytes
         self._budget = TailBudget(tail_budget_bytes)
         self._max_connections = max_connections
@@ -231,8 +233,8 @@ class TelemetryListener:
     def hold_reading(self, held: bool) -> None:
         """Stop (True) or resume (False) reading from every connection."""
         self._held = held
-        self._resumed_at = time.monotonic()
-        self._stats.pauses.change(time.monotonic(), paused=held)
+        self._resumed_at = self._monotonic()
+        self._stats.pauses.change(self._monotonic(), paused=held)
         for connection in self._connections:
             connection.hold(held)
 
@@ -243,12 +245,12 @@ class TelemetryListener:
         midst of a line; what waits in the backlog is still accepted and read.
         """
         loop = asyncio.get_running_loop()
-        self._last_activity = time.monotonic()
+        self._last_activity = self._monotonic()
         while (now := loop.time()) < deadline:
             until = self._last_activity + quiet
             if self.unfinished_bytes:
                 until = max(until, self._last_read + _UNFINISHED_SECONDS)
-            left = until - time.monotonic()
+            left = until - self._monotonic()
             if left <= 0 and not self._held and not await self._is_behind():
                 return
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
@@ -404,7 +406,7 @@ class TelemetryListener:
             await asyncio.sleep(self._idle_seconds / _IDLE_CHECKS)
             for _ in range(_TURNS):  # where the process stood still, what came has not been read
                 await asyncio.sleep(0)
-            now = time.monotonic()
+            now = self._monotonic()
             for connection in () if self._held else list(self._connections):
                 seconds = now - max(connection.read_at, self._resumed_at)
                 if seconds >= self._idle_seconds:
@@ -422,7 +424,7 @@ class TelemetryListener:
         self._connections.add(connection)
         self._none_open.clear()
         self._stats.connections_accepted += 1
-        self._last_activity = time.monotonic()
+        self._last_activity = self._monotonic()
         connection.read_at = self._last_activity
         self._log("debug", "connection_opened", source=self._accepted)
         connection.framer = LineFramer(
@@ -433,7 +435,7 @@ class TelemetryListener:
         )
 
     def _read(self, connection: _Connection, size: int) -> None:
-        now = self._last_activity = self._last_read = time.monotonic()
+        now = self._last_activity = self._last_read = self._monotonic()
         try:
             self._receiver.received(size)
             parts = connection.framer.feed(self._buffer, size, now)

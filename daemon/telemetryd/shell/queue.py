@@ -20,11 +20,11 @@ which must not be overdue.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.ledger import Count
 from telemetryd.core.stats import SinkStats
@@ -50,10 +50,7 @@ _PIECES: Final = 4
 
 
 class SinkQueue:
-    """A queue with one consumer. `hold_reading(True/False)` is called when reading should stop.
-
-    `clock` gives monotonic seconds.
-    """
+    """A queue with one consumer. `hold_reading(True/False)` is called when reading should stop."""
 
     def __init__(
         self,
@@ -63,9 +60,9 @@ class SinkQueue:
         budget: MemoryBudget | None = None,
         stats: SinkStats | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM,
     ) -> None:
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._stats = stats or SinkStats()
         self._budget = budget or MemoryBudget(max_bytes, 1)
         max_bytes = self._max = min(max_bytes, self._budget.largest_bytes)
@@ -77,7 +74,7 @@ class SinkQueue:
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
         self._is_fast = False
         self._taken_at = 0.0
-        """When what is in flight was taken, by `clock`; 0 when nothing is."""
+        """When what is in flight was taken, in monotonic seconds; 0 when nothing is."""
         self._no_pause_until = 0.0
         self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()
@@ -179,7 +176,7 @@ class SinkQueue:
         if self._overflow != "block":
             seconds = BURST_PAUSE_SECONDS
             if self._taken_at:
-                seconds -= self._clock() - self._taken_at
+                seconds -= self._monotonic() - self._taken_at
             if not self._is_fast or seconds <= 0:
                 return
             loop = asyncio.get_running_loop()
@@ -232,7 +229,7 @@ class SinkQueue:
             self._queued_bytes -= len(block.data)
             taken.append(block)
         if taken:
-            self._taken_at = self._clock()
+            self._taken_at = self._monotonic()
         return taken
 
     def settle(self, blocks: list[Block], seconds: float | None = None) -> None:

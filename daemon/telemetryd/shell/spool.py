@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import errno
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
@@ -60,7 +60,7 @@ class SinkSpool:
         wants_data: Callable[[], bool],
         log: Callable[..., None],
         sink_type: str,
-        clock: SpoolClock | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._name = name
         self._config = config
@@ -76,7 +76,8 @@ class SinkSpool:
         )
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(item_type).decode
-        self._clock = clock or SpoolClock()
+        self._clock = SpoolClock(clock)
+        self._monotonic = clock.monotonic
         self._closed = False
         self._rests_until = 0.0
         self._untold = 0
@@ -93,7 +94,7 @@ class SinkSpool:
     @property
     def is_usable(self) -> bool:
         """Whether it may be asked to take something: if not, memory is the better place to wait."""
-        return time.monotonic() >= self._rests_until and self._opened()
+        return self._monotonic() >= self._rests_until and self._opened()
 
     @property
     def disk_bytes(self) -> int:
@@ -108,7 +109,7 @@ class SinkSpool:
 
     def recover(self) -> None:
         """Take over what an earlier process left. Without any: one look at the path."""
-        if not self._files.is_open and time.monotonic() >= self._rests_until:
+        if not self._files.is_open and self._monotonic() >= self._rests_until:
             self._rests_until = 0.0
             if self._files.exists():
                 self._opened()
@@ -116,7 +117,7 @@ class SinkSpool:
     @property
     def wants_recovery(self) -> bool:
         """Whether `recover` failed, and should be tried again."""
-        return 0.0 < self._rests_until <= time.monotonic() and not self._files.is_open
+        return 0.0 < self._rests_until <= self._monotonic() and not self._files.is_open
 
     def put(self, items: Iterable[Item]) -> None:
         """Append `items`; what can't be is lost."""
@@ -174,8 +175,8 @@ class SinkSpool:
 
     def lose_all(self, reason: str) -> None:
         """The disk will be gone with this process: give up what is on it, in a moment."""
-        until = time.monotonic() + _READ_SECONDS
-        while not self.is_empty and self._evict(reason, read=time.monotonic() < until):
+        until = self._monotonic() + _READ_SECONDS
+        while not self.is_empty and self._evict(reason, read=self._monotonic() < until):
             pass
 
     def close(self) -> None:
@@ -266,12 +267,12 @@ class SinkSpool:
             size += record.size
         self._account.spooled.add(lines, size)
         self._untold += lines
-        if time.monotonic() >= self._tells_at:
+        if self._monotonic() >= self._tells_at:
             self._tell()
 
     def _tell(self) -> None:
         """Log what was spooled: in an outage that is every block, so not at each."""
-        self._tells_at = time.monotonic() + QUIET_SECONDS
+        self._tells_at = self._monotonic() + QUIET_SECONDS
         lines, self._untold = self._untold, 0
         on_disk = self._account.spooled.lines
         self._log("info", "lines_spooled", sink=self._name, lines=lines, on_disk=on_disk)
@@ -282,7 +283,7 @@ class SinkSpool:
                 f"pack() made a {type(item).__name__}, not its item_type "
                 f"{self._item_type.__name__}: it can't be spooled"
             )
-        at = self._clock.now_ms() - int((time.monotonic() - item.received_at) * 1000)
+        at = self._clock.now_ms() - int((self._monotonic() - item.received_at) * 1000)
         try:
             payload = self._encode(item)
         except Exception as error:  # a sink's bug costs its own items
@@ -298,7 +299,7 @@ class SinkSpool:
             return None
         if (item.lines, item.size) != (record.lines, record.size):
             return None
-        received = time.monotonic() - (self._clock.now_ms() - record.at_ms) / 1000
+        received = self._monotonic() - (self._clock.now_ms() - record.at_ms) / 1000
         return msgspec.structs.replace(item, received_at=received)
 
     def _opened(self) -> bool:
@@ -309,7 +310,7 @@ class SinkSpool:
         try:
             self._files.open()
         except OSError as error:
-            self._rests_until = time.monotonic() + _REST_SECONDS
+            self._rests_until = self._monotonic() + _REST_SECONDS
             locked = isinstance(error, BlockingIOError)
             key = f"sinks.{self._name}.spool.path"
             self._log(
@@ -334,7 +335,7 @@ class SinkSpool:
 
     def _rest_after(self, error: Exception) -> None:
         if isinstance(error, OSError):
-            self._rests_until = time.monotonic() + _REST_SECONDS
+            self._rests_until = self._monotonic() + _REST_SECONDS
 
     def _failed(self, error: Exception) -> None:
         self._log(

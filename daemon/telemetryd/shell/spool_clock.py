@@ -10,11 +10,9 @@ an hour in the new process, or as long as it may wait at all if that is less.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Final
 
-from telemetryd import steady
-from telemetryd.steady import Moment
+from telemetryd.clock import SYSTEM, Clock, Moment, decode_moment
 
 _GRACE_MS: Final = 3_600_000
 _NOTE_BYTES: Final = 256
@@ -23,9 +21,9 @@ _NOTE_BYTES: Final = 256
 class SpoolClock:
     """The clock of one spool; before `begin` that of this process."""
 
-    def __init__(self, moment: Callable[[], Moment] = steady.moment) -> None:
-        self._moment = moment
-        now = moment()
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._moment = clock.moment
+        now = clock.moment()
         self._ahead_ms = now.wall_ms - now.steady_ms
         """What this clock is ahead of the time since boot."""
 
@@ -54,7 +52,7 @@ class SpoolClock:
 
 def _noted(lock: int) -> Moment | None:
     try:
-        return steady.decode(os.pread(lock, _NOTE_BYTES, 0))
+        return decode_moment(os.pread(lock, _NOTE_BYTES, 0))
     except OSError:
         return None
 
@@ -63,6 +61,6 @@ def _note(lock: int, moment: Moment) -> None:
     """Tell the next process. Where the disk takes nothing, it will have the wall clock only."""
     try:
         os.ftruncate(lock, 0)
-        os.pwrite(lock, steady.encode(moment), 0)
+        os.pwrite(lock, moment.encode(), 0)
     except OSError:
         return

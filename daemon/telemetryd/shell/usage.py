@@ -6,15 +6,16 @@ import os
 import time
 from typing import Final
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.figures import Usage
 
 _STATUS: Final = "/proc/self/status"
 _PEAK: Final = b"VmHWM:"
 
 
-def usage(started: float) -> Usage:
+def usage(started: float, clock: Clock = SYSTEM) -> Usage:
     """What was used since the process, or its loading, began at the monotonic second `started`."""
-    return Usage(time.process_time(), peak_rss_bytes(), time.monotonic() - started)
+    return Usage(time.process_time(), peak_rss_bytes(), clock.monotonic() - started)
 
 
 def peak_rss_bytes() -> int:

@@ -10,14 +10,13 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from telemetryd import steady
-from telemetryd.steady import Moment
+from telemetryd.clock import Moment, decode_moment
 
 _ATTRIBUTE: Final = "user.telemetryd.begun"
 
 
 def begun_ms(fd: int, now: Moment) -> int:
-    """When the file open at `fd` was begun, on the clock of `steady.now_ms`; notes it if need be.
+    """When the file open at `fd` was begun, in milliseconds since boot; notes it if need be.
 
     A file without a note, of another program or an earlier version, or where the file system keeps
     none, is as old as its last change.
@@ -28,13 +27,13 @@ def begun_ms(fd: int, now: Moment) -> int:
         idle = max(now.wall_ms - int(status.st_mtime * 1000), 0) if status.st_size else 0
         begun = Moment(now.boot, now.steady_ms - idle, now.wall_ms - idle)
         with suppress(OSError):  # as documented: each process then counts from its start
-            os.setxattr(fd, _ATTRIBUTE, steady.encode(begun))
+            os.setxattr(fd, _ATTRIBUTE, begun.encode())
     age = begun.until(now)
     return now.steady_ms - (max(now.wall_ms - begun.wall_ms, 0) if age is None else age)
 
 
 def _noted(fd: int) -> Moment | None:
     try:
-        return steady.decode(os.getxattr(fd, _ATTRIBUTE))
+        return decode_moment(os.getxattr(fd, _ATTRIBUTE))
     except OSError:
         return None

@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from telemetryd import trust
+from telemetryd.clock import Moment
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks import _age
 from telemetryd.sinks._thread import write_all
-from telemetryd.steady import Moment
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 64 * 1024
@@ -107,7 +107,7 @@ class AppendFile:
         return 0
 
     def begun_ms(self, now: Moment) -> int:
-        """When the file was begun, on the clock of `steady.now_ms`."""
+        """When the file was begun, in milliseconds since boot."""
         return _age.begun_ms(self._fd, now)
 
     def look(self) -> bool:

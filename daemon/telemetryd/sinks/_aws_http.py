@@ -6,7 +6,6 @@ Imports aiobotocore; only `_aws` may import this, and only when a sink is opened
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any, Final
 
 import aiohttp
@@ -22,6 +21,8 @@ from botocore.exceptions import (  # type: ignore[import-untyped]  # the same
 )
 from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # the same
 
+from telemetryd.clock import SYSTEM
+
 IDLE_SECONDS: Final = 5.0
 """After so long without a request its connection is not trusted any more: an environment may have
 been frozen since, and the server, or a NAT between, may have hung up unheard."""
@@ -34,14 +35,11 @@ _BULK: Final = "telemetryd_bulk"
 
 
 class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is not typed
-    """Renews connections after a pause.
-
-    Judged by the wall clock: whether the monotonic one goes on in a freeze is not documented.
-    """
+    """Renews connections after a pause, which may have been a freeze."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._last_used = time.time()
+        self._last_used = SYSTEM.elapsed()
         self._in_flight = 0
 
     async def send(self, request: Any) -> Any:
@@ -49,7 +47,7 @@ class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is n
 
         The answer is read here, and no more of it than `MAX_ANSWER_BYTES`.
         """
-        idle = abs(time.time() - self._last_used)
+        idle = SYSTEM.elapsed() - self._last_used
         if idle > IDLE_SECONDS and not self._in_flight:
             await self.close()
             await self.__aenter__()
@@ -61,7 +59,7 @@ class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is n
             return response
         finally:
             self._in_flight -= 1
-            self._last_used = time.time()
+            self._last_used = SYSTEM.elapsed()
 
 
 class _Body:

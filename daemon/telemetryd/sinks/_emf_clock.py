@@ -14,10 +14,10 @@ _UP_TO_SECOND: Final = len("2026-03-14T10:15:30.")
 
 
 class EventTimes:
-    """Reads times. Of an event without a usable one, the time is now, by `clock` (seconds)."""
+    """Reads times. Of an event without a usable one, the time is now, by `wall` (seconds)."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
         self._second = self._minute = ("", 0)
 
     def milliseconds(self, text: str) -> int:
@@ -44,9 +44,9 @@ class EventTimes:
         try:
             at = round(parse_time(text) * 1000)
         except MalformedRecord:
-            return round(self._clock() * 1000)
+            return round(self._wall() * 1000)
         if at < 0:
-            return round(self._clock() * 1000)
+            return round(self._wall() * 1000)
         if len(text) == _USUAL_LENGTH and text[23] == "Z":
             self._minute = (text[:_UP_TO_MINUTE], at - at % 60_000)
         return at

@@ -18,24 +18,24 @@ _DIGITS: Final = 3
 
 
 class SelfMetrics:
-    """Measures for one sink. `clock` gives seconds that pass while the process is frozen."""
+    """Measures for one sink. `wall` gives seconds that pass while the process is frozen."""
 
     def __init__(
         self,
         figures: Callable[[], Figures],
-        clock: Callable[[], float],
+        wall: Callable[[], float],
         function: str,
         version: str,
     ) -> None:
         self._figures = figures
-        self._clock = clock
+        self._wall = wall
         self._function = function
         self._version = version
-        self._due = clock() + PERIOD_SECONDS
+        self._due = wall() + PERIOD_SECONDS
 
     def when_due(self) -> Measured | None:
         """The measurement of the time since the last; None before there is a minute to tell of."""
-        now = self._clock()
+        now = self._wall()
         if now < self._due:
             # a clock that was set back, by much: not to be waited for
             self._due = min(self._due, now + PERIOD_SECONDS)

@@ -45,7 +45,7 @@ class RecordItem(Item, frozen=True, gc=False):
 
 
 class Packer:
-    """Packs for one sink. `draw` gives random bytes, `clock` epoch seconds."""
+    """Packs for one sink. `draw` gives random bytes."""
 
     def __init__(
         self,
@@ -53,11 +53,10 @@ class Packer:
         context: SinkContext,
         *,
         draw: Callable[[int], bytes] = os.urandom,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._draw = draw
-        self._clock = clock
+        self._wall = context.clock.wall
         self._encoder = Encoder(config.packing, config.compression)
         self._packed = "kpl" if config.packing == "kpl" else _PACKED[config.compression]
         self._function = context.function[:MAX_KEY_CHARS]
@@ -75,7 +74,7 @@ class Packer:
 
         One `pack` must be at its end before the next begins.
         """
-        stamp = _iso(self._clock())
+        stamp = _iso(self._wall())
         for key, run in self._runs(blocks):
             for chunk in self._chunks(run, key):
                 yield from self._records(chunk, key, stamp)

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, closing, suppress
 from typing import IO, Final, Literal, Protocol, TypeAlias
 
 from telemetryd import trust
+from telemetryd.clock import SYSTEM
 from telemetryd.unpack import DamagedFileError, Unpacked
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
@@ -91,7 +92,10 @@ def _latest_micros(path: str) -> int:
 
 
 def compress(
-    path: str, compression: Compression, is_stopped: Callable[[], bool] = lambda: False
+    path: str,
+    compression: Compression,
+    is_stopped: Callable[[], bool] = lambda: False,
+    wall: Callable[[], float] = SYSTEM.wall,
 ) -> None:
     """Replace the file at `path` by its compressed form, `<path>.gz` or `<path>.zst`.
 
@@ -107,7 +111,7 @@ def compress(
         if _holds(f"{path}{ending}", path):  # only the removal was missing
             os.unlink(path)  # noqa: PTH108
             return
-        path = rotate(path, time.time())  # a file of this name came back, as after a clock's step
+        path = rotate(path, wall())  # a file of this name came back, as after a clock's step
     partial = f"{path}{ending}{_PARTIAL}"
     source_fd = os.open(path, _SOURCE_FLAGS)
     with os.fdopen(source_fd, "rb") as source:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.fields import Field
 from telemetryd.core.figures import Figures
 from telemetryd.core.patterns import validate
@@ -226,6 +227,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     False when there is no dead letter (the sink must then keep them itself)."""
     log: Callable[..., None]
     """`log(level, event, **facts)` writes one structured line, rate-limited."""
+    clock: Clock = SYSTEM
+    """The time, of every kind."""
     figures: Callable[[], Figures] | None = None
     """What telemetryd itself did and cost since the last call, for sinks that tell of it. A few
     microseconds, and a look at /proc: not for every batch."""

@@ -6,8 +6,7 @@ One batch becomes as few documents as the format allows. See docs/metrics.md for
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -57,24 +56,15 @@ class EmfItem(Item, frozen=True, gc=False):
 
 
 class EmfSink(Sink):
-    """Measures in `pack`, where each line is seen once, and delivers in `write`.
-
-    `clock` gives epoch seconds, for events without a time.
-    """
+    """Measures in `pack`, where each line is seen once, and delivers in `write`."""
 
     Config = EmfConfig
     item_type = EmfItem
 
-    def __init__(
-        self,
-        config: EmfConfig,
-        context: SinkContext,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, config: EmfConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._config = config
-        self._times = EventTimes(clock)
+        self._times = EventTimes(context.clock.wall)
         self._layout = Layout(
             namespace=config.namespace,
             dimensions=config.dimensions,
@@ -88,7 +78,9 @@ class EmfSink(Sink):
         self._invocations = Invocations(context.function, context.version, prices)
         self._self: SelfMetrics | None = None
         if config.self_metrics and context.figures is not None and config.wanted & OWN_METRICS:
-            self._self = SelfMetrics(context.figures, clock, context.function, context.version)
+            self._self = SelfMetrics(
+                context.figures, context.clock.wall, context.function, context.version
+            )
         self._stdout = StandardOutput(f"sink-{context.name}")
         self._logs: LogsDelivery | None = None
         if config.delivery == "logs":
@@ -160,7 +152,7 @@ class EmfSink(Sink):
 
     def _own(self, measured: Measured) -> list[Item]:
         documents = Documents(self._layout)
-        nothing = Block(b"", 0, received_at=time.monotonic())
+        nothing = Block(b"", 0, received_at=self.context.clock.monotonic())
         documents.add(measured, self._times.milliseconds(""), b"", nothing, 0)
         return [_document_item(document) for document in documents.finish()]
 

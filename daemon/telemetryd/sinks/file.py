@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from telemetryd import steady
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks import _rotation
 from telemetryd.sinks._append_file import AppendFile, as_sink_error
@@ -25,7 +23,6 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
-from telemetryd.steady import Moment
 
 
 class FileConfig(SinkConfig, frozen=True, kw_only=True):
@@ -63,31 +60,20 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
 
 
 class FileSink(Sink):
-    """Appends blocks in a thread of its own.
-
-    `clock` gives epoch seconds, for names; `moment` tells how old a file is.
-    """
+    """Appends blocks in a thread of its own."""
 
     Config = FileConfig
     survives_freeze = True
 
-    def __init__(
-        self,
-        config: FileConfig,
-        context: SinkContext,
-        *,
-        clock: Callable[[], float] = time.time,
-        moment: Callable[[], Moment] = steady.moment,
-    ) -> None:
+    def __init__(self, config: FileConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._config = config
-        self._clock = clock
-        self._moment = moment
+        self._clock = context.clock
         self._writer = SinkThread(f"sink-{context.name}")
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
         self._begun_ms = 0
-        """When the file was begun, on the clock of `moment`."""
+        """When the file was begun, in milliseconds since boot."""
         self._left_behind: list[str] = []
         self._tidying: asyncio.Task[None] | None = None
         self._is_recovered = False
@@ -142,7 +128,7 @@ class FileSink(Sink):
 
     def _ready(self, incoming: int) -> AppendFile:
         """The open file that the next `incoming` bytes belong to."""
-        now = self._clock()
+        now = self._clock.wall()
         path = expand(self._config.path, self.context, now)
         try:
             file = self._file
@@ -171,7 +157,7 @@ class FileSink(Sink):
     def _opened(self, path: str) -> AppendFile:
         self._file = file = AppendFile(path, self.context.salvage)
         if self._config.rotate_seconds:
-            self._begun_ms = file.begun_ms(self._moment())
+            self._begun_ms = file.begun_ms(self._clock.moment())
         return file
 
     def _is_due(self, file: AppendFile, incoming: int) -> bool:
@@ -182,7 +168,7 @@ class FileSink(Sink):
             return True
         if not config.rotate_seconds:
             return False
-        return self._moment().steady_ms - self._begun_ms >= config.rotate_seconds * 1000
+        return self._clock.moment().steady_ms - self._begun_ms >= config.rotate_seconds * 1000
 
     def _rotate(self, path: str, now: float) -> None:
         try:
@@ -245,7 +231,7 @@ class FileSink(Sink):
     def _recover(self, template: str) -> None:
         """Find what an earlier process rotated and did not compress, or not to its end."""
         compression, context = self._config.compression, self.context
-        current = expand(template, context, self._clock())
+        current = expand(template, context, self._clock.wall())
         others = sorted(bases(template, context))
         by_date = "{date}" in template
         found = _rotation.unfinished(others, current, compression, whole_files=by_date)
@@ -255,9 +241,11 @@ class FileSink(Sink):
 
     def _tidy_one(self, path: str) -> None:
         if self._config.compression != "none" and not _rotation.is_compressed(path):
-            _rotation.compress(path, self._config.compression, lambda: self._is_ending)
+            _rotation.compress(
+                path, self._config.compression, lambda: self._is_ending, self._clock.wall
+            )
         if self._config.keep:
-            current = expand(self._config.path, self.context, self._clock())
+            current = expand(self._config.path, self.context, self._clock.wall())
             _rotation.delete_old(current, self._config.keep)
 
     def _log_rotation_failed(self, path: str, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.sinks.base import SinkContext
 
 INSTANCE: Final = "0123456789abcdef0123456789abcdef"
@@ -45,6 +46,7 @@ def context(
     function: str = "orders",
     version: str = "$LATEST",
     instance: str = INSTANCE,
+    clock: Clock = SYSTEM,
 ) -> SinkContext:
     """What a sink called `name` may know of the process; without `log`, its log is not kept."""
     return SinkContext(
@@ -54,4 +56,5 @@ def context(
         instance=instance,
         salvage=salvage,
         log=log or LogBook(),
+        clock=clock,
     )
