@@ -133,7 +133,7 @@ def differences(arrived: Iterable[Sequence[bytes]], wanted: Mapping[bytes, int])
 
 def _client(url: str) -> Any:
     # here, as it takes half a second
-    import botocore.session  # type: ignore[import-untyped]  # noqa: PLC0415
+    import botocore.session  # noqa: PLC0415
 
     return botocore.session.get_session().create_client(
         "kinesis", endpoint_url=url, region_name=REGION,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import container_kit as kit
+from helpers.layer_kit import CACHE as LAYER_CACHE
 from helpers.layer_kit import HERE
 
 BUILD_LIMIT = 3600
@@ -42,9 +43,15 @@ def base() -> str:
 
 
 def _build(base: str, target: str) -> str:
-    cache = str(kit.LAYER_CACHE)
-    arguments = {"BASE_IMAGE": base, "LAYER_CACHE": cache, "REVISION": "tested"}
-    return kit.build(f"telemetryd:{target}", kit.ROOT, target=target, **arguments)
+    cache = str(LAYER_CACHE)
+    return kit.build(
+        f"telemetryd:{target}",
+        kit.ROOT,
+        target=target,
+        BASE_IMAGE=base,
+        LAYER_CACHE=cache,
+        REVISION="tested",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +75,15 @@ def daemon(base: str) -> str:
 @pytest.fixture(scope="session")
 def other_daemon(base: str) -> str:
     """The daemon's image for the other architecture, which this machine can't run."""
-    cache, arch = str(kit.LAYER_CACHE), {"x86_64": "arm64", "arm64": "amd64"}[HERE]
-    arguments = {"BASE_IMAGE": base, "LAYER_CACHE": cache, "TARGETARCH": arch}
-    return kit.build(f"telemetryd:daemon-{arch}", kit.ROOT, target="daemon", **arguments)
+    cache, arch = str(LAYER_CACHE), {"x86_64": "arm64", "arm64": "amd64"}[HERE]
+    return kit.build(
+        f"telemetryd:daemon-{arch}",
+        kit.ROOT,
+        target="daemon",
+        BASE_IMAGE=base,
+        LAYER_CACHE=cache,
+        TARGETARCH=arch,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ def test_the_other_commands_are_there(daemon: str) -> None:
 def cgroup_limits(pid: int) -> dict[str, float]:
     """Bytes of memory and processors that a process may have, by its control groups."""
     root = Path("/sys/fs/cgroup")
-    groups = {}
+    groups: dict[str, str] = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         groups |= {name: path.lstrip("/") for name in controllers.split(",")}

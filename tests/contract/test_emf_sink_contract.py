@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Through:
 
     def __init__(
         self,
-        keys: dict[str, object],
+        keys: Mapping[str, object],
         arrived: Arrived,
         outage: Callable[[], AbstractContextManager[object]],
     ) -> None:

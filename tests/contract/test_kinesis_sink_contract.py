@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,7 +25,7 @@ class TestKinesisSink(SinkContract):
 
     sink_class = KinesisSink
     oversized_bytes = 900_000
-    refused_bytes = 1_100_000
+    refused_bytes: ClassVar[int | None] = 1_100_000
     write_timeout_ms = 3000  # the first one connects, and signs with tables yet to be read
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
@@ -40,7 +40,7 @@ class TestKinesisSink(SinkContract):
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         options: dict[str, Any] = {"linger_ms": 0, **self.options, **keys}
         # built directly: a target of less than 1 KiB is for tests only
-        return KinesisSink.Config(type="kinesis", stream="s", record_target_bytes=30, **options)  # type: ignore[call-arg]  # the class variable is of the base
+        return KinesisSink.Config(type="kinesis", stream="s", record_target_bytes=30, **options)
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received]:

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import sys
 from typing import Any
 
 API = os.environ["AWS_LAMBDA_RUNTIME_API"]
@@ -47,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -104,10 +104,8 @@ def install(records_per_second: float, bytes_per_second: float) -> None:
         failed = sum("ErrorCode" in result for result in results)
         return {"FailedRecordCount": failed, "Records": results}
 
-    models.KinesisBackend.put_records = put_records  # type: ignore[method-assign]  # the purpose
-    models.Shard.get_max_sequence_number = (  # type: ignore[method-assign]  # the purpose
-        lambda self: next(reversed(self.records), 0)
-    )
+    models.KinesisBackend.put_records = put_records
+    models.Shard.get_max_sequence_number = lambda self: next(reversed(self.records), 0)
 
 
 def main(records_per_second: float = 1000, bytes_per_second: float = MIB) -> None:

@@ -36,7 +36,8 @@ class Scrape:
         assert headers["Content-Type"].startswith("application/openmetrics-text")
         self.samples: Samples = {}
         self.kinds: dict[str, str] = {}
-        for family in text_string_to_metric_families(body.decode()):
+        families = text_string_to_metric_families(body.decode())  # type: ignore[no-untyped-call]  # of the library
+        for family in families:
             self.kinds[family.name] = family.type
             for sample in family.samples:
                 key = (sample.name, tuple(sorted(sample.labels.items())))

@@ -71,7 +71,7 @@ class CountedBytes(bytes):
         self.work.touched += len(self)
         return self._like(super().replace(*args))
 
-    def split(self, *args: Any, **kwargs: Any) -> list[bytes]:  # type: ignore[override]
+    def split(self, *args: Any, **kwargs: Any) -> list[bytes]:
         """As of bytes, counted."""
         self.work.touched += len(self)
         return [self._like(part) for part in super().split(*args, **kwargs)]

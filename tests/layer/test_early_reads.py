@@ -52,7 +52,7 @@ def disk(directory: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cold(opt, tmp_path: Path):
+def cold(opt: Path, tmp_path: Path) -> Iterator[Path]:
     """The layer's two programs on such a disk."""
     tools = [tool for tool in ("losetup", "mkfs.ext4", "blockdev") if not shutil.which(tool)]
     if os.geteuid() != 0 or tools:
@@ -130,7 +130,7 @@ def read(place: Path) -> dict[str, set[int]]:
     return found
 
 
-def test_what_is_read_at_a_start_is_what_is_fetched(cold) -> None:
+def test_what_is_read_at_a_start_is_what_is_fetched(cold: Path) -> None:
     """A page that it has to wait for by itself costs what several modules do."""
     early, needed = fetched(cold), read(cold)
     assert len(needed["next"]) > 300
@@ -141,7 +141,7 @@ def test_what_is_read_at_a_start_is_what_is_fetched(cold) -> None:
     assert len(early) <= SURPLUS * len(needed["up"])
 
 
-def test_where_nothing_can_be_fetched_it_starts_all_the_same(opt, tmp_path: Path) -> None:
+def test_where_nothing_can_be_fetched_it_starts_all_the_same(opt: Path, tmp_path: Path) -> None:
     """A file that may be executed but not read."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root, and setpriv of util-linux")

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -25,7 +26,7 @@ def wrapped() -> None:
     """One that has attributes."""
 
 
-wrapped.__wrapped__ = coroutine
+setattr(wrapped, "__wrapped__", coroutine)  # noqa: B010 - no type has it
 
 
 class Thing:
@@ -56,9 +57,12 @@ CALLABLES = [
     functools.wraps(coroutine)(plain),
 ]
 
+Facade = Callable[[str, ModuleType], ModuleType]
+"""Loads a facade by its name, and the module it stands in for."""
+
 
 @pytest.fixture
-def facade(monkeypatch: pytest.MonkeyPatch):
+def facade(monkeypatch: pytest.MonkeyPatch) -> Facade:
     """Loads a facade beside the module it stands in for."""
 
     def load(name: str, real: ModuleType) -> ModuleType:
@@ -66,6 +70,7 @@ def facade(monkeypatch: pytest.MonkeyPatch):
         path = ROOT / "daemon" / "layer" / "facades" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"facade_{name}", path)
         assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
@@ -74,13 +79,13 @@ def facade(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("subject", CALLABLES, ids=repr)
-def test_coroutine_functions_are_told_alike(facade, subject) -> None:
+def test_coroutine_functions_are_told_alike(facade: Facade, subject: object) -> None:
     """Whatever the facade decides itself is what `inspect` says."""
     module = facade("inspect", inspect)
     assert module.iscoroutinefunction(subject) == inspect.iscoroutinefunction(subject)
 
 
-def test_a_marked_coroutine_function_is_one(facade) -> None:
+def test_a_marked_coroutine_function_is_one(facade: Facade) -> None:
     """`inspect.markcoroutinefunction`, where there is one."""
     module = facade("inspect", inspect)
     mark = getattr(inspect, "markcoroutinefunction", None)
@@ -93,14 +98,14 @@ def test_a_marked_coroutine_function_is_one(facade) -> None:
     assert module.iscoroutinefunction(mark(function))
 
 
-def test_the_rest_is_the_real_module(facade) -> None:
+def test_the_rest_is_the_real_module(facade: Facade) -> None:
     """Loaded when asked for."""
     module = facade("inspect", inspect)
     assert module.signature is inspect.signature
-    assert module.isgenerator(number for number in ())
+    assert module.isgenerator(number for number in range(0))
     assert not module.isgenerator(plain)
 
 
-def test_a_name_that_is_nowhere_is_an_attribute_error(facade) -> None:
+def test_a_name_that_is_nowhere_is_an_attribute_error(facade: Facade) -> None:
     """As `hasattr` needs it."""
     assert not hasattr(facade("inspect", inspect), "no_such_name")

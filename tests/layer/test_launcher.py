@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,13 @@ from helpers.scripted_platform import NEXT, REGISTER, TELEMETRY, ScriptedPlatfor
 LOST = "no telemetry is delivered; the function is not affected"
 
 
-def run(launcher: Path, variables: dict[str, str] | None = None, **more) -> ScriptedPlatform:
+def run(launcher: Path, variables: dict[str, str] | None = None, **more: Any) -> ScriptedPlatform:
     """The extension, as the platform starts it."""
     return ScriptedPlatform(variables or {}, command=(str(launcher),), **more)
 
 
 @pytest.fixture
-def broken(launcher, tmp_path: Path):
+def broken(launcher: Path, tmp_path: Path) -> Path:
     """A layer whose interpreter can't start."""
     (tmp_path / "extensions").mkdir()
     (tmp_path / "telemetryd").mkdir()
@@ -34,13 +35,14 @@ def broken(launcher, tmp_path: Path):
     return Path(shutil.copy(launcher, tmp_path / "extensions"))
 
 
-def printed(platform: ScriptedPlatform, event: str) -> dict:
+def printed(platform: ScriptedPlatform, event: str) -> dict[str, Any]:
     """The one line that tells of `event`."""
+    found: dict[str, Any]
     (found,) = [json.loads(text) for text in platform.printed if f'"{event}"' in text]
     return found
 
 
-def test_it_registers_as_the_interpreter_would_have(launcher) -> None:
+def test_it_registers_as_the_interpreter_would_have(launcher: Path) -> None:
     """Once, in the same words; then the interpreter subscribes and asks for `next`."""
     with run(launcher) as platform:
         register = platform.register()
@@ -54,7 +56,7 @@ def test_it_registers_as_the_interpreter_would_have(launcher) -> None:
         platform.ledger()
 
 
-def test_it_delivers(launcher, tmp_path: Path) -> None:
+def test_it_delivers(launcher: Path, tmp_path: Path) -> None:
     """All the way to a file."""
     with run(launcher, file_sink(tmp_path / "f")) as platform:
         telemetry, call = platform.begin()
@@ -65,7 +67,7 @@ def test_it_delivers(launcher, tmp_path: Path) -> None:
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
 
 
-def test_the_name_is_that_of_the_file(launcher, tmp_path: Path) -> None:
+def test_the_name_is_that_of_the_file(launcher: Path, tmp_path: Path) -> None:
     """A layer whose launcher was renamed registers under the new name."""
     (tmp_path / "extensions").mkdir()
     renamed = shutil.copy(launcher, tmp_path / "extensions" / "shipper")
@@ -77,7 +79,7 @@ def test_the_name_is_that_of_the_file(launcher, tmp_path: Path) -> None:
         platform.finish()
 
 
-def test_on_managed_instances_it_registers_for_shutdown_alone(launcher) -> None:
+def test_on_managed_instances_it_registers_for_shutdown_alone(launcher: Path) -> None:
     """INVOKE would be refused there."""
     with run(launcher, {"AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances"}) as platform:
         assert platform.register().json() == {"events": ["SHUTDOWN"]}
@@ -88,7 +90,7 @@ def test_on_managed_instances_it_registers_for_shutdown_alone(launcher) -> None:
 
 @pytest.mark.parametrize("where", ["variable", "file"])
 def test_configured_events_are_the_interpreters_to_register(
-    launcher, tmp_path: Path, where: str
+    launcher: Path, tmp_path: Path, where: str
 ) -> None:
     """`lambda.events` may stand in a file, which C does not read."""
     (tmp_path / "t.toml").write_text('[lambda]\nevents = "shutdown"\n')
@@ -103,7 +105,7 @@ def test_configured_events_are_the_interpreters_to_register(
         platform.finish()
 
 
-def test_invoke_refused_in_the_launchers_name_is_asked_for_again_without(launcher) -> None:
+def test_invoke_refused_in_the_launchers_name_is_asked_for_again_without(launcher: Path) -> None:
     """The interpreter reads the answer that the launcher did not wait for."""
     with run(launcher) as platform:
         platform.expect(REGISTER).answer(403, b'{"errorType":"Extension.InvalidEventType"}')
@@ -113,7 +115,7 @@ def test_invoke_refused_in_the_launchers_name_is_asked_for_again_without(launche
         platform.finish()
 
 
-def test_it_stays_one_process_and_ends_with_its_status(launcher) -> None:
+def test_it_stays_one_process_and_ends_with_its_status(launcher: Path) -> None:
     """The platform's child becomes the interpreter; a refused registration is status 1."""
     with run(launcher) as platform:
         exe = Path(f"/proc/{platform.process.pid}/exe")
@@ -125,7 +127,7 @@ def test_it_stays_one_process_and_ends_with_its_status(launcher) -> None:
         assert platform.log("register_failed")
 
 
-def test_signals_reach_the_interpreter(launcher, tmp_path: Path) -> None:
+def test_signals_reach_the_interpreter(launcher: Path, tmp_path: Path) -> None:
     """SIGTERM to the process the platform started: what was received is delivered."""
     with run(launcher, file_sink(tmp_path / "f")) as platform:
         telemetry, _ = platform.begin()
@@ -137,7 +139,7 @@ def test_signals_reach_the_interpreter(launcher, tmp_path: Path) -> None:
         assert platform.log("stopping")[0]["signal"] == "SIGTERM"
 
 
-def test_nothing_of_the_functions_environment_has_an_effect(launcher, tmp_path: Path) -> None:
+def test_nothing_of_the_functions_environment_has_an_effect(launcher: Path, tmp_path: Path) -> None:
     """PYTHON*, LD_*, OpenSSL's and the C library's own variables, all of them harmful."""
     (tmp_path / "sitecustomize.py").write_text("raise SystemExit(3)")
     (tmp_path / "asyncio.py").write_text("raise SystemExit(4)")
@@ -165,7 +167,7 @@ def test_nothing_of_the_functions_environment_has_an_effect(launcher, tmp_path: 
         assert all(text.startswith("{") for text in platform.printed if text.strip())
 
 
-def test_without_an_interpreter_it_keeps_the_function_running(broken) -> None:
+def test_without_an_interpreter_it_keeps_the_function_running(broken: Path) -> None:
     """One line, then `next` until SHUTDOWN, whatever else the platform says meanwhile."""
     with run(broken) as platform:
         platform.register()
@@ -182,7 +184,7 @@ def test_without_an_interpreter_it_keeps_the_function_running(broken) -> None:
         assert len(platform.printed) == 1
 
 
-def test_without_an_interpreter_managed_instances_are_served_too(broken) -> None:
+def test_without_an_interpreter_managed_instances_are_served_too(broken: Path) -> None:
     """INVOKE refused: registered again without."""
     with run(broken) as platform:
         platform.expect(REGISTER).answer(403, b'{"errorType":"Extension.InvalidEventType"}')
@@ -192,7 +194,7 @@ def test_without_an_interpreter_managed_instances_are_served_too(broken) -> None
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_without_an_interpreter_a_refused_next_is_the_end(broken, status: int) -> None:
+def test_without_an_interpreter_a_refused_next_is_the_end(broken: Path, status: int) -> None:
     """It says what the platform answered."""
     with run(broken) as platform:
         platform.register()
@@ -201,7 +203,7 @@ def test_without_an_interpreter_a_refused_next_is_the_end(broken, status: int) -
         assert str(status) in printed(platform, "platform_gone")["error"]
 
 
-def test_without_an_interpreter_a_platform_that_left_is_the_end(broken) -> None:
+def test_without_an_interpreter_a_platform_that_left_is_the_end(broken: Path) -> None:
     """No busy loop."""
     with run(broken) as platform:
         platform.register()
@@ -213,7 +215,7 @@ def test_without_an_interpreter_a_platform_that_left_is_the_end(broken) -> None:
 
 
 def test_an_interpreter_that_fails_early_keeps_the_function_running(
-    launcher, tmp_path: Path
+    launcher: Path, tmp_path: Path
 ) -> None:
     """Too little memory to start Python: the same line, the same service."""
     command = ("sh", "-c", f"ulimit -v 24000; exec {launcher}")
@@ -225,7 +227,7 @@ def test_an_interpreter_that_fails_early_keeps_the_function_running(
 
 
 @pytest.mark.parametrize("library", ["none", "old", "musl"])
-def test_a_root_without_a_usable_c_library(launcher, tmp_path: Path, library: str) -> None:
+def test_a_root_without_a_usable_c_library(launcher: Path, tmp_path: Path, library: str) -> None:
     """Nothing but the layer; a loader with an old glibc; musl's: one line, and `next` is served."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for chroot")
@@ -251,7 +253,7 @@ def test_a_root_without_a_usable_c_library(launcher, tmp_path: Path, library: st
         assert ("older" in error) == (library == "old")
 
 
-def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher) -> None:
+def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher: Path) -> None:
     """The launcher resolves nothing."""
     with ScriptedPlatform({}, command=("true",)) as other:
         port = other.address.rpartition(":")[2]
@@ -267,7 +269,7 @@ def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher) -> None:
                 process.kill()  # or a failure would wait for it for ever
 
 
-def test_it_is_the_command_line_too(launcher) -> None:
+def test_it_is_the_command_line_too(launcher: Path) -> None:
     """With arguments it registers nothing."""
     done = subprocess.run(
         [launcher, "check", "--lambda"],
@@ -279,7 +281,7 @@ def test_it_is_the_command_line_too(launcher) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_two_of_them_at_once(launcher, tmp_path: Path) -> None:
+def test_two_of_them_at_once(launcher: Path, tmp_path: Path) -> None:
     """Two layers with telemetryd under different names: the port is taken, both deliver."""
     (tmp_path / "extensions").mkdir()
     other = Path(shutil.copy(launcher, tmp_path / "extensions" / "other"))
@@ -303,7 +305,7 @@ def test_two_of_them_at_once(launcher, tmp_path: Path) -> None:
     assert (tmp_path / "b").read_bytes() == line(2)
 
 
-def test_a_platform_without_the_telemetry_api(launcher) -> None:
+def test_a_platform_without_the_telemetry_api(launcher: Path) -> None:
     """202, as AWS's own emulator answers: one line, and `next` is served."""
     with run(launcher) as platform:
         platform.register()
@@ -316,7 +318,7 @@ def test_a_platform_without_the_telemetry_api(launcher) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "unreadable", "no TOML"])
-def test_a_configuration_that_can_not_be_used(launcher, tmp_path: Path, fault: str) -> None:
+def test_a_configuration_that_can_not_be_used(launcher: Path, tmp_path: Path, fault: str) -> None:
     """Told once with its path; the function is served."""
     path = tmp_path / "telemetryd.toml"
     if fault == "unreadable":
@@ -331,7 +333,7 @@ def test_a_configuration_that_can_not_be_used(launcher, tmp_path: Path, fault: s
         assert str(path) in json.dumps(platform.log("configuration_invalid"))
 
 
-def test_without_a_platform_it_says_what_it_is(launcher) -> None:
+def test_without_a_platform_it_says_what_it_is(launcher: Path) -> None:
     """Neither arguments nor AWS_LAMBDA_RUNTIME_API: the help, which says how it is used."""
     done = subprocess.run([launcher], env={}, capture_output=True, text=True, check=False)
     assert done.returncode == 0

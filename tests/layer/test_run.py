@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import ClassVar
@@ -59,7 +60,7 @@ def in_root(directory: Path, root: Path, launcher: Path) -> Path:
 
 
 @pytest.fixture
-def old(old_root, opt, tmp_path: Path):
+def old(old_root: Path, opt: Path, tmp_path: Path) -> Iterator[Path]:
     """The layer's launcher in the older root's /opt, where Lambda unpacks layers."""
     place = old_root / "opt"
     with alone(old_root):
@@ -68,13 +69,15 @@ def old(old_root, opt, tmp_path: Path):
         yield in_root(tmp_path, old_root, place / "extensions" / "telemetryd")
 
 
-def play(stage: Stage, launcher: Path, name: str, count: int = 3, **variables: str) -> LocalLambda:
-    """Invoke a function `count` times; the environment when all is over."""
+def play(
+    stage: Stage, launcher: Path, name: str, variables: dict[str, str] | None = None
+) -> LocalLambda:
+    """Invoke a function three times; the environment when all is over."""
     config = stage.config(variables, extensions=[launcher], bootstrap=runtime(name))
 
     async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
-            for number in range(count):
+            for number in range(3):
                 result = await env.invoke({"number": number})
                 assert (result.status, json.loads(result.payload)) == (
                     "success",
@@ -86,7 +89,7 @@ def play(stage: Stage, launcher: Path, name: str, count: int = 3, **variables: s
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_beside_a_runtime_that_is_not_python(launcher, tmp_path: Path, name) -> None:
+def test_beside_a_runtime_that_is_not_python(launcher: Path, tmp_path: Path, name: str) -> None:
     """Every line of the function is in the file, and every line is in the books."""
     stage = Stage(tmp_path)
     stage.assert_nothing_lost(play(stage, launcher, name))
@@ -95,17 +98,19 @@ def test_beside_a_runtime_that_is_not_python(launcher, tmp_path: Path, name) -> 
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_in_a_root_with_an_older_c_library(old, old_root, tmp_path: Path, name) -> None:
+def test_in_a_root_with_an_older_c_library(
+    old: Path, old_root: Path, tmp_path: Path, name: str
+) -> None:
     """Glibc 2.31 and nothing else installed, as `chroot` shows it to the extension."""
     stage = Stage(tmp_path)
     stage.file = old_root / "tmp" / f"{name}.ndjson"
     stage.file.unlink(missing_ok=True)
     inside = settings(SINKS__FILE__PATH=f"/tmp/{name}.ndjson")  # noqa: S108 - of that root
-    stage.assert_nothing_lost(play(stage, old, name, **inside))
+    stage.assert_nothing_lost(play(stage, old, name, inside))
 
 
 @pytest.mark.usefixtures("old")
-def test_as_nobody_on_a_read_only_file_system(old_root) -> None:
+def test_as_nobody_on_a_read_only_file_system(old_root: Path) -> None:
     """Nothing is written but what is configured, to /tmp; no home, no user name, no rights."""
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("needs the right to unshare mounts")
@@ -131,7 +136,7 @@ def kinesis_variables(server: KinesisServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_kinesis_over_tls(launcher, tmp_path: Path, trusted: bool) -> None:
+def test_kinesis_over_tls(launcher: Path, tmp_path: Path, trusted: bool) -> None:
     """The client in lib/, the pruned models, the OpenSSL inside; who is not known is refused."""
     pem = certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -168,7 +173,7 @@ class LogsServer(http.server.BaseHTTPRequestHandler):
         """Not on stderr."""
 
 
-def test_metrics_by_put_log_events(launcher) -> None:
+def test_metrics_by_put_log_events(launcher: Path) -> None:
     """The other service with pruned models: the calls it needs can be made."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LogsServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -202,14 +207,14 @@ def report(request_id: str) -> bytes:
     return event("platform.report", record)
 
 
-def event(kind: str, record: dict[str, object]) -> bytes:
+def event(kind: str, record: Mapping[str, object]) -> bytes:
     """One line of telemetry."""
     stamped = {"time": "2026-03-14T10:15:30.123Z", "type": kind, "record": record}
     return json.dumps(stamped).encode() + b"\n"
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("gzip", "gz"), ("zstd", "zst")])
-def test_every_kind_of_compression(launcher, tmp_path: Path, kind: str, suffix: str) -> None:
+def test_every_kind_of_compression(launcher: Path, tmp_path: Path, kind: str, suffix: str) -> None:
     """Linked in: a rotated file is compressed."""
     place = tmp_path / "f"
     keys = {"SINKS__FILE__COMPRESSION": kind, "SINKS__FILE__ROTATE_BYTES": 4096}
@@ -226,7 +231,7 @@ def test_every_kind_of_compression(launcher, tmp_path: Path, kind: str, suffix: 
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 100
 
 
-def test_version_names_everything_inside(opt, own_zip) -> None:
+def test_version_names_everything_inside(opt: Path, own_zip: Path) -> None:
     """Each component of the bill of materials, at its version."""
     program = opt / "telemetryd" / "telemetryd"
     done = subprocess.run([program, "version"], capture_output=True, text=True, check=True, env={})
@@ -246,7 +251,9 @@ def test_version_names_everything_inside(opt, own_zip) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("schema",), ("schema", "list"), ("--help",), ("check",)])
-def test_the_commands_print_what_they_print_elsewhere(launcher, arguments: tuple[str, ...]) -> None:
+def test_the_commands_print_what_they_print_elsewhere(
+    launcher: Path, arguments: tuple[str, ...]
+) -> None:
     """Docstrings that become output are in the layer as well."""
     env = {"COLUMNS": "100", "PATH": os.environ["PATH"]}
     here = [sys.executable, "-c", "from telemetryd.__main__ import main; main()"]

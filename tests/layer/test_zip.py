@@ -15,6 +15,8 @@ from helpers.layer_kit import CACHE, ROOT, build
 
 sys.path.insert(0, str(ROOT / "daemon"))
 
+from typing import Any
+
 from layer import elf, fetch
 from layer.machines import GLIBC, MACHINES
 from layer.packages import pinned, version
@@ -36,14 +38,14 @@ def arch(zipped: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def binaries(zipped):
+def binaries(zipped: Path) -> dict[str, elf.Elf]:
     """Every ELF file of the zip, by name."""
     with zipfile.ZipFile(zipped) as packed:
         contents = {name: packed.read(name) for name in packed.namelist()}
     return {name: elf.read(data) for name, data in contents.items() if elf.is_elf(data)}
 
 
-def test_it_is_small(zipped) -> None:
+def test_it_is_small(zipped: Path) -> None:
     """12 MB to download, 30 MB on disk, of Lambda's 250 for all layers together."""
     with zipfile.ZipFile(zipped) as packed:
         unpacked = sum(entry.file_size for entry in packed.infolist())
@@ -51,7 +53,7 @@ def test_it_is_small(zipped) -> None:
     assert unpacked <= 30 * MB
 
 
-def test_only_the_launcher_lies_in_extensions(zipped) -> None:
+def test_only_the_launcher_lies_in_extensions(zipped: Path) -> None:
     """The platform starts every file that lies there."""
     with zipfile.ZipFile(zipped) as packed:
         names = packed.namelist()
@@ -59,7 +61,7 @@ def test_only_the_launcher_lies_in_extensions(zipped) -> None:
     assert {name.partition("/")[0] for name in names} == {"extensions", "telemetryd"}
 
 
-def test_modes_let_any_user_run_it(zipped) -> None:
+def test_modes_let_any_user_run_it(zipped: Path) -> None:
     """Executable are the two programs, readable is everything; no date differs."""
     with zipfile.ZipFile(zipped) as packed:
         modes = {entry.filename: entry.external_attr >> 16 for entry in packed.infolist()}
@@ -70,26 +72,28 @@ def test_modes_let_any_user_run_it(zipped) -> None:
     assert dates == {(2000, 1, 1, 0, 0, 0)}
 
 
-def test_every_binary_is_for_the_machine(zipped, binaries) -> None:
+def test_every_binary_is_for_the_machine(zipped: Path, binaries: dict[str, elf.Elf]) -> None:
     """A wheel of the other architecture would be found out only on Lambda."""
     assert len(binaries) > 5
     assert {file.machine for file in binaries.values()} == {MACHINES[arch(zipped)].elf}
 
 
-def test_no_binary_needs_a_newer_c_library_than_amazon_linux_2_has(binaries) -> None:
+def test_no_binary_needs_a_newer_c_library_than_amazon_linux_2_has(
+    binaries: dict[str, elf.Elf],
+) -> None:
     """By the symbol versions that the loader would look for, in every file."""
     found = {name: file.glibc for name, file in binaries.items() if file.glibc > GLIBC}
     assert found == {}
     assert binaries["telemetryd/telemetryd"].glibc > (2, 2)  # it was read at all
 
 
-def test_no_binary_needs_a_library_that_a_runtime_may_lack(binaries) -> None:
+def test_no_binary_needs_a_library_that_a_runtime_may_lack(binaries: dict[str, elf.Elf]) -> None:
     """Nothing but the C library: no OpenSSL, no zlib, no C++."""
     needed = {library for file in binaries.values() for library in file.needed}
     assert needed - C_LIBRARY - LOADERS == set()
 
 
-def test_the_launcher_needs_nothing_at_all(binaries) -> None:
+def test_the_launcher_needs_nothing_at_all(binaries: dict[str, elf.Elf]) -> None:
     """It has to run where the interpreter does not."""
     launcher = binaries["extensions/telemetryd"]
     assert (launcher.interpreter, launcher.needed, launcher.versions) == ("", (), ())
@@ -102,12 +106,13 @@ LINKED_IN = {
 
 
 @pytest.fixture
-def bill(zipped):
+def bill(zipped: Path) -> dict[str, Any]:
     """The bill of materials beside the zip."""
-    return json.loads(zipped.with_suffix(".cdx.json").read_text())
+    found: dict[str, Any] = json.loads(zipped.with_suffix(".cdx.json").read_text())
+    return found
 
 
-def test_the_bill_of_materials_lists_what_is_inside(bill) -> None:
+def test_the_bill_of_materials_lists_what_is_inside(bill: dict[str, Any]) -> None:
     """CycloneDX: the interpreter, its libraries, every package, and what these bring along."""
     listed = {item["name"]: item["version"] for item in bill["components"]}
     assert listed.keys() == fetch.sources().keys() | LINKED_IN | pinned().keys()
@@ -115,7 +120,7 @@ def test_the_bill_of_materials_lists_what_is_inside(bill) -> None:
     assert all(listed.values())
 
 
-def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill) -> None:
+def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill: dict[str, Any]) -> None:
     """The licence as an SPDX identifier or expression, the hash of the archive it comes from."""
     for item in (bill["metadata"]["component"], *bill["components"]):
         (licence,) = item["licenses"]
@@ -130,13 +135,13 @@ def test_the_bill_of_materials_has_a_licence_and_a_hash_of_each(bill) -> None:
         assert digests[name] == source.sha256
 
 
-def test_the_bill_of_materials_is_of_this_zip(zipped, bill) -> None:
+def test_the_bill_of_materials_is_of_this_zip(zipped: Path, bill: dict[str, Any]) -> None:
     """By its hash, which a scanner compares."""
     (digest,) = bill["metadata"]["component"]["hashes"]
     assert digest["content"] == hashlib.sha256(zipped.read_bytes()).hexdigest()
 
 
-def test_the_licence_of_everything_inside_is_in_it(zipped, bill) -> None:
+def test_the_licence_of_everything_inside_is_in_it(zipped: Path, bill: dict[str, Any]) -> None:
     """Each asks for its text to go along, and some for their notices."""
     with zipfile.ZipFile(zipped) as packed:
         names = {name for name in packed.namelist() if name.startswith("telemetryd/licenses/")}
@@ -150,7 +155,7 @@ def test_the_licence_of_everything_inside_is_in_it(zipped, bill) -> None:
     assert b"Expat" in texts["expat.txt"]
 
 
-def without(tmp_path: Path, *stages) -> Path:
+def without(tmp_path: Path, *stages: str) -> Path:
     """A cache in another directory, which lacks these stages and what zig has kept."""
     place = tmp_path / "elsewhere"
     (place / "stages").mkdir(parents=True)
@@ -161,7 +166,7 @@ def without(tmp_path: Path, *stages) -> Path:
     return place
 
 
-def test_the_same_input_gives_the_same_bytes(zipped, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(zipped: Path, tmp_path: Path) -> None:
     """In another directory, without what the compiler keeps; what takes minutes is taken over."""
     cache = without(tmp_path, "frozen", "executable", "musl", "launcher", "lib")
     again = build(arch(zipped), tmp_path / "dist", "--cache", str(cache))

@@ -149,7 +149,8 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def the_environment_can_end(self) -> None:
         subject = copy.deepcopy(self.life)
-        if not subject.asked or subject.left:
+        over = subject.left
+        if over or not subject.asked:
             return
         if subject.waiting:
             subject.until_next()

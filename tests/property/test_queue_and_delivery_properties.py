@@ -78,10 +78,10 @@ class Destination(Sink):
         self.behaviour = next(self.script, "accept")
         if self.behaviour == "pack_bug":
             raise ValueError("bug")
-        items = super().pack(blocks)
+        items = list(super().pack(blocks))
         return items[1:] if self.behaviour == "pack_short" else items
 
-    def unpack(self, item: Item) -> bytes:
+    def unpack(self, item: Item) -> bytes | None:
         if self.behaviour == "unpack_bug":
             raise ValueError("bug")
         return super().unpack(item)

@@ -36,7 +36,7 @@ from telemetryd.sinks import (
     _kinesis_keys,
     _kinesis_packer,
 )
-from telemetryd.sinks.kinesis import KinesisConfig
+from telemetryd.sinks._kinesis_config import KinesisConfig
 from telemetryd.testing import context
 from telemetryd_proto import envelope, framing, kinesis, objects, surrogates
 

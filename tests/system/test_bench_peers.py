@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
 from bench.lines import block_of_lines
-from bench.peers.catalog import BUILD_SECONDS, PeerAbsentError, load
+from bench.peers.catalog import BUILD_SECONDS, Peer, PeerAbsentError, load
 from bench.peers.verify import Counted, differences
 from bench.send import batches, post
 
@@ -30,18 +32,22 @@ WAIT_SECONDS = 60
 pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_SECONDS + 120)]
 
 
-def named(names) -> pytest.MarkDecorator:
+def named(names: Collection[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("peer", [PEERS[name] for name in names], ids=list(names))
 
 
 @pytest.fixture
-def built(peer):
+def built(peer: Peer) -> Peer:
     """The peer, built; a skip with the reason where that is not possible."""
     try:
         peer.prepare()
     except PeerAbsentError as error:
         pytest.skip(f"{peer.name} is absent: {error}")
     return peer
+
+
+def has_lines(counted: Counted, wanted: int) -> bool:
+    return counted.lines() >= wanted
 
 
 def telemetry() -> list[bytes]:
@@ -54,7 +60,7 @@ def telemetry() -> list[bytes]:
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.protocol == "tcp"])
-def test_a_tcp_peer_writes_the_bytes_it_is_sent(built, tmp_path: Path) -> None:
+def test_a_tcp_peer_writes_the_bytes_it_is_sent(built: Peer, tmp_path: Path) -> None:
     """In order, whatever the size of the writes, and again after a second connection."""
     output = tmp_path / "out.ndjson"
     lines = telemetry()
@@ -66,13 +72,15 @@ def test_a_tcp_peer_writes_the_bytes_it_is_sent(built, tmp_path: Path) -> None:
                 for start in range(0, len(data), CHUNK):
                     sock.sendall(data[start : start + CHUNK])
             wanted = connection * len(lines)
-            wait_for(lambda wanted=wanted: counted.lines() >= wanted, WAIT_SECONDS)
+            wait_for(partial(has_lines, counted, wanted), WAIT_SECONDS)
     assert differences("tcp", lines, output) is None
     assert output.stat().st_size == 2 * len(data)
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.protocol == "http"])
-def test_an_http_peer_has_written_what_it_answered_when_it_ends(built, tmp_path: Path) -> None:
+def test_an_http_peer_has_written_what_it_answered_when_it_ends(
+    built: Peer, tmp_path: Path
+) -> None:
     """It is told to end right after the last answer."""
     output = tmp_path / "out.ndjson"
     lines = telemetry()
@@ -84,15 +92,17 @@ def test_an_http_peer_has_written_what_it_answered_when_it_ends(built, tmp_path:
 
 
 @named([name for name, peer in PEERS.items() if peer.spec.extension])
-def test_a_peer_runs_as_a_lambda_extension(built, tmp_path: Path) -> None:
+def test_a_peer_runs_as_a_lambda_extension(built: Peer, tmp_path: Path) -> None:
     """It registers, subscribes, follows the invocations and ends at SHUTDOWN by itself."""
     output = tmp_path / "out.ndjson"
+    extension = built.extension()
+    assert extension is not None
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = LocalConfig(
         handler="app.handler",
         task_root=HANDLER,
-        extensions=[built.extension()],
+        extensions=[extension],
         extension_env={"PEER_OUTPUT": str(output), "PEER_PORT": str(port)},
         **UNHURRIED,
         flush_at_shutdown=True,

@@ -27,7 +27,7 @@ def program(text: str) -> str:
 
 
 @pytest.fixture
-def open_directory(tmp_path: Path):
+def open_directory(tmp_path: Path) -> Path:
     """A directory that the emulator's extension user can write to."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent != Path("/tmp"):  # noqa: S108 - it is open already
@@ -36,7 +36,7 @@ def open_directory(tmp_path: Path):
     return tmp_path
 
 
-def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory) -> None:
+def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory: Path) -> None:
     """The emulator dials 127.0.0.1, takes only the newest schema, and tells no `runtimeDone`."""
     kept = open_directory / "lines.ndjson"
     env = {
@@ -64,7 +64,7 @@ def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory) -> Non
     }
 
 
-def test_the_canary_reports_what_the_emulator_does(open_directory) -> None:
+def test_the_canary_reports_what_the_emulator_does(open_directory: Path) -> None:
     """Both recorders are told everything, and the report says so."""
     layer = CANARY / "layer"
     opt: dict[str, Path | str] = {"canary/recorder.py": layer / "canary" / "recorder.py"}

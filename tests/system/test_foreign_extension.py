@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_LIMIT + 60)]
 
 
 @pytest.fixture(scope="module")
-def foreign():
+def foreign() -> Path:
     """The built extension; the build is cached between runs."""
     cargo = shutil.which("cargo")
     if cargo is None:
@@ -47,7 +47,9 @@ def foreign():
     return target / "debug" / "foreign"
 
 
-def test_the_rust_library_registers_subscribes_and_gets_everything(foreign, tmp_path: Path) -> None:
+def test_the_rust_library_registers_subscribes_and_gets_everything(
+    foreign: Path, tmp_path: Path
+) -> None:
     """Its own HTTP telemetry, two invocations, a timeout with a new start, and the shutdown."""
     notes = tmp_path / "notes.txt"
     config = LocalConfig(

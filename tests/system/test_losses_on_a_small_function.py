@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def small():
+def small() -> Iterator[Path]:
     """A control group with the processor of a 128 MB function."""
     try:
         with groups(Limits(cpu_percent=7.25)) as (group,):
@@ -54,7 +55,7 @@ def within(group: Path, path: Path, command: list[str]) -> Path:
         "connection",
     ],
 )
-def test_no_wait_lasts_as_long_as_the_function_may(tmp_path: Path, small, loss: str) -> None:
+def test_no_wait_lasts_as_long_as_the_function_may(tmp_path: Path, small: Path, loss: str) -> None:
     """Every caller has its answer, every line is accounted for, and the miss is counted."""
     stage = Stage(tmp_path)
     program = install(tmp_path / "program")

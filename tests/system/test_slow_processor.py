@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def slowly() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_lost_events_on_a_slow_processor(tmp_path: Path, slowly: list[str], loss) -> None:
+def test_lost_events_on_a_slow_processor(tmp_path: Path, slowly: list[str], loss: str) -> None:
     """The function is served all the same."""
     real = install(tmp_path / "real")
     script = tmp_path / "extensions" / "telemetryd"
@@ -70,7 +71,7 @@ def test_it_ends_before_the_deadline(tmp_path: Path, slowly: list[str], sink: st
         assert ledger["received"]["lines"] > 300
 
 
-def until_it_ends(platform, telemetry) -> None:
+def until_it_ends(platform: ScriptedPlatform, telemetry: socket.socket) -> None:
     """Send lines as long as anybody reads them."""
     block = b"".join(map(line, range(200)))
     try:

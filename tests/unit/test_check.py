@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from telemetryd.config import load
 from telemetryd.iam import Place, iam
 
 
-def run(environ: dict[str, str], **options) -> tuple[int, str, str]:
+def run(environ: dict[str, str], **options: Any) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     options.setdefault("default_paths", ())
     status = check(environ, out, err, **options)

@@ -119,7 +119,7 @@ def reads_the_time(path: Path) -> bool:
     )
 
 
-def test_what_needs_the_time_takes_a_clock():
+def test_what_needs_the_time_takes_a_clock() -> None:
     """`local` is a program of its own."""
     readers = {
         str(path.relative_to(DAEMON))
@@ -129,7 +129,7 @@ def test_what_needs_the_time_takes_a_clock():
     assert readers == READ_THEMSELVES
 
 
-def test_no_test_replaces_the_time_of_a_module():
+def test_no_test_replaces_the_time_of_a_module() -> None:
     """It would go on passing when the module takes its time from elsewhere."""
     replaced = re.compile(r"""(setattr|patch)\w*\([^)]*(\.time["']|["'](time|monotonic)["'])""")
     found = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -47,12 +47,12 @@ def variable(key: str) -> str:
     return "TELEMETRYD_" + key.replace(".", "__").upper()
 
 
-def load_with(values: dict[str, object]) -> Config:
+def load_with(values: Mapping[str, object]) -> Config:
     environ = {variable(key): str(value) for key, value in values.items()}
     return load(environ, default_paths=()).config
 
 
-def problems_with(values: dict[str, object]) -> list[str]:
+def problems_with(values: Mapping[str, object]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_with(values)
     return list(caught.value.problems)
@@ -70,7 +70,10 @@ def value_at(config: Config, key: str) -> object:
     def step(parent: object, name: str) -> object:
         return parent[name] if isinstance(parent, dict) else getattr(parent, name)
 
-    return reduce(step, key.replace("lambda", "lambda_").split("."), config)
+    found: object = config
+    for name in key.replace("lambda", "lambda_").split("."):
+        found = step(found, name)
+    return found
 
 
 @pytest.mark.parametrize(("key", "least", "most", "source", "others"), LIMITS, ids=LIMIT_IDS)

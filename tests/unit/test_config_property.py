@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +37,9 @@ TEXTS = st.one_of(
 
 
 @given(st.dictionaries(NAMES, TEXTS, max_size=6), st.sampled_from(["listen", "lambda"]))
-def test_any_environment_loads_or_is_refused(environ: dict[str, str], mode: str) -> None:
+def test_any_environment_loads_or_is_refused(
+    environ: dict[str, str], mode: Literal["listen", "lambda"]
+) -> None:
     try:
         loaded = load(environ, default_paths=(), mode=mode)
     except ConfigError as error:

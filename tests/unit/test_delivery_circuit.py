@@ -11,14 +11,13 @@ from telemetryd.core.breaker import FAILURES, FIRST_SECONDS, MAX_SECONDS
 from telemetryd.errors import PermanentSinkError, TransientSinkError
 from telemetryd.shell.circuit import PATIENCE_SECONDS
 from telemetryd.sinks.base import DELIVERED, MIB, Batch, SpoolConfig, WriteResult
-from telemetryd.testing import JumpingLoop, Rig, block, data_of, run
+from telemetryd.testing import JumpingLoop, Rig, block, data_of, numbered_blocks, run
 from unit.test_delivery import (
     Answer,
     MemorySink,
     accepted,
     batches,
     hang,
-    numbered_blocks,
     raising,
     returning,
     rig_of,

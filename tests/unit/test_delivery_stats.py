@@ -116,14 +116,17 @@ def test_a_sink_is_up_while_its_worker_writes() -> None:
     rig = rig_of(endless=raising(TransientSinkError("unreachable")))
 
     async def scenario() -> None:
-        assert not rig.worker.is_up, "not started"
+        before = rig.worker.is_up
+        assert not before
         opened = asyncio.Event()
         rig.log.on_event["circuit_opened"] = opened.set
         rig.worker.start()
-        assert rig.worker.is_up
+        started = rig.worker.is_up
+        assert started
         rig.offer(numbered_blocks(1))
         await opened.wait()
-        assert not rig.worker.is_up, "the circuit is open"
+        broken = rig.worker.is_up
+        assert not broken, "the circuit is open"
         await rig.stop(1)
         assert not rig.worker.is_up, "ended"
 

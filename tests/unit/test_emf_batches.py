@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,8 @@ def test_a_dimension_value_is_made_fit_for_cloudwatch() -> None:
 def test_prices_are_those_of_the_architecture() -> None:
     arm = os.uname().machine == "aarch64"
     mine, other = ("price_arm64", "price_x86_64") if arm else ("price_x86_64", "price_arm64")
-    subject = sink(price_request=0.5, **{mine: 0.25, other: 1.0})
+    prices: dict[str, Any] = {mine: 0.25, other: 1.0}
+    subject = sink(price_request=0.5, **prices)
     (found,) = packed(subject, [start("a"), report("a")])
     assert found["estimated_cost"] == pytest.approx(0.5 + 0.013 * 0.25 * 0.25)
 
@@ -163,7 +165,11 @@ def test_the_largest_document_a_configuration_permits_is_within_the_limit() -> N
     answered = {"durationMs": long, "producedBytes": 10**14}
     lines: list[bytes] = []
     for i in range(100):
-        failed = {"status": "error", "errorType": chr(1 + i % 30) * 256, "spans": spans}
+        failed: dict[str, Any] = {
+            "status": "error",
+            "errorType": chr(1 + i % 30) * 256,
+            "spans": spans,
+        }
         lines += [
             event("platform.initStart", named),
             start(f"{i}"),

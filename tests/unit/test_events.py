@@ -103,7 +103,9 @@ def test_every_member_is_read(type_: str) -> None:
 @pytest.mark.parametrize("type_", MEMBERS)
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "null"])
 def test_all_but_the_request_id_may_be_absent_or_null(type_: str, absent: bool) -> None:
-    wire = {name: None for name in MEMBERS[type_].split() if name != "requestId" and not absent}
+    wire: dict[str, str | None] = {
+        name: None for name in MEMBERS[type_].split() if name != "requestId" and not absent
+    }
     if "requestId" in MEMBERS[type_].split():
         wire["requestId"] = "r"
     record = decode_record(envelope(type_, wire))

@@ -29,14 +29,14 @@ def fed(*pieces: bytes) -> Answer:
 
 
 @pytest.mark.parametrize("data", [WITH_LENGTH, CHUNKED])
-def test_an_answer_in_one_piece(data) -> None:
+def test_an_answer_in_one_piece(data: bytes) -> None:
     answer = fed(data)
     assert (answer.complete, answer.status, answer.body) == (True, 200, BODY)
     assert answer.keeps_alive
 
 
 @given(data=st.sampled_from([WITH_LENGTH, CHUNKED]), cuts=st.lists(st.integers(1, 150), max_size=8))
-def test_an_answer_in_any_pieces(data, cuts) -> None:
+def test_an_answer_in_any_pieces(data: bytes, cuts: list[int]) -> None:
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     answer = Answer()
     done = [answer.feed(data[a:b]) for a, b in pairwise(edges)]
@@ -69,7 +69,7 @@ def test_close_is_heard() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 20, len(WITH_LENGTH) - 1])
 @pytest.mark.parametrize("data", [WITH_LENGTH, CHUNKED])
-def test_an_end_too_early_is_a_connection_error(data, cut) -> None:
+def test_an_end_too_early_is_a_connection_error(data: bytes, cut: int) -> None:
     answer = Answer()
     if cut:
         assert not answer.feed(data[: min(cut, len(data) - 1)])
@@ -91,13 +91,13 @@ def test_an_end_too_early_is_a_connection_error(data, cut) -> None:
         b"x" * (Answer.MAX_BYTES + 1),
     ],
 )
-def test_what_is_no_answer_is_a_value_error(data) -> None:
+def test_what_is_no_answer_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         fed(data)
 
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
-def test_nothing_else_is_ever_raised(head, tail) -> None:
+def test_nothing_else_is_ever_raised(head: bytes, tail: bytes) -> None:
     for data in (head, b"HTTP/1.1 200 OK\r\n" + head, CHUNKED[:50] + head):
         answer = Answer()
         try:

@@ -36,7 +36,8 @@ def statements(environ: dict[str, str], place: Place = PLACE) -> list[dict[str, 
     policy = json.loads(out)
     assert policy.keys() == {"Version", "Statement"}
     assert policy["Version"] == "2012-10-17"
-    return policy["Statement"]
+    found: list[dict[str, Any]] = policy["Statement"]
+    return found
 
 
 @pytest.mark.parametrize("sink", [None, "emf", "stdout", "null"])

@@ -29,29 +29,29 @@ def layers(container: str) -> list[str]:
     return list(found["layers"])
 
 
-def test_every_sink_is_independent_of_the_others():
+def test_every_sink_is_independent_of_the_others() -> None:
     (contract,) = contracts("independence")
     assert set(contract["modules"]) == SINKS
 
 
-def test_every_sink_stands_below_the_registry():
+def test_every_sink_stands_below_the_registry() -> None:
     names = {module.rpartition(".")[2] for module in SINKS}
     assert names in [set(line.split(" | ")) for line in layers("telemetryd.sinks")]
 
 
-def test_the_shell_may_import_no_sink():
+def test_the_shell_may_import_no_sink() -> None:
     forbidden = [c for c in contracts("forbidden") if c["source_modules"] == ["telemetryd.shell"]]
     assert len(forbidden) == 1
     assert set(forbidden[0]["forbidden_modules"]) >= SINKS
 
 
 @pytest.mark.parametrize("package", ["telemetryd", "telemetryd_proto"])
-def test_circles_are_looked_for_everywhere(package: str):
+def test_circles_are_looked_for_everywhere(package: str) -> None:
     (contract,) = contracts("acyclic_siblings")
     assert package in contract["ancestors"]
 
 
-def test_the_page_draws_the_layers():
+def test_the_page_draws_the_layers() -> None:
     """People read the page, `lint-imports` the contract."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     assert "\n```\n" + "\n".join(layers("telemetryd")) + "\n```\n" in page

@@ -11,7 +11,7 @@ import pytest
 
 from telemetryd.config import load
 from telemetryd.errors import ConfigError
-from telemetryd.sinks.kinesis import KinesisConfig
+from telemetryd.sinks._kinesis_config import KinesisConfig
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/telemetry"
 

@@ -67,7 +67,7 @@ def test_a_line_that_is_not_json_holds_up_nothing(
     assert good.endswith(" function")
 
 
-def test_what_it_remembers_is_bounded(app: ModuleType) -> None:
-    app.REMEMBERED = 10
+def test_what_it_remembers_is_bounded(app: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "REMEMBERED", 10)
     app.handler(batch(*(encoded("ndjson", "gzip", number) for number in range(50))), None)
     assert len(app._seen) == 10

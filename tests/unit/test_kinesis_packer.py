@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from telemetryd.clock import Clock
+from telemetryd.sinks._kinesis_config import KinesisConfig
 from telemetryd.sinks._kinesis_packer import Packer, RecordItem, unpack
-from telemetryd.sinks.kinesis import KinesisConfig
 from telemetryd.testing import INSTANCE, block, context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import decode

@@ -138,7 +138,7 @@ def test_the_region_is_the_configured_or_the_environments(
     server: KinesisServer,
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
-    keys: dict[str, str],
+    keys: dict[str, Any],
     region: str,
 ) -> None:
     for name, value in variables.items():

@@ -13,7 +13,7 @@ from telemetryd_proto.request_ids import MAX_REQUEST_ID
 ENDS = {life.SHUTDOWN, life.GONE, life.SIGNAL}
 
 
-def running(strategy="invocation") -> Life:
+def running(strategy: str = "invocation") -> Life:
     """A function runs, and telemetry has told so."""
     return Life(strategy).connect().start().begins("a").invoke("a")
 
@@ -56,7 +56,7 @@ def test_next_is_asked_for_by_every_row_that_comes_to_rest() -> None:
 
 
 @pytest.mark.parametrize("state", [s for s in life.STATES if s != life.SHUTTING_DOWN])
-def test_a_signal_ends_it_from_anywhere(state) -> None:
+def test_a_signal_ends_it_from_anywhere(state: str) -> None:
     following, todo = life.ROWS[state, life.SIGNAL]
     assert following == life.SHUTTING_DOWN
     assert todo[-1] == life.LEAVE
@@ -64,7 +64,7 @@ def test_a_signal_ends_it_from_anywhere(state) -> None:
 
 @pytest.mark.parametrize("state", [life.IDLE, life.DEGRADED])
 @pytest.mark.parametrize("event", sorted(ENDS))
-def test_the_end_releases_writes_and_leaves(state, event) -> None:
+def test_the_end_releases_writes_and_leaves(state: str, event: str) -> None:
     machine = life.Machine(state)
     assert machine.step(event) == (life.RELEASE, life.LEAVE)
     assert machine.state == life.SHUTTING_DOWN
@@ -103,7 +103,9 @@ def test_the_end_is_followed_by_a_flush_a_hold_and_next() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "flush_until"), [(60.0, ADDED), (0.1, 0.1)])
-def test_a_flush_may_take_what_may_be_added_or_what_is_left(seconds: float, flush_until) -> None:
+def test_a_flush_may_take_what_may_be_added_or_what_is_left(
+    seconds: float, flush_until: float
+) -> None:
     subject = Life().connect().start().begins("a").invoke("a", seconds)
     began = subject.now
     subject.ends("a")
@@ -188,7 +190,7 @@ def test_the_share_of_a_processor_says_how_late_it_will_be() -> None:
     ],
 )
 def test_margins_grow_with_the_lag_but_not_beyond_a_part_of_the_time(
-    lag: float, left: float, expected
+    lag: float, left: float, expected: float
 ) -> None:
     subject = Life()
     subject.cycle.on_lag(lag)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from telemetryd.core.lifecycle import BUSY_GAP_SECONDS, BUSY_RUN, Pacer
 
+if TYPE_CHECKING:
+    from telemetryd.core.lifecycle import Strategy
 
-def pacer(strategy="auto", *, interval=5.0, max_age=10.0) -> Pacer:
+
+def pacer(strategy: Strategy = "auto", *, interval: float = 5.0, max_age: float = 10.0) -> Pacer:
     return Pacer(strategy, interval_seconds=interval, max_age_seconds=max_age, now=0.0)
 
 
@@ -73,7 +78,7 @@ def test_auto_keeps_the_maximum_age_when_busy() -> None:
 @pytest.mark.parametrize(("strategy", "expected"), [("invocation", True), ("continuous", False)])
 @pytest.mark.parametrize("after", [0.001, 3600.0])
 def test_fixed_strategies_do_not_look_at_the_clock(
-    strategy: str, expected: bool, after: float
+    strategy: Strategy, expected: bool, after: float
 ) -> None:
     function = Function(pacer(strategy))
     answers = {function.invoke(after=after, oldest=oldest) for oldest in (0.0, 1e6)}

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_pattern_that_does_not_compile_is_refused() -> None:
     [({}, False), ({"include": ["x"]}, False), ({"types": ["function"]}, True),
      ({"min_level": "info"}, True)],
 )  # fmt: skip
-def test_lines_are_decoded_only_where_it_matters(wanted, needs: bool) -> None:
+def test_lines_are_decoded_only_where_it_matters(wanted: dict[str, Any], needs: bool) -> None:
     assert LineFilter(**wanted).needs_envelope is needs
 
 

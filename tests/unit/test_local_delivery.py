@@ -11,6 +11,7 @@ import pytest
 
 from telemetryd.local.delivery import SLOW, Buffering, Subscription, SubscriptionStats
 from telemetryd.local.events import PlatformEvent
+from telemetryd.local.losses import How
 from telemetryd.local.senders import TcpSender
 
 BIG = Buffering(max_items=10_000, max_bytes=1 << 20, timeout_ms=30_000)
@@ -357,7 +358,7 @@ def test_the_notice_of_a_lost_batch_can_be_lost_too() -> None:
 
 
 @pytest.mark.parametrize(("how", "rest"), [("close", 0), ("cut", 1), ("stall", 1)])
-def test_delivery_ends_at_an_event_on_demand(how: str, rest: int) -> None:
+def test_delivery_ends_at_an_event_on_demand(how: How, rest: int) -> None:
     """What was before it comes whole; then half a line or nothing; then EOF or silence."""
 
     async def scenario() -> None:

@@ -138,9 +138,9 @@ def test_extension_states() -> None:
     with pytest.raises(StateError):
         extension.register(())
     extension.begin_poll()
-    assert extension.at_rest
+    resting = extension.at_rest
     extension.send({"eventType": "INVOKE"})
-    assert not extension.at_rest
+    assert (resting, extension.at_rest) == (True, False)
     with pytest.raises(StateError):
         extension.report_error("InitError", "Extension.Late")
     extension.report_error("ExitError", "Extension.Gone")

@@ -30,8 +30,8 @@ def calls(path: Path) -> Iterator[tuple[str | None, str]]:
         if called == "statement" and texts and isinstance(texts[0], str):
             yield None, texts[0]
         elif called in WRITERS and len(texts) > 1 and isinstance(texts[1], str):
-            level, event = texts[:2]
-            if level is None or level in LEVELS:
+            level, event = texts[0], texts[1]
+            if level is None or (isinstance(level, str) and level in LEVELS):
                 yield level, event
 
 

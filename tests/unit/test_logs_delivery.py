@@ -46,7 +46,9 @@ def events(*ages_ms: int) -> list[LogEvent]:
     return [LogEvent(now - age, b"event %d" % index) for index, age in enumerate(ages_ms)]
 
 
-def write(loop_factory: LoopFactory, subject: LogsDelivery, *batches: list[LogEvent]) -> list:
+def write(
+    loop_factory: LoopFactory, subject: LogsDelivery, *batches: list[LogEvent]
+) -> list[WriteResult | SinkError]:
     """The result of each batch, or the error it raised."""
 
     async def scenario() -> list[WriteResult | SinkError]:
@@ -179,6 +181,7 @@ def test_events_outside_the_window_are_refused_one_by_one(
 ) -> None:
     batch = events(0, 15 * DAY_MS, -3 * 3600 * 1000, 1)
     (result,) = write(loop_factory, delivery(server), batch)
+    assert isinstance(result, WriteResult)
     assert set(result.failures) == {
         Failure(1, "too_old", retryable=False), Failure(2, "too_new", retryable=False),
     }  # fmt: skip
@@ -225,6 +228,7 @@ def test_an_error_of_a_later_call_leaves_what_was_accepted(
     server.script = [TAKE, ("ThrottlingException", 400)]
     batch = events(0, 25 * 3600 * 1000, 50 * 3600 * 1000)
     (result,) = write(loop_factory, delivery(server), batch)
+    assert isinstance(result, WriteResult)
     assert result.failures == (
         Failure(1, "throttled", retryable=True), Failure(0, "throttled", retryable=True),
     )  # fmt: skip

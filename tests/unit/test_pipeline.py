@@ -43,7 +43,7 @@ def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() 
         stats=DaemonStats(()),
         log=LogBook(),
     )
-    parts = [Block(DONE, 1), Rejected("empty", 1, 1, 0, 0), Block(LOG, 1)]
+    parts: list[Block | Rejected] = [Block(DONE, 1), Rejected("empty", 1, 1, 0, 0), Block(LOG, 1)]
     size = len(DONE) + 1 + len(LOG)
     pipeline.received(size)
     with pytest.raises(ZeroDivisionError):

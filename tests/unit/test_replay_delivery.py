@@ -12,8 +12,8 @@ from telemetryd.replay import delivery
 from telemetryd.replay.delivery import Replay
 from telemetryd.replay.sources import Piece
 from telemetryd.sinks.base import SinkConfig, SinkContext
-from telemetryd.testing import JumpingLoop, run
-from unit.test_delivery import Answer, MemorySink, hang, numbered_blocks, raising
+from telemetryd.testing import JumpingLoop, LogBook, numbered_blocks, run
+from unit.test_delivery import Answer, MemorySink, hang, raising
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_all_is_delivered_after_an_attempt_that_failed(
 ) -> None:
     class FailsOnce(MemorySink):
         def __init__(self, config: SinkConfig, context: SinkContext) -> None:
-            super().__init__(config, context.log, iter([first]))
+            super().__init__(config, LogBook(), iter([first]))
 
     monkeypatch.setattr(delivery, "sink_class", lambda _: FailsOnce)
     told: list[Piece] = []

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -97,7 +97,7 @@ class RightSink(Sink):
 
 
 class RightSubject(SinkContract):
-    sink_class = RightSink
+    sink_class: ClassVar[type[Sink]] = RightSink
     oversized_bytes = LIMIT // 2
     refused_bytes = LIMIT
     drops_duplicates = True
@@ -169,7 +169,7 @@ class WantsAnotherConfig(RightSink):
 
 class Reverses(RightSink):
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
-        return super().pack(blocks)[::-1]
+        return list(super().pack(blocks))[::-1]
 
 
 class CountsWhatWasAdded(RightSink):

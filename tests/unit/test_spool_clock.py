@@ -190,4 +190,4 @@ def test_what_is_there_stays_spooled(tmp_path: Path) -> None:
     process.put(b"a\n")
     process.spool.close()
     assert process.account.spooled.lines == 1
-    assert process.lost == process.unread == []
+    assert (process.lost, process.unread) == ([], [])

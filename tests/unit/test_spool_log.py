@@ -92,7 +92,8 @@ def test_a_batch_takes_at_least_one_and_no_more_than_asked_for(tmp_path: Path) -
 def test_the_age_is_that_of_what_is_not_settled(tmp_path: Path) -> None:
     """Through deliveries, what is put back, and the next process."""
     log = opened(tmp_path)
-    assert log.oldest_ms is None
+    empty = log.oldest_ms
+    assert empty is None
     for number in range(1, 5):
         log.append(record(number))
     assert log.oldest_ms == 1001

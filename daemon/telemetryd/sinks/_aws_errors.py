@@ -11,8 +11,8 @@ import errno
 import ssl
 from typing import Final
 
-from botocore import exceptions as aws  # type: ignore[import-untyped]  # ships no types
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # the same
+from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 

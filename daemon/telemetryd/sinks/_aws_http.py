@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
-from aiobotocore import session as aio  # type: ignore[import-untyped]  # ships no types
-from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # the same
-from aiobotocore.httpsession import AIOHTTPSession  # type: ignore[import-untyped]  # the same
-from botocore import loaders  # type: ignore[import-untyped]  # the same
-from botocore.exceptions import (  # type: ignore[import-untyped]  # the same
+from aiobotocore import session as aio
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore import loaders
+from botocore.exceptions import (
     ConnectionClosedError,
     HTTPClientError,
     ReadTimeoutError,
 )
-from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]  # the same
+from botocore.parsers import ResponseParserError
 
 from telemetryd.clock import SYSTEM
 

@@ -101,7 +101,7 @@ class Record:
     def as_document(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         with self._lock:
-            return json.loads(
+            document: dict[str, Any] = json.loads(
                 json.dumps(
                     {
                         **self._facts,
@@ -111,6 +111,7 @@ class Record:
                     }
                 )
             )
+            return document
 
     def _on_log_line(self, kind: str, record: object, line: bytes) -> None:
         text = record if isinstance(record, str) else json.dumps(record)
