@@ -21,7 +21,7 @@ ARG REVISION=unknown
 FROM --platform=$BUILDPLATFORM ${BASE_IMAGE} AS build
 ENV DEBIAN_FRONTEND=noninteractive
 # No versions are pinned here: these tools leave no trace in the result, whose bytes the checksums in
-# daemon/layer/sources.toml and requirements/layer*.txt decide.
+# layer/sources.toml and requirements/layer*.txt decide.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends make perl unzip \
@@ -33,7 +33,7 @@ ARG TARGETARCH
 ARG LAYER_CACHE=/var/cache/telemetryd-layer
 RUN --mount=type=cache,id=telemetryd-layer,target=/var/cache/telemetryd-layer \
     case "$TARGETARCH" in amd64) arch=x86_64 ;; *) arch=$TARGETARCH ;; esac \
- && python3 daemon/layer/build.py --arch "$arch" --cache "$LAYER_CACHE" --out /dist \
+ && python3 layer/build.py --arch "$arch" --cache "$LAYER_CACHE" --out /dist \
  && unzip -q "/dist/telemetryd-layer-$arch.zip" -d /opt-of-the-layer
 # What the daemon needs besides: the C library of its architecture, a user, /tmp, and a directory for
 # files and spools. The library is unpacked, not installed, so it may be for another machine.

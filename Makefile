@@ -28,7 +28,7 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs proto daemon bench examples
+	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs proto daemon layer bench examples
 	@$(BIN)/python tests/prose.py
 
 types: $(STAMP)
@@ -57,12 +57,12 @@ fixtures-test: $(STAMP)  ## makes the fixtures of records again with real runtim
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
 layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)
-	@$(PYTHON) daemon/layer/build.py $(if $(ARCH),--arch $(ARCH))
+	@$(PYTHON) layer/build.py $(if $(ARCH),--arch $(ARCH))
 
 layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in an older root
 	@# under the limit of open files that many hosts have, and the build of an image
-	@ulimit -n 1024; $(PYTHON) daemon/layer/build.py --arch x86_64
-	@ulimit -n 1024; $(PYTHON) daemon/layer/build.py --arch arm64
+	@ulimit -n 1024; $(PYTHON) layer/build.py --arch x86_64
+	@ulimit -n 1024; $(PYTHON) layer/build.py --arch arm64
 	@$(BIN)/python -m pytest -m layer tests/layer
 
 container-test: $(STAMP)  ## builds the images with buildah and runs them with podman, under 128 MB and 1/14 vCPU

@@ -13,7 +13,7 @@ PAGES = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md",
     "proto/README.md", "examples/**/README.md", "bench/README.md", "bench/results/*.md",
 )  # fmt: skip
-CODE = ("daemon/**/*.py", "proto/**/*.py")
+CODE = ("daemon/**/*.py", "proto/**/*.py", "layer/**/*.py")
 STYLE = "docs/style.md"
 _RULE = "These words are not used:"
 

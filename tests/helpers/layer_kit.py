@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "daemon" / "layer" / "build.py"
+BUILD = ROOT / "layer" / "build.py"
 BUILD_LIMIT = 3600
 FILES = 1024
 """A limit that many hosts have, and that buildah gives to the build of an image."""

@@ -67,7 +67,7 @@ def facade(monkeypatch: pytest.MonkeyPatch) -> Facade:
 
     def load(name: str, real: ModuleType) -> ModuleType:
         monkeypatch.setitem(sys.modules, f"_full_{name}", real)
-        path = ROOT / "daemon" / "layer" / "facades" / f"{name}.py"
+        path = ROOT / "layer" / "facades" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"facade_{name}", path)
         assert spec is not None
         assert spec.loader is not None

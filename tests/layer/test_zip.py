@@ -13,7 +13,7 @@ import pytest
 
 from helpers.layer_kit import CACHE, ROOT, build
 
-sys.path.insert(0, str(ROOT / "daemon"))
+sys.path.insert(0, str(ROOT))
 
 from typing import Any
 

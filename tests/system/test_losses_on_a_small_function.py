@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from bench.errors import AbsentError
 from bench.limits import groups
 from bench.scenario import Limits
-
 from helpers.lifecycle import Stage, install, play, settings, statuses
 
 LONG = 600.0

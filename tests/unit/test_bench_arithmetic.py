@@ -27,7 +27,6 @@ from bench.run import Latency, Run
 from bench.scenario import FOLDER, Load, Rate, Size, Source, Target, Variant
 from bench.send import DISTINCT_BLOCKS, Traffic, block_of
 from bench.stats import Spread, highest_rate, paired_ratio, percentile, slope
-
 from telemetryd_proto.kinesis import Encoder, RecordId
 
 VALUES = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=200)

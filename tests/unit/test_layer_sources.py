@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "daemon"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from layer import fetch
 from layer.cache import Cache

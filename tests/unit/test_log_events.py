@@ -42,7 +42,7 @@ def written() -> dict[str, set[str]]:
         if OTHER_PROGRAMS.isdisjoint(path.relative_to(DAEMON).parts):
             for level, event in calls(path):
                 found.setdefault(event, set()).update({level} if level else ())
-    for path in (ROOT / "daemon" / "layer" / "c").rglob("*.c"):
+    for path in (ROOT / "layer" / "c").rglob("*.c"):
         for event in re.findall(r'platform_say\("([a-z_]+)"', path.read_text()):
             found.setdefault(event, set())
     return found

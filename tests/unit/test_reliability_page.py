@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from bench.reliability import HEADER, SITUATIONS
-
 from telemetryd.exposition.catalogue import FAMILIES
 from telemetryd.exposition.guide import FIGURES
 from telemetryd.shell import spool

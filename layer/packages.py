@@ -20,7 +20,7 @@ from layer.machines import GLIBC, Machine
 from layer.problem import BuildError
 from layer.toolchain import Toolchain
 
-LOCK = HERE.parents[1] / "requirements" / "layer.txt"
+LOCK = HERE.parent / "requirements" / "layer.txt"
 LINKED = ("uvloop", "msgspec", "zstandard")
 """Compiled from source and linked into the executable."""
 DIGESTS = "sha256.json"

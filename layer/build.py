@@ -1,4 +1,4 @@
-"""`python3 daemon/layer/build.py --arch x86_64`: makes dist/telemetryd-layer-x86_64.zip.
+"""`python3 layer/build.py --arch x86_64`: makes dist/telemetryd-layer-x86_64.zip.
 
 Needs Python 3.11 with venv, make and perl, and the network once; compilers and all else it gets
 itself. The first build takes some six minutes on two cores, later ones seconds.

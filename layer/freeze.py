@@ -12,7 +12,7 @@ from layer.cache import HERE, Cache, digest
 from layer.cpython import STANDARD_LIBRARY
 from layer.packages import Packages
 
-PROJECT = HERE.parents[1]
+PROJECT = HERE.parent
 # The import system, under the names by which the interpreter loads it before it can import.
 _BOOTSTRAP = {
     "importlib._bootstrap": "_frozen_importlib",

@@ -19,7 +19,7 @@ from layer.cache import HERE, Cache, digest
 from layer.machines import MACHINES, Machine
 from layer.problem import BuildError
 
-LOCK = HERE.parents[1] / "requirements" / "layer-build.txt"
+LOCK = HERE.parent / "requirements" / "layer-build.txt"
 _CFLAGS = "-fno-sanitize=undefined -g0 -Wno-date-time -ffile-prefix-map=$LAYER_WORK=."
 _LINKER = "static-ld"
 

@@ -10,7 +10,7 @@ from layer.inside import Part
 
 def texts(parts: Iterable[Part]) -> dict[str, bytes]:
     """The texts by file name, telemetryd's own among them."""
-    found = {"telemetryd.txt": (HERE.parents[1] / "LICENSE").read_bytes()}
+    found = {"telemetryd.txt": (HERE.parent / "LICENSE").read_bytes()}
     for part in parts:
         found |= part.texts
     return dict(sorted(found.items()))
