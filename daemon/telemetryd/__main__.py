@@ -21,11 +21,15 @@ def main() -> NoReturn:
 
     Started without arguments where Lambda runs extensions, the process is one.
     """
-    open_standard_descriptors()
     if len(sys.argv) == 1 and b"AWS_LAMBDA_RUNTIME_API" in environ:
+        from telemetryd.extension import hold_signals  # noqa: PLC0415 - not what commands need
+
+        hold_signals()
+        open_standard_descriptors()
         from telemetryd.extension.boot import main as extension  # noqa: PLC0415 - before all else
 
         _end(extension(_run_extension, _fall_back))
+    open_standard_descriptors()
     _end(_command_line())
 
 

@@ -6,6 +6,7 @@ See `helpers.lifecycle.third_party`. Each appends what it delivers to `path`.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,16 @@ class BrokenMaker(Gate):
 
     def __init__(self, config: Any, context: SinkContext) -> None:
         raise AttributeError("half finished")
+
+
+class Parent(Gate):
+    """Has a child write down which signals it was given blocked."""
+
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        super().__init__(config, context)
+        child = ("grep", "SigBlk", "/proc/self/status")
+        done = subprocess.run(child, check=True, capture_output=True, text=True)
+        self.path.write_text(done.stdout.split()[1])
 
 
 class Flaky(Gate):

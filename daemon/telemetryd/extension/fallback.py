@@ -14,7 +14,7 @@ import select
 import time
 
 from telemetryd.core import lifecycle
-from telemetryd.extension import boot, http
+from telemetryd.extension import ENDING_SIGNALS, boot, http, release_signals
 
 _QUIET_MARGIN_MS = 25
 _SHUTDOWN_SECONDS = 2.0
@@ -25,7 +25,7 @@ _BUFFER = bytearray(256 * 1024)
 
 
 class _Stopped(Exception):  # noqa: N818 - a wish, not an error
-    """SIGTERM."""
+    """A signal that asks for the end; its name."""
 
 
 def run(session: boot.Session, error: BaseException) -> int:
@@ -43,16 +43,12 @@ def run(session: boot.Session, error: BaseException) -> int:
     try:
         if not session.ended:
             loop.serve()
-    except _Stopped:
-        boot.say("info", "stopping", signal="SIGTERM")
+    except _Stopped as stopped:
+        boot.say("info", "stopping", signal=stopped)
     except (OSError, boot.Refused, ValueError) as gone:
         boot.say("error", "platform_gone", error=repr(gone))
     loop.shut_down()
     return 0
-
-
-def _stop(_number: int, _frame: object) -> None:
-    raise _Stopped
 
 
 class _Loop:
@@ -67,6 +63,9 @@ class _Loop:
         self._empty = [0, 0]
         self._truncated = [0, 0]
         self._deadline = 0.0
+        self._busy = False
+        """Not to be broken off: what was read has to be counted, or the end has begun."""
+        self._signal = ""
         if session.listener is not None:
             session.listener.setblocking(False)
             self._poll.register(session.listener, select.POLLIN)
@@ -75,7 +74,9 @@ class _Loop:
 
     def serve(self) -> None:
         """Poll until the platform says SHUTDOWN. Raises what tells that it is gone."""
-        _signal.signal(_signal.SIGTERM, _stop)
+        for number in ENDING_SIGNALS:
+            _signal.signal(number, self._on_signal)
+        release_signals()
         machine = lifecycle.Machine(lifecycle.DEGRADED)
         commands = machine.step(lifecycle.BUG_OWING)
         while lifecycle.LEAVE not in commands:
@@ -96,7 +97,7 @@ class _Loop:
 
     def shut_down(self) -> None:
         """Read until nothing comes any more, or most of the time is used up; the ledger."""
-        _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+        self._busy = True
         left = (self._deadline or time.time() + _SHUTDOWN_SECONDS) - _MARGIN_SECONDS - time.time()
         until = time.monotonic() + left * _READ_SHARE
         quiet = self._session.settings.timeout_ms + _QUIET_MARGIN_MS
@@ -106,6 +107,16 @@ class _Loop:
             if self._step(-1, patience) is None and self._step(-1, 0) is None:
                 break
         self._print_ledger()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """Break off what waits; what has been read is counted first."""
+        self._signal = self._signal or ENDING_SIGNALS[number]
+        if not self._busy:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._busy = True
+        raise _Stopped(self._signal)
 
     def _next(self) -> http.Answer:
         """The next event, while telemetry is read. Raises OSError or ValueError."""
@@ -154,11 +165,15 @@ class _Loop:
         ready = self._poll.poll(timeout_ms)
         if not ready:
             return None
+        was_busy, self._busy = self._busy, True
         for fd, _ in ready:
             if self._session.listener is not None and fd == self._session.listener.fileno():
                 self._accept()
             elif fd in self._connections:
                 self._read(fd)
+        self._busy = was_busy
+        if self._signal and not was_busy:
+            self._stop()
         return any(fd == awaited for fd, _ in ready)
 
     def _accept(self) -> None:

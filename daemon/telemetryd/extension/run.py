@@ -13,7 +13,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Coroutine
@@ -38,6 +37,7 @@ from telemetryd.core.ledger import UNTRUSTED
 from telemetryd.core.lifecycle import LifeCycle, Limits, Moment, Pacer
 from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
+from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
@@ -90,6 +90,7 @@ def run(session: Session) -> int:
     try:
         return runner.run(_serve(session, config, log, clock))
     except BaseException:  # what it leaves open is closed, so that no peer waits for it to read
+        hold_signals()  # they would end the process before `fallback` handles them
         runner.get_loop().close()
         raise
 
@@ -163,6 +164,9 @@ class _Extension:
     def __init__(self, session: Session, config: Config, log: Log, clock: Clock) -> None:
         assert session.listener is not None  # noqa: S101 - boot has bound it
         loop = asyncio.get_running_loop()
+        for number, name in ENDING_SIGNALS.items():
+            loop.add_signal_handler(number, self._stop, name)
+        release_signals()  # before there is a sink: what it starts must be open to signals
         self._loop = loop
         self._session = session
         self._config = config
@@ -173,6 +177,8 @@ class _Extension:
         self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
         """What may be added once the end of an invocation is known, a batch period after it."""
         self._stopping: asyncio.Future[None] = loop.create_future()
+        self._signal = ""
+        """The name of the first that asked for the end."""
         self._noticed = asyncio.Event()
         self._told: set[str] = set()
         self._end: tuple[float, str] | None = None
@@ -222,8 +228,6 @@ class _Extension:
 
     async def serve(self) -> int:
         """Follow the life cycle to its end."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop)
         if self._session.settings.next == "ready" and not await self._open():
             return EXIT_UNAVAILABLE
         # Copies, as of the listener: should this come to an end, `fallback` reads on.
@@ -321,7 +325,7 @@ class _Extension:
             command, *rest = commands
             commands = (*rest, *await execute[command]())
         if self._end is None:
-            self._log("info", "stopping", signal="SIGTERM")
+            self._log("info", "stopping", signal=self._signal)
             return self._deadline(None), _SIGNAL
         return self._end
 
@@ -552,7 +556,8 @@ class _Extension:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _stop(self) -> None:
+    def _stop(self, name: str) -> None:
+        self._signal = self._signal or name
         self._cycle.on_signal()
         self._noticed.set()
         if not self._stopping.done():
