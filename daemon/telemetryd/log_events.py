@@ -138,9 +138,14 @@ EVENTS: Final = (
         "An answer of the Extensions API made no sense; the next event is asked for again.",
     ),
     LogEvent(
+        "answer_repaired",
+        ("warning",),
+        "Members of an answer of the Extensions API are of odd types; they count as absent.",
+    ),
+    LogEvent(
         "deadline_implausible",
         ("warning",),
-        "The platform named a deadline that can't be meant; a usual one is assumed.",
+        "The platform named a deadline that can't be meant; it counts as none.",
     ),
     LogEvent(
         "end_missed",

@@ -186,14 +186,25 @@ def decode_register(body: bytes) -> RegisterResponse:
     return _decoded(_decode_register, body, "register")
 
 
-def decode_next(body: bytes) -> NextEvent:
+def decode_next(body: bytes, *, lenient: bool = False) -> NextEvent:
     """Decode the answer to next.
+
+    `lenient`: a member that does not fit reads as None, but for the event's type, and what is no
+    JSON is loosened (`loose`).
 
     Raises:
         MalformedAnswer: the body is no such answer.
 
     """
-    return _decoded(_decode_next, body, "next")
+    return _decoded(_decode_next_leniently if lenient else _decode_next, body, "next")
+
+
+def _decode_next_leniently(body: bytes) -> NextEvent:
+    from telemetryd_proto.fit import fit_struct  # noqa: PLC0415 - few answers need it
+    from telemetryd_proto.loose import loosened  # noqa: PLC0415 - as above
+
+    event: NextEvent | None = fit_struct(NextEvent, msgspec.json.decode(loosened(body)))
+    return _decode_next(body) if event is None else event  # which tells what is wrong
 
 
 def error_type(body: bytes) -> str:

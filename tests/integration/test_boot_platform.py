@@ -487,6 +487,23 @@ def test_degraded_it_keeps_a_short_deadline(shadow: dict[str, str]) -> None:
         assert 0 < platform.ledger()["received"]["lines"] <= sent
 
 
+@pytest.mark.parametrize(
+    "deadline", ["absent", '"soon"', "NaN", "null", "-5", "1e18", "1.5", "[]", "10e400"]
+)
+def test_degraded_it_takes_odd_members(shadow: dict[str, str], deadline: str) -> None:
+    """No word in an invocation is the end, and no deadline keeps it from reading at the end."""
+    with ScriptedPlatform(shadow) as platform:
+        telemetry, call = platform.begin()
+        until(lambda: platform.log("degraded"))
+        call.answer(200, b'{"x":"SHUTDOWN", "eventType" : "INVOKE", "y":"eventType"}')
+        call = platform.expect(NEXT)
+        telemetry.sendall(line(1))
+        member = "" if deadline == "absent" else f', "deadlineMs" : {deadline}'
+        call.answer(200, f'{{"eventType": "SHUTDOWN"{member}}}'.encode())
+        platform.finish()
+        assert platform.ledger()["received"]["lines"] == 1
+
+
 @pytest.mark.parametrize("end", ["sigterm", "refused", "gone"])
 def test_degraded_it_ends_with_a_ledger(shadow: dict[str, str], end: str) -> None:
     """By signal, by a 403, by a platform that is gone."""

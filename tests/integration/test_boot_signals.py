@@ -6,28 +6,37 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers.lifecycle import third_party, until
-from helpers.scripted_platform import NEXT, REGISTER, TELEMETRY, ScriptedPlatform, file_sink, line
+from helpers.scripted_platform import (
+    NEXT,
+    REGISTER,
+    TELEMETRY,
+    Call,
+    ScriptedPlatform,
+    file_sink,
+    line,
+)
 from telemetryd.extension import ENDING_SIGNALS
 
 EACH = pytest.mark.parametrize("number", ENDING_SIGNALS, ids=ENDING_SIGNALS.get)
 
 
-def answer_register(platform, call):
+def answer_register(call: Call) -> None:
     """As `ScriptedPlatform.register`, of a call that was taken already."""
     call.answer(200, b'{"functionName":"f"}', [("Lambda-Extension-Identifier", "1")])
 
 
 @EACH
-def test_a_signal_before_the_registration_is_answered(tmp_path, number):
+def test_a_signal_before_the_registration_is_answered(tmp_path: Path, number: int) -> None:
     """What has been registered ends with a ledger, and with what was sent until then."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         call = platform.expect(REGISTER)
         platform.process.send_signal(number)
-        answer_register(platform, call)
+        answer_register(call)
         telemetry = platform.subscribe()
         telemetry.sendall(line(1) + line(2))
         platform.finish()
@@ -36,7 +45,7 @@ def test_a_signal_before_the_registration_is_answered(tmp_path, number):
 
 
 @pytest.mark.parametrize("moment", [TELEMETRY, NEXT])
-def test_a_signal_while_the_rest_is_loaded(tmp_path, moment):
+def test_a_signal_while_the_rest_is_loaded(tmp_path: Path, moment: str) -> None:
     """Between the subscription and the loop: lines that were received are delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         platform.register()
@@ -54,14 +63,14 @@ def test_a_signal_while_the_rest_is_loaded(tmp_path, moment):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_signals_while_what_is_loaded_breaks(tmp_path):
+def test_signals_while_what_is_loaded_breaks(tmp_path: Path) -> None:
     """Several at once: `fallback` takes them up, reads and counts what was sent."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
     with ScriptedPlatform({"PYTHONPATH": str(tmp_path)}) as platform:
         call = platform.expect(REGISTER)
         for number in ENDING_SIGNALS:
             platform.process.send_signal(number)
-        answer_register(platform, call)
+        answer_register(call)
         platform.subscribe().sendall(line(1))
         platform.finish()
         ledger = platform.ledger()
@@ -71,7 +80,7 @@ def test_signals_while_what_is_loaded_breaks(tmp_path):
 
 @EACH
 @pytest.mark.parametrize("is_broken", [False, True])
-def test_a_signal_in_the_midst_of_things(tmp_path, number, is_broken):
+def test_a_signal_in_the_midst_of_things(tmp_path: Path, number: int, is_broken: bool) -> None:
     """Each of them asks for the same, whoever runs the life cycle."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
     variables = {"PYTHONPATH": str(tmp_path)} if is_broken else {}
@@ -85,7 +94,7 @@ def test_a_signal_in_the_midst_of_things(tmp_path, number, is_broken):
         assert platform.log("stopping")[0]["signal"] == signal.Signals(number).name
 
 
-def test_what_a_sink_starts_holds_no_signal_back(tmp_path):
+def test_what_a_sink_starts_holds_no_signal_back(tmp_path: Path) -> None:
     """A child of telemetryd's can be ended as usual, even one that a constructor starts."""
     variables = third_party(tmp_path / "packages", "Parent", PATH=tmp_path / "blocked")
     with ScriptedPlatform(variables) as platform:
@@ -96,7 +105,7 @@ def test_what_a_sink_starts_holds_no_signal_back(tmp_path):
     assert int((tmp_path / "blocked").read_text(), 16) == 0
 
 
-def test_a_launcher_may_hold_signals_back(tmp_path):
+def test_a_launcher_may_hold_signals_back(tmp_path: Path) -> None:
     """Until the interpreter runs: what a process has blocked is inherited by `execve`."""
     code = (
         "import os, signal, sys\n"
@@ -115,7 +124,7 @@ def test_a_launcher_may_hold_signals_back(tmp_path):
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
 
 
-def test_commands_hold_nothing_back():
+def test_commands_hold_nothing_back() -> None:
     """Only the extension does so."""
     code = (
         "import json, signal, sys\n"

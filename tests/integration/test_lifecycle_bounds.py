@@ -52,6 +52,10 @@ def garble(telemetry: socket.socket) -> None:
     telemetry.sendall(event("platform.runtimeDone", requestId=7, status=[]))
 
 
+def leave_out(telemetry: socket.socket) -> None:
+    telemetry.sendall(event("platform.runtimeDone", requestId="", status="success"))
+
+
 def overlong(telemetry: socket.socket) -> None:
     telemetry.sendall(b"x" * 5000 + b"\n")
 
@@ -64,6 +68,7 @@ LOSSES: dict[str, Callable[[socket.socket], None]] = {
     "line_rejected ": overlong,
     "line_unfinished": lambda telemetry: telemetry.sendall(runtime_done("a")[:-20]),
     "event_malformed": garble,
+    "event_malformed ": leave_out,
 }
 
 
@@ -186,17 +191,71 @@ def read(path: Path) -> bytes:
 
 @pytest.mark.parametrize("deadline", [10**18, 10**30, 10**400, -(10**18), 0])
 def test_a_deadline_that_makes_no_sense(tmp_path: Path, deadline: int) -> None:
-    """One clear line where it is too far ahead; an end that comes is an end."""
+    """One clear line, and a count; the end is awaited as if there were no deadline."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = up(platform)
         call.event(eventType="INVOKE", requestId="a", deadlineMs=deadline)
-        telemetry.sendall(start("a") + line(1) + runtime_done("a"))
+        telemetry.sendall(start("a") + line(1))
+        until(lambda: b"line 1" in read(tmp_path / "f"))
+        assert platform.no_calls()
+        telemetry.sendall(runtime_done("a"))
         call = platform.expect(NEXT)
         call.event(eventType="SHUTDOWN", shutdownReason="spindown", deadlineMs=deadline)
         platform.finish()
-        lines = platform.log("deadline_implausible") + platform.log("answer_malformed")
-        assert bool(lines) == (deadline > 0)
-        assert platform.ledger()["framed"]["lines"] == 3
+        assert platform.log("deadline_implausible")
+        ledger = platform.ledger()
+        assert ledger["framed"]["lines"] == 3
+        assert ledger["figures"]["ends_missed"] == {}
+        assert ledger["figures"]["malformed_events"] == 2
+
+
+ODD = {
+    "no deadline": b"",
+    "null": b',"deadlineMs":null',
+    "text": b',"deadlineMs":"soon"',
+    "NaN": b',"deadlineMs":NaN',
+    "list": b',"deadlineMs":[1,2]',
+    "true": b',"deadlineMs":true',
+    "1e999": b',"deadlineMs":1e999',
+    "other members": b',"tracing":7,"invokedFunctionArn":{},"x":"\\ud83d","y":-Infinity',
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_members_of_answers(tmp_path: Path, odd: str) -> None:
+    """They cost no invocation: its end is awaited, and the process ends as it was asked to."""
+    with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
+        telemetry, call = up(platform)
+        call.answer(200, b'{"eventType":"INVOKE","requestId":"a"' + ODD[odd] + b"}")
+        telemetry.sendall(start("a") + line(1))
+        until(lambda: b"line 1" in read(tmp_path / "f"))
+        assert platform.no_calls()
+        telemetry.sendall(runtime_done("a"))
+        call = platform.expect(NEXT)
+        call.answer(200, b'{"eventType":"SHUTDOWN","shutdownReason":8' + ODD[odd] + b"}")
+        platform.finish()
+        ledger = platform.ledger()
+        assert ledger["figures"]["ends_missed"] == {}
+        assert ledger["sinks"]["file"]["delivered"]["lines"] == 3
+        assert platform.log("answer_repaired")
+        assert platform.log("answer_malformed") == []
+        odd_ones = 1 if odd in ("no deadline", "null") else 2
+        assert ledger["figures"]["malformed_events"] == odd_ones
+
+
+def test_odd_members_of_the_end(tmp_path: Path) -> None:
+    """It is an end all the same."""
+    with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
+        telemetry, call = up(platform)
+        call.invoke("a", LONG)
+        telemetry.sendall(
+            event("platform.start", requestId="a", version=[], tracing="x")
+            + event("platform.runtimeDone", requestId="a", status=5, metrics="?", tracing=[[]])
+        )
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        figures = platform.ledger()["figures"]
+        assert (figures["ends_missed"], figures["malformed_events"]) == ({}, 0)
 
 
 def test_events_of_requests_that_never_began(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_on_managed_instances_it_registers_for_shutdown_alone(launcher: Path) ->
         platform.finish()
 
 
-def test_a_signal_before_the_interpreter_runs(launcher, tmp_path):
+def test_a_signal_before_the_interpreter_runs(launcher: Path, tmp_path: Path) -> None:
     """It has registered, so it leaves with a ledger."""
     with run(launcher, file_sink(tmp_path / "f")) as platform:
         call = platform.expect(REGISTER)

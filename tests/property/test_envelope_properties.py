@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd_proto.envelope import Envelope, decode_block, decode_line
 from telemetryd_proto.errors import MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import RECORD_TYPES, decode_record
@@ -107,6 +108,69 @@ def test_decoding_a_record_raises_nothing_but_malformed_record(type_: str, raw: 
     assert failure_of(lambda: decode_record(envelope)) in {None, *MalformedRecord.CODES}
 
 
+ODD_TEXTS = st.one_of(
+    JSON_VALUES.map(json.dumps),
+    st.sampled_from(
+        ["NaN", "-Infinity", "1e999", "1" + "0" * 400, '"\\ud83d"', '"\x01"', '"7"', "7.5"]
+    ),
+)
+"""JSON as peers write it: also what is no JSON."""
+
+
+def object_of(members: dict[str, str]) -> bytes:
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}").encode()
+
+
+@given(
+    st.sampled_from(["platform.start", "platform.runtimeDone", "platform.report"]),
+    st.dictionaries(
+        st.sampled_from(
+            ["status", "errorType", "version", "tracing", "spans", "metrics", "tenantId", "other"]
+        ),
+        ODD_TEXTS,
+    ),
+    ODD_TEXTS,
+)
+def test_odd_members_cost_no_event_of_the_life_cycle(
+    type_: str, members: dict[str, str], time: str
+) -> None:
+    """Found on the way that the daemon takes: search, envelope, record."""
+    record = object_of({"requestId": '"r"', **members})
+    line = object_of({"time": time, "record": record.decode(), "type": f'"{type_}"'}) + b"\n"
+    (envelope,) = EventWatch(LIFE_CYCLE).find(line)
+    found = decode_record(envelope, lenient=True)
+    assert isinstance(found, RECORD_TYPES[type_])
+    assert found.request_id == "r"  # type: ignore[union-attr]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["requestId", "deadlineMs", "tracing", "invokedFunctionArn", "shutdownReason", "other"]
+        ),
+        ODD_TEXTS,
+    ),
+    st.sampled_from(["INVOKE", "SHUTDOWN"]),
+)
+def test_odd_members_cost_no_answer(members: dict[str, str], kind: str) -> None:
+    """Each reads as what it should be, or as none; those that fit are kept."""
+    body = object_of({**members, "eventType": f'"{kind}"'})
+    event = decode_next(body, lenient=True)
+    assert event.event_type == kind
+    assert event.deadline_ms is None or type(event.deadline_ms) is int
+    assert event.request_id is None or type(event.request_id) is str
+    if failure_of(lambda: decode_next(body)) is None:
+        assert event == decode_next(body)
+    whole = decode_next(
+        object_of({**members, "eventType": f'"{kind}"', "requestId": '"r"'}), lenient=True
+    )
+    assert whole.request_id == "r"
+    whole = decode_next(
+        object_of({**members, "eventType": f'"{kind}"', "deadlineMs": "5"}), lenient=True
+    )
+    assert whole.deadline_ms == 5
+
+
 @given(
     st.datetimes(timezones=st.integers(-1439, 1439).map(lambda m: timezone(timedelta(minutes=m)))),
     st.integers(0, 9),
@@ -127,4 +191,8 @@ def test_a_time_stamp_is_read_or_refused(text: str) -> None:
 @given(st.binary() | st.binary().map(lambda tail: b'{"errorType":"' + tail))
 def test_any_body_has_an_error_type_or_none(body: bytes) -> None:
     assert len(error_type(body)) <= 128
-    assert failure_of(lambda: decode_next(body)) in {None, *MalformedAnswer.CODES}
+    for lenient in (False, True):
+        assert failure_of(lambda: decode_next(body, lenient=lenient)) in {  # noqa: B023 - at once
+            None,
+            *MalformedAnswer.CODES,
+        }

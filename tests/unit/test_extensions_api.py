@@ -153,6 +153,35 @@ def test_an_answer_that_is_none_has_a_code(body: bytes, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("deadline", "expected"),
+    [
+        ("1778136075784", 1778136075784),
+        ('"1778136075784"', 1778136075784),
+        ("1778136075784.25", 1778136075784),
+        ("1.778e12", 1778000000000),
+        ("-1", -1),
+        ("1" + "0" * 18, 10**18),
+        *(
+            (odd, None)
+            for odd in ("null", "true", "NaN", "-Infinity", "1e999", '"soon"', "[]", "{}")
+        ),
+    ],
+)
+def test_leniently_read_a_deadline_is_a_whole_number_or_none(
+    deadline: str, expected: int | None
+) -> None:
+    body = f'{{"deadlineMs":{deadline},"eventType":"INVOKE","requestId":"r"}}'.encode()
+    event = api.decode_next(body, lenient=True)
+    assert event == api.NextEvent(event_type="INVOKE", request_id="r", deadline_ms=expected)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"eventType":5}', b"<html>", b"\xff"])
+def test_leniently_read_an_answer_still_needs_its_type(body: bytes) -> None:
+    with pytest.raises(MalformedAnswer, match="answer to next"):
+        api.decode_next(body, lenient=True)
+
+
 def test_a_malformed_answer_to_register_says_so() -> None:
     with pytest.raises(MalformedAnswer, match="answer to register"):
         api.decode_register(b"OK")

@@ -379,7 +379,8 @@ class LifeCycle:
         self._ended = self._ended_at is not None
         if self._ended:
             self.missed = ""
-        _remember(self._begun, self._request, None)
+        if self._request:
+            _remember(self._begun, self._request, None)
         self._pacer.invoked(now.elapsed)
         awaited = (
             not self.delivers_alongside

@@ -100,7 +100,8 @@ FIGURES: Final = {
     "start_ms": "Milliseconds from telemetryd's first instruction to `registered`, to the first "
     "`next`, and to `up`. The interpreter's own start comes before.",
     "paused_ms, pauses": "How long, and how often, reading was stopped by full queues.",
-    "malformed_events": "Life-cycle events that telemetryd could not make sense of.",
+    "malformed_events": "Life-cycle events, and members of answers, that telemetryd could not make "
+    "sense of.",
     "invocations": "INVOKE events seen. With it come the following ones.",
     "added_ms_mean, added_ms_max": "What telemetryd added to an invocation: from "
     "`platform.runtimeDone` to its `next`; 0 where that had gone out before. Where that event was "

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 from telemetryd.extension import http
 from telemetryd.extension.boot import Refused, Session
+from telemetryd_proto.errors import MalformedAnswer
 from telemetryd_proto.extensions_api import NextEvent, decode_next
 
 _READ_BYTES = 65536
@@ -20,8 +22,10 @@ _READ_BYTES = 65536
 class EventsClient:
     """Asks for events, one after the other."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, on_odd: Callable[[MalformedAnswer], None]) -> None:
+        """`on_odd` is told why members of an answer read as None."""
         self._session = session
+        self._on_odd = on_odd
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -58,7 +62,12 @@ class EventsClient:
             self._drop()
         if answer.status != 200:  # noqa: PLR2004 - OK
             raise Refused("next", answer.status, answer.body)
-        return decode_next(answer.body)
+        try:
+            return decode_next(answer.body)
+        except MalformedAnswer as error:
+            event = decode_next(answer.body, lenient=True)
+            self._on_odd(error)
+            return event
 
     async def _read(self) -> http.Answer:
         if self._reader is None:

@@ -20,7 +20,7 @@ _QUIET_MARGIN_MS = 25
 _SHUTDOWN_SECONDS = 2.0
 _MARGIN_SECONDS = 0.15
 _READ_SHARE = 0.7
-_MAX_DIGITS = 18
+_MAX_VALUE_BYTES = 64
 _BUFFER = bytearray(256 * 1024)
 
 
@@ -89,7 +89,7 @@ class _Loop:
                 continue
             if answer.status != 200:  # noqa: PLR2004 - OK
                 raise boot.Refused("next", answer.status, answer.body)
-            is_shutdown = b'"SHUTDOWN"' in answer.body
+            is_shutdown = _member(answer.body, b"eventType") == b'"SHUTDOWN"'
             if is_shutdown:
                 self._deadline = _deadline(answer.body)
             # Whatever else it is, nothing is awaited.
@@ -259,10 +259,23 @@ def _add(count: list[int], size: int) -> None:
 
 
 def _deadline(body: bytes) -> float:
-    """`deadlineMs` of a SHUTDOWN event in epoch seconds; 0 when there is none."""
-    _, _, rest = body.partition(b'"deadlineMs":')
-    digits = rest.split(b",")[0].split(b"}")[0].strip()
-    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+    """`deadlineMs` of a SHUTDOWN event in epoch seconds; 0 when none is there that makes sense."""
+    try:
+        deadline = float(_member(body, b"deadlineMs").strip(b'"')) / 1000
+    except ValueError:
         return 0.0
-    deadline = int(digits) / 1000
-    return deadline if deadline - time.time() < lifecycle.LONGEST_SECONDS else 0.0
+    # so no time that is not a number
+    return deadline if abs(deadline - time.time()) < lifecycle.LONGEST_SECONDS else 0.0
+
+
+def _member(body: bytes, name: bytes) -> bytes:
+    """The value of the first member of this name: a number, or a string that holds no comma."""
+    name = b'"' + name + b'"'
+    at = body.find(name)
+    while at >= 0:
+        at += len(name)
+        value = body[at : at + _MAX_VALUE_BYTES].lstrip()
+        if value.startswith(b":"):
+            return value[1:].split(b",")[0].split(b"}")[0].strip()
+        at = body.find(name, at)
+    return b""

@@ -44,7 +44,7 @@ from telemetryd.extension.events_client import EventsClient
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.shell.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd_proto.envelope import Envelope
-from telemetryd_proto.errors import MalformedRecord, ProtocolError
+from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
 from telemetryd_proto.records import Report, RestoreStart, RuntimeDone, Start
@@ -72,6 +72,7 @@ _FOR_GOOD: Final = "spindown"
 only resets it (Extensions API, Shutdown)."""
 _SIGNAL: Final = "signal"
 """Stands for a reason where the platform gave none."""
+_PRINTABLE: Final = 10**40
 _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 
@@ -224,7 +225,7 @@ class _Extension:
             self._clock.monotonic() - session.started - session.next_after,
             time.process_time() - session.next_cpu,
         )
-        self._client = EventsClient(session)
+        self._client = EventsClient(session, self._on_odd_answer)
 
     async def serve(self) -> int:
         """Follow the life cycle to its end."""
@@ -462,19 +463,29 @@ class _Extension:
         self._on_bug(bug)
         return self._cycle.fail(owing=True)
 
+    def _on_odd_answer(self, error: MalformedAnswer) -> None:
+        self._daemon.stats.malformed_events += 1
+        self._log(
+            "warning", "answer_repaired",
+            error=str(error)[:500],
+            consequence="members that do not fit are taken for absent",
+        )  # fmt: skip
+
     def _deadline(self, deadline_ms: int | None, *, most: float = _SHUTDOWN_SECONDS) -> float:
         """The platform's epoch deadline as loop time, less the margin.
 
-        One that lies further ahead than a function may run is a mistake: `most` seconds are left.
+        Where there is none, `most` seconds are left, and so where it is a mistake: further from
+        now, either way, than a function may run.
         """
-        left = _SHUTDOWN_SECONDS
+        left = most
         if deadline_ms is not None:
             left_ms = deadline_ms - int(self._clock.wall() * 1000)
-            if left_ms > _LONGEST_MS:
+            if abs(left_ms) <= _LONGEST_MS:
+                left = max(left_ms, 0) / 1000
+            else:
                 self._daemon.stats.malformed_events += 1
-                self._log("warning", "deadline_implausible", deadline_ms=str(deadline_ms)[:40])
-                left_ms = int(most * 1000)
-            left = max(left_ms, 0) / 1000
+                shown = str(deadline_ms) if abs(deadline_ms) < _PRINTABLE else "beyond any date"
+                self._log("warning", "deadline_implausible", deadline_ms=shown)
         margin = self._cycle.margin(self._margin, left)
         return self._loop.time() + max(left - margin, _LEAST_SECONDS)
 
@@ -495,12 +506,12 @@ class _Extension:
         """A life-cycle event has come."""
         self._saw_platform = True
         try:
-            record = decode_record(envelope)
+            record = decode_record(envelope, lenient=True)
         except ProtocolError as error:
-            self._daemon.stats.malformed_events += 1
-            self._log("warning", "event_malformed", type=envelope.type, code=error.code)
-            if envelope.type == "platform.runtimeDone":
-                self.on_loss("event_malformed")
+            self._on_malformed(envelope, error.code)
+            return
+        if isinstance(record, (Start, RuntimeDone, Report)) and not record.request_id:
+            self._on_malformed(envelope, MISMATCH)
             return
         if isinstance(record, (Start, RuntimeDone)):
             if self._cycle.has_begun(record.request_id):
@@ -509,11 +520,17 @@ class _Extension:
                 self._foretold.setdefault(record.request_id, source)
         if isinstance(record, Start):
             self._cycle.on_start(record.request_id)
-        elif isinstance(record, (RuntimeDone, Report)) and record.request_id:
+        elif isinstance(record, (RuntimeDone, Report)):
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
             self._log("info", "restored", consequence="telemetryd draws new ids")
             self._daemon.restored()
+
+    def _on_malformed(self, envelope: Envelope, code: str) -> None:
+        self._daemon.stats.malformed_events += 1
+        self._log("warning", "event_malformed", type=envelope.type, code=code)
+        if envelope.type == "platform.runtimeDone":
+            self.on_loss("event_malformed")
 
     def on_lines(self, count: int) -> None:
         """So many lines have come, after the events among them."""

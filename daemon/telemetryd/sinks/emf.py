@@ -222,7 +222,7 @@ class EmfSink(Sink):
         if not (self._reads_log_errors and any(hint in line for hint in HINTS)):
             return False
         try:
-            record = decode_record(event)
+            record = decode_record(event, lenient=True)
         except MalformedRecord as error:
             self._log_malformed(event, error)
             return False
