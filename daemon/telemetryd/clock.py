@@ -104,10 +104,10 @@ class Clock:
         loop: Callable[[], float] = _loop,
         moment: Callable[[], Moment] = _moment,
     ) -> None:
-        self.monotonic = monotonic
-        self.wall = wall
-        self.loop = loop
-        self.moment = moment
+        self.monotonic: Callable[[], float] = monotonic
+        self.wall: Callable[[], float] = wall
+        self.loop: Callable[[], float] = loop
+        self.moment: Callable[[], Moment] = moment
         self._elapsed = 0.0
         self._from_loop = self._from_wall = -math.inf
         """What to add to a clock's time for `elapsed`."""

@@ -50,8 +50,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from telemetryd.errors import TransientSinkError
-from telemetryd.sinks.base import DELIVERED, Batch, Sink, SinkConfig, SinkContext, WriteResult
+from telemetryd.sink import (
+    DELIVERED,
+    Batch,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    TransientSinkError,
+    WriteResult,
+)
 
 
 class ${title}Config(SinkConfig, frozen=True, kw_only=True):

@@ -13,13 +13,13 @@ from typing import Annotated
 import aiohttp
 from msgspec import Meta
 
-from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks import base
+from telemetryd import sink
+from telemetryd.sink import PermanentSinkError, SinkError, TransientSinkError
 
 URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[1-9][0-9]{0,4})?([/?]\S*)?")
 
 
-class HttpConfig(base.SinkConfig, frozen=True, kw_only=True):
+class HttpConfig(sink.SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "http"`."""
 
     url: Annotated[str, Meta(max_length=2048)]
@@ -35,13 +35,13 @@ class HttpConfig(base.SinkConfig, frozen=True, kw_only=True):
             yield "token: must be printable ASCII, in one line"
 
 
-class HttpSink(base.Sink):
+class HttpSink(sink.Sink):
     """One POST per batch; a batch the server calls too large is sent item by item."""
 
     Config = HttpConfig
     _session: aiohttp.ClientSession
 
-    def __init__(self, config: HttpConfig, context: base.SinkContext) -> None:
+    def __init__(self, config: HttpConfig, context: sink.SinkContext) -> None:
         super().__init__(config, context)
         self._config = config
         self._resources, self._split = AsyncExitStack(), ""
@@ -56,25 +56,25 @@ class HttpSink(base.Sink):
         own = aiohttp.ClientSession(headers=headers, timeout=no_limit, trust_env=True)
         self._session = await self._resources.enter_async_context(own)
 
-    async def write(self, batch: base.Batch, *, attempt: int, deadline: float) -> base.WriteResult:
+    async def write(self, batch: sink.Batch, *, attempt: int, deadline: float) -> sink.WriteResult:
         """Deliver the batch, or what the server takes of it."""
         indices = range(len(batch.items))
         if self._split != batch.batch_id:  # else a request would join what was sent apart
             error = await self._post(batch, indices)
             if error is None:
-                return base.DELIVERED
+                return sink.DELIVERED
             if error.code != "too_large" or len(batch.items) == 1:
                 raise error
             self._split = batch.batch_id
         errors = [await self._post(batch, [index]) for index in indices]
         failures = (
-            base.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
+            sink.Failure(index, error.code, retryable=isinstance(error, TransientSinkError))
             for index, error in enumerate(errors)
             if error is not None
         )
-        return base.WriteResult(tuple(failures))
+        return sink.WriteResult(tuple(failures))
 
-    async def _post(self, batch: base.Batch, indices: Sequence[int]) -> SinkError | None:
+    async def _post(self, batch: sink.Batch, indices: Sequence[int]) -> SinkError | None:
         """Send one request; None when the server has accepted it."""
         lines = b"".join(batch.items[index].payload for index in indices)
         keys = " ".join(map(batch.key, indices))  # the same in a retry

@@ -77,8 +77,8 @@ class TailBudget:
     __slots__ = ("_within", "limit", "used")
 
     def __init__(self, limit: int, *, within: TailBudget | None = None) -> None:
-        self.limit = limit
-        self.used = 0
+        self.limit: int = limit
+        self.used: int = 0
         self._within = within
 
     def take(self, size: int) -> bool:

@@ -246,8 +246,8 @@ class Sink(abc.ABC):
     not of a conversation with a server that will have hung up by the thaw."""
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
-        self.config = config
-        self.context = context
+        self.config: SinkConfig = config
+        self.context: SinkContext = context
 
     async def open(self) -> None:  # noqa: B027 - optional
         """Make the destination ready. Raises SinkError; the worker tries again later."""
