@@ -14,7 +14,7 @@ against 0.20 for `decode_lines` alone and 0.28 with the cheapest such proof.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -46,14 +46,16 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class _OddEnvelope(msgspec.Struct, gc=False, kw_only=True):
-    """An envelope whose `time` or `type` is something other than a string."""
+    """An envelope whose `time` or `type` is something other than a string, however large."""
 
-    type: Any = None
+    time: msgspec.Raw = msgspec.field(default_factory=_no_record)
+    type: msgspec.Raw = msgspec.field(default_factory=_no_record)
     record: msgspec.Raw = msgspec.field(default_factory=_no_record)
 
 
 _decode = msgspec.json.Decoder(Envelope).decode
 _decode_odd = msgspec.json.Decoder(_OddEnvelope).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 def decode_line(line: bytes) -> Envelope | None:
@@ -68,7 +70,7 @@ def decode_line(line: bytes) -> Envelope | None:
     try:
         return _decode(line)
     except DECODE_FAILURES:
-        return _decode_odd_line(line)
+        return decode_refused(line)
 
 
 def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
@@ -87,7 +89,7 @@ def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
             # behind it, so decoding goes on from there.
             envelopes.extend(map(_decode, rest))
         except DECODE_FAILURES:
-            envelopes.append(_decode_odd_line(lines[len(envelopes)]))
+            envelopes.append(decode_refused(lines[len(envelopes)]))
         else:
             return envelopes
 
@@ -114,8 +116,8 @@ def decode_block(data: bytes, lines: int) -> list[Envelope | None]:
     return decode_lines(found)
 
 
-def _decode_odd_line(line: bytes) -> Envelope | None:
-    """Decode a line that was refused, if it is an event all the same."""
+def decode_refused(line: bytes) -> Envelope | None:
+    """As `decode_line`, of a line that a decoder of events has refused already."""
     if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
         return None
     try:
@@ -127,14 +129,20 @@ def _decode_odd_line(line: bytes) -> Envelope | None:
         line = loosened(strict)
         if line == strict:
             return None
-    for decode in (_decode, _from_odd):  # loosened once: there is nothing more to loosen
-        try:
-            return decode(line)
-        except DECODE_FAILURES:
-            continue
-    return None
+    try:
+        return _from_odd(line)  # there is nothing more to loosen
+    except DECODE_FAILURES:
+        return None
 
 
 def _from_odd(line: bytes) -> Envelope | None:
     odd = _decode_odd(line)
-    return Envelope(type=odd.type, record=odd.record) if type(odd.type) is str else None
+    kind = _text_of(odd.type)
+    if kind is None:
+        return None
+    return Envelope(time=_text_of(odd.time) or "", type=kind, record=odd.record)
+
+
+def _text_of(value: msgspec.Raw) -> str | None:
+    is_text = memoryview(value)[0] == ord('"')  # an exception costs many times this look
+    return _decode_text(value) if is_text else None

@@ -36,7 +36,8 @@ def without_lone_surrogates(text: bytes) -> bytes:
 
     Lengths stay. The very same object where there is none.
     """
-    if rb"\ud" not in text and rb"\uD" not in text:
+    # a search for one byte takes a tenth of the time of one for three
+    if b"\\" not in text or (rb"\ud" not in text and rb"\uD" not in text):
         return text
     lone = _lone_halves(text)
     if not lone:
