@@ -15,6 +15,7 @@ from bench.lines import block_of_lines
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import RouteRules, merged, opened
+from telemetryd.log import EventLog
 from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import SinkContext
@@ -32,7 +33,7 @@ def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[flo
     config = EmfConfig(type="emf", forward_emf=reads_logs, count_log_errors=reads_logs)
     context = SinkContext(
         name="bench", function="bench", version="1", instance="0" * 32,
-        salvage=lambda *_: False, log=lambda *_, **__: None,
+        salvage=lambda *_: False, log=EventLog(),
     )  # fmt: skip
     rules = RouteRules(LineFilter(types=config.types), None)
     tracker = RequestTracker(one_at_a_time=True)

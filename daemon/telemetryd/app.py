@@ -373,7 +373,7 @@ class Daemon:
         try:
             sink = sink_class(config.type)(config, context)
         except Exception as error:  # noqa: BLE001 - it costs its own lines, not those of others
-            self._log("error", "sink_bug", sink=name, error=describe(error))
+            self._log.error("sink_bug", sink=name, error=describe(error))
             sink = _BrokenSink(config, context)
         return DeliveryWorker(
             sink,
@@ -390,7 +390,7 @@ class Daemon:
         )
 
     def _salvage(self, sink: str, data: bytes, reason: str) -> bool:
-        self._log("warning", "damage_found", sink=sink, reason=reason, bytes=len(data))
+        self._log.warning("damage_found", sink=sink, reason=reason, bytes=len(data))
         return self._dead_letter is not None and self._dead_letter.keep(
             data, reason=reason, sink=sink
         )
@@ -399,7 +399,7 @@ class Daemon:
         """A sink with `overflow = "block"` is full, or has room again."""
         (self._held_by.add if held else self._held_by.discard)(sink)
         self.listener.hold_reading(bool(self._held_by))
-        self._log("debug", "reading_paused" if held else "reading_resumed", sink=sink)
+        self._log.debug("reading_paused" if held else "reading_resumed", sink=sink)
 
 
 class _BrokenSink(Sink):

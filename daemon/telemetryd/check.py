@@ -20,6 +20,7 @@ from telemetryd.config import (
 from telemetryd.config.explain import printable, render
 from telemetryd.core.patterns import risk_in_the_layer, risk_of
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.log import EventLog
 from telemetryd.masking import without_secrets
 from telemetryd.sinks._path import expand
 from telemetryd.sinks.base import SinkContext
@@ -86,7 +87,7 @@ def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         version=environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
         instance="0" * 32,
         salvage=lambda _data, _reason: False,
-        log=lambda *_, **__: None,
+        log=EventLog(),
     )
     paths = {"dead_letter.path": config.dead_letter.path}
     for name, sink in config.sinks.items():

@@ -41,7 +41,7 @@ def listen(environ: Mapping[str, str]) -> int:
         log.set_level(loaded.config.log.level)
         logging.getLogger().addHandler(LoggingBridge(log))
         if loaded.warnings:
-            log("warning", "configuration_warning", details=loaded.warnings)
+            log.warning("configuration_warning", details=loaded.warnings)
         _raise_descriptor_limit(log)
         # Never closed: closing the loop gives the signals their default action back, and one that
         # comes before the process has ended would then change its exit status.
@@ -49,10 +49,10 @@ def listen(environ: Mapping[str, str]) -> int:
         memory = effective_memory(loaded.config, "listen", environ)
         return runner.run(_listen(loaded, read, memory, Identity(environ), log, clock, started))
     except TelemetrydError as error:
-        log("error", "not_started", problems=str(error).splitlines())
+        log.error("not_started", problems=str(error).splitlines())
         return error.exit_status
     except Exception as bug:  # noqa: BLE001 - ours: the log must say so
-        log("error", "internal_error", error=describe(bug))
+        log.error("internal_error", error=describe(bug))
         return EXIT_BUG
 
 
@@ -63,7 +63,7 @@ def _raise_descriptor_limit(log: Log) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:
-            log("warning", "descriptor_limit_not_raised", limit=soft, error=str(error))
+            log.warning("descriptor_limit_not_raised", limit=soft, error=str(error))
 
 
 async def _listen(
@@ -99,15 +99,15 @@ async def _listen(
     await daemon.start()
     daemon.stats.start_seconds["up"] = clock.monotonic() - started
     listener = daemon.listener
-    log("info", "listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
+    log.info("listening", host=listener.address, port=listener.port, sinks=list(config.sinks))
     if metrics_at:
         await exposition.expose(daemon, metrics_at, log)
     failed = False
     try:
-        log("info", "stopping", signal=await wishes.stopping, connections=listener.connections)
+        log.info("stopping", signal=await wishes.stopping, connections=listener.connections)
     except Exception as bug:  # noqa: BLE001 - ours: deliver what we have, then say so
         failed = True
-        log("error", "internal_error", error=describe(bug))
+        log.error("internal_error", error=describe(bug))
     reloader.stop()
     balanced = await _stop(daemon, reloader.config.flush.shutdown_ms / 1000, wishes.hurrying, log)
     return EXIT_OK if balanced and not failed else EXIT_BUG
@@ -118,7 +118,7 @@ async def _stop(daemon: Daemon, seconds: float, hurrying: asyncio.Future[str], l
     draining = asyncio.create_task(_drain(daemon, seconds))
     await asyncio.wait((draining, hurrying), return_when=asyncio.FIRST_COMPLETED)
     if not draining.done():
-        log("info", "draining_cut_short", signal=hurrying.result())
+        log.info("draining_cut_short", signal=hurrying.result())
         draining.cancel()
         await asyncio.wait((draining,))
         if draining.cancelled():

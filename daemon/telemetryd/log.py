@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -18,7 +18,13 @@ from telemetryd import log_stream
 from telemetryd.clock import SYSTEM, Clock
 from telemetryd.errors import TelemetrydError
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+if TYPE_CHECKING:
+    from telemetryd.log_events import EventName
+
+E_contra = TypeVar("E_contra", bound=str, contravariant=True)
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 LOGGER: Final = "telemetryd"
 QUIET_SECONDS: Final = 10.0
 ALLOWED: Final = {"debug": 1000, "info": 20, "warning": 1, "error": 1}
@@ -57,10 +63,45 @@ def describe(error: BaseException) -> str:
     return text
 
 
-class Log:
+class EventLog(Generic[E_contra]):
+    """Where events are told. This one keeps none of them; others override `write`.
+
+    An event is a constant in the past tense: its name is what people alert on, so it stays. Facts
+    are what was so this time.
+    """
+
+    def debug(self, event: E_contra, /, **facts: Any) -> None:
+        """Tell what is of use to who looks for a fault."""
+        self.write("debug", event, facts)
+
+    def info(self, event: E_contra, /, **facts: Any) -> None:
+        """Tell what is worth knowing, and needs nothing to be done."""
+        self.write("info", event, facts)
+
+    def warning(self, event: E_contra, /, **facts: Any) -> None:
+        """Tell what may need something to be done."""
+        self.write("warning", event, facts)
+
+    def error(self, event: E_contra, /, **facts: Any) -> None:
+        """Tell what needs something to be done."""
+        self.write("error", event, facts)
+
+    def __call__(self, level: Level, event: E_contra, /, **facts: Any) -> None:
+        """Tell at a level that only the run decides."""
+        self.write(level, event, facts)
+
+    def write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
+        """Keep one event. It owns `facts`."""
+
+
+DaemonLog: TypeAlias = "EventLog[EventName]"
+"""What telemetryd's own code tells: events of the catalogue (`log_events`), and no other."""
+
+
+class Log(EventLog[str]):
     """Writes lines of at least `level` to the file descriptor `fd`."""
 
-    def __init__(self, level: str = "info", *, fd: int = 2, clock: Clock = SYSTEM) -> None:
+    def __init__(self, level: Level = "info", *, fd: int = 2, clock: Clock = SYSTEM) -> None:
         self._threshold = LEVELS.index(level)
         self._stream = log_stream.LogStream(fd)
         self._clock = clock
@@ -73,12 +114,12 @@ class Log:
         """Lines that standard error did not take."""
         return self._stream.skipped
 
-    def set_level(self, level: str) -> None:
+    def set_level(self, level: Level) -> None:
         """Write lines of at least `level` from now on."""
         self._threshold = LEVELS.index(level)
 
-    def __call__(self, level: str, event: str, **facts: Any) -> None:
-        """Write `event` (constant, past tense) with its facts, if the level is enabled."""
+    def write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
+        """Write one line, if the level is enabled and it is not one too many of its kind."""
         rank = LEVELS.index(level)
         if rank < self._threshold:
             return
@@ -99,7 +140,7 @@ class Log:
             | facts
         )
 
-    def statement(self, event: str, facts: dict[str, Any]) -> None:
+    def statement(self, event: EventName, facts: dict[str, Any]) -> None:
         """Write a line that no level hides: the ledger. Waits for a reader that is slow."""
         self._write(
             {"event": event, **facts, "ts": self._timestamp(), "logger": LOGGER},
@@ -134,7 +175,7 @@ class Log:
         if not self._stream.put(_encoded(record), force=force):
             self._stream.skipped += 1
 
-    def _say(self, level: str, event: str, force: bool, /, **facts: Any) -> None:
+    def _say(self, level: Level, event: EventName, force: bool, /, **facts: Any) -> None:
         record = {
             "ts": self._timestamp(),
             "level": level,
@@ -181,5 +222,5 @@ class LoggingBridge(logging.Handler):
         facts = {"library": record.name, "message": message[:2000]}
         if record.exc_info and record.exc_info[1] is not None:
             facts["error"] = repr(record.exc_info[1])[:500]
-        level = "error" if record.levelno >= logging.ERROR else "warning"
+        level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         self._log(level, "library_message", **facts)

@@ -7,14 +7,93 @@ it to the code. The daemon itself does not import this module.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+EventName: TypeAlias = Literal[
+    "accept_failed",
+    "answer_malformed",
+    "answer_repaired",
+    "circuit_closed",
+    "circuit_opened",
+    "close_failed",
+    "configuration_invalid",
+    "configuration_repaired",
+    "configuration_warning",
+    "connection_beyond",
+    "connection_closed",
+    "connection_foreign",
+    "connection_opened",
+    "connection_refused",
+    "damage_found",
+    "dead_letter_failed",
+    "deadline_implausible",
+    "degraded",
+    "descriptor_limit_not_raised",
+    "draining_cut_short",
+    "end_missed",
+    "end_not_awaited",
+    "event_malformed",
+    "event_untrusted",
+    "flush_failed",
+    "idle_connection_closed",
+    "init_error_not_reported",
+    "internal_error",
+    "interpreter_not_started",
+    "ledger",
+    "ledger_unbalanced",
+    "library_message",
+    "line_rejected",
+    "lines_dead_lettered",
+    "lines_dropped",
+    "lines_failed_over",
+    "lines_spooled",
+    "listening",
+    "log_lines_skipped",
+    "metrics_failed",
+    "metrics_not_served",
+    "metrics_served",
+    "name_refused",
+    "not_started",
+    "platform_gone",
+    "port_not_available",
+    "reading_paused",
+    "reading_resumed",
+    "records_refused",
+    "register_failed",
+    "reload_failed",
+    "reload_ignored",
+    "reloaded",
+    "request_unknown",
+    "restart_needed",
+    "restored",
+    "rotation_failed",
+    "sandbox_not_ours",
+    "sink_bug",
+    "sink_not_interruptible",
+    "sink_not_open",
+    "sink_not_ready",
+    "sink_not_reopened",
+    "spool_failed",
+    "spool_recovered",
+    "spool_unusable",
+    "start_failed",
+    "started",
+    "stopping",
+    "subscription_failed",
+    "subscription_refused",
+    "trust_given_up",
+    "upstream_dropped",
+    "write_failed",
+    "write_retried",
+]
+"""The name of every event: a type checker finds one that is not here."""
 
 
 @dataclass(frozen=True)
 class LogEvent:
     """One event of the log."""
 
-    name: str
+    name: EventName
     levels: tuple[str, ...]
     """Levels it is written at, the usual one first."""
     meaning: str
@@ -248,6 +327,12 @@ EVENTS: Final = (
         "Standard error took no lines for a while; so many of the log's are missing.",
         "See who reads it: a stopped terminal, a full pipe, a slow disk.",
     ),
+    LogEvent(
+        "reading_paused",
+        ("debug",),
+        "The queue of a sink that blocks is full: reading stops, and the senders are held up.",
+    ),
+    LogEvent("reading_resumed", ("debug",), "Such a queue has room again."),
     # Places
     LogEvent(
         "idle_connection_closed",

@@ -58,7 +58,7 @@ class Reloader:
     def request(self) -> None:
         """Reload, once more if that is going on."""
         if self._daemon.is_stopping:
-            self._log("info", "reload_ignored", reason="telemetryd is ending")
+            self._log.info("reload_ignored", reason="telemetryd is ending")
         elif self._task is None or self._task.done():
             self._task = asyncio.create_task(self._reload(), name="reload")
         else:
@@ -77,24 +77,24 @@ class Reloader:
             try:
                 await self._reload_once()
             except Exception as bug:  # noqa: BLE001 - ours: the work goes on as it was
-                self._log("error", "reload_failed", error=describe(bug))
+                self._log.error("reload_failed", error=describe(bug))
 
     async def _reload_once(self) -> None:
         self._number += 1
         failed = await self._daemon.reopen(_OPEN_SECONDS)
         for sink, reason in failed.items():
-            self._log("warning", "sink_not_reopened", sink=sink, error=reason)
+            self._log.warning("sink_not_reopened", sink=sink, error=reason)
         try:
             # in a thread: the disk may be slow, and a large file takes its time
             loaded = await asyncio.to_thread(self._read)
         except ConfigError as error:
-            self._log(
-                "error", "configuration_invalid", reload=self._number, problems=error.problems,
+            self._log.error(
+                "configuration_invalid", reload=self._number, problems=error.problems,
                 consequence="nothing has changed, but that files were opened again",
             )  # fmt: skip
             return
         if loaded.warnings:
-            self._log("warning", "configuration_warning", details=loaded.warnings)
+            self._log.warning("configuration_warning", details=loaded.warnings)
         applied, pending = [], []
         for key, before, after in differences(self.config, loaded.config):
             is_live = is_live_key(key)
@@ -105,12 +105,12 @@ class Reloader:
         self.config = with_live_keys(self.config, loaded.config)
         self._log.set_level(self.config.log.level)
         self._daemon.adjust(self.config)
-        self._log(
-            "info", "reloaded", reload=self._number, file=loaded.file, applied=applied,
+        self._log.info(
+            "reloaded", reload=self._number, file=loaded.file, applied=applied,
             needs_restart=pending,
         )  # fmt: skip
         if pending:
-            self._log("warning", "restart_needed", reload=self._number, keys=pending)
+            self._log.warning("restart_needed", reload=self._number, keys=pending)
 
 
 def is_live_key(key: str) -> bool:

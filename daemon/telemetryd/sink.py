@@ -5,7 +5,7 @@
     class CountingSink(Sink):
         async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
             lines = sum(item.lines for item in batch.items)
-            self.context.log("info", "lines_counted", sink=self.context.name, lines=lines)
+            self.context.log.info("lines_counted", sink=self.context.name, lines=lines)
             return DELIVERED
 
 `docs/sinks.md` teaches it, `telemetryd.testing` proves it. Both are stable, by semantic versioning;
@@ -38,6 +38,7 @@ from telemetryd.sinks.base import (
 from telemetryd_proto.framing import Block
 
 if TYPE_CHECKING:
+    from telemetryd.log import EventLog
     from telemetryd.sinks.aws_needs import AwsNeed
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Batch",
     "Block",
     "Clock",
+    "EventLog",
     "Failure",
     "Figures",
     "Item",
@@ -61,8 +63,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[AwsNeed]:
-    """Load what `telemetryd iam` alone needs, when it is asked for."""
+def __getattr__(name: str) -> type[AwsNeed | EventLog[str]]:
+    """Load what no sink needs as it runs, when it is asked for."""
+    if name == "EventLog":
+        from telemetryd.log import EventLog  # noqa: PLC0415 - see above
+
+        return EventLog
     if name == "AwsNeed":
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - see above
 

@@ -186,9 +186,10 @@ def test_no_room_leaves_no_torn_record(tmp_path: Path) -> None:
     code = textwrap.dedent("""
         import resource, sys
         from telemetryd.shell.dead_letter import DeadLetter
-        events = []
+        from telemetryd.testing import LogBook
+        log = LogBook()
         letter = DeadLetter(sys.argv[1], max_bytes=1 << 20, max_record_bytes=1 << 16,
-                            log=lambda level, event, **facts: events.append(event))
+                            log=log)
         assert letter.keep(b"first\\n", reason="x")
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         assert not letter.keep(b"x" * 2000 + b"\\n", reason="x")
@@ -196,7 +197,7 @@ def test_no_room_leaves_no_torn_record(tmp_path: Path) -> None:
         assert not letter.keep(b"y" * 2000 + b"\\n", reason="x")
         resource.setrlimit(resource.RLIMIT_FSIZE, (-1, resource.RLIM_INFINITY))
         assert letter.keep(b"last\\n", reason="x")
-        assert events == ["dead_letter_failed"] * 2, events
+        assert [event for _, event, _ in log.records] == ["dead_letter_failed"] * 2
     """)
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
     assert [record["data"] for record in records(path)] == ["first\n", "small\n", "last\n"]

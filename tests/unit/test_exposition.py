@@ -15,7 +15,7 @@ from telemetryd.config import load
 from telemetryd.exposition import expose
 from telemetryd.exposition import server as http
 from telemetryd.exposition.server import HttpServer
-from telemetryd.log import Log
+from telemetryd.log import Level, Log
 from telemetryd.testing import LOOPS, LogBook, LoopFactory, run
 
 
@@ -59,19 +59,19 @@ def with_daemon(
 
 
 class Book(Log):
-    """A log that has statements as well, and writes nothing."""
+    """Keeps lines and statements in `log`."""
 
     def __init__(self, log: LogBook) -> None:
         super().__init__()
         self.log = log
 
-    def __call__(self, level: str, event: str, **facts: Any) -> None:
+    def write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
         """One line."""
-        self.log(level, event, **facts)
+        self.log.write(level, event, facts)
 
     def statement(self, event: str, facts: dict[str, Any]) -> None:
         """The ledger."""
-        self.log("info", event, **facts)
+        self.log.write("info", event, facts)
 
 
 @LOOPS

@@ -282,13 +282,14 @@ def test_no_room_for_all_items_is_a_partial_failure_and_none_is_torn(tmp_path: P
     """RLIMIT_FSIZE stands for a full disk; lifted, the rest is delivered, nothing twice."""
     code = """
         import asyncio, resource, sys
+        from telemetryd.log import EventLog
         from telemetryd.sinks.base import Batch, DELIVERED, Item, SinkContext
         from telemetryd.sinks.file import FileConfig, FileSink
 
         sink = FileSink(
             FileConfig(type="file", path=sys.argv[1]),
             SinkContext(name="a", function="f", version="1", instance="i",
-                        salvage=lambda data, reason: False, log=lambda *a, **k: None))
+                        salvage=lambda data, reason: False, log=EventLog()))
         items = tuple(Item(bytes([65 + n]) * 299 + b"\\n", 1, 300) for n in range(6))
 
         async def main():
@@ -477,13 +478,14 @@ def test_a_killed_writer_leaves_whole_lines_and_at_most_one_torn(
 ) -> None:
     code = """
         import asyncio, sys
+        from telemetryd.log import EventLog
         from telemetryd.sinks.base import Batch, Item, SinkContext
         from telemetryd.sinks.file import FileConfig, FileSink
 
         sink = FileSink(
             FileConfig(type="file", path=sys.argv[1]),
             SinkContext(name="a", function="f", version="1", instance="i",
-                        salvage=lambda data, reason: False, log=lambda *a, **k: None))
+                        salvage=lambda data, reason: False, log=EventLog()))
 
         async def main():
             n = 0

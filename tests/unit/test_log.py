@@ -23,7 +23,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetryd.clock import Clock
-from telemetryd.log import ALLOWED, QUIET_SECONDS, Log, LoggingBridge, flush, utc_timestamp
+from telemetryd.log import (
+    ALLOWED,
+    LEVELS,
+    QUIET_SECONDS,
+    EventLog,
+    Level,
+    Log,
+    LoggingBridge,
+    flush,
+    utc_timestamp,
+)
 
 
 class Pipe:
@@ -90,6 +100,23 @@ def test_a_line_has_time_level_event_logger_and_facts(pipe: Pipe) -> None:
     }  # fmt: skip
 
 
+def test_each_level_has_a_method_and_a_name(pipe: Pipe) -> None:
+    log = Log("debug", fd=pipe.write_end)
+    log.debug("d", level="a fact")
+    log.info("i")
+    log.warning("w")
+    log.error("e")
+    log("error", "c", event="a fact")
+    assert [(record["level"], record["event"]) for record in pipe.records()] == [
+        ("a fact", "d"), ("info", "i"), ("warning", "w"), ("error", "e"), ("error", "a fact"),
+    ]  # fmt: skip
+
+
+def test_a_log_of_no_kind_keeps_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    EventLog[str]().error("told")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     ("level", "events"),
     [
@@ -100,17 +127,17 @@ def test_a_line_has_time_level_event_logger_and_facts(pipe: Pipe) -> None:
     ],
 )
 def test_levels_below_are_silent_but_a_statement_never_is(
-    pipe: Pipe, level: str, events: list[str]
+    pipe: Pipe, level: Level, events: list[str]
 ) -> None:
     log = Log(level, fd=pipe.write_end)
-    for name in ("debug", "info", "warning", "error"):
+    for name in LEVELS:
         log(name, name[0])
     log.statement("ledger", {"balanced": True})
     assert [record["event"] for record in pipe.records()] == [*events, "ledger"]
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
-def test_equal_lines_of_any_level_are_limited(pipe: Pipe, level: str) -> None:
+def test_equal_lines_of_any_level_are_limited(pipe: Pipe, level: Level) -> None:
     clock = HandClock()
     log = Log("debug", fd=pipe.write_end, clock=clock)
     got = []

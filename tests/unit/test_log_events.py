@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from telemetryd import log_events
 from telemetryd.log import LEVELS
@@ -16,22 +18,38 @@ ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ROOT / "daemon" / "telemetryd"
 OTHER_PROGRAMS = {"local", "testing"}
 """What runs beside the daemon and has a voice of its own."""
-WRITERS = ("log", "log_once", "say", "statement")
-"""How functions that write to the log are called, whatever they belong to."""
+WRITERS = ("log", "log_once", "say")
+"""How functions are called that take level and event, whatever they belong to."""
+FORWARDED = ("extension/run.py", "self._log(level, event, **facts)")
+"""What is named where it is called."""
+
+
+def texts(node: ast.expr) -> list[str | None]:
+    """The strings that an argument may be; None for one that is computed."""
+    if isinstance(node, ast.IfExp):
+        return [*texts(node.body), *texts(node.orelse)]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    return [None]
+
+
+def written_by(call: ast.Call) -> Iterator[tuple[str | None, str | None]]:
+    """Level and event of what a call writes to the log, if it does; None where it is computed."""
+    receiver, _, name = ast.unparse(call.func).rpartition(".")
+    if receiver.endswith("log") and name in (*LEVELS, "statement"):
+        level = None if name == "statement" else name
+        yield from ((level, event) for event in texts(call.args[0]))
+    elif name.strip("_") in WRITERS and len(call.args) > 1:
+        yield from product(texts(call.args[0]), texts(call.args[1]))
 
 
 def calls(path: Path) -> Iterator[tuple[str | None, str]]:
     """Level (None where it is computed) and event of each call that writes to the log."""
+    where = str(path.relative_to(DAEMON))
     for node in ast.walk(ast.parse(path.read_text())):
-        if not isinstance(node, ast.Call):
-            continue
-        called = ast.unparse(node.func).rpartition(".")[2].strip("_")
-        texts = [arg.value if isinstance(arg, ast.Constant) else None for arg in node.args]
-        if called == "statement" and texts and isinstance(texts[0], str):
-            yield None, texts[0]
-        elif called in WRITERS and len(texts) > 1 and isinstance(texts[1], str):
-            level, event = texts[0], texts[1]
-            if level is None or (isinstance(level, str) and level in LEVELS):
+        if isinstance(node, ast.Call) and (where, ast.unparse(node)) != FORWARDED:
+            for level, event in written_by(node):
+                assert event is not None, f"{where}: which event is it? {ast.unparse(node)}"
                 yield level, event
 
 
@@ -48,13 +66,18 @@ def written() -> dict[str, set[str]]:
     return found
 
 
-CATALOGUE = {event.name: event for event in log_events.EVENTS}
+CATALOGUE: dict[str, log_events.LogEvent] = {event.name: event for event in log_events.EVENTS}
 
 
 def test_every_event_of_the_code_is_in_the_catalogue_and_no_other() -> None:
     """People alert on these names."""
     assert sorted(CATALOGUE) == sorted(written())
     assert len(CATALOGUE) == len(log_events.EVENTS), "an event stands twice in the catalogue"
+
+
+def test_the_type_of_names_is_that_of_the_catalogue() -> None:
+    """What a type checker holds the code to."""
+    assert list(get_args(log_events.EventName)) == sorted(CATALOGUE)
 
 
 def test_levels_are_those_of_the_code() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.extension import boot
-from telemetryd.log import Log, flush
+from telemetryd.log import Level, Log, flush
 from telemetryd_proto.framing import Block
 
 
@@ -24,7 +24,7 @@ def block(*lines: bytes) -> Block:
     return Block(b"".join(lines), len(lines), source=3, offset=70, received_at=1.5)
 
 
-def own(tmp_path: Path, level: str = "info") -> str:
+def own(tmp_path: Path, level: Level = "info") -> str:
     """A line as the log writes it."""
     path = tmp_path / "log"
     with path.open("wb") as file:
@@ -101,5 +101,5 @@ def test_own_lines_are_found_among_others(tmp_path: Path) -> None:
 def test_stderr_is_where_the_log_goes() -> None:
     """Not through `sys.stderr`, which a library may have replaced."""
     with redirect_stderr(io.StringIO()) as replaced:
-        boot.say("info", "nothing")
+        boot.say("info", "started")
     assert replaced.getvalue() == ""

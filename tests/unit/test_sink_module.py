@@ -34,12 +34,14 @@ def loaded_by(*statements: str) -> set[str]:
 
 
 def test_it_loads_nothing_but_itself() -> None:
-    """What `telemetryd iam` alone needs comes when it is asked for."""
+    """What `telemetryd iam` alone needs, and the log's type, come when they are asked for."""
     before = loaded_by("import telemetryd.sinks.base, telemetryd.errors")
     after = loaded_by("import telemetryd.sink")
     assert after - before == {"telemetryd.sink"}
     asked = loaded_by("from telemetryd.sink import AwsNeed")
     assert asked - after == {"telemetryd.sinks.aws_needs"}
+    assert "telemetryd.log" not in after
+    assert "telemetryd.log" in loaded_by("from telemetryd.sink import EventLog")
 
 
 def imports(code: str) -> set[str]:

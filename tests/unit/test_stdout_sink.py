@@ -16,13 +16,14 @@ import pytest
 
 PRELUDE = """
 import asyncio, os, sys
+from telemetryd.log import EventLog
 from telemetryd.sinks import _standard_output
 from telemetryd.sinks.base import Batch, DELIVERED, Item, SinkConfig, SinkContext
 from telemetryd.sinks.stdout import StdoutSink
 
 sink = StdoutSink(SinkConfig(type="stdout"), SinkContext(
     name="out", function="f", version="1", instance="i",
-    salvage=lambda data, reason: False, log=lambda *a, **k: None))
+    salvage=lambda data, reason: False, log=EventLog()))
 
 def say(text):
     os.write(2, text.encode() + b"\\n")

@@ -7,7 +7,6 @@ judges, `server` speaks HTTP. Loaded only where `metrics.listen` names an addres
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from contextlib import suppress
 
 from telemetryd.app import Daemon
@@ -15,7 +14,7 @@ from telemetryd.config import parse_address
 from telemetryd.exposition.health import health
 from telemetryd.exposition.loop_lag import LoopLag
 from telemetryd.exposition.server import HttpServer
-from telemetryd.log import describe
+from telemetryd.log import DaemonLog, describe
 
 _COLLECTOR = "telemetryd.exposition.collector"
 """Loaded by name: Prometheus' library may be missing."""
@@ -28,7 +27,7 @@ def prepare() -> None:
         importlib.import_module(_COLLECTOR)
 
 
-async def expose(daemon: Daemon, address: str, log: Callable[..., None]) -> None:
+async def expose(daemon: Daemon, address: str, log: DaemonLog) -> None:
     """Serve at `address` (`host:port`) until the daemon has stopped; "" for nowhere.
 
     Whatever is in the way there costs a warning only.
@@ -40,7 +39,7 @@ async def expose(daemon: Daemon, address: str, log: Callable[..., None]) -> None
     try:
         collector = importlib.import_module(_COLLECTOR)
     except ImportError as error:
-        log("warning", "metrics_not_served", reason=f"prometheus_client can't be loaded: {error}",
+        log.warning("metrics_not_served", reason=f"prometheus_client can't be loaded: {error}",
             fix='pip install prometheus-client, or set metrics.listen to ""')  # fmt: skip
         return
     scrapes = collector.Scrapes(daemon, collector.CollectorRegistry())
@@ -54,16 +53,16 @@ async def expose(daemon: Daemon, address: str, log: Callable[..., None]) -> None
         return status, "application/json", body
 
     def bug(error: Exception) -> None:
-        log("error", "metrics_failed", error=describe(error))
+        log.error("metrics_failed", error=describe(error))
 
     server = HttpServer({"/metrics": metrics, "/healthz": healthz}, bug)
     try:
         host, port = await server.start(host, port)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        log("warning", "metrics_not_served", host=host, port=port, reason=reason, fix=_FIX)
+        log.warning("metrics_not_served", host=host, port=port, reason=reason, fix=_FIX)
         return
-    log("info", "metrics_served", host=host, port=port, paths=["/metrics", "/healthz"])
+    log.info("metrics_served", host=host, port=port, paths=["/metrics", "/healthz"])
     lag = LoopLag(daemon.stats.loop_lag_seconds)
 
     def close() -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from telemetryd.log import Level
+    from telemetryd.log_events import EventName
+
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
 _API_SECONDS = 5.0
@@ -40,7 +43,7 @@ class Refused(Exception):  # noqa: N818 - a state of the API, not of ours
         self.body = body
 
 
-def say(level: str, event: str, **facts: object) -> None:
+def say(level: Level, event: EventName, **facts: object) -> None:
     """Write one JSON line to stderr, as telemetryd.log does, with nothing imported."""
     parts = [f'"level":"{level}","event":"{event}","logger":"telemetryd"']
     for name, value in facts.items():
@@ -307,7 +310,7 @@ def subscribe(session: Session) -> None:
             session.subscribed = True
             _take_early(session)
             return
-        level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here
+        level: Level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here
         say(
             level,
             "subscription_refused",

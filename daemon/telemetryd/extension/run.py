@@ -41,7 +41,7 @@ from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
-from telemetryd.log import Log, LoggingBridge, describe
+from telemetryd.log import Level, Log, LoggingBridge, describe
 from telemetryd.shell.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
@@ -52,6 +52,7 @@ from telemetryd_proto.timestamps import parse_time
 
 if TYPE_CHECKING:
     from telemetryd.core.lifecycle import Commands
+    from telemetryd.log_events import EventName
 
 T = TypeVar("T")
 
@@ -102,7 +103,7 @@ def _config(session: Session, log: Log) -> Config | None:
     try:
         loaded = load(os.environ, mode="lambda", tolerant=True)
     except ConfigError as error:
-        log("error", "configuration_invalid", problems=error.problems)
+        log.error("configuration_invalid", problems=error.problems)
         if session.settings.fail_closed and not session.next_sent:
             session.report_init_error("Extension.ConfigInvalid", "; ".join(error.problems))
             return None
@@ -112,8 +113,7 @@ def _config(session: Session, log: Log) -> Config | None:
             "faulty keys have their defaults; a sink is left out where that could send its lines "
             "elsewhere, or lines it should not"
         )
-        log(
-            "error",
+        log.error(
             "configuration_repaired",
             sinks=list(usable.sinks),
             left_out=error.left_out,
@@ -121,9 +121,9 @@ def _config(session: Session, log: Log) -> Config | None:
         )
         return usable
     if early_problems:  # a file that could be read only now, for one
-        log("error", "configuration_invalid", problems=early_problems)
+        log.error("configuration_invalid", problems=early_problems)
     if loaded.warnings:
-        log("warning", "configuration_warning", details=loaded.warnings)
+        log.warning("configuration_warning", details=loaded.warnings)
     return loaded.config
 
 
@@ -259,7 +259,7 @@ class _Extension:
         if failed is None:
             failed = {"": f"not open within {_OPEN_SECONDS} seconds"}
         for sink, error in failed.items():
-            self._log("error", "sink_not_open", sink=sink, error=error)
+            self._log.error("sink_not_open", sink=sink, error=error)
         if not (failed and self._session.settings.fail_closed):
             return True
         problem = "; ".join(f"sinks.{sink}: {error}" for sink, error in failed.items())
@@ -270,8 +270,7 @@ class _Extension:
         session, start = self._session, self._daemon.stats.start_seconds
         start["registered"] = session.registered_after
         start["up"] = self._clock.monotonic() - session.started
-        self._log(
-            "info",
+        self._log.info(
             "started",
             port=session.listener.getsockname()[1] if session.listener else None,
             subscribed=session.subscribed,
@@ -282,8 +281,8 @@ class _Extension:
         )
         named = sandbox_addresses()
         if named and not any(map(is_ours, named)):
-            self._log(
-                "warning", "sandbox_not_ours",
+            self._log.warning(
+                "sandbox_not_ours",
                 addresses=named,
                 detail=f"{SANDBOX}, which Lambda sends telemetry to, is no address of this sandbox",
                 consequence="telemetry may never arrive; the function is not affected",
@@ -292,8 +291,7 @@ class _Extension:
         # Without INVOKE there is nothing to await: on Managed Instances that is as it should be.
         told = session.subscribed and "INVOKE" in session.registered_events
         if waits and told and self._cycle.delivers_alongside:
-            self._log(
-                "warning",
+            self._log.warning(
                 "end_not_awaited",
                 reason="telemetry.types has no platform events"
                 if "platform" not in session.settings.types
@@ -326,7 +324,7 @@ class _Extension:
             command, *rest = commands
             commands = (*rest, *await execute[command]())
         if self._end is None:
-            self._log("info", "stopping", signal=self._signal)
+            self._log.info("stopping", signal=self._signal)
             return self._deadline(None), _SIGNAL
         return self._end
 
@@ -335,17 +333,17 @@ class _Extension:
         try:
             event = await self._next_event()
         except (OSError, Refused) as error:
-            self._log("error", "platform_gone", error=repr(error)[:500])
+            self._log.error("platform_gone", error=repr(error)[:500])
             self._end = (self._deadline(None), _SIGNAL)
             return self._cycle.end(lifecycle.GONE)
         except (ProtocolError, ValueError) as error:
             # To leave would fail the function; the next answer may well make sense.
-            self._log("error", "answer_malformed", error=repr(error)[:500])
+            self._log.error("answer_malformed", error=repr(error)[:500])
             return self._cycle.malformed()
         if event is None:
             return self._cycle.end(lifecycle.SIGNAL)
         if event.event_type == "SHUTDOWN":
-            self._log("info", "stopping", reason=event.shutdown_reason)
+            self._log.info("stopping", reason=event.shutdown_reason)
             reason = event.shutdown_reason or _SIGNAL
             self._end = (self._deadline(event.deadline_ms), reason)
             return self._cycle.end(lifecycle.SHUTDOWN)
@@ -407,8 +405,8 @@ class _Extension:
         if refused and not self._saw_platform:
             self._saw_platform = True
             self._peers.trust_all()
-            self._log(
-                "error", "trust_given_up",
+            self._log.error(
+                "trust_given_up",
                 rejected=refused,
                 reason="no platform event came from a connection that is the platform's",
                 consequence="platform events of every connection are believed from now on",
@@ -452,7 +450,7 @@ class _Extension:
         self._daemon.release_writes()
         return ()
 
-    def _log_once(self, level: str, event: str, **facts: str) -> None:
+    def _log_once(self, level: Level, event: EventName, **facts: str) -> None:
         """Log the event unless the same was logged, for the same reason."""
         key = event + facts.get("reason", "")
         if key not in self._told:
@@ -465,8 +463,8 @@ class _Extension:
 
     def _on_odd_answer(self, error: MalformedAnswer) -> None:
         self._daemon.stats.malformed_events += 1
-        self._log(
-            "warning", "answer_repaired",
+        self._log.warning(
+            "answer_repaired",
             error=str(error)[:500],
             consequence="members that do not fit are taken for absent",
         )  # fmt: skip
@@ -485,7 +483,7 @@ class _Extension:
             else:
                 self._daemon.stats.malformed_events += 1
                 shown = str(deadline_ms) if abs(deadline_ms) < _PRINTABLE else "beyond any date"
-                self._log("warning", "deadline_implausible", deadline_ms=shown)
+                self._log.warning("deadline_implausible", deadline_ms=shown)
         margin = self._cycle.margin(self._margin, left)
         return self._loop.time() + max(left - margin, _LEAST_SECONDS)
 
@@ -497,7 +495,7 @@ class _Extension:
         if task.done():
             return task.result()
         task.cancel()
-        self._log("warning", "sink_not_interruptible", consequence="it is not waited for")
+        self._log.warning("sink_not_interruptible", consequence="it is not waited for")
         return None
 
     # -- what telemetry tells (`shell.pipeline.Observer`) ------------------------------------------
@@ -523,12 +521,12 @@ class _Extension:
         elif isinstance(record, (RuntimeDone, Report)):
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
-            self._log("info", "restored", consequence="telemetryd draws new ids")
+            self._log.info("restored", consequence="telemetryd draws new ids")
             self._daemon.restored()
 
     def _on_malformed(self, envelope: Envelope, code: str) -> None:
         self._daemon.stats.malformed_events += 1
-        self._log("warning", "event_malformed", type=envelope.type, code=code)
+        self._log.warning("event_malformed", type=envelope.type, code=code)
         if envelope.type == "platform.runtimeDone":
             self.on_loss("event_malformed")
 
@@ -603,11 +601,10 @@ class _Extension:
             self._daemon.abandon("shutdown", keep=keep)
             balanced = self._daemon.print_ledger()
         if not balanced:
-            self._log("error", "ledger_unbalanced", fix="please report this as a bug")
+            self._log.error("ledger_unbalanced", fix="please report this as a bug")
 
     def _on_bug(self, bug: Exception) -> None:
-        self._log(
-            "error",
+        self._log.error(
             "internal_error",
             error=describe(bug),
             consequence="telemetry is counted and discarded; the function is not affected",

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
-from telemetryd.log import describe
+from telemetryd.log import DaemonLog, describe
 from telemetryd.shell.circuit import Circuit
 from telemetryd.shell.packing import TURN_BYTES, Packing, dated
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
@@ -38,7 +38,7 @@ class Attempts:
         self,
         sink: Sink,
         config: SinkConfig,
-        log: Callable[..., None],
+        log: DaemonLog,
         *,
         stats: SinkStats,
         can_wait: bool = False,
@@ -144,7 +144,7 @@ class Attempts:
     async def open_early(self) -> None:
         """Open the sink ahead of the first line: what is wrong should be known early."""
         if not self._is_open and (reason := await self.open(_now() + self._seconds)):
-            self._log("warning", "sink_not_ready", sink=self._name, error=reason)
+            self._log.warning("sink_not_ready", sink=self._name, error=reason)
 
     def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
         """The sink's items, which must stand for exactly the lines of `blocks`; None: a bug."""
@@ -255,7 +255,7 @@ class Attempts:
         try:
             await self._sink.flush(deadline=deadline)
         except SinkError as error:
-            self._log("warning", "flush_failed", sink=self._name, code=bounded(error.code))
+            self._log.warning("flush_failed", sink=self._name, code=bounded(error.code))
             return False
         except TimeoutError:
             raise
@@ -274,7 +274,7 @@ class Attempts:
         except (Exception, asyncio.CancelledError) as error:  # the other sinks must still be closed
             if is_cancelled(error):
                 raise
-            self._log("warning", "close_failed", sink=self._name, error=describe(error))
+            self._log.warning("close_failed", sink=self._name, error=describe(error))
 
     def restored(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
@@ -285,7 +285,7 @@ class Attempts:
 
     def report_bug(self, error: BaseException) -> None:
         """The sink did what no sink may do."""
-        self._log("error", "sink_bug", sink=self._name, error=describe(error))
+        self._log.error("sink_bug", sink=self._name, error=describe(error))
         if self.on_sink_bug is not None:
             self.on_sink_bug(error)
 
@@ -313,8 +313,8 @@ class Attempts:
             self.report_bug(error)
             self._stats.failed("bug", "bug")
             return _all_failed(batch, "bug", retryable=False), "permanent"
-        self._log(
-            "warning", "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
+        self._log.warning(
+            "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
         self.circuit.failed(error, code, _now() - self._tried_at)

@@ -6,12 +6,12 @@ a destination would be left alone for hours: so time is `Clock.elapsed` here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.breaker import Breaker
 from telemetryd.errors import PermanentSinkError
+from telemetryd.log import DaemonLog
 from telemetryd.sinks.base import Batch, WriteResult
 
 CUT_OFF: Final = "cut_off"
@@ -24,7 +24,7 @@ destination any more."""
 class Circuit:
     """Closed while the destination takes something; open for a time when it takes nothing."""
 
-    def __init__(self, sink: str, log: Callable[..., None], clock: Clock = SYSTEM) -> None:
+    def __init__(self, sink: str, log: DaemonLog, clock: Clock = SYSTEM) -> None:
         self._sink = sink
         self._log = log
         self._breaker = Breaker()
@@ -64,7 +64,7 @@ class Circuit:
         self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
             if self._breaker.succeeded():
-                self._log("info", "circuit_closed", sink=self._sink)
+                self._log.info("circuit_closed", sink=self._sink)
         elif all(failure.retryable for failure in result.failures):
             self._note(self._breaker.failed(self._now()), result.failures[0].code)
 
@@ -100,8 +100,8 @@ class Circuit:
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:
-            self._log(
-                "error", "circuit_opened", sink=self._sink, code=code,
+            self._log.error(
+                "circuit_opened", sink=self._sink, code=code,
                 permanent=self._breaker.permanent,
                 next_attempt_seconds=round(self._breaker.probe_at - self._now(), 1),
             )  # fmt: skip

@@ -13,14 +13,14 @@ import base64
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from telemetryd import trust
 from telemetryd.clock import SYSTEM, Clock
-from telemetryd.log import utc_timestamp
+from telemetryd.log import DaemonLog, utc_timestamp
 
 _OPEN_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
 
@@ -34,7 +34,7 @@ class DeadLetter:
         *,
         max_bytes: int,
         max_record_bytes: int,
-        log: Callable[..., None],
+        log: DaemonLog,
         clock: Clock = SYSTEM,
     ) -> None:
         self._path = path
@@ -95,8 +95,7 @@ class DeadLetter:
         try:
             self._write(line)
         except OSError as error:
-            self._log(
-                "error",
+            self._log.error(
                 "dead_letter_failed",
                 path=self._path,
                 error=error.strerror or str(error),

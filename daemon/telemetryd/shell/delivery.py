@@ -26,6 +26,7 @@ from telemetryd.core.linger import Linger
 from telemetryd.core.retry import RetrySchedule
 from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkContractError
+from telemetryd.log import DaemonLog
 from telemetryd.shell.attempt import Attempts
 from telemetryd.shell.diversion import Diversion
 from telemetryd.shell.losses import Losses
@@ -55,7 +56,7 @@ class DeliveryWorker:
         *,
         stats: SinkStats,
         losses: Losses,
-        log: Callable[..., None],
+        log: DaemonLog,
         rng: random.Random,
         on_bug: Callable[[Exception], None],
     ) -> None:
@@ -96,9 +97,7 @@ class DeliveryWorker:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
 
-    def _spool_of(
-        self, sink: Sink, config: SinkConfig, log: Callable[..., None]
-    ) -> SinkSpool | None:
+    def _spool_of(self, sink: Sink, config: SinkConfig, log: DaemonLog) -> SinkSpool | None:
         if config.spool is None:
             return None
         return SinkSpool(
@@ -470,7 +469,7 @@ class DeliveryWorker:
                 return
             if not (self._diversion.is_futile() or self._diversion.makes_way()):
                 code = self._unsettled[-1][1]
-                self._log("info", "write_retried", sink=self.name, code=code, attempt=attempt)
+                self._log.info("write_retried", sink=self.name, code=code, attempt=attempt)
                 await self._back_off(again_at)
                 await self._until_probe()
 

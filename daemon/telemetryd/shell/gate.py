@@ -8,11 +8,11 @@ machine that is no sandbox, an address that others can reach is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from telemetryd.core.peers import Peers, is_within, plain
 from telemetryd.core.stats import DaemonStats
+from telemetryd.log import DaemonLog
 from telemetryd.shell.addresses import sandbox_addresses
 from telemetryd_proto.framing import TailBudget
 
@@ -41,7 +41,7 @@ class Gate:
         tail_budget_bytes: int,
         closes_foreign: bool,
         stats: DaemonStats,
-        log: Callable[..., None],
+        log: DaemonLog,
     ) -> None:
         """`closes_foreign`: this is no sandbox, but a machine with a network of its own."""
         self._peers = peers
@@ -61,8 +61,8 @@ class Gate:
         found = self._peers.add(source, peer, early=early)
         if self._peers.open > 1:
             self._stats.connections_beyond += 1
-            self._log(
-                "info", "connection_beyond",
+            self._log.info(
+                "connection_beyond",
                 peer=found.address,
                 open=self._peers.open,
                 reason="a process of the sandbox" if found.inside else "",
@@ -100,8 +100,8 @@ class Gate:
         if local in self._sandbox:
             return True
         self._stats.connections_foreign += 1
-        self._log(
-            "warning", "connection_foreign",
+        self._log.warning(
+            "connection_foreign",
             address=local,
             peer=peer,
             consequence="closed" if self._closes_foreign else "served all the same",

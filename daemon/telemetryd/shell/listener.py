@@ -22,6 +22,7 @@ from typing import Final, Protocol, cast
 from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.stats import DaemonStats
 from telemetryd.errors import ListenError
+from telemetryd.log import DaemonLog
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
 LEAST_READ_BYTES: Final = 256 * 1024
@@ -139,7 +140,7 @@ class TelemetryListener:
         keep_bytes: int,
         read_bytes: int,
         stats: DaemonStats,
-        log: Callable[..., None],
+        log: DaemonLog,
         on_bug: Callable[[Exception], None],
         door: Door | None = None,
         idle_seconds: float = 0,
@@ -387,9 +388,7 @@ class TelemetryListener:
 
     def _refuse(self, *, reason: str, fix: str) -> None:
         self._stats.connections_refused += 1
-        self._log(
-            "warning", "connection_refused", reason=reason, open=len(self._connections), fix=fix
-        )
+        self._log.warning("connection_refused", reason=reason, open=len(self._connections), fix=fix)
 
     # -- silence -------------------------------------------------------------------------------
 
@@ -411,8 +410,8 @@ class TelemetryListener:
                 seconds = now - max(connection.read_at, self._resumed_at)
                 if seconds >= self._idle_seconds:
                     self._stats.connections_idle += 1
-                    self._log(
-                        "info", "idle_connection_closed", seconds=round(seconds, 1),
+                    self._log.info(
+                        "idle_connection_closed", seconds=round(seconds, 1),
                         unfinished_bytes=connection.framer.unfinished_bytes,
                     )  # fmt: skip
                     connection.abort()
@@ -426,7 +425,7 @@ class TelemetryListener:
         self._stats.connections_accepted += 1
         self._last_activity = self._monotonic()
         connection.read_at = self._last_activity
-        self._log("debug", "connection_opened", source=self._accepted)
+        self._log.debug("connection_opened", source=self._accepted)
         connection.framer = LineFramer(
             budget,
             max_line_bytes=self._max_line_bytes,
@@ -451,7 +450,7 @@ class TelemetryListener:
         self._connections.discard(connection)
         if not self._connections:
             self._none_open.set()
-        self._log("debug", "connection_closed", error=repr(error) if error else None)
+        self._log.debug("connection_closed", error=repr(error) if error else None)
         try:
             self._receiver.framed(connection.framer.eof())
         except Exception as bug:  # noqa: BLE001 - as above

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from telemetryd.core.ledger import SinkAccount
+from telemetryd.log import DaemonLog
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd_proto.framing import Block
 
@@ -21,7 +22,7 @@ class Losses:
         account: SinkAccount,
         *,
         dead_letter: DeadLetter | None,
-        log: Callable[..., None],
+        log: DaemonLog,
     ) -> None:
         self._name = name
         self._account = account
@@ -41,16 +42,14 @@ class Losses:
             self.undelivered(block, "queue_full")
             return
         self._account.drop("queue_full", block.lines, block.size)
-        self._log(
-            "warning", "lines_dropped", sink=self._name, reason="queue_full", lines=block.lines
-        )
+        self._log.warning("lines_dropped", sink=self._name, reason="queue_full", lines=block.lines)
 
     def undelivered(self, block: Block, reason: str) -> None:
         """Lines that could not be delivered."""
         if self.failover is not None:
             self._account.failed_over.add(block.lines, block.size)
-            self._log(
-                "warning", "lines_failed_over", sink=self._name, reason=reason, lines=block.lines
+            self._log.warning(
+                "lines_failed_over", sink=self._name, reason=reason, lines=block.lines
             )
             self.failover(block)
         else:
@@ -59,15 +58,15 @@ class Losses:
     def unreadable(self, lines: int, size: int, reason: str) -> None:
         """Undelivered lines that the sink can't give back: only counted."""
         self._account.drop(reason, lines, size)
-        self._log("error", "lines_dropped", sink=self._name, reason=reason, lines=lines)
+        self._log.error("lines_dropped", sink=self._name, reason=reason, lines=lines)
 
     def _keep_or_drop(self, block: Block, reason: str) -> None:
         if self._dead_letter is not None and self._dead_letter.keep(
             block.data, reason=reason, sink=self._name, source=block.source, offset=block.offset
         ):
             self._account.dead_lettered.add(block.lines, block.size)
-            self._log(
-                "warning", "lines_dead_lettered", sink=self._name, reason=reason, lines=block.lines
+            self._log.warning(
+                "lines_dead_lettered", sink=self._name, reason=reason, lines=block.lines
             )
         else:
             self.unreadable(block.lines, block.size, reason)

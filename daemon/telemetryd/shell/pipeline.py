@@ -18,6 +18,7 @@ from telemetryd.core.router import RouteRules, Selection, merged, opened
 from telemetryd.core.stats import DaemonStats
 from telemetryd.core.untrusted import without_platform_events
 from telemetryd.core.watch import EventWatch
+from telemetryd.log import DaemonLog
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.shell.delivery import DeliveryWorker
 from telemetryd_proto.envelope import Envelope
@@ -70,7 +71,7 @@ class Pipeline:
         tracker: RequestTracker,
         drop_own_lines: bool,
         stats: DaemonStats,
-        log: Callable[..., None],
+        log: DaemonLog,
     ) -> None:
         self._ledger = ledger
         self._stats = stats
@@ -166,11 +167,11 @@ class Pipeline:
         rest, lines, size = without_platform_events(block)
         if lines:
             self._ledger.rejected[UNTRUSTED].add(lines, size)
-            self._log("warning", "event_untrusted", lines=lines, source=block.source)
+            self._log.warning("event_untrusted", lines=lines, source=block.source)
         return rest
 
     def _report_rejected(self, part: Rejected) -> None:
-        self._log("warning", "line_rejected", reason=part.reason, bytes=part.size)
+        self._log.warning("line_rejected", reason=part.reason, bytes=part.size)
         if self._dead_letter is not None:
             self._dead_letter.keep_head(
                 part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
@@ -192,13 +193,13 @@ class Pipeline:
                     return
                 self._ledger.upstream_dropped.add(lines, size)
                 reason = (record.reason or "")[:200]
-                self._log("warning", "upstream_dropped", lines=lines, bytes=size, reason=reason)
+                self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
         elif self._observer is not None:
             self._observer.on_event(envelope, source)
 
     def _malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1
-        self._log("warning", "event_malformed", type=envelope.type, code=code)
+        self._log.warning("event_malformed", type=envelope.type, code=code)
 
     def _route(self, block: Block) -> None:
         """Part a block among the sinks that do not want all of it as it came."""

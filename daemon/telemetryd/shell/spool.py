@@ -20,7 +20,7 @@ from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
-from telemetryd.log import QUIET_SECONDS, describe
+from telemetryd.log import QUIET_SECONDS, DaemonLog, describe
 from telemetryd.shell.spool_clock import SpoolClock
 from telemetryd.shell.spool_log import SpoolLog
 from telemetryd.sinks.base import Item, SpoolConfig
@@ -58,7 +58,7 @@ class SinkSpool:
         lose: Lose,
         lose_unread: LoseUnread,
         wants_data: Callable[[], bool],
-        log: Callable[..., None],
+        log: DaemonLog,
         sink_type: str,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -275,7 +275,7 @@ class SinkSpool:
         self._tells_at = self._monotonic() + QUIET_SECONDS
         lines, self._untold = self._untold, 0
         on_disk = self._account.spooled.lines
-        self._log("info", "lines_spooled", sink=self._name, lines=lines, on_disk=on_disk)
+        self._log.info("lines_spooled", sink=self._name, lines=lines, on_disk=on_disk)
 
     def _record(self, item: Item) -> Record:
         if type(item) is not self._item_type:
@@ -313,8 +313,8 @@ class SinkSpool:
             self._rests_until = self._monotonic() + _REST_SECONDS
             locked = isinstance(error, BlockingIOError)
             key = f"sinks.{self._name}.spool.path"
-            self._log(
-                "error", "spool_unusable", sink=self._name, path=self._files.directory,
+            self._log.error(
+                "spool_unusable", sink=self._name, path=self._files.directory,
                 error="another process has it open" if locked else error.strerror or str(error),
                 consequence="what can't be delivered waits in memory only, as without a spool",
                 fix=f"give each process a {key} of its own" if locked
@@ -338,8 +338,8 @@ class SinkSpool:
             self._rests_until = self._monotonic() + _REST_SECONDS
 
     def _failed(self, error: Exception) -> None:
-        self._log(
-            "error", "spool_failed", sink=self._name, path=self._files.directory,
+        self._log.error(
+            "spool_failed", sink=self._name, path=self._files.directory,
             error=getattr(error, "strerror", None) or str(error),
         )  # fmt: skip
 

@@ -31,6 +31,7 @@ from telemetryd.core.patterns import validate
 from telemetryd_proto.framing import Block
 
 if TYPE_CHECKING:
+    from telemetryd.log import EventLog
     from telemetryd.sinks.aws_needs import AwsNeed
 
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
@@ -225,8 +226,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     salvage: Callable[[bytes, str], bool]
     """`salvage(data, reason)` keeps bytes found damaged at the destination in the dead letter;
     False when there is no dead letter (the sink must then keep them itself)."""
-    log: Callable[..., None]
-    """`log(level, event, **facts)` writes one structured line, rate-limited."""
+    log: "EventLog[str]"
+    """Writes structured lines, rate-limited: `log.info(event, **facts)`, and so for each level."""
     clock: Clock = SYSTEM
     """The time, of every kind."""
     figures: Callable[[], Figures] | None = None

@@ -254,8 +254,8 @@ class EmfSink(Sink):
         return EmfItem(found.payload, 1, len(line), *place, found.timestamp, (line,))
 
     def _log_malformed(self, event: Envelope, error: MalformedRecord) -> None:
-        self.context.log(
-            "warning", "event_malformed", sink=self.context.name, type=event.type, code=error.code
+        self.context.log.warning(
+            "event_malformed", sink=self.context.name, type=event.type, code=error.code
         )
 
 

@@ -151,7 +151,7 @@ class FileSink(Sink):
         try:
             self._close()
         except OSError as error:  # what `fsync` says of a file that is gone; the next one matters
-            self.context.log("warning", "close_failed", sink=self.context.name, error=str(error))
+            self.context.log.warning("close_failed", sink=self.context.name, error=str(error))
         self._ready(0)
 
     def _opened(self, path: str) -> AppendFile:
@@ -250,6 +250,4 @@ class FileSink(Sink):
 
     def _log_rotation_failed(self, path: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or repr(error)
-        self.context.log(
-            "warning", "rotation_failed", sink=self.context.name, path=path, error=reason
-        )
+        self.context.log.warning("rotation_failed", sink=self.context.name, path=path, error=reason)

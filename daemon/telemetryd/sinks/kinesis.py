@@ -196,8 +196,8 @@ class KinesisSink(Sink):
 
     def _log_refused(self, detail: str, failures: Sequence[Failure]) -> None:
         codes = {failure.code for failure in failures}
-        self.context.log(
-            "info", "records_refused", sink=self.context.name, records=len(failures),
+        self.context.log.info(
+            "records_refused", sink=self.context.name, records=len(failures),
             codes=",".join(sorted(codes)), detail=detail[:500],
         )  # fmt: skip
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from telemetryd.clock import SYSTEM, Clock
+from telemetryd.log import EventLog, Level
 from telemetryd.sinks.base import SinkContext
 
 INSTANCE: Final = "0123456789abcdef0123456789abcdef"
 """The id of the process in a `context`, unless the test gives another."""
 
 
-class LogBook:
+class LogBook(EventLog[str]):
     """A log that remembers: `records` holds `(level, event, facts)`, in order.
 
     `on_event[event]` is called when that event is logged: how a test waits for one.
@@ -22,8 +23,8 @@ class LogBook:
         self.records: list[tuple[str, str, dict[str, Any]]] = []
         self.on_event: dict[str, Callable[[], None]] = {}
 
-    def __call__(self, level: str, event: str, **facts: Any) -> None:
-        """Write one line."""
+    def write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
+        """Remember the event."""
         self.records.append((level, event, facts))
         if event in self.on_event:
             self.on_event[event]()
@@ -39,7 +40,7 @@ def no_dead_letter(_data: bytes, _reason: str) -> bool:
 
 
 def context(
-    log: Callable[..., None] | None = None,
+    log: EventLog[str] | None = None,
     salvage: Callable[[bytes, str], bool] = no_dead_letter,
     *,
     name: str = "subject",
