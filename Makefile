@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test distributions
+.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,11 @@ test-system: $(VENV)/.installed-system  ## the tests that need more (each names 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 	@PATH="$(CURDIR)/$(BIN):$$PATH" GOFLAGS=-modcacherw go run $(ACTIONLINT) .github/workflows/*.yml
+
+public-types: $(VENV)/.installed-system  ## pyright: every type that telemetryd_proto and telemetryd.sink show is known
+	@# it looks for the packages in the Python that is first on PATH; below 100 % it fails
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes telemetryd_proto --ignoreexternal
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes telemetryd.sink --ignoreexternal
 
 distributions: $(STAMP)  ## sdists and wheels of both packages in dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist proto
