@@ -98,6 +98,7 @@ class Daemon:
         self.stats = DaemonStats(config.sinks)
         self._dead_letter = _dead_letter(config, log, clock)
         self._held_by: set[str] = set()
+        self._crowded_by: set[str] = set()
         self._stopping = False
         self._close_last: list[Callable[[], None]] = []
         self.budget = MemoryBudget(memory_bytes, len(config.sinks))
@@ -363,6 +364,7 @@ class Daemon:
             partial(self._hold_reading, name),
             self.budget,
             self.stats.sinks[name],
+            on_crowded=partial(self._crowd, name),
             clock=self.clock,
         )
         self._queues.append(queue)
@@ -400,6 +402,11 @@ class Daemon:
         (self._held_by.add if held else self._held_by.discard)(sink)
         self.listener.hold_reading(bool(self._held_by))
         self._log.debug("reading_paused" if held else "reading_resumed", sink=sink)
+
+    def _crowd(self, sink: str, crowded: bool) -> None:
+        """The queue of a sink is more than a quarter full, or has drained."""
+        (self._crowded_by.add if crowded else self._crowded_by.discard)(sink)
+        self.listener.crowd(bool(self._crowded_by))
 
 
 class _BrokenSink(Sink):

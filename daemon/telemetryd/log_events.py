@@ -278,6 +278,12 @@ EVENTS: Final = (
         "Set `telemetry.host` if nothing outside should reach the port.",
     ),
     LogEvent(
+        "connection_held",
+        ("warning",),
+        "Another process in the sandbox sends more than the sinks take. It waits; Lambda does not.",
+        "See which process connects to the telemetry port.",
+    ),
+    LogEvent(
         "event_untrusted",
         ("warning",),
         "A platform event came from a connection that is not the platform's, and is rejected.",

@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from helpers.apart import PLATFORM, Flood, apart, dial_from
 from helpers.daemon import Daemon, Settings, file_sink, finish, leaf, leaf_of, sink
+from helpers.lifecycle import third_party
 from helpers.lines import event, events, logs_dropped, pieces
 from helpers.ports import own_address, reserved
 from helpers.scrape import Scrape, ask, connect, get, received, until
@@ -347,6 +349,29 @@ def test_connections_that_lambda_does_not_make(tmp_path: Path) -> None:
         platform.finish()
     assert before("connections_beyond_total") == before("connections_foreign_total") == 0
     assert after("connections_foreign_total") == (1 if foreign else 0)
+
+
+@moves("connections_held")
+def test_a_process_of_the_sandbox_that_has_to_wait(tmp_path: Path) -> None:
+    """It sends more than a sink takes that takes nothing."""
+    variables = third_party(
+        tmp_path / "packages", "Gate", PATH=tmp_path / "out", GATE=tmp_path / "gate"
+    )
+    variables |= apart(tmp_path / "packages")
+    variables |= {"TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0"}
+    with ScriptedPlatform(variables, host=PLATFORM) as platform:
+        platform.register()
+        call = platform.expect(TELEMETRY)
+        call.answer(200, b'"OK"')
+        following = platform.expect(NEXT)
+        while not platform.log("metrics_served"):
+            assert platform.process.poll() is None
+        port = platform.log("metrics_served")[0]["port"]
+        with dial_from(PLATFORM, call), Flood(call, 1):
+            until(port, lambda s: s("connections_held_total") == 1)
+        (tmp_path / "gate").touch()
+        following.shutdown()
+        platform.finish()
 
 
 @moves("ends_missed", "unknown_requests")

@@ -94,6 +94,24 @@ def test_the_last_connection_that_ends_may_have_been_the_platforms() -> None:
     assert subject.remove(1)
 
 
+def test_only_what_is_safely_anothers_is_anothers() -> None:
+    """Inside, whatever else is known of it, while a connection from outside is open."""
+    subject = peers()
+    subject.add(1, "169.254.100.6", early=True)
+    subject.add(2, "127.0.0.1", early=False)
+    subject.prove(2)
+    assert not any(map(subject.is_anothers, (1, 2, 9)))
+    subject.add(3, "169.254.100.1", early=False)
+    assert [subject.is_anothers(source) for source in (1, 2, 3, 9)] == [True, True, False, False]
+    subject.remove(1)
+    subject.remove(3)
+    assert not subject.is_anothers(2)
+    alike = peers(api_is_ours=True)
+    alike.add(1, "127.0.0.1", early=True)
+    alike.add(2, "127.0.0.1", early=False)
+    assert not any(map(alike.is_anothers, (1, 2)))
+
+
 def test_platform_start_of_a_known_request_proves_a_connection() -> None:
     subject = peers(api_is_ours=True)
     subject.add(1, "127.0.0.1", early=False)

@@ -38,6 +38,26 @@ def fill(queue: SinkQueue, count: int) -> list[tuple[str, Block]]:
 
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "block"])
+def test_it_tells_when_it_is_more_than_a_quarter_full_and_when_no_longer(
+    overflow: Overflow,
+) -> None:
+    """What is in flight counts."""
+    told: list[bool] = []
+    queue = SinkQueue(MAX, overflow, lambda _: None, on_crowded=told.append)
+    fill(queue, 1)
+    assert told == []
+    fill(queue, 5)
+    assert told == [True]
+    blocks = queue.take(MAX * 2)
+    assert told == [True]
+    queue.settle(blocks[1:])
+    assert told == [True, False]
+    queue.settle(blocks[:1])
+    fill(queue, 2)
+    assert told == [True, False, True]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "block"])
 def test_what_fits_is_kept_in_order(overflow: Overflow) -> None:
     queue, holds = queue_of(overflow)
     assert fill(queue, 4) == []

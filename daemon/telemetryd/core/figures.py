@@ -160,11 +160,14 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
         found["invocations"] = stats.invocations
         found["ends_missed"] = dict(stats.ends_missed)
         found["unknown_requests"] = stats.unknown_requests
-        found["connections_beyond"] = stats.connections_beyond
-        found["connections_foreign"] = stats.connections_foreign
         found["added_ms_mean"] = _ms(stats.added_seconds.mean)
         found["added_ms_max"] = _ms(stats.added_peak.value)
-    return found
+    odd = {
+        "connections_beyond": stats.connections_beyond,
+        "connections_foreign": stats.connections_foreign,
+        "connections_held": stats.connections_held,
+    }
+    return found | (odd if stats.invocations else _what_is_not_0(**odd))
 
 
 def _what_is_not_0(**values: Any) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Peers:
         self._api_is_ours = api_is_ours
         self._is_ours = is_ours
         self._open: dict[int, Peer] = {}
+        self._outside = 0
+        """Those at an address that is not the sandbox's, while the API's is not either."""
         self._trusts_all = False
 
     @property
@@ -75,11 +77,14 @@ class Peers:
         outside = not self._api_is_ours and not inside
         likely = early or outside or (not inside and not self.likely)
         peer = self._open[source] = Peer(source, address, inside=inside, likely=likely)
+        self._outside += outside
         return peer
 
     def remove(self, source: int) -> bool:
         """The connection has ended; whether it may have been the platform's."""
         peer = self._open.pop(source, None)
+        if peer is not None and not (self._api_is_ours or peer.inside):
+            self._outside -= 1
         return peer is not None and (peer.likely or not self._open)
 
     def prove(self, source: int) -> Peer | None:
@@ -97,6 +102,14 @@ class Peers:
         """Whether platform events of this connection are the platform's, under `trust`."""
         peer = self._open.get(source)
         return self._trusts_all or (peer is not None and peer.likely and not peer.inside)
+
+    def is_anothers(self, source: int) -> bool:
+        """Whether the connection is safely another process's: it is inside, the platform's is not.
+
+        Whatever the former has sent.
+        """
+        peer = self._open.get(source)
+        return peer is not None and peer.inside and self._outside > 0
 
     def trust_all(self) -> None:
         """Believe everybody from now on."""

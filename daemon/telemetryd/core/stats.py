@@ -190,6 +190,7 @@ class DaemonStats:
         "connections_accepted",
         "connections_beyond",
         "connections_foreign",
+        "connections_held",
         "connections_idle",
         "connections_refused",
         "ends_missed",
@@ -211,6 +212,8 @@ class DaemonStats:
         """Of those accepted in Lambda: beyond the first, though the platform needs one."""
         self.connections_foreign = 0
         """Made in Lambda to an address that is neither loopback nor the sandbox's."""
+        self.connections_held = 0
+        """Those of other processes of the sandbox that had to wait while the queues filled."""
         self.connections_idle = 0
         """Closed because nothing came for `telemetry.idle_seconds`."""
         self.pauses = Pauses()

@@ -183,6 +183,12 @@ FAMILIES: Final = (
         _one(lambda d: d.stats.connections_foreign),
     ),
     Family(
+        "connections_held", "counter", (),
+        "Connections of other processes in the sandbox that were not read while a queue was more "
+        "than a quarter full (in Lambda).",
+        _one(lambda d: d.stats.connections_held),
+    ),
+    Family(
         "unknown_requests", "counter", (),
         "Ends of invocations that did not begin here: before a reset, or forged (in Lambda).",
         _one(lambda d: d.stats.unknown_requests),

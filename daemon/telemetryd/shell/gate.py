@@ -2,8 +2,9 @@
 
 Lambda needs one connection; any process of the sandbox can make more. They are counted, logged,
 and have a share of what may be in the making (`telemetry.tail_budget_bytes`), so that none of them
-can use up what the platform's own connection needs. No peer is turned away, but for one case: on a
-machine that is no sandbox, an address that others can reach is closed.
+can use up what the platform's own connection needs. Nor can they fill the queues: who is safely
+another process waits while these are more than a quarter full. No peer is turned away, but for one
+case: on a machine that is no sandbox, an address that others can reach is closed.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Gate:
         self._stats = stats
         self._log = log
         self._owners: set[int] = set()
+        self._held: set[int] = set()
         self._sandbox: frozenset[str] | None = None
 
     def on_open(self, source: int, local: str, peer: str, *, early: bool) -> TailBudget | None:
@@ -75,8 +77,25 @@ class Gate:
     def on_close(self, source: int) -> None:
         """The connection has ended."""
         self._owners.discard(source)
+        self._held.discard(source)
         lost = self._peers.remove(source)
         self._observer.on_connections(self._peers.open, lost=lost)
+
+    def makes_way(self, source: int) -> bool:
+        """Whether the connection is to wait while the queues fill; counted and logged once."""
+        if not self._peers.is_anothers(source):
+            return False
+        if source not in self._held:
+            self._held.add(source)
+            self._stats.connections_held += 1
+            self._log(
+                "warning", "connection_held",
+                source=source,
+                reason="a process of the sandbox sends more than the sinks take",
+                consequence="it is read while the queues are at most a quarter full; the rest is "
+                "for the platform's lines",
+            )  # fmt: skip
+        return True
 
     def prove(self, source: int) -> TailBudget | None:
         """The connection brings what the platform alone should know: its new budget, if any."""

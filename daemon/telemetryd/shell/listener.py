@@ -65,6 +65,9 @@ class Door(Protocol):
     def on_close(self, source: int) -> None:
         """It has ended."""
 
+    def makes_way(self, source: int) -> bool:
+        """Whether it is not to be read while the queues fill."""
+
 
 class Receiver(Protocol):
     """What the listener feeds."""
@@ -176,6 +179,7 @@ class TelemetryListener:
         self._none_open = asyncio.Event()
         self._accepted = 0
         self._held = False
+        self._crowded = False
         self._last_activity = 0.0
         self._last_read = 0.0
         self._resumed_at = 0.0
@@ -201,8 +205,11 @@ class TelemetryListener:
         return sum(c.framer.unfinished_bytes for c in self._connections)
 
     def unfinished_since(self) -> float | None:
-        """When the oldest line in the making was begun (monotonic); None: there is none."""
-        began = (c.unfinished_since for c in self._connections)
+        """When the oldest line in the making was begun (monotonic); None: there is none.
+
+        Those of connections that are not read at this time don't count.
+        """
+        began = (c.unfinished_since for c in self._connections if not c.makes_way)
         return min((at for at in began if at is not None), default=None)
 
     def charge(self, source: int, budget: TailBudget) -> None:
@@ -238,6 +245,16 @@ class TelemetryListener:
         self._stats.pauses.change(self._monotonic(), paused=held)
         for connection in self._connections:
             connection.hold(held)
+
+    def crowd(self, crowded: bool) -> None:
+        """Have those wait that are to make way (True) until the queues have drained (False)."""
+        self._crowded = crowded
+        self._make_way()
+
+    def _make_way(self) -> None:
+        if self._door is not None:
+            for connection in self._connections:
+                connection.wait(self._crowded and self._door.makes_way(connection.source))
 
     async def drain(self, *, quiet: float, deadline: float) -> None:
         """Return when nothing came for `quiet` seconds from now on, or at loop time `deadline`.
@@ -342,6 +359,8 @@ class TelemetryListener:
             budget = own
         connection = _Connection(self)
         self._admit(connection, budget)
+        if self._crowded:
+            self._make_way()
         return connection
 
     def _open_soon(self, connection: _Connection, sock: socket.socket) -> None:
@@ -457,6 +476,8 @@ class TelemetryListener:
             self._on_bug(bug)
         if self._door is not None:
             self._door.on_close(connection.source)
+            if self._crowded:
+                self._make_way()
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -473,6 +494,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
         self._held = False
+        self.makes_way = False
+        """It is not read while the queues fill."""
         self._resting = False
         self._paused = False
         self._ended = False
@@ -509,12 +532,17 @@ class _Connection(asyncio.BufferedProtocol):
         self._held = held
         self._update()
 
+    def wait(self, makes_way: bool) -> None:
+        """Pause or resume reading of this one alone."""
+        self.makes_way = makes_way
+        self._update()
+
     def _go_on(self) -> None:
         self._resting = False
         self._update()
 
     def _update(self) -> None:
-        paused = self._held or self._resting
+        paused = self._held or self.makes_way or self._resting
         if self._transport is None or self._transport.is_closing() or paused == self._paused:
             return
         self._paused = paused

@@ -50,7 +50,10 @@ _PIECES: Final = 4
 
 
 class SinkQueue:
-    """A queue with one consumer. `hold_reading(True/False)` is called when reading should stop."""
+    """A queue with one consumer. `hold_reading(True/False)` is called when reading should stop.
+
+    `on_crowded(True/False)` is called when it holds more than a quarter, and when no longer.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class SinkQueue:
         budget: MemoryBudget | None = None,
         stats: SinkStats | None = None,
         *,
+        on_crowded: Callable[[bool], None] = lambda _: None,
         clock: Clock = SYSTEM,
     ) -> None:
         self._monotonic = clock.monotonic
@@ -70,6 +74,8 @@ class SinkQueue:
         self._resume_below = min(int(max_bytes * RESUME_FRACTION), self._budget.own_bytes)
         self._overflow = overflow
         self._hold_reading = hold_reading
+        self._on_crowded = on_crowded
+        self._is_crowded = False
         self._holding = False
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
         self._is_fast = False
@@ -171,6 +177,9 @@ class SinkQueue:
     def _charge(self, more: int) -> None:
         self._budget.changed(self._charged, self._charged + more)
         self._charged += more
+        if (self._charged > self._resume_below) is not self._is_crowded:
+            self._is_crowded = not self._is_crowded
+            self._on_crowded(self._is_crowded)
 
     def _hold(self) -> None:
         if self._overflow != "block":
