@@ -22,6 +22,7 @@ EventName: TypeAlias = Literal[
     "connection_beyond",
     "connection_closed",
     "connection_foreign",
+    "connection_held",
     "connection_opened",
     "connection_refused",
     "damage_found",

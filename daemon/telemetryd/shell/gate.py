@@ -88,8 +88,8 @@ class Gate:
         if source not in self._held:
             self._held.add(source)
             self._stats.connections_held += 1
-            self._log(
-                "warning", "connection_held",
+            self._log.warning(
+                "connection_held",
                 source=source,
                 reason="a process of the sandbox sends more than the sinks take",
                 consequence="it is read while the queues are at most a quarter full; the rest is "
