@@ -97,10 +97,11 @@ bench-parts: $(STAMP)  ## what framing, a scrape, the EMF sink and nasty lines c
 schema: $(STAMP)  ## write proto/schema/ from the types
 	@$(BIN)/telemetryd schema --write proto/schema
 
-docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md and docs/log.md
+docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md, docs/log.md and the drawings of docs/architecture.md
 	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
 	@$(BIN)/python -m telemetryd.exposition.guide > docs/metrics.md
 	@$(BIN)/python -m telemetryd.log_events > docs/log.md
+	@$(BIN)/python tests/architecture.py
 
 format: $(STAMP)  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

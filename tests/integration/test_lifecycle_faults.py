@@ -140,8 +140,8 @@ INJECTED = {
     "def framed(self, parts): raise ZeroDivisionError('injected')\n"
     "m.Pipeline.framed = framed\n",
     "a worker": "import telemetryd.shell.delivery as m\n"
-    "async def deliver(self, blocks): raise ZeroDivisionError('injected')\n"
-    "m.DeliveryWorker._deliver = deliver\n",
+    "async def pack(self): raise ZeroDivisionError('injected')\n"
+    "m.DeliveryWorker._pack = pack\n",
     "every invocation": "import telemetryd.core.lifecycle as m\n"
     "def invoked(self, now): raise ZeroDivisionError('injected')\n"
     "m.Pacer.invoked = invoked\n",

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from telemetryd.core.delivery import Delivery
 from telemetryd.core.stats import SinkStats
 from telemetryd.shell.attempt import Attempts
+from telemetryd.shell.circuit import Circuit
 from telemetryd.shell.packing import TURN_BYTES
+from telemetryd.shell.queue import SinkQueue
 from telemetryd.sinks.base import DELIVERED, Batch, Item, Sink, SinkConfig, WriteResult
 from telemetryd.testing import LogBook, Rig, block, context
 from telemetryd_proto.framing import Block
@@ -58,7 +61,10 @@ def half_turns(count: int, start: int = 0) -> list[Block]:
 
 def attempts_of(subject: StepwiseSink) -> tuple[Attempts, LogBook]:
     log = LogBook()
-    return Attempts(subject, SinkConfig(type="stepwise"), log, stats=SinkStats()), log
+    config, stats = SinkConfig(type="stepwise"), SinkStats()
+    circuit, queue = Circuit("test", log), SinkQueue(1 << 20, "block", lambda _: None)
+    delivery = Delivery(queue, circuit, None, batch_max_bytes=config.batch_max_bytes)
+    return Attempts(subject, config, log, delivery=delivery, circuit=circuit, stats=stats), log
 
 
 @pytest.mark.parametrize("in_the_way", [False, True])

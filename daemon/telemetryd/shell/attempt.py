@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from telemetryd.core.delivery import Delivery
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import DaemonLog, describe
@@ -28,7 +29,7 @@ _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
 
 
 class Attempts:
-    """Calls one sink. `stop_at` is the loop time at which everything ends, once that is known.
+    """Calls one sink. `delivery` says whether the process is about to be frozen, or to end.
 
     `can_wait`: lines can outlast even a destination that refuses everything until somebody changes
     something there.
@@ -40,15 +41,15 @@ class Attempts:
         config: SinkConfig,
         log: DaemonLog,
         *,
+        delivery: Delivery,
+        circuit: Circuit,
         stats: SinkStats,
         can_wait: bool = False,
     ) -> None:
-        self.stop_at: float | None = None
-        self._is_last_chance = False
-        self.on_sink_bug: Callable[[BaseException], None] | None = None
-        """Called with each bug of the sink, while it still has its traceback."""
+        self._on_sink_bug: Callable[[BaseException], None] | None = None
+        self._delivery = delivery
         self._stats = stats
-        self.circuit = Circuit(sink.context.name, log, sink.context.clock)
+        self._circuit = circuit
         self._clock = sink.context.clock
         self._sink = sink
         self._name = sink.context.name
@@ -58,49 +59,26 @@ class Attempts:
         self._is_open = False
         self._tried_at = 0.0
         """Loop time at which the last attempt began; when it had to open the sink, at its end."""
-        self._released = asyncio.Event()
-        self._released.set()
         self._landed = asyncio.Event()
         self._landed.set()
         self._limit: asyncio.Timeout | None = None
         self._packing: Packing | None = None
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the end has come."""
-        return self.stop_at is not None and _now() >= self.stop_at
+    def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
+        """Call `call` with each bug of the sink, while it still has its traceback."""
+        self._on_sink_bug = call
 
-    # -- holding back ------------------------------------------------------------------------
-
-    @property
-    def held(self) -> bool:
-        """Whether no attempt may begin."""
-        return not self._released.is_set()
-
-    async def hold(self) -> None:
-        """Begin no attempt until `release`, and break off the one that is on its way."""
-        self._released.clear()
+    async def break_off(self) -> None:
+        """End the attempt that is on its way, if there is one. `delivery` is held already."""
         if self._limit is not None:
             if not self._limit.expired():
                 self._limit.reschedule(_now())
             await self._landed.wait()
 
-    def release(self) -> None:
-        """Attempts may be made (again)."""
-        self._released.set()
-
-    async def until_released(self) -> None:
-        """Wait for `release`."""
-        await self._released.wait()
-
     def hurry(self) -> None:
-        """The end is near, and lines can wait on disk: give a failing destination one last chance.
-
-        That includes an attempt which is on its way.
-        """
-        self._is_last_chance = True
+        """The attempt that is on its way may be the last chance of a failing destination."""
         limit = self._limit
-        if limit is not None and not limit.expired() and not self.circuit.is_closed:
+        if limit is not None and not limit.expired() and self._delivery.has_last_chance:
             latest = _now() + LAST_CHANCE_SECONDS
             limit.reschedule(min(limit.when() or latest, latest))
 
@@ -200,14 +178,11 @@ class Attempts:
     async def write(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
         """One write, every failure turned into a result; and the destination's wish to wait.
 
-        None when `stop_at` or `hold` cut the attempt: the destination did not say anything.
+        None when a freeze or the end of the process cut the attempt: the destination did not say
+        anything.
         """
         self._tried_at = _now()
-        deadline = self._tried_at + self._seconds
-        if self.stop_at is not None:
-            deadline = min(deadline, self.stop_at)
-        if self._is_last_chance and not self.circuit.is_closed:
-            deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
+        deadline = self._deadline()
         stats, began = self._stats, self._clock.monotonic()
         outcome: Outcome = "cut"
         if attempt == 1:
@@ -223,10 +198,10 @@ class Attempts:
                     await self._sink.open()
                     self._is_open = True
                     self._tried_at = _now()
-                    self.circuit.became_ready()
+                    self._circuit.became_ready()
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
             result = _checked(result, len(batch.items))
-            self.circuit.answered(batch, result)
+            self._circuit.answered(batch, result)
             outcome = self._answered(batch, result)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
@@ -240,6 +215,15 @@ class Attempts:
             stats.writes_in_flight -= 1
             stats.attempted(outcome, self._clock.monotonic() - began)
         return result, 0.0
+
+    def _deadline(self) -> float:
+        """Of the attempt that begins now, in loop seconds."""
+        deadline = self._tried_at + self._seconds
+        if self._delivery.stop_at is not None:
+            deadline = min(deadline, self._delivery.stop_at)
+        if self._delivery.has_last_chance:
+            deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
+        return deadline
 
     def _answered(self, batch: Batch, result: WriteResult) -> Outcome:
         for retryable, code in {(each.retryable, each.code) for each in result.failures}:
@@ -286,8 +270,8 @@ class Attempts:
     def report_bug(self, error: BaseException) -> None:
         """The sink did what no sink may do."""
         self._log.error("sink_bug", sink=self._name, error=describe(error))
-        if self.on_sink_bug is not None:
-            self.on_sink_bug(error)
+        if self._on_sink_bug is not None:
+            self._on_sink_bug(error)
 
     def _failed(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
         retryable = True
@@ -298,10 +282,10 @@ class Attempts:
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
         elif isinstance(error, TimeoutError):
-            if self.out_of_time:
+            if self._delivery.is_out_of_time(_now()):
                 return None, "cut"
-            if self.held:
-                self.circuit.cut_off(_now() - self._tried_at, opening=not self._is_open)
+            if self._delivery.is_held:
+                self._circuit.cut_off(_now() - self._tried_at, opening=not self._is_open)
                 return None, "cut"
             outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
@@ -317,7 +301,7 @@ class Attempts:
             "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
-        self.circuit.failed(error, code, _now() - self._tried_at)
+        self._circuit.failed(error, code, _now() - self._tried_at)
         self._stats.failed("permanent" if outcome == "permanent" else "transient", code)
         return _all_failed(batch, code, retryable=retryable), outcome
 

@@ -4,23 +4,28 @@ The worker owns everything a sink must not know: it forms batches, retries what 
 full-jitter back-off, and settles every line exactly once, as delivered, dropped with a reason, or
 dead-lettered. Order is kept: one batch is in flight, and the next starts when it is settled.
 
+What comes after what is decided by the table in `core.delivery`; the worker executes its commands.
+
 A lost line is counted under the last reason its destination gave, for it or, where time ran out
 before its turn, for the batch it waited behind; under `shutdown` if there was none. Nothing a sink
 does, short of blocking the loop, ends the worker (see `shell.attempt`).
 
-With a spool, what can't be delivered now goes on disk (see `shell.diversion`). What is there goes
-first, so order is kept.
+With a spool, what can't be delivered now goes on disk: while the circuit is open, when the queue is
+nearly full, and at the end of a process whose disk outlives it. What is there goes first, so order
+is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
+from telemetryd.core import delivery
+from telemetryd.core.delivery import Commands, Delivery
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.linger import Linger
 from telemetryd.core.retry import RetrySchedule
@@ -28,11 +33,12 @@ from telemetryd.core.stats import SinkStats
 from telemetryd.errors import SinkContractError
 from telemetryd.log import DaemonLog
 from telemetryd.shell.attempt import Attempts
-from telemetryd.shell.diversion import Diversion
+from telemetryd.shell.circuit import Circuit
+from telemetryd.shell.in_flight import NO_REASON, InFlight
 from telemetryd.shell.losses import Losses
 from telemetryd.shell.queue import SinkQueue
 from telemetryd.shell.spool import SinkSpool
-from telemetryd.sinks.base import Batch, Item, Sink, SinkConfig, WriteResult
+from telemetryd.sinks.base import Item, Sink, SinkConfig
 from telemetryd_proto.framing import Block
 
 _KEEP_SHARE: Final = 0.5
@@ -67,35 +73,58 @@ class DeliveryWorker:
         self._survives_freeze = sink.survives_freeze
         self._config = config
         self._queue = queue
-        self._end = ""
-        """Why the process ends, until the sink has been asked for its own items."""
         self._losses = losses
         self._failover: DeliveryWorker | None = None
-        self._attempts = Attempts(sink, config, log, stats=stats, can_wait=config.spool is not None)
+        self._circuit = Circuit(self.name, log, self._clock)
         self._spool = self._spool_of(sink, config, log)
-        self._diversion = Diversion(
-            self._spool, queue, self._attempts, losses, batch_max_bytes=config.batch_max_bytes
+        self._delivery = Delivery(
+            queue, self._circuit, self._spool, batch_max_bytes=config.batch_max_bytes
         )
+        self._attempts = Attempts(
+            sink, config, log, delivery=self._delivery, circuit=self._circuit, stats=stats,
+            can_wait=self._spool is not None,
+        )  # fmt: skip
+        self._in_flight = InFlight(account, stats, self._clock)
         self._log = log
         self._rng = rng
         self._on_bug = on_bug
-        self._taken: list[Block] = []
-        """Blocks that have left the queue and are not items yet."""
-        self._unsettled: list[tuple[Item, str]] = []
-        """The items in flight, each with the reason it is lost for if nothing better comes."""
-        self._numbers: tuple[int, ...] = ()
-        """Their numbers in the batch, as they were in its first attempt."""
-        self._trouble = "shutdown"
-        """What lines are lost for that were still waiting at the end."""
         self._lingering = Linger(config.linger_ms / 1000)
+        self._attempt = 0
+        """How often the batch has been tried."""
         self._batch_number = 0
         self._instance = sink.context.instance
-        self._flushing = 0
+        self._spilled: list[Block] = []
+        """What the queue has just given up."""
+        self._diverts_soon = False
+        self._lost_for = NO_REASON
+        """What lines are lost for at the end, unless the destination gave a reason."""
         self._nudge = asyncio.Event()
-        self._waits_for_probe = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
+        self._at_once: dict[str, Callable[[], None]] = {
+            delivery.TELL_IDLE: self._idle.set,
+            delivery.TAKE: self._take,
+            delivery.TAKE_OWN: self._take_own,
+            delivery.PUT_BACK: self._put_back,
+            delivery.LOSE_BATCH: self._lose_batch,
+            delivery.SETTLE: self._settle,
+            delivery.SPOOL: self._spool_batch,
+            delivery.SPOOL_OVERFLOW: self._spool_overflow,
+            delivery.LOSE_OVERFLOW: self._lose_overflow,
+            delivery.KEEP_OR_LOSE_ALL: self._keep_or_lose_all,
+        }
+        self._in_time: dict[str, Callable[[], Awaitable[None]]] = {
+            delivery.OPEN: self._open,
+            delivery.REST: queue.wait,
+            delivery.LINGER: self._linger,
+            delivery.AWAIT_RELEASE: self._await_release,
+            delivery.AWAIT_PROBE: self._await_probe,
+            delivery.TAKE_SPOOLED: self._take_spooled,
+            delivery.PACK: self._pack,
+            delivery.WRITE: self._write,
+            delivery.BACK_OFF: self._back_off,
+        }
 
     def _spool_of(self, sink: Sink, config: SinkConfig, log: DaemonLog) -> SinkSpool | None:
         if config.spool is None:
@@ -106,7 +135,7 @@ class DeliveryWorker:
             sink.item_type,
             self.account,
             lose=self._lose_item,
-            lose_unread=self._losses.unreadable,
+            lose_unread=self._losses.lose_unread,
             wants_data=lambda: self._losses.wants_data,
             log=log,
             sink_type=config.type,
@@ -117,7 +146,7 @@ class DeliveryWorker:
     def is_up(self) -> bool:
         """Whether writes are made: the worker runs, and the circuit is not open."""
         running = self._task is not None and not self._task.done()
-        return running and not self._attempts.circuit.is_open
+        return running and not self._circuit.is_open
 
     @property
     def linger_seconds(self) -> float:
@@ -147,16 +176,17 @@ class DeliveryWorker:
     @property
     def is_cut_off(self) -> bool:
         """Whether its destination is left alone for now, because it takes nothing."""
-        return self._attempts.circuit.is_open
+        return self._circuit.is_open
 
     def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
         """Call `call` with each bug of the sink, when it is logged. For tests of the sink."""
-        self._attempts.on_sink_bug = call
+        self._attempts.tell_sink_bugs(call)
 
     def fail_over_to(self, other: DeliveryWorker) -> None:
         """Send what can't be delivered to `other`. The composition root rules out circles."""
         self._failover = other
-        self._losses.failover = other.offer
+        self._losses.fail_over(other.offer)
+        self._delivery.fail_over()
 
     # -- what the pipeline calls -------------------------------------------------------------
 
@@ -165,19 +195,16 @@ class DeliveryWorker:
         account = self.account
         account.offered.add(block.lines, block.size)
         account.enqueued.add(block.lines, block.size)
-        spilled: list[Block] = []
         for reason, loser in self._queue.offer(block):
-            if reason != "queue_full":
-                self._losses.undelivered(loser, reason)
-            elif self._diversion.may_spill():
-                spilled.append(loser)  # the oldest that waited: they come behind what is spooled
+            if reason == "queue_full":
+                self._spilled.append(loser)
             else:
-                self._losses.overflow(loser)
-        if spilled:
-            self._diversion.spill(spilled)
+                self._losses.lose(loser, reason)
+        if self._spilled:
+            self._execute(self._delivery.overflow())
         if len(self._queue):
             self._idle.clear()
-            self._diversion.divert_soon()
+            self._divert_soon()
 
     def filter_out(self, lines: int, size: int) -> None:
         """Count lines offered to the sink and not wanted by it."""
@@ -190,15 +217,12 @@ class DeliveryWorker:
 
     def pending(self) -> Count:
         """Count the lines that the queue and the batch hold now."""
-        taken = (Count(block.lines, block.size) for block in self._taken)
-        in_flight = (Count(item.lines, item.size) for item, _ in self._unsettled)
-        return total(self._queue.waiting(), *taken, *in_flight)
+        return total(self._queue.waiting(), self._in_flight.pending())
 
     def oldest_received_at(self) -> float | None:
         """When the oldest line that waits or is in flight was read, in monotonic seconds."""
-        if self._unsettled:
-            return self._unsettled[0][0].received_at
-        return self._queue.oldest_received_at()
+        oldest = self._in_flight.oldest_received_at()
+        return self._queue.oldest_received_at() if oldest is None else oldest
 
     # -- life --------------------------------------------------------------------------------
 
@@ -238,9 +262,9 @@ class DeliveryWorker:
 
         It fails when `deadline` (loop time) comes first, or the worker has ended.
         """
-        if self._attempts.stop_at is None and self._attempts.circuit.is_open:
+        if self._delivery.stop_at is None and self._circuit.is_open:
             return False  # no flush should wait for a destination that is known to be down
-        self._flushing += 1
+        self._delivery.begin_flush()
         self._nudge.set()
         self._queue.wake()
         try:
@@ -251,7 +275,7 @@ class DeliveryWorker:
         except TimeoutError:
             return False
         finally:
-            self._flushing -= 1
+            self._delivery.end_flush()
         return self._task is None or not self._task.done()
 
     async def hold(self) -> None:
@@ -261,13 +285,14 @@ class DeliveryWorker:
         two. Sinks that survive a freeze are left alone.
         """
         if not self._survives_freeze:
-            await self._attempts.hold()
+            self._delivery.hold()
+            await self._attempts.break_off()
 
     def release(self) -> None:
         """The process runs (again): writes may begin, and what has lingered too long is written."""
-        self._attempts.release()
+        self._delivery.release()
         self._queue.wake()
-        if self._waits_for_probe:  # which may be due by now
+        if self._delivery.state in {delivery.HELD, delivery.PROBING}:  # which may be due by now
             self._nudge.set()
 
     def restored(self, instance: str) -> None:
@@ -291,26 +316,23 @@ class DeliveryWorker:
         the rest is spooled, where there is a spool, instead of dropped. `reason`: see
         `Sink.own_items`.
         """
-        self._attempts.stop_at = deadline
-        self._diversion.keeps = keep
-        self._end = reason
-        if keep and self._diversion.is_usable:
-            self._attempts.hurry()
+        self._delivery.stop(deadline, reason, keep=keep)
+        self._attempts.hurry()
         if self._task is not None:
             self._idle.clear()
         self.release()
         if self._task is not None:
             if not self._task.done():
                 if keep and not await self.flush(_now() + (deadline - _now()) * _KEEP_SHARE):
-                    await self._diversion.spool_queue()
+                    await self._spool_queue()
                 await self.flush(deadline)
             self._task.cancel()
             _, running = await asyncio.wait({self._task}, timeout=grace)
             if running:
                 late = SinkContractError("write() goes on although it was cancelled")
                 self._attempts.report_bug(late)
-        left = self._diversion.is_left_to_the_next()
-        self.abandon(self._trouble, keep=keep)
+        left = self._delivery.is_left_to_the_next()
+        self.abandon(self._in_flight.trouble, keep=keep)
         await self._attempts.close(_now() + grace if left else max(deadline, _now() + grace))
 
     def abandon(self, reason: str, *, keep: bool = False) -> None:
@@ -318,75 +340,35 @@ class DeliveryWorker:
 
         With `keep` nothing is lost that a spool can take.
         """
-        spool = self._spool
-        if keep:
-            self._put_back()
-        self._give_up()
-        taken, self._taken = self._taken, []
-        self._leave(taken, reason, keep=keep)
-        if spool is not None:
-            spool.settle()
-            if not keep:
-                spool.lose_all(reason)
-        while blocks := self._queue.take(self._config.batch_max_bytes):
-            self._leave(blocks, reason, keep=keep)
-            self._queue.settle(blocks)
-        if spool is not None:
-            spool.close()
-
-    def _leave(self, blocks: list[Block], reason: str, *, keep: bool) -> None:
-        """At the end: spool `blocks` if that is of use, else lose them."""
-        if self._spool is not None and keep:
-            items = self._attempts.pack(blocks) if blocks else []
-            if items is not None:
-                self._spool.put(items)
-                return
-        for block in blocks:
-            self._losses.undelivered(block, reason)
+        self._lost_for = reason
+        self._execute(self._delivery.abandon(keep=keep))
 
     # -- the loop ----------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        await self._attempts.open_early()
-        while not self._attempts.out_of_time:
+        at_once, in_time, now = self._at_once, self._in_time, asyncio.get_running_loop().time
+        while True:
             if self._spool is not None and self._spool.wants_recovery:
                 self._spool.recover()
-            if not len(self._queue):
-                await self._run_dry()
-            await self._linger()
-            await self._attempts.until_released()
-            await self._until_probe()
-            if self._spool is not None and self._diversion.has_lines:
-                if not await self._deliver_spooled(self._spool):
-                    return
-            elif blocks := self._queue.take(self._config.batch_max_bytes):
-                self._lingering.batched(
-                    len(blocks), sum(len(b.data) for b in blocks) / self._config.batch_max_bytes
-                )
-                self._taken = blocks
-                began, before = self._clock.monotonic(), self.account.delivered.lines
-                try:
-                    await self._deliver(blocks)
-                finally:
-                    delivered = self.account.delivered.lines - before
-                    all_of_it = delivered == sum(b.lines for b in blocks)
-                    self._queue.settle(
-                        blocks, self._clock.monotonic() - began if all_of_it else None
-                    )
-                if self._diversion.has_lines and self._diversion.is_left_to_the_next():
-                    return
+            commands = self._delivery.next(now())
+            if not commands:
+                return
+            for command in commands:
+                if command in at_once:
+                    at_once[command]()
+                else:
+                    await in_time[command]()
 
-    async def _run_dry(self) -> None:
-        """The queue is empty: wait for more, unless there is something on disk."""
-        if self._attempts.stop_at is None:
-            self._idle.set()
-        elif not self._diversion.has_lines:
-            if self._end and (items := self._attempts.own_items(self._end)):
-                self._end = ""
-                await self._deliver_items(items, self._next_batch_id())
-            self._idle.set()
-        if not self._diversion.has_lines:
-            await self._queue.wait()
+    def _execute(self, commands: Commands) -> None:
+        """Execute commands that wait for nothing."""
+        for command in commands:
+            self._at_once[command]()
+
+    async def _open(self) -> None:
+        await self._attempts.open_early()
+        self._delivery.opened()
+
+    # -- waiting -----------------------------------------------------------------------------
 
     async def _linger(self) -> None:
         """Wait for a batch to fill, at most `linger_ms`, and not when somebody waits for us."""
@@ -395,139 +377,149 @@ class DeliveryWorker:
             return
         elapsed = self._clock.elapsed  # the loop's clock may stand still in a freeze
         until = elapsed() + seconds
-        while (
-            not self._flushing
-            and self._queue.queued_bytes < self._config.batch_max_bytes
-            and (left := until - elapsed()) > 0
-        ):
+        while self._delivery.may_linger and (left := until - elapsed()) > 0:
             await self._queue.wait(max(left, _TICK_SECONDS))
 
-    async def _deliver(self, blocks: list[Block]) -> None:
-        items = await self._attempts.pack_in_turns(blocks)
-        self._taken = []
-        if items is None:
-            for block in blocks:
-                self._losses.undelivered(block, "bug")
+    async def _await_release(self) -> None:
+        while self._delivery.is_held:
+            self._nudge.clear()
+            await self._nudge.wait()
+
+    async def _await_probe(self) -> None:
+        if len(self._queue):
+            self._divert_soon()
+        await self._sleep_until(self._circuit.probe_at)
+
+    async def _back_off(self) -> None:
+        code = self._in_flight.code
+        self._log.info("write_retried", sink=self.name, code=code, attempt=self._attempt)
+        await self._sleep_until(self._delivery.retry_at)
+
+    async def _sleep_until(self, at: float) -> None:
+        """Sleep until loop time `at`; a flush or stop that begins before ends it early."""
+        self._nudge.clear()
+        try:
+            async with asyncio.timeout_at(at):
+                await self._nudge.wait()
+        except TimeoutError:
             return
-        await self._deliver_items(items, self._next_batch_id())
+
+    # -- a batch -----------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        blocks = self._queue.take(self._config.batch_max_bytes)
+        size = sum(len(block.data) for block in blocks)
+        self._lingering.batched(len(blocks), size / self._config.batch_max_bytes)
+        self._in_flight.take(blocks)
+
+    async def _pack(self) -> None:
+        blocks = self._in_flight.blocks
+        items = await self._attempts.pack_in_turns(blocks)
+        if items is None:
+            for block in self._in_flight.give_up_blocks():
+                self._losses.lose(block, "bug")
+        self._begin(items, self._next_batch_id())
+
+    async def _take_spooled(self) -> None:
+        assert self._spool is not None  # noqa: S101 - the table asks for it only if there is one
+        # what is read back is in no queue: without the bound each of many sinks would add a batch
+        most = min(self._config.batch_max_bytes, self._queue.own_bytes)
+        batch_id, items = self._spool.take(most)
+        self._begin(items, batch_id)
+        await asyncio.sleep(0)  # there may have been nothing to wait for
+
+    def _take_own(self) -> None:
+        self._begin(self._attempts.own_items(self._delivery.end), self._next_batch_id())
 
     def _next_batch_id(self) -> str:
         self._batch_number += 1
         return f"{self._instance}-{self.name}-{self._batch_number}"
 
-    async def _deliver_spooled(self, spool: SinkSpool) -> bool:
-        """Deliver a batch of what is spooled; False where it is left to the next process."""
-        # what is read back is in no queue: without the bound each of many sinks would add a batch
-        most = min(self._config.batch_max_bytes, self._queue.own_bytes)
-        batch_id, items = spool.take(most)
-        await self._deliver_items(items, batch_id)
-        spool.settle()
-        await asyncio.sleep(0)  # there may have been nothing to wait for
-        return not (self._diversion.keeps and self._attempts.circuit.is_failing)
-
-    async def _deliver_items(self, items: list[Item], batch_id: str) -> None:
-        """Write `items` until each is delivered, lost, or back in the spool."""
-        self._unsettled = [(item, self._trouble) for item in items]
-        self._numbers = tuple(range(len(items)))
-        attempt = 0
+    def _begin(self, items: list[Item] | None, batch_id: str) -> None:
+        """The batch has become `items`; None: the sink has a bug."""
+        self._attempt = 0
+        self._in_flight.fill(items or [], batch_id)
         give_up_at = _now() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
-        while self._unsettled:
-            await self._attempts.until_released()
-            if self._diversion.is_futile():
-                self._give_up()
-                return
-            if self._diversion.makes_way():
-                self._put_back()
-                self._diversion.divert_soon()  # no block may come that would see to it
-                return
-            attempt += 1
-            batch = Batch(batch_id, tuple(item for item, _ in self._unsettled), self._numbers)
-            result, retry_after = await self._attempts.write(batch, attempt)
-            if result is not None:
-                self._settle(result)
-                if not self._unsettled:
-                    return
-            elif self._attempts.held:  # broken off by `hold`: says nothing of these lines
-                await self._attempts.until_released()
-                await self._until_probe()
-                continue
-            left = self._diversion.is_left_to_the_next()
-            again_at = (
-                None
-                if left
-                else schedule.next_attempt(
-                    _now(), retry_after=retry_after, deadline=self._attempts.stop_at
-                )
-            )
-            if again_at is None:
-                failing, ending = self._attempts.circuit.is_failing, self._attempts.stop_at
-                worth_it = self._diversion.keeps if ending is not None else failing
-                if worth_it and self._diversion.is_usable:
-                    self._put_back()  # the destination's fault, not that of these lines
-                self._give_up()
-                return
-            if not (self._diversion.is_futile() or self._diversion.makes_way()):
-                code = self._unsettled[-1][1]
-                self._log.info("write_retried", sink=self.name, code=code, attempt=attempt)
-                await self._back_off(again_at)
-                await self._until_probe()
+        self._delivery.packed(None if items is None else len(items), schedule)
 
-    async def _until_probe(self) -> None:
-        """While the circuit is open, and waiting is of use: wait. The end of the process asks."""
-        circuit = self._attempts.circuit
-        while (
-            self._attempts.stop_at is None and circuit.is_open and not self._diversion.is_futile()
-        ):
+    async def _write(self) -> None:
+        self._attempt += 1
+        result, retry_after = await self._attempts.write(self._in_flight.batch(), self._attempt)
+        if result is not None:
+            for item, reason in self._in_flight.settle(result):
+                self._lose_item(item, reason)
+        self._delivery.wrote(
+            self._in_flight.items, _now(), retry_after=retry_after, is_cut=result is None
+        )
+
+    def _settle(self) -> None:
+        blocks, seconds = self._in_flight.end()
+        if blocks:
+            self._queue.settle(blocks, seconds)
+        if self._spool is not None and self._delivery.is_spooled:
+            self._spool.settle()
+
+    # -- memory to disk ----------------------------------------------------------------------
+
+    def _divert_soon(self) -> None:
+        """See to it that what waits in memory goes on disk, if it should."""
+        if not self._diverts_soon and self._delivery.should_divert():
+            self._diverts_soon = True
+            asyncio.get_running_loop().call_soon(self._divert)
+
+    def _divert(self) -> None:
+        """Move lines from the queue to the spool, a batch in each turn of the loop."""
+        self._diverts_soon = False
+        commands = self._delivery.divert()
+        if commands:
+            self._execute(commands)
+            self._queue.wake()
             if len(self._queue):
-                self._diversion.divert_soon()
-            self._waits_for_probe = True
-            try:
-                await self._back_off(circuit.probe_at)
-            finally:
-                self._waits_for_probe = False
+                self._divert_soon()
 
-    def _settle(self, result: WriteResult) -> None:
-        """Settle what was delivered or refused for good; the rest stays unsettled."""
-        failures = {failure.index: failure for failure in result.failures}
-        left: list[tuple[Item, str]] = []  # empty when `stop` was faster: all is settled then
-        lost: list[tuple[Item, str]] = []
-        delivered, now = self.account.delivered, self._clock.monotonic()
-        for index, (item, _) in enumerate(self._unsettled):
-            failure = failures.get(index)
-            if failure is None:
-                delivered.add(item.lines, item.size)
-                self._stats.delivered(now - item.received_at, item.lines)
-            else:
-                (left if failure.retryable else lost).append((item, failure.code))
-        if left and self._unsettled:
-            kept = (failure.index for failure in failures.values() if failure.retryable)
-            self._numbers = tuple(self._numbers[index] for index in sorted(kept))
-        self._unsettled = left
-        self._trouble = (left or lost)[-1][1] if left or lost else "shutdown"
-        for item, reason in lost:
-            self._lose_item(item, reason)
+    async def _spool_queue(self) -> None:
+        """The end is near: what waits goes on disk now, a batch in each turn of the loop.
+
+        At the deadline there would be no time for it: packing may be slow, a queue large.
+        """
+        while commands := self._delivery.empty_queue():
+            self._execute(commands)
+            await asyncio.sleep(0)
+
+    def _spool_batch(self) -> None:
+        blocks = self._queue.take(self._config.batch_max_bytes)
+        self._spool_blocks(blocks)
+        self._queue.settle(blocks)
+
+    def _spool_overflow(self) -> None:
+        spilled, self._spilled = self._spilled, []
+        self._spool_blocks(spilled)  # the oldest that waited: they come behind what is spooled
+
+    def _spool_blocks(self, blocks: list[Block]) -> None:
+        """Put blocks that have left the queue behind all that is on disk."""
+        items = self._attempts.pack(blocks)
+        if items is None or self._spool is None:
+            for block in blocks:
+                self._losses.lose(block, "bug")
+        else:
+            self._spool.put(items)
 
     def _put_back(self) -> None:
         """Spool the batch in flight, before all that is there."""
         if self._spool is not None:
-            unsettled, self._unsettled = self._unsettled, []
-            self._spool.put_back([item for item, _ in unsettled])
-
-    async def _back_off(self, until: float) -> None:
-        """Sleep until loop time `until`; a flush or stop that begins before ends it early."""
-        self._nudge.clear()
-        try:
-            async with asyncio.timeout_at(until):
-                await self._nudge.wait()
-        except TimeoutError:
-            return
+            self._spool.put_back([item for item, _ in self._in_flight.give_up_items()])
+        self._divert_soon()  # no block may come that would see to it
 
     # -- losses ------------------------------------------------------------------------------
 
-    def _give_up(self) -> None:
-        unsettled, self._unsettled = self._unsettled, []
-        for item, reason in unsettled:
+    def _lose_overflow(self) -> None:
+        spilled, self._spilled = self._spilled, []
+        for block in spilled:
+            self._losses.lose(block, "queue_full", by_policy=True)
+
+    def _lose_batch(self) -> None:
+        for item, reason in self._in_flight.give_up_items():
             self._lose_item(item, reason)
 
     def _lose_item(self, item: Item, reason: str) -> None:
@@ -535,11 +527,38 @@ class DeliveryWorker:
             return  # the sink's own: no line of a sender is lost
         data = self._attempts.unpack(item) if self._losses.wants_data else None
         if data is None:
-            self._losses.unreadable(item.lines, item.size, reason)
+            self._losses.lose_unread(item.lines, item.size, reason)
             return
         added = len(data) - item.size
         block = Block(data, item.lines, item.source, item.offset, item.received_at, added)
-        self._losses.undelivered(block, reason)
+        self._losses.lose(block, reason)
+
+    def _keep_or_lose_all(self) -> None:
+        """The end: put what is left on disk, if that is of use, else lose it."""
+        keep, spool, reason = self._delivery.keeps, self._spool, self._lost_for
+        if keep and spool is not None:
+            spool.put_back([item for item, _ in self._in_flight.give_up_items()])
+        self._lose_batch()
+        self._keep_or_lose(self._in_flight.give_up_blocks(), reason)
+        self._queue.settle(self._in_flight.end()[0])
+        if spool is not None:
+            spool.settle()
+            if not keep:
+                spool.lose_all(reason)
+        while blocks := self._queue.take(self._config.batch_max_bytes):
+            self._keep_or_lose(blocks, reason)
+            self._queue.settle(blocks)
+        if spool is not None:
+            spool.close()
+
+    def _keep_or_lose(self, blocks: list[Block], reason: str) -> None:
+        if self._spool is not None and self._delivery.keeps:
+            items = self._attempts.pack(blocks) if blocks else []
+            if items is not None:
+                self._spool.put(items)
+                return
+        for block in blocks:
+            self._losses.lose(block, reason)
 
 
 def _now() -> float:

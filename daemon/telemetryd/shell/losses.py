@@ -28,45 +28,40 @@ class Losses:
         self._account = account
         self._dead_letter = dead_letter
         self._log = log
-        self.failover: Callable[[Block], None] | None = None
-        """Offers lines to the sink that stands in for this one."""
+        self._failover: Callable[[Block], None] | None = None
+
+    def fail_over(self, offer: Callable[[Block], None]) -> None:
+        """From now on, `offer` lines to the sink that stands in for this one."""
+        self._failover = offer
 
     @property
     def wants_data(self) -> bool:
         """Whether lost lines are kept by anybody, or only counted."""
-        return self.failover is not None or self._dead_letter is not None
+        return self._failover is not None or self._dead_letter is not None
 
-    def overflow(self, block: Block) -> None:
-        """The queue dropped `block`, as its policy says: to the failover, or only counted."""
-        if self.failover is not None:
-            self.undelivered(block, "queue_full")
-            return
-        self._account.drop("queue_full", block.lines, block.size)
-        self._log.warning("lines_dropped", sink=self._name, reason="queue_full", lines=block.lines)
+    def lose(self, block: Block, reason: str, *, by_policy: bool = False) -> None:
+        """Lines that are not delivered: to the failover, to the dead letter, or only counted.
 
-    def undelivered(self, block: Block, reason: str) -> None:
-        """Lines that could not be delivered."""
-        if self.failover is not None:
-            self._account.failed_over.add(block.lines, block.size)
-            self._log.warning(
-                "lines_failed_over", sink=self._name, reason=reason, lines=block.lines
-            )
-            self.failover(block)
-        else:
-            self._keep_or_drop(block, reason)
-
-    def unreadable(self, lines: int, size: int, reason: str) -> None:
-        """Undelivered lines that the sink can't give back: only counted."""
-        self._account.drop(reason, lines, size)
-        self._log.error("lines_dropped", sink=self._name, reason=reason, lines=lines)
-
-    def _keep_or_drop(self, block: Block, reason: str) -> None:
-        if self._dead_letter is not None and self._dead_letter.keep(
+        `by_policy`: the queue's overflow policy dropped them. The dead letter is for what no
+        policy allows for, so they are only counted there.
+        """
+        lines, size = block.lines, block.size
+        if self._failover is not None:
+            self._account.failed_over.add(lines, size)
+            self._log.warning("lines_failed_over", sink=self._name, reason=reason, lines=lines)
+            self._failover(block)
+        elif by_policy:
+            self._account.drop(reason, lines, size)
+            self._log.warning("lines_dropped", sink=self._name, reason=reason, lines=lines)
+        elif self._dead_letter is not None and self._dead_letter.keep(
             block.data, reason=reason, sink=self._name, source=block.source, offset=block.offset
         ):
-            self._account.dead_lettered.add(block.lines, block.size)
-            self._log.warning(
-                "lines_dead_lettered", sink=self._name, reason=reason, lines=block.lines
-            )
+            self._account.dead_lettered.add(lines, size)
+            self._log.warning("lines_dead_lettered", sink=self._name, reason=reason, lines=lines)
         else:
-            self.unreadable(block.lines, block.size, reason)
+            self.lose_unread(lines, size, reason)
+
+    def lose_unread(self, lines: int, size: int, reason: str) -> None:
+        """Lines that are not delivered and can't be given back: only counted."""
+        self._account.drop(reason, lines, size)
+        self._log.error("lines_dropped", sink=self._name, reason=reason, lines=lines)

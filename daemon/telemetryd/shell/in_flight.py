@@ -1,0 +1,119 @@
+"""The batch of one sink that has left the queue or the disk and has not met its end."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from telemetryd.clock import Clock
+from telemetryd.core.ledger import Count, SinkAccount, total
+from telemetryd.core.stats import SinkStats
+from telemetryd.sinks.base import Batch, Item, WriteResult
+from telemetryd_proto.framing import Block
+
+NO_REASON: Final = "shutdown"
+"""What lines are lost for at the end, when no destination gave another reason."""
+
+Loss = tuple[Item, str]
+"""An item that is not delivered, with the reason."""
+
+
+class InFlight:
+    """First blocks, then items; each item is settled once: delivered, kept or lost."""
+
+    def __init__(self, account: SinkAccount, stats: SinkStats, clock: Clock) -> None:
+        self._account = account
+        self._stats = stats
+        self._clock = clock
+        self._blocks: list[Block] = []
+        """Blocks that are not items yet."""
+        self._charged: list[Block] = []
+        """Blocks of the batch: their bytes count against the queue until it has met its end."""
+        self._items: list[Loss] = []
+        """Items that are not settled, each with the reason if nothing better comes."""
+        self._numbers: tuple[int, ...] = ()
+        """Their numbers in the batch, as they were in its first attempt."""
+        self._id = ""
+        self._began = 0.0
+        self._delivered_before = 0
+        self.trouble = NO_REASON
+        """The last reason a destination gave, while it stands."""
+
+    def take(self, blocks: list[Block]) -> None:
+        """Begin a batch of `blocks`."""
+        self._blocks = self._charged = blocks
+        self._began, self._delivered_before = self._clock.monotonic(), self._account.delivered.lines
+
+    def fill(self, items: list[Item], batch_id: str) -> None:
+        """The blocks, if there were any, have become `items`."""
+        self._blocks = []
+        self._items = [(item, self.trouble) for item in items]
+        self._numbers = tuple(range(len(items)))
+        self._id = batch_id
+
+    def batch(self) -> Batch:
+        """What is to be written now."""
+        return Batch(self._id, tuple(item for item, _ in self._items), self._numbers)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Those that are not items yet."""
+        return self._blocks
+
+    @property
+    def items(self) -> int:
+        """How many are not settled."""
+        return len(self._items)
+
+    @property
+    def code(self) -> str:
+        """The reason of the last failure."""
+        return self._items[-1][1]
+
+    def settle(self, result: WriteResult) -> list[Loss]:
+        """Count what was delivered; what is refused for good is returned, the rest stays."""
+        failures = {failure.index: failure for failure in result.failures}
+        left: list[Loss] = []
+        lost: list[Loss] = []
+        delivered, now = self._account.delivered, self._clock.monotonic()
+        for index, (item, _) in enumerate(self._items):
+            failure = failures.get(index)
+            if failure is None:
+                delivered.add(item.lines, item.size)
+                self._stats.delivered(now - item.received_at, item.lines)
+            else:
+                (left if failure.retryable else lost).append((item, failure.code))
+        if left:
+            kept = (failure.index for failure in failures.values() if failure.retryable)
+            self._numbers = tuple(self._numbers[index] for index in sorted(kept))
+        self._items = left
+        self.trouble = (left or lost)[-1][1] if left or lost else NO_REASON
+        return lost
+
+    def give_up_items(self) -> list[Loss]:
+        """Hand over what is not settled. The caller must count it."""
+        items, self._items = self._items, []
+        return items
+
+    def give_up_blocks(self) -> list[Block]:
+        """Hand over what has not become items. The caller must count it."""
+        blocks, self._blocks = self._blocks, []
+        return blocks
+
+    def end(self) -> tuple[list[Block], float | None]:
+        """Return the blocks of the batch that met its end, and the seconds its delivery took.
+
+        None for seconds: some of it was not delivered.
+        """
+        blocks, self._charged = self._charged, []
+        delivered = self._account.delivered.lines - self._delivered_before
+        is_whole = delivered == sum(block.lines for block in blocks)
+        return blocks, self._clock.monotonic() - self._began if is_whole else None
+
+    def pending(self) -> Count:
+        """Count its lines."""
+        blocks = (Count(block.lines, block.size) for block in self._blocks)
+        return total(*blocks, *(Count(item.lines, item.size) for item, _ in self._items))
+
+    def oldest_received_at(self) -> float | None:
+        """When its oldest line was read, in monotonic seconds; None without items."""
+        return self._items[0][0].received_at if self._items else None

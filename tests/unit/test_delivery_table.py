@@ -1,0 +1,246 @@
+"""The delivery's table, and what is decided between its rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.delivery_shell import BATCH, WAITS, Shell
+from telemetryd.core import delivery as d
+
+CHANGING = {pair: row for pair, row in d.ROWS.items() if pair[1] not in {*d.ANY_STATE, d.ABANDON}}
+
+
+def shell(*, disk: bool = False, lines: int = BATCH) -> Shell:
+    """One that has been offered `lines`, and waits."""
+    subject = Shell(has_disk=disk)
+    subject.run()
+    subject.queue.lines += range(lines)
+    subject.offered = lines
+    return subject
+
+
+def writing(*, disk: bool = False, lines: int = BATCH) -> Shell:
+    """One with an attempt on its way."""
+    subject = shell(disk=disk, lines=lines)
+    while subject.waiting_in != d.WRITE:
+        subject.run()
+    return subject
+
+
+def fail(subject: Shell, *, times: int = 1, wish: float = 0.0) -> None:
+    """Let attempts fail; the waits between them are over at once."""
+    for number in range(times):
+        subject.destination.breaker.failed(subject.destination.now)
+        left = len(subject.hand)
+        subject.delivery.wrote(left, subject.destination.now, retry_after=wish)
+        subject.run()
+        if number + 1 < times:
+            subject.run()
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+def test_every_state_is_reached_and_can_be_left() -> None:
+    reached = {following for following, _ in d.ROWS.values()}
+    assert reached == set(d.STATES)
+    assert {state for state, _ in CHANGING} == set(d.STATES) - {d.ENDING, d.CLOSED}
+    assert {state for state, event in d.ROWS if event == d.ABANDON} == set(d.STATES)
+
+
+def test_what_is_awaited_belongs_to_one_state() -> None:
+    """And it is the last thing that a row does."""
+    states: dict[str, set[str]] = {}
+    for following, todo in CHANGING.values():
+        for command in todo:
+            if command in WAITS:
+                states.setdefault(command, set()).add(following)
+                assert todo[-1] == command
+    assert states == {
+        d.REST: {d.IDLE}, d.LINGER: {d.LINGERING}, d.AWAIT_RELEASE: {d.HELD},
+        d.AWAIT_PROBE: {d.PROBING}, d.WRITE: {d.WRITING}, d.BACK_OFF: {d.BACKING_OFF},
+    }  # fmt: skip
+
+
+def test_writing_begins_only_with_a_write_and_packing_with_a_batch() -> None:
+    takes = {d.TAKE, d.TAKE_SPOOLED, d.TAKE_OWN}
+    for following, todo in CHANGING.values():
+        assert (following == d.WRITING) == (d.WRITE in todo)
+        assert (following == d.PACKING) == bool(takes & set(todo))
+
+
+def test_a_batch_ends_with_its_bytes_given_back() -> None:
+    for (state, _), (following, todo) in CHANGING.items():
+        has_batch = state in {d.PACKING, d.WRITING, d.BACKING_OFF}
+        assert (has_batch and following == d.IDLE) <= (d.SETTLE in todo)
+        assert (d.SETTLE in todo) <= (following == d.IDLE)
+
+
+def test_what_may_happen_at_any_time_changes_no_state() -> None:
+    for state in d.STATES:
+        for event, todo in d.ANY_STATE.items():
+            assert d.ROWS[state, event] == (state, todo)
+
+
+# -- freezes ---------------------------------------------------------------------------------------
+
+
+def test_an_attempt_that_a_freeze_cuts_off_says_nothing_of_its_lines() -> None:
+    """It is no failure: neither a retry nor a reason to give up."""
+    subject = writing()
+    subject.delivery.hold()
+    subject.destination.now += 100.0  # far beyond the time for retries
+    subject.delivery.wrote(BATCH, subject.destination.now, is_cut=True)
+    subject.run()
+    assert subject.delivery.state == d.HELD
+    subject.delivery.release()
+    subject.run()
+    assert subject.waiting_in == d.WRITE
+    assert subject.lost == []
+
+
+def test_nothing_is_taken_while_held() -> None:
+    subject = shell(disk=True)
+    subject.delivery.hold()
+    for _ in range(5):
+        subject.run()
+    assert subject.delivery.state == d.HELD
+    assert subject.hand == []
+
+
+# -- retries ---------------------------------------------------------------------------------------
+
+
+def test_a_retry_that_would_come_after_the_end_is_none() -> None:
+    """`stop` bounds the waits between attempts as well."""
+    subject = writing()
+    subject.delivery.stop(subject.destination.now + 1.0, "signal", keep=False)
+    fail(subject, wish=3.0)
+    assert subject.lost == list(range(BATCH))
+
+
+def test_a_retry_waits_as_long_as_the_destination_wishes() -> None:
+    subject = writing()
+    fail(subject, wish=3.0)
+    assert subject.delivery.state == d.BACKING_OFF
+    assert subject.delivery.retry_at >= subject.destination.now + 3.0
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_can_not_be_delivered_in_time_waits_on_disk_or_is_lost(*, disk: bool) -> None:
+    subject = writing(disk=disk)
+    subject.destination.now += 100.0
+    fail(subject)
+    assert subject.lost == ([] if disk else list(range(BATCH)))
+    if disk:
+        assert subject.disk is not None
+        assert sorted(subject.disk.lines + subject.hand) == list(range(BATCH))
+
+
+def test_lines_that_a_destination_refuses_in_part_are_not_its_fault() -> None:
+    """They are lost when their time is over, not kept for ever in front of all others."""
+    subject = writing(disk=True)
+    subject.destination.breaker.succeeded()
+    subject.delivered, subject.hand = subject.hand[:1], subject.hand[1:]
+    subject.delivery.wrote(len(subject.hand), subject.destination.now + 100.0)
+    subject.run()
+    assert subject.lost == list(range(1, BATCH))
+
+
+def test_an_open_circuit_moves_the_batch_to_the_disk() -> None:
+    subject = writing(disk=True)
+    subject.destination.breaker.failed(0.0, permanent=True)
+    subject.delivery.wrote(BATCH, 0.0)
+    subject.run()
+    assert subject.disk is not None
+    assert subject.disk.lines == list(range(BATCH))
+    assert subject.hand == []
+
+
+def test_without_a_disk_an_open_circuit_is_waited_for() -> None:
+    subject = writing()
+    fail(subject, times=5)
+    subject.run()
+    assert subject.delivery.state == d.PROBING
+    assert len(subject.hand) == BATCH
+
+
+def test_with_a_failover_nothing_waits_for_an_open_circuit() -> None:
+    subject = writing()
+    subject.delivery.fail_over()
+    fail(subject, times=5)
+    assert subject.lost == list(range(BATCH))
+
+
+# -- flushes and ends ------------------------------------------------------------------------------
+
+
+def test_a_flush_ends_lingering() -> None:
+    subject = shell(lines=1)
+    lingers = [subject.delivery.may_linger]
+    subject.delivery.begin_flush()
+    lingers.append(subject.delivery.may_linger)
+    subject.delivery.end_flush()
+    lingers.append(subject.delivery.may_linger)
+    assert lingers == [True, False, True]
+
+
+def test_the_sink_is_asked_for_its_own_items_once_all_is_delivered() -> None:
+    subject = shell()
+    subject.delivery.stop(10.0, "signal", keep=False)
+    subject.run()
+    assert subject.own_items_asked == 0
+    while subject.waiting_in != d.WRITE:
+        subject.run()
+    subject.delivered, subject.hand = subject.hand, []
+    subject.delivery.wrote(0, 0.0)
+    subject.run()
+    assert subject.own_items_asked == 1
+    subject.run()
+    assert subject.own_items_asked == 1
+    assert subject.is_idle
+
+
+def test_the_rest_is_left_to_the_next_process_where_the_destination_takes_nothing() -> None:
+    subject = writing(disk=True, lines=3 * BATCH)
+    subject.destination.breaker.failed(0.0, permanent=True)
+    subject.delivery.stop(10.0, "spindown", keep=True)
+    assert subject.delivery.has_last_chance
+    subject.delivery.wrote(BATCH, 0.0)
+    subject.run()
+    assert subject.is_over
+    assert subject.disk is not None
+    assert subject.disk.lines == list(range(BATCH))
+
+
+def test_the_end_is_the_end() -> None:
+    subject = shell()
+    subject.delivery.stop(1.0, "signal", keep=False)
+    subject.destination.now = 1.0
+    subject.run()
+    assert subject.is_over
+    assert subject.delivery.state == d.ENDING
+
+
+def test_no_batch_is_taken_while_another_is_in_hand() -> None:
+    subject = writing(lines=2 * BATCH)
+    with pytest.raises(KeyError):
+        subject.delivery._step(d.MAY_TAKE)
+
+
+# -- overflow --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_what_a_full_queue_gives_up_goes_on_disk_where_there_is_one(*, disk: bool) -> None:
+    expected = d.SPOOL_OVERFLOW if disk else d.LOSE_OVERFLOW
+    assert shell(disk=disk).delivery.overflow() == (expected,)
+
+
+def test_a_disk_that_takes_nothing_is_none() -> None:
+    subject = shell(disk=True)
+    assert subject.disk is not None
+    subject.disk.is_usable = False
+    assert subject.delivery.overflow() == (d.LOSE_OVERFLOW,)
+    assert subject.delivery.divert() == ()
+    assert subject.delivery.empty_queue() == ()
