@@ -76,7 +76,9 @@ def test_a_port_that_another_extension_has_is_replaced(tmp_path: Path, taken_at:
             platform.finish()
             (warning,) = platform.log("port_not_available")
             assert warning["port"] == port
-            assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
+            ledger = platform.ledger()
+            assert ledger["figures"]["port_taken"] == 1
+            assert ledger["sinks"]["file"]["delivered"]["lines"] == 1
 
 
 def test_the_port_is_the_same_after_a_reset(tmp_path: Path) -> None:

@@ -75,6 +75,28 @@ def test_connections_beyond_the_first_are_counted_and_served(tmp_path: Path) -> 
         assert ledger["sinks"]["file"]["delivered"]["lines"] == 4
 
 
+def test_two_subscriptions_bring_everything_twice(tmp_path: Path) -> None:
+    """Both are the platform's: one line, one count, every line delivered, each end seen once."""
+    with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
+        platform.register()
+        call = platform.expect(TELEMETRY)
+        both = [platform.dial(call) for _ in range(2)]
+        call.answer(200, b'"OK"')
+        for request in "abc":
+            platform.expect(NEXT).invoke(request, LONG)
+            for telemetry in both:
+                telemetry.sendall(event("platform.start", requestId=request))
+                telemetry.sendall(line(1) + runtime_done(request))
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        ledger = platform.ledger()
+        assert ledger["sinks"]["file"]["delivered"]["lines"] == 18
+        figures = ledger["figures"]
+        assert (figures["connections_beyond"], figures["ends_missed"]) == (1, {})
+        assert (figures["unknown_requests"], figures["malformed_events"]) == (0, 0)
+        assert len(platform.log("connection_beyond")) == 1
+
+
 def test_another_connection_that_ends_is_no_loss(tmp_path: Path) -> None:
     """Only the platform's can take the end of an invocation with it."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:

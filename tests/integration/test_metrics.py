@@ -374,6 +374,32 @@ def test_a_process_of_the_sandbox_that_has_to_wait(tmp_path: Path) -> None:
         platform.finish()
 
 
+@moves("port_taken", "sandbox_not_ours")
+def test_a_network_that_is_not_as_it_should_be(tmp_path: Path) -> None:
+    """Another program has the port, and the hosts file names another machine."""
+    (tmp_path / "hosts").write_text("203.0.113.9 sandbox.localdomain\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import telemetryd.shell.addresses as m\n"
+        f"m.sandbox_addresses.__defaults__ = ({str(tmp_path / 'hosts')!r},)\n"
+    )
+    with reserved() as port, socket.create_server(("127.0.0.1", port)):
+        variables = {
+            "TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0",
+            "TELEMETRYD_TELEMETRY__PORT": str(port),
+            "PYTHONPATH": str(tmp_path),
+        }
+        with ScriptedPlatform(variables) as platform:
+            _, following = platform.begin()
+            while not platform.log("metrics_served"):
+                assert platform.process.poll() is None
+            scrape = Scrape(platform.log("metrics_served")[0]["port"])
+            following.shutdown()
+            platform.finish()
+            figures = platform.ledger()["figures"]
+    for name in ("port_taken", "sandbox_not_ours"):
+        assert (scrape(f"{name}_total"), figures[name]) == (1, 1)
+
+
 @moves("ends_missed", "unknown_requests")
 def test_ends_that_are_missed_or_nobodys(tmp_path: Path) -> None:
     """An invocation of which nothing is heard, and the end of one that never was."""

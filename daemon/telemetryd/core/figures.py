@@ -166,6 +166,8 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
         "connections_beyond": stats.connections_beyond,
         "connections_foreign": stats.connections_foreign,
         "connections_held": stats.connections_held,
+        "port_taken": stats.port_taken,
+        "sandbox_not_ours": stats.sandbox_not_ours,
     }
     return found | (odd if stats.invocations else _what_is_not_0(**odd))
 

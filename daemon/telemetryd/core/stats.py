@@ -199,6 +199,8 @@ class DaemonStats:
         "loop_lag_seconds",
         "malformed_events",
         "pauses",
+        "port_taken",
+        "sandbox_not_ours",
         "sinks",
         "start_seconds",
         "unknown_requests",
@@ -214,6 +216,10 @@ class DaemonStats:
         """Made in Lambda to an address that is neither loopback nor the sandbox's."""
         self.connections_held = 0
         """Those of other processes of the sandbox that had to wait while the queues filled."""
+        self.port_taken = 0
+        """1 in Lambda if the telemetry port could not be had, and another one is used."""
+        self.sandbox_not_ours = 0
+        """1 in Lambda if what it calls the sandbox is no address of this one."""
         self.connections_idle = 0
         """Closed because nothing came for `telemetry.idle_seconds`."""
         self.pauses = Pauses()

@@ -189,6 +189,16 @@ FAMILIES: Final = (
         _one(lambda d: d.stats.connections_held),
     ),
     Family(
+        "port_taken", "counter", (),
+        "Starts at which the telemetry port could not be had, and a free one was used (in Lambda).",
+        _one(lambda d: d.stats.port_taken),
+    ),
+    Family(
+        "sandbox_not_ours", "counter", (),
+        "Starts at which `sandbox.localdomain` was no address of the sandbox (in Lambda).",
+        _one(lambda d: d.stats.sandbox_not_ours),
+    ),
+    Family(
         "unknown_requests", "counter", (),
         "Ends of invocations that did not begin here: before a reset, or forged (in Lambda).",
         _one(lambda d: d.stats.unknown_requests),

@@ -111,6 +111,8 @@ FIGURES: Final = {
     "unknown_requests": "Ends of invocations that did not begin here: before a reset, or forged.",
     "connections_beyond, connections_foreign": "Telemetry connections beyond the first; those made "
     "to an address that is neither loopback nor the sandbox's.",
+    "port_taken, sandbox_not_ours": "1 if the telemetry port could not be had, and a free one is "
+    "used; 1 if `sandbox.localdomain` is no address of the sandbox.",
     "connections_held": "Those of other processes in the sandbox that had to wait while a queue "
     "was more than a quarter full.",
     "sinks.NAME.delivery_ms_mean, delivery_ms_max": "From the read from the socket to the "

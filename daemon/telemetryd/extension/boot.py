@@ -88,6 +88,8 @@ class Session:
         self.listener: _socket.socket | None = None
         self.early: list[_socket.socket] = []
         """Connections that were made before the subscription was answered: probably Lambda's."""
+        self.port_taken = False
+        """The port could not be had, and any free one is used instead."""
         self.subscribed = False
         self.next_socket: _socket.socket | None = None
         self.next_sent = False
@@ -247,6 +249,7 @@ def listen(session: Session) -> None:
         session.listener = _bind(settings.host, settings.port)
     except (OSError, ValueError) as error:  # ValueError: what can't be a host name
         session.listener = _bind(early.HOST, 0)
+        session.port_taken = True
         say(
             "warning",
             "port_not_available",

@@ -201,6 +201,7 @@ class _Extension:
             started=session.started,
             clock=clock,
         )
+        self._daemon.stats.port_taken = int(session.port_taken)
         self._foretold: dict[str, int] = {}
         """The connection that named a request before INVOKE did. Either may be read first."""
         self._cycle = LifeCycle(
@@ -281,6 +282,7 @@ class _Extension:
         )
         named = sandbox_addresses()
         if named and not any(map(is_ours, named)):
+            self._daemon.stats.sandbox_not_ours = 1
             self._log.warning(
                 "sandbox_not_ours",
                 addresses=named,
