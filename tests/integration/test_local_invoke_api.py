@@ -163,6 +163,8 @@ def test_a_payload_above_the_limit_is_refused_as_the_service_does(
         (b"text", {}, "function", (400, "InvalidRequestContentException")),
         (b"{}", {"X-Amz-Client-Context": "!"}, "function", (400, "InvalidRequestContentException")),
         (b"{}", {"X-Amz-Invocation-Type": "Later"}, "function", (400, "InvalidParameterValue")),
+        (b"{}", {"X-Amz-Log-Type": "Everything"}, "function", (400, "InvalidParameterValue")),
+        (b"{}", {"X-Amz-Log-Type": "tail"}, "function", (400, "InvalidParameterValue")),
         (b"{}", {}, "another", (404, "ResourceNotFoundException")),
     ],
 )

@@ -70,6 +70,11 @@ def test_the_connection_can_be_what_is_lost() -> None:
         ("start:lost", "stall"),
         ("connection:close", "*:close@2"),
         ("connection@2", "*:close@2"),
+        ("runtimeDone@0", "the first is 1"),
+        ("platform.start:late@0,0", "the first is 1"),
+        ("report@0-0", "the first is 1"),
+        ("function@5-2", "2-5"),
+        ("function@1-0", "0-1"),
     ],
 )
 def test_what_is_not_understood_says_what_would_be(text: str, word: str, tmp_path: Path) -> None:

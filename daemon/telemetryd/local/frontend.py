@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from telemetryd.local.environment import LocalLambda
     from telemetryd.local.invocation import Invocation, InvokeResult
 
+LOG_TYPES: Final = ("None", "Tail")
 LIMITS: Final = {
     "RequestResponse": 6 * 1024 * 1024,
     "Event": 1024 * 1024,
@@ -115,6 +116,7 @@ class Frontend:
             raise _Refused(
                 400, "InvalidParameterValueException", f"Invocation type {kind!r} is unknown"
             )
+        _check_log_type(headers.get("X-Amz-Log-Type", LOG_TYPES[0]))
         try:
             payload = await request.read() or b"{}"
         except web.HTTPRequestEntityTooLarge:
@@ -150,6 +152,17 @@ class Frontend:
             )
         except TenantError as error:
             raise _Refused(400, "InvalidParameterValueException", str(error)) from None
+
+
+def _check_log_type(log_type: str) -> None:
+    """Raise `_Refused` for a type that the service does not have."""
+    if log_type not in LOG_TYPES:
+        raise _Refused(
+            400,
+            "InvalidParameterValueException",
+            f"Value {log_type!r} at 'logType' failed to satisfy constraint: "
+            f"Member must satisfy enum value set: [{', '.join(LOG_TYPES)}]",
+        )
 
 
 def _too_large(kind: str) -> _Refused:

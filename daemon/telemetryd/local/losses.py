@@ -52,6 +52,9 @@ PLATFORM_TYPES: Final = (
     "report",
 )
 
+_WITHIN: Final = ("platform.start", "platform.runtimeDone", "platform.report")
+"""Events of an invocation."""
+
 _FORM = re.compile(
     r"(?P<what>[A-Za-z.]+|\*)(:(?P<how>[a-z]+))?(@(?P<when>\d+(-\d*)?(,\d+(-\d*)?)*))?"
 )
@@ -129,7 +132,16 @@ def _parse(text: str) -> _Loss:
             f"{text!r}: `{CONNECTION}` is never made; to close one write {EVERYTHING}:close@2"
         )
     when = (form["when"] or "").split(",") if form["when"] else []
-    return _Loss(what, cast("How", how), tuple(map(_range, when)))
+    ranges = tuple(map(_range, when))
+    for part, (low, high) in zip(when, ranges, strict=True):
+        if high is not None and high < low:
+            raise LossError(f"{text!r}: {part} is empty; write {high}-{low}")
+    if ranges and what in _WITHIN and all(high == 0 for _, high in ranges):
+        raise LossError(
+            f"{text!r}: 0 is before the first invocation, and {form['what']} comes within one; "
+            "the first is 1"
+        )
+    return _Loss(what, cast("How", how), ranges)
 
 
 def _range(text: str) -> tuple[int, int | None]:
