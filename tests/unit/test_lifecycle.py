@@ -379,6 +379,21 @@ def test_the_end_of_a_request_that_never_began_says_nothing() -> None:
     assert subject.cycle.state == life.IDLE
 
 
+def test_an_end_that_is_read_before_its_invoke_is_of_no_unknown_request() -> None:
+    """Two connections: either may be read first, and more than one may tell of the end."""
+    subject = Life().connect().start()
+    for request in ("a", "a", "forged"):
+        subject.ends(request)
+    assert subject.stats.unknown_requests == 3
+    subject.invoke("a")
+    assert subject.stats.unknown_requests == 1
+    subject.ends("a", is_report=True)
+    subject.invoke("b")
+    subject.ends("b")
+    subject.invoke("a")
+    assert subject.stats.unknown_requests == 1
+
+
 def test_requests_that_never_began_are_forgotten() -> None:
     subject = Life().connect().start()
     for number in range(10_000):
@@ -389,7 +404,8 @@ def test_requests_that_never_began_are_forgotten() -> None:
     subject.invoke("y" * 1_000_000)
     assert subject.cycle.state == life.IDLE, "an id that is none is not awaited"
     kept = [value for value in vars(subject.cycle).values() if isinstance(value, dict)]
-    assert sum(len(table) for table in kept) <= 3 * life.MAX_REMEMBERED
+    assert len(kept) == 4
+    assert max(map(len, kept)) <= life.MAX_REMEMBERED
     assert max(len(name) for table in kept for name in table) <= life.MAX_ID
 
 

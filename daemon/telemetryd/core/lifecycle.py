@@ -327,6 +327,8 @@ class LifeCycle:
         self._begun: dict[str, None] = {}
         self._started: dict[str, None] = {}
         self._early_ends: dict[str, float] = {}
+        self._unknown: dict[str, int] = {}
+        """How often an end of each was counted as that of a request that never began."""
 
     @property
     def state(self) -> str:
@@ -376,6 +378,8 @@ class LifeCycle:
         self._lost = self._lost_ahead if self._ahead == request else ""
         self._ahead = self._lost_ahead = ""
         self._ended_at = self._early_ends.pop(self._request, None)
+        # its end may be read before INVOKE, which was sent earlier, on another connection
+        self._counts.unknown_requests -= self._unknown.pop(self._request, 0)
         self._ended = self._ended_at is not None
         if self._ended:
             self.missed = ""
@@ -501,6 +505,8 @@ class LifeCycle:
         known = not self._told or request in self._begun or request in self._started
         if not known:
             self._counts.unknown_requests += 1
+            if len(request) <= MAX_ID:
+                _remember(self._unknown, request, self._unknown.get(request, 0) + 1)
         if request == self._request:
             self._ended = True
             if self._ended_at is None:
