@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from helpers.life import ADDED, BATCH, SILENCE, START_DUE, Life
@@ -27,16 +25,6 @@ def test_every_row_leads_to_a_state_and_known_commands() -> None:
         assert state in life.STATES
         assert following in life.STATES
         assert set(todo) <= commands
-
-
-def test_the_document_has_the_table() -> None:
-    """docs/architecture.md, row by row."""
-    rows = [
-        f"| {state} | `{event}` | {following} | {', '.join(todo) or '-'} |"
-        for (state, event), (following, todo) in life.ROWS.items()
-    ]
-    text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
-    assert "\n".join(rows) in text, "the table in docs/architecture.md is another"
 
 
 def test_every_state_but_the_last_can_be_left_and_reached() -> None:
