@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.emulator import BUILD_LIMIT, emulator
+from helpers.lifecycle import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = ROOT / "examples" / "canary"
@@ -46,6 +47,9 @@ def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory: Path) 
     opt = {"extensions/telemetryd": program(TELEMETRYD)}
     with emulator(open_directory, opt=opt, task=ROOT / "examples" / "handler", env=env) as running:
         answers = [running.invoke({"print": 40, "text": f"round {n}"}) for n in range(3)]
+        # the emulator ends its extensions after two seconds: on a busy machine telemetryd may not
+        # even have begun to deliver by then
+        until(lambda: kept.exists() and b"round 2 i=39" in kept.read_bytes())
         output = running.stop()
     assert [answer["lines"] for answer in answers] == [40, 40, 40]
     events = [json.loads(line) for line in kept.read_text().splitlines()]
