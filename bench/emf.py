@@ -63,7 +63,7 @@ def main(mean_bytes: int) -> None:
     """Measure and print."""
     keep_heap(MOST_KEPT_BYTES)  # as the daemon does
     texts = [block_of_lines(mean_bytes, BLOCK_BYTES, seed) for seed in range(BLOCKS)]
-    blocks = [Block(text, text.count(b"\n")) for text in texts]
+    blocks = [Block.of(text) for text in texts]
     lines = sum(block.lines for block in blocks)
     print(f"{lines} lines of {mean_bytes} bytes, Python {sys.version.split()[0]}\n")
     for name, reads_logs in (("platform events only", False), ("and function lines", True)):

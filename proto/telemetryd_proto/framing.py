@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import compress, filterfalse, repeat
 from operator import length_hint
@@ -51,6 +52,93 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     def size(self) -> int:
         """Bytes received for these lines, newlines included: what ledgers count."""
         return len(self.data) - self.added
+
+    @classmethod
+    def of(cls, data: bytes, *, received_at: float = 0.0) -> Block:
+        """Return a block of the whole lines in `data`, which come from no connection."""
+        return cls(data, data.count(b"\n"), received_at=received_at)
+
+    @staticmethod
+    def join(blocks: Sequence[Block]) -> Block:
+        """Return a block of all lines of `blocks`, one at least, at the place of the first."""
+        if len(blocks) == 1:
+            return blocks[0]
+        return blocks[0].with_lines(
+            b"".join([block.data for block in blocks]),
+            sum([block.lines for block in blocks]),
+            sum([block.added for block in blocks]),
+        )
+
+    def with_lines(self, data: bytes, lines: int, added: int = 0) -> Block:
+        """Return a block of other lines at this place: what is left of these, or became of them.
+
+        `added` of its bytes were not received.
+        """
+        return Block(data, lines, self.source, self.offset, self.received_at, added)
+
+    def select(self, lines: Sequence[bytes]) -> Block | None:
+        """Return a block of `lines`, some of this one's in order; None without any.
+
+        Only of a block without added bytes: in which lines these are is not known.
+        """
+        if not lines:
+            return None
+        if len(lines) == self.lines:
+            return self
+        return self.with_lines(b"".join(lines), len(lines))
+
+    def slice(self, start: int, end: int, lines: int = 0) -> Block:
+        """Return a block of the lines from byte `start` to byte `end`, where lines begin.
+
+        `lines`: how many these are, if that is known. Which bytes were added is not known: they are
+        shared out by size, so that slices that follow each other add up to the whole.
+        """
+        size = len(self.data)
+        if end - start == size:
+            return self
+        data = self.data[start:end]
+        lines = lines or data.count(b"\n")
+        before = self.added * start // size
+        added = self.added * end // size - before
+        return Block(
+            data, lines, self.source, self.offset + start - before, self.received_at, added
+        )
+
+    def fit(self, start: int, room: int) -> int:
+        """Return where the lines end that begin at byte `start` and fit in `room` bytes.
+
+        That is `start` if not even one fits.
+        """
+        data = self.data
+        if len(data) - start <= room:
+            return len(data)
+        end = data.rfind(b"\n", start, start + room) + 1 if room > 0 else 0
+        return end or start
+
+    def end_of_line(self, start: int) -> int:
+        """Return where the line ends that begins at byte `start`."""
+        return self.data.find(b"\n", start) + 1
+
+    def cut(self, max_bytes: int) -> Iterator[Block]:
+        """Yield the lines in blocks of at most `max_bytes`; a longer line is a block of its own."""
+        at, size, lines = 0, len(self.data), self.lines
+        while at < size:
+            end = self.fit(at, max_bytes)
+            if end == at:
+                end = self.end_of_line(at)
+            piece = self.slice(at, end, lines if end == size else 0)
+            yield piece
+            at, lines = end, lines - piece.lines
+
+    def split(self) -> Iterator[Block]:
+        """Yield each line as a block."""
+        size, source, received_at = len(self.data), self.source, self.received_at
+        at = before = 0
+        for line in BytesIO(self.data).readlines():
+            end = at + len(line)
+            added = self.added * end // size - before
+            yield Block(line, 1, source, self.offset + at - before, received_at, added)
+            at, before = end, before + added
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):

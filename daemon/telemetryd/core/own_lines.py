@@ -41,9 +41,8 @@ def without_own_lines(block: Block) -> tuple[Block | None, int, int]:
     rest = b"".join((*kept, data[at:]))
     if not rest:
         return None, block.lines, len(data)
-    lines = block.lines - len(ours)
-    kept_block = Block(rest, lines, block.source, block.offset, block.received_at)
-    return kept_block, len(ours), len(data) - len(rest)
+    left = block.with_lines(rest, block.lines - len(ours))
+    return left, len(ours), len(data) - len(rest)
 
 
 def _judge(data: bytes, marker: bytes, judged: dict[int, tuple[int, bool]]) -> None:

@@ -160,13 +160,10 @@ class OpenBlock:
         _ = self.requests
 
     def _part(self, indices: list[int]) -> Block | None:
-        block = self.block
-        if not indices:
-            return None
-        if len(indices) == block.lines:
-            return block
-        data = b"".join([self.lines[index] for index in indices])
-        return Block(data, len(indices), block.source, block.offset, block.received_at)
+        lines = self.lines
+        if len(indices) == len(lines):
+            return self.block
+        return self.block.select([lines[index] for index in indices])
 
     def _with_fields(self, part: Block, indices: list[int], fields: FieldAdder) -> Block:
         lines, objects = self.lines, self.objects
@@ -182,8 +179,7 @@ class OpenBlock:
             )
         else:
             data = b"".join([add(lines[i], requests[i]) for i in indices])
-        added = len(data) - part.size
-        return Block(data, part.lines, part.source, part.offset, part.received_at, added)
+        return part.with_lines(data, part.lines, len(data) - part.size)
 
 
 def opened(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
@@ -191,14 +187,10 @@ def opened(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
     if len(block.data) <= _PIECE_BYTES:
         yield OpenBlock(block, tracker)
         return
-    source, offset, received_at = block.source, block.offset, block.received_at
     text, start = BytesIO(block.data), 0
     while lines := text.readlines(_PIECE_BYTES):
         end = text.tell()
-        data = block.data[start:end]
-        yield OpenBlock(
-            Block(data, len(lines), source, offset + start, received_at), tracker, lines
-        )
+        yield OpenBlock(block.slice(start, end, len(lines)), tracker, lines)
         start = end
 
 
@@ -220,5 +212,4 @@ def _joined(block: Block, parts: Sequence[Block]) -> Block | None:
         return None
     if lines == block.lines and not added:
         return block
-    data = b"".join([part.data for part in parts])
-    return Block(data, lines, block.source, block.offset, block.received_at, added)
+    return block.with_lines(b"".join([part.data for part in parts]), lines, added)

@@ -21,14 +21,9 @@ def without_platform_events(block: Block) -> tuple[Block | None, int, int]:
     Each line is decoded once: what is escaped in a type is a type as well.
     """
     kept = [line for line in BytesIO(block.data) if not _is_platform_event(line)]
-    lines = len(kept)
-    if lines == block.lines:
-        return block, 0, 0
-    rest = b"".join(kept)
-    taken = (block.lines - lines, len(block.data) - len(rest))
-    if not lines:
-        return None, *taken
-    return Block(rest, lines, block.source, block.offset, block.received_at), *taken
+    left = block.select(kept)
+    size = len(left.data) if left is not None else 0
+    return left, block.lines - len(kept), len(block.data) - size
 
 
 def _is_platform_event(line: bytes) -> bool:

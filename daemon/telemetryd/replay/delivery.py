@@ -183,7 +183,7 @@ def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], 
                 if data is None:
                     unreadable += record.lines
                 elif data:
-                    blocks.append(Block(data, data.count(b"\n"), received_at=SYSTEM.monotonic()))
+                    blocks.append(Block.of(data, received_at=SYSTEM.monotonic()))
             yield blocks, unreadable
             log.settle()
     finally:

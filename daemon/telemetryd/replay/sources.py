@@ -210,7 +210,7 @@ def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
                 if data is None:
                     left_out += 1
                 else:
-                    blocks.append(Block(data, data.count(b"\n"), received_at=SYSTEM.monotonic()))
+                    blocks.append(Block.of(data, received_at=SYSTEM.monotonic()))
         yield Piece(blocks, piece.end, left_out, piece.read)
 
 

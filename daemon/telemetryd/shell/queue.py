@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from telemetryd.clock import SYSTEM, Clock
@@ -148,7 +148,7 @@ class SinkQueue:
             if charge > self._max:
                 if block.lines == 1:
                     return [("too_large", block)]
-                pieces = _cut(block, self._max // _PIECES)
+                pieces = block.cut(self._max // _PIECES)
                 return [loser for piece in pieces for loser in self.offer(piece)]
             if self._overflow == "drop_newest":
                 return [("queue_full", block)]
@@ -253,18 +253,3 @@ class SinkQueue:
         slow = self._overflow != "block" and not self._is_fast
         if self._holding and (slow or self._charged <= self._resume_below):
             self._resume()
-
-
-def _cut(block: Block, max_bytes: int) -> Iterator[Block]:
-    """`block` as blocks of at most `max_bytes`, or of one line.
-
-    Bytes added to the lines are shared out by size: only their sum is known, and it stays.
-    """
-    data, at, added = block.data, 0, 0
-    while at < len(data):
-        end = data.rfind(b"\n", at, at + max_bytes) + 1 or data.find(b"\n", at) + 1
-        piece = data[at:end]
-        share = block.added * end // len(data) - added
-        offset = block.offset + at - added
-        yield Block(piece, piece.count(b"\n"), block.source, offset, block.received_at, share)
-        at, added = end, added + share

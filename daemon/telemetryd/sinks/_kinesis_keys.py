@@ -57,10 +57,10 @@ class RequestKeys:
             if not request or request == key:
                 continue
             if begin > at:
-                yield key or before, _slice(block, at, begin)
+                yield key or before, block.slice(at, begin)
             key, at = request, begin
         self._remember(block.source, key)
-        yield key or before, _slice(block, at, len(data))
+        yield key or before, block.slice(at, len(data))
 
     def _remember(self, source: int, key: str) -> None:
         self._latest = key or self._latest
@@ -80,19 +80,3 @@ def _started(line: bytes) -> str:
     except DECODE_FAILURES:
         return ""
     return usable_id(request) if request.isascii() else ""
-
-
-def _slice(block: Block, start: int, end: int) -> Block:
-    size = len(block.data)
-    if end - start == size:
-        return block
-    data = block.data[start:end]
-    before = block.added * start // size  # shared out by size, as `_kinesis_chunks.split` does
-    return Block(
-        data,
-        data.count(b"\n"),
-        block.source,
-        block.offset + start - before,
-        block.received_at,
-        block.added * end // size - before,
-    )

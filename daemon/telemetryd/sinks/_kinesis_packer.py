@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
-from telemetryd.sinks._kinesis_chunks import Chunk, chunks, halves, single_lines
+from telemetryd.sinks._kinesis_chunks import chunks, halves
 from telemetryd.sinks._kinesis_config import KinesisConfig
 from telemetryd.sinks._kinesis_keys import RequestKeys
 from telemetryd.sinks.base import Item, SinkContext
@@ -86,10 +87,10 @@ class Packer:
         fixed = {"instance": self._instance, "function": self._function, "random": ""}
         return [(fixed[config.partition_key], blocks)]
 
-    def _chunks(self, blocks: Sequence[Block], key: str) -> Iterator[Chunk]:
+    def _chunks(self, blocks: Sequence[Block], key: str) -> Iterator[Block]:
         config = self._config
         if config.packing == "single":
-            return single_lines(blocks)
+            return chain.from_iterable(block.split() for block in blocks)
         target = config.record_target_bytes
         room = config.max_record_bytes - (len(key) or _RANDOM_KEY_BYTES)
         if config.packing == "kpl":  # leaves room for what surrounds each line
@@ -98,7 +99,7 @@ class Packer:
             target = min(target, room - HEADER_BYTES if config.record_id else room)
         return chunks(blocks, target)
 
-    def _records(self, chunk: Chunk, run_key: str, stamp: str) -> list[RecordItem]:
+    def _records(self, chunk: Block, run_key: str, stamp: str) -> list[RecordItem]:
         """The record of `chunk`, or of its parts where it does not fit in one."""
         record_id = RecordId(self._process, self._sequence)
         key = run_key or str(record_id)
