@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
+.PHONY: help run test test-system lint types unit coverage-pure layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,18 @@ test-system: $(VENV)/.installed-system  ## the tests that need more (each names 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/zizmor --offline --quiet .github/workflows
 	@PATH="$(CURDIR)/$(BIN):$$PATH" GOFLAGS=-modcacherw go run $(ACTIONLINT) .github/workflows/*.yml
+
+# The tests of core and protocol alone: nothing of the daemon around them, and always the same examples.
+PURE_TESTS = $$(grep -lE '^(from|import) (telemetryd\.core|telemetryd_proto)' tests/unit/*.py tests/property/*.py \
+  | xargs grep -LE '^(from|import) (telemetryd\.(sinks|testing)|bench)')
+
+coverage-pure: $(STAMP)  ## core and protocol: every line and branch, by their own tests (a minute)
+	@$(BIN)/coverage erase --data-file build/coverage/pure
+	@$(BIN)/coverage run --data-file build/coverage/pure \
+	  -m pytest -q --hypothesis-seed 0 $(PURE_TESTS)
+	@$(BIN)/coverage combine -q --data-file build/coverage/pure
+	@$(BIN)/coverage report --data-file build/coverage/pure --fail-under 100 \
+	  --include 'daemon/telemetryd/core/*,proto/telemetryd_proto/*'
 
 public-types: $(VENV)/.installed-system  ## pyright: every type that telemetryd_proto and telemetryd.sink show is known
 	@# it looks for the packages in the Python that is first on PATH; below 100 % it fails

@@ -75,10 +75,14 @@ def deaggregate(data: bytes) -> Aggregated | None:
     """
     if not data.startswith(MAGIC) or len(data) < len(MAGIC) + _DIGEST_BYTES:
         return None
-    message = data[len(MAGIC) : -_DIGEST_BYTES]
-    if _md5(message) != data[-_DIGEST_BYTES:]:
+    if _md5(data[len(MAGIC) : -_DIGEST_BYTES]) != data[-_DIGEST_BYTES:]:
         return None
-    return _aggregated(message)
+    return read_aggregate(data)
+
+
+def read_aggregate(data: bytes) -> Aggregated:
+    """The user records of an aggregate whose MD5 is right. Raises ValueError, as above."""
+    return _aggregated(data[len(MAGIC) : -_DIGEST_BYTES])
 
 
 def end_of_aggregate(data: bytes, at: int) -> int:

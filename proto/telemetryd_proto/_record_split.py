@@ -57,12 +57,10 @@ def found_at(data: bytes, at: int, max_bytes: int) -> Found | None:
         member = _record_compression.zstd_decode(data, at, max_bytes)
     elif (end := _kpl.end_of_aggregate(data, at)) > at:
         try:
-            aggregated = _kpl.deaggregate(data[at:end])
+            aggregated = _kpl.read_aggregate(data[at:end])
         except ValueError as error:
             raise _record_compression.DamageError("bad_kpl", str(error)) from error
-        if aggregated is not None:
-            return Found(from_text(aggregated.tag), aggregated.records, None, end)
-        return None
+        return Found(from_text(aggregated.tag), aggregated.records, None, end)
     else:
         return None
     record_id = None if member.binary_id is None else from_bytes(member.binary_id)

@@ -77,8 +77,6 @@ def _document(name: str, root: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _tidy(schema: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a docstring what is meant for readers of the schema: its first paragraph."""
-    if "description" in schema:
-        first = cleandoc(schema["description"]).split("\n\n")[0]
-        schema = schema | {"description": " ".join(first.split())}
-    return schema
+    """Keep of a docstring, which each type has, what readers of the schema need: a paragraph."""
+    first = cleandoc(schema["description"]).split("\n\n")[0]
+    return schema | {"description": " ".join(first.split())}

@@ -109,3 +109,58 @@ def test_any_text_becomes_a_dimension_value(text: str, expected: str) -> None:
     cleaned = emf.clean_dimension_value(text)
     assert cleaned == expected
     assert emf.dimension_value_problem(cleaned) is None
+
+
+def emf_document(**metadata: object) -> dict[str, object]:
+    return {"_aws": {"CloudWatchMetrics": [{}], "Timestamp": 1_700_000_000_000} | metadata, "a": 1}
+
+
+def test_the_time_of_a_document_is_its_timestamp() -> None:
+    assert emf.timestamp_of(emf_document()) == 1_700_000_000_000
+    assert emf.timestamp_of(emf_document(Timestamp=0)) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        7, None, [], {}, {"_aws": 7}, emf_document(CloudWatchMetrics=[]),
+        emf_document(CloudWatchMetrics={"a": 1}), emf_document(Timestamp=True),
+        emf_document(Timestamp=-1), emf_document(Timestamp=1.5), emf_document(Timestamp="1"),
+    ],
+)  # fmt: skip
+def test_other_json_is_no_document(value: object) -> None:
+    assert emf.timestamp_of(value) is None
+
+
+@pytest.mark.parametrize("name", ["team/service", "a", "x" * emf.MAX_NAMESPACE, "a b-c_d.e#f:g"])
+def test_a_namespace_that_can_be_used(name: str) -> None:
+    assert emf.namespace_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "1 to 255"), ("x" * 256, "1 to 255"), ("AWS/Lambda", "must not begin with AWS/"),
+        (" ", "not be blank"), (":a", "begin with :"), ("größe", "ASCII"), ("a\n", "ASCII"),
+    ],
+)  # fmt: skip
+def test_a_namespace_that_can_not(name: str, words: str) -> None:
+    assert words in str(emf.namespace_problem(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("", "1 to 250"), ("x" * 251, "1 to 250"), ("ö", "ASCII"), (" ", "ASCII"), (":a", "with :")],
+)
+def test_a_name_that_no_dimension_can_have(name: str, words: str) -> None:
+    assert words in str(emf.dimension_name_problem(name))
+    assert emf.dimension_name_problem("name") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("", "1 to 1024"), ("x" * 1025, "1 to 1024"), ("ö", "ASCII"), (" ", "not blank")],
+)
+def test_a_value_that_no_dimension_can_have(value: str, words: str) -> None:
+    assert words in str(emf.dimension_value_problem(value))
+    assert emf.dimension_value_problem(":value") is None

@@ -10,6 +10,7 @@ import pytest
 from telemetryd_proto import errors, events
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.events import RECORD_TYPES, decode_lifecycle, decode_record
+from telemetryd_proto.records import Fault, LogRecord
 from telemetryd_proto.surrogates import without_lone_surrogates
 from telemetryd_proto.timestamps import parse_time
 from telemetryd_proto.vocabulary import InitializationType, Phase, SpanName, Status
@@ -414,3 +415,13 @@ def test_nonsense_is_no_time_stamp(text: str) -> None:
     with pytest.raises(errors.MalformedRecord) as caught:
         parse_time(text)
     assert caught.value.code == "bad_time"
+
+
+@pytest.mark.parametrize("type_", ["platform.fault", "function"])
+def test_leniently_read_a_body_of_any_json_is_what_is_left_of_it(type_: str) -> None:
+    wire = Envelope(type=type_, record=msgspec.Raw(rb'"half of \ud83d"'))
+    with pytest.raises(errors.MalformedRecord):
+        decode_record(wire)
+    record = decode_record(wire, lenient=True)
+    assert isinstance(record, Fault | LogRecord)
+    assert record.body == "half of \ufffd"

@@ -124,3 +124,35 @@ def test_the_end_of_the_stream_inside_a_skipped_line_counts_it_as_too_long() -> 
 def test_nothing_is_kept_of_refused_lines_when_nobody_wants_it() -> None:
     subject = framer(keep=0)
     assert feed(subject, b"x" * 70 + b"\n") == [Rejected("too_long", 1, 71, 7, 0)]
+
+
+def test_a_budget_within_another_is_taken_out_of_both() -> None:
+    whole = TailBudget(100)
+    part = TailBudget(80, within=whole)
+    assert whole.take(30)
+    assert part.take(60)
+    assert not part.take(11), "the whole has no more"
+    assert (part.used, whole.used) == (60, 90)
+    part.give(60)
+    assert (part.used, whole.used) == (0, 30)
+
+
+def test_what_is_unfinished_moves_to_another_budget_if_it_fits() -> None:
+    small, first, second = TailBudget(10), TailBudget(100), TailBudget(100)
+    subject = LineFramer(first, max_line_bytes=64)
+    feed(subject, b"x" * 20)
+    subject.use(small)
+    assert (first.used, small.used) == (20, 0), "it does not fit"
+    subject.use(second)
+    assert (first.used, second.used) == (0, 20)
+    feed(subject, b"\n")
+    assert second.used == 0
+
+
+def test_the_head_of_a_refused_line_is_kept_in_full_though_it_came_in_pieces() -> None:
+    subject = LineFramer(TailBudget(4), max_line_bytes=64, source=7, keep_bytes=16)
+    for piece in (b"x" * 5, b"y" * 5, b"z" * 10):
+        feed(subject, piece)
+    assert feed(subject, b"\n") == [
+        Rejected("tail_budget", 1, 21, 7, 0, b"x" * 5 + b"y" * 5 + b"z" * 6)
+    ]

@@ -301,3 +301,42 @@ def test_splitting_touches_each_byte_a_bounded_number_of_times() -> None:
         b"x\x1f\x8b\x08y\x28\xb5\x2f\xfd",
     ):
         assert work(unit * 400) <= 2.5 * work(unit * 200)
+
+
+def test_an_aggregate_in_an_object_with_a_wrong_inside_is_refused() -> None:
+    message = b"\x1a\x02\x08\x00"  # a record without data
+    damaged = b"\xf3\x89\x9a\xc2" + message + hashlib.md5(message).digest()  # noqa: S324 - the format's
+    records = decode_object(encode("ndjson", "gzip") + damaged)
+    assert next(records).record_id == ID_TEXT
+    with pytest.raises(UndecodableRecord) as caught:
+        next(records)
+    assert caught.value.code == "bad_kpl"
+
+
+def test_a_record_with_a_damaged_one_behind_it_is_several() -> None:
+    with pytest.raises(UndecodableRecord) as caught:
+        decode(encode("ndjson", "gzip") + b"\x1f\x8b\x08 and no more")
+    assert caught.value.code == "several_records"
+
+
+def test_a_skippable_frame_of_others_in_an_object_is_skipped() -> None:
+    skippable = bytes.fromhex("5f2a4d1802000000") + b"??"
+    body = skippable + gzip.compress(b"a\n") + skippable + b"b\n"
+    assert [record.lines for record in decode_object(body)] == [[b"a"], [b"b"]]
+
+
+@pytest.mark.parametrize("frame", ["28b52ffd", "28b52ffd00", "28b52ffd0058", "28b52ffd0058070000"])
+def test_a_zstd_frame_that_is_cut_off_or_of_no_known_type_is_told(frame: str) -> None:
+    with pytest.raises(UndecodableRecord) as caught:
+        decode(bytes.fromhex(frame))
+    assert caught.value.code == "bad_zstd"
+
+
+def test_an_encoder_is_used_for_many_records() -> None:
+    encoder = Encoder("ndjson", "zstd")
+    first, second = (encoder.encode(LINES, record_id=ID) for _ in range(2))
+    assert first == second
+
+
+def test_zstd_is_available_where_it_is_installed() -> None:
+    assert kinesis.zstd_available() is True

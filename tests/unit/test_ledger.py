@@ -104,3 +104,7 @@ def test_drop_reasons_are_bounded_and_none_is_lost() -> None:
         page.drop(f"code_{number}", 1, 1)
     assert len(page.dropped) == MAX_REASONS + 1
     assert page.dropped["other"] == Count(10, 10)
+
+
+def test_a_count_is_shown_as_what_it_is() -> None:
+    assert repr(Count(2, 30)) == "Count(lines=2, size=30)"

@@ -502,3 +502,28 @@ def test_a_missed_end_is_in_the_books_at_the_end() -> None:
 def test_the_longest_id_is_that_of_the_protocol() -> None:
     """Written down twice, because the module imports nothing."""
     assert life.MAX_ID == MAX_REQUEST_ID
+
+
+def test_what_is_asked_before_a_bug_is_owed_after_it() -> None:
+    """A flush that ends after a bug leads to `next`, without a hold."""
+    for ended in ("flushed", "held"):
+        subject = running()
+        subject.cycle.on_bug()
+        done = (
+            subject.cycle.held()
+            if ended == "held"
+            else subject.cycle.flushed(subject.moment(), all_of_it=False)
+        )
+        assert done[-1:] == (life.ASK,)
+
+
+def test_a_request_has_begun_once_it_was_announced() -> None:
+    subject = running()
+    assert subject.cycle.has_begun("a")
+    assert not subject.cycle.has_begun("b")
+
+
+def test_a_flush_by_the_clock_counts_as_one() -> None:
+    subject = running()
+    subject.cycle.on_flushed(subject.moment())
+    assert subject.cycle.state == life.INVOKED

@@ -86,3 +86,25 @@ def test_levels_are_not_looked_for_deeper_than_the_stack_holds() -> None:
         nested = {"log": nested}
     assert log_level._rank_of_members(nested) is None
     assert log_level._rank_of_members({"log": {"level": "error"}}) == rank_of("error")
+
+
+def test_the_types_that_are_remembered_are_bounded() -> None:
+    subject = LineFilter(types=["platform"])
+    for number in range(1000):
+        assert subject.by_type[f"platform.t{number}"] is True
+        assert subject.by_type[f"other{number}"] is False
+    assert len(subject.by_type) <= 256
+
+
+def test_a_line_that_is_no_object_is_judged_by_the_type_that_shows() -> None:
+    platform = LineFilter(types=["platform"])
+    function = LineFilter(types=["function"])
+    cut = b'{"time":"t","type":"function","record":"cut\n'
+    assert not platform.wants(cut, None)
+    assert function.wants(cut, None)
+
+
+def test_a_line_of_a_type_that_is_wanted_passes_without_a_look_at_its_level() -> None:
+    subject = LineFilter(types=["function"])
+    assert wants(subject, line('{"level":"TRACE"}'))
+    assert not wants(subject, line('{"level":"FATAL"}', "extension"))

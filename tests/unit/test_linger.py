@@ -48,3 +48,14 @@ def test_it_stays_within_its_limits(longest: float, batches: list[tuple[int, flo
     for blocks, filled in batches:
         linger.batched(blocks, filled)
         assert longest / 8 <= linger.seconds <= longest
+
+
+def test_other_limits_begin_anew_and_the_same_change_nothing() -> None:
+    linger = Linger(0.8)
+    linger.batched(blocks=10, filled=0.1)
+    linger.limit(0.8)
+    assert linger.seconds == 0.2
+    linger.limit(1.6)
+    assert linger.seconds == 0.2
+    linger.limit(0.4)
+    assert linger.seconds == 0.05

@@ -103,3 +103,19 @@ def test_stderr_is_where_the_log_goes() -> None:
     with redirect_stderr(io.StringIO()) as replaced:
         boot.say("info", "started")
     assert replaced.getvalue() == ""
+
+
+def test_many_lines_that_only_look_like_ours_are_skipped_at_once(tmp_path: Path) -> None:
+    """Behind the ninth, search goes on where an event of an extension is."""
+    ours = event(own(tmp_path))
+    alike = event({"logger": "telemetryd"}, kind="function")
+    kept, lines, size = without_own_lines(block(*[alike] * 20, ours, *[alike] * 20))
+    assert kept is not None
+    assert kept.data == alike * 40
+    assert (lines, size) == (1, len(ours))
+
+
+def test_a_line_of_ours_may_hold_both_marks(tmp_path: Path) -> None:
+    ours = event(own(tmp_path).replace('"port":1', '"port":1,"logger":"telemetryd"'))
+    both = ours.replace(b'"time":"t"', b'"time":"t","logger":"telemetryd"')
+    assert without_own_lines(block(both)) == (None, 1, len(both))

@@ -156,3 +156,10 @@ def test_the_sandboxs_addresses_are_those_of_the_hosts_file(tmp_path: Path) -> N
     )
     assert sandbox_addresses(str(hosts)) == ("169.254.100.6", "fd00::6")
     assert sandbox_addresses(str(tmp_path / "none")) == ()
+
+
+def test_open_connections_are_counted() -> None:
+    subject = peers()
+    assert subject.open == 0
+    subject.add(1, "127.0.0.1", early=False)
+    assert subject.open == 1

@@ -239,3 +239,42 @@ def test_a_block_wanted_whole_is_the_same_block_after_its_pieces(
     selection, left = in_pieces(block, rules(types=["function"]))
     assert selection.wanted is block
     assert left == (0, 0)
+
+
+def test_the_oldest_of_too_many_connections_is_forgotten() -> None:
+    tracker = RequestTracker(one_at_a_time=True)
+    last = 1024
+    for source in range(last + 1):
+        block = Block(START, 1, source, 0, 2.0)
+        OpenBlock(block, tracker).follow()
+    (first,) = OpenBlock(Block(LOG, 1, 0, 0, 2.0), tracker).requests
+    (newest,) = OpenBlock(Block(LOG, 1, last, 0, 2.0), tracker).requests
+    assert (first, newest) == ("", "r-1")
+
+
+def test_a_large_block_is_judged_in_pieces_and_comes_out_as_one() -> None:
+    lines = [LOG, REPORT] * 5000
+    block = Block(b"".join(lines), len(lines), 3, 100, 2.0)
+    wanted = rules(types=["function"])
+    pieces = list(router.opened(block, RequestTracker(one_at_a_time=True)))
+    assert len(pieces) > 1
+    assert b"".join(piece.block.data for piece in pieces) == block.data
+    starts = [piece.block.offset for piece in pieces]
+    assert starts == sorted(starts)
+    assert starts[0] == block.offset
+    found = router.merged(block, [piece.select(wanted) for piece in pieces])
+    assert parts(found) == (LOG * 5000, 0, 5000, len(REPORT) * 5000)
+
+
+def test_where_only_requests_are_asked_for_a_sink_wants_them() -> None:
+    assert rules(["request_id"]).wants_requests is True
+    assert rules(["function"]).wants_requests is False
+    assert rules().needs_envelopes is False
+    assert rules(types=["function"]).needs_envelopes is True
+
+
+def test_a_small_block_is_one_piece() -> None:
+    block = Block(LOG + REPORT, 2, 3, 100, 2.0)
+    (piece,) = router.opened(block, RequestTracker(one_at_a_time=True))
+    found = piece.select(rules(types=["function"]))
+    assert router.merged(block, [found]) is found

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from telemetryd.core.ledger import Count
-from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record, encode_record
+from telemetryd.core.spool_format import (
+    HEADER_BYTES,
+    RECORD_MAGIC,
+    SEGMENT_BYTES,
+    Record,
+    encode_record,
+    next_header,
+)
 from telemetryd.shell.spool_log import SpoolLog
 
 MIB = 1 << 20
@@ -286,3 +293,9 @@ def test_the_oldest_segment_is_evicted_and_never_what_is_taken(tmp_path: Path) -
     assert log.evict() == [record(1, 60)]
     assert drained(log) == [record(4, 60), record(5, 60)]
     assert log.evict() is None
+
+
+def test_a_header_is_looked_for_behind_what_only_begins_like_one() -> None:
+    whole = encode_record(record(1))
+    assert next_header(RECORD_MAGIC + b"no header" + whole, 0) == len(RECORD_MAGIC) + 9
+    assert next_header(RECORD_MAGIC * 3, 0) == -1

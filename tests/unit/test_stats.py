@@ -76,3 +76,11 @@ def test_an_item_without_lines_is_no_delivery() -> None:
     assert (stats.delivery_seconds.count, stats.delivery_peak.value) == (0, 0)
     stats.delivered(-1.0, 3)  # a clock that went back
     assert (stats.delivery_seconds.count, stats.delivery_seconds.sum) == (3, 0)
+
+
+def test_attempts_are_counted_by_how_they_ended() -> None:
+    stats = SinkStats()
+    stats.attempted("ok", 0.25)
+    assert stats.write_seconds["ok"].count == 1
+    assert stats.write_seconds["ok"].sum == 0.25
+    assert all(found.count == 0 for kind, found in stats.write_seconds.items() if kind != "ok")
