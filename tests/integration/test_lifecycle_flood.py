@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from helpers.apart import PLATFORM, Flood, apart, dial_from
 from helpers.lifecycle import settings, third_party, until
 from helpers.scripted_platform import NEXT, TELEMETRY, ScriptedPlatform, line, runtime_done
@@ -12,23 +14,28 @@ LINES = 3000
 PADDED = b"".join(line(n).replace(b"line ", b"y" * 500 + b" ") for n in range(LINES))
 
 
-def variables_of(tmp_path: Path, **keys: object) -> dict[str, str]:
+WHERE = pytest.mark.parametrize("outside", [True, False], ids=["outside", "at the API"])
+"""Where the platform connects from: no address of ours, or the API's."""
+
+
+def variables_of(tmp_path: Path, outside: bool, **keys: object) -> dict[str, str]:
     """A sink that takes nothing until the file `gate` is there."""
     packages = tmp_path / "packages"
     sink = third_party(
         packages, "Gate", PATH=tmp_path / "out", GATE=tmp_path / "gate",
         QUEUE_MAX_BYTES=8_000_000, WRITE_TIMEOUT_MS=600_000, **keys,
     )  # fmt: skip
-    return sink | apart(packages) | settings(FLUSH__STRATEGY="continuous")
+    return sink | (apart(packages) if outside else {}) | settings(FLUSH__STRATEGY="continuous")
 
 
 def read(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def test_the_platforms_lines_find_room_in_the_queues(tmp_path: Path) -> None:
+@WHERE
+def test_the_platforms_lines_find_room_in_the_queues(tmp_path: Path, outside: bool) -> None:
     """Others wait while these are more than a quarter full, and are read on when they drain."""
-    with ScriptedPlatform(variables_of(tmp_path), host=PLATFORM) as platform:
+    with ScriptedPlatform(variables_of(tmp_path, outside), host=PLATFORM) as platform:
         platform.register()
         call = platform.expect(TELEMETRY)
         call.answer(200, b'"OK"')
@@ -53,10 +60,11 @@ def test_the_platforms_lines_find_room_in_the_queues(tmp_path: Path) -> None:
         assert ledger["figures"]["ends_missed"] == {}
 
 
-def test_without_a_connection_of_the_platforms_nobody_waits(tmp_path: Path) -> None:
+@WHERE
+def test_without_a_connection_of_the_platforms_nobody_waits(tmp_path: Path, outside: bool) -> None:
     """Where telemetry came from the sandbox after all, it would be the platform that waits."""
     with ScriptedPlatform(
-        variables_of(tmp_path, OVERFLOW="drop_newest"), host=PLATFORM
+        variables_of(tmp_path, outside, OVERFLOW="drop_newest"), host=PLATFORM
     ) as platform:
         platform.register()
         call = platform.expect(TELEMETRY)

@@ -14,7 +14,7 @@ OURS = {"169.254.100.6", "127.0.0.1"}
 
 
 def peers(*, api_is_ours: bool = False) -> Peers:
-    return Peers(api_is_ours=api_is_ours, is_ours=OURS.__contains__)
+    return Peers("127.0.0.1" if api_is_ours else "169.254.100.1", is_ours=OURS.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,25 @@ def test_only_what_is_safely_anothers_is_anothers() -> None:
     alike.add(1, "127.0.0.1", early=True)
     alike.add(2, "127.0.0.1", early=False)
     assert not any(map(alike.is_anothers, (1, 2)))
+
+
+def test_who_comes_from_elsewhere_than_the_api_while_another_comes_from_there() -> None:
+    """As under the local Lambda, where all addresses are this machine's."""
+    subject = Peers("127.100.0.1", is_ours=lambda _: True)
+    subject.add(1, "127.0.0.1", early=True)
+    for source in (2, 3):
+        subject.add(source, "127.0.0.1", early=False)
+    assert not any(map(subject.is_anothers, (1, 2, 3)))
+    subject.add(4, "127.100.0.1", early=False)
+    assert [subject.is_anothers(source) for source in (1, 2, 3, 4)] == [False, True, True, False]
+    subject.prove(3)
+    assert not subject.is_anothers(3)
+    subject.remove(4)
+    assert not subject.is_anothers(2)
+    unknown = Peers("", is_ours=OURS.__contains__)
+    for source, address in enumerate(("127.0.0.1", "169.254.100.6", "")):
+        unknown.add(source, address, early=False)
+    assert not any(map(unknown.is_anothers, range(3)))
 
 
 def test_platform_start_of_a_known_request_proves_a_connection() -> None:

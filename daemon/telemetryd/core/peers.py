@@ -51,13 +51,19 @@ class Peer:
 class Peers:
     """The open connections, by what is known of them."""
 
-    def __init__(self, *, api_is_ours: bool, is_ours: Callable[[str], bool]) -> None:
-        """`is_ours`: whether an address is one of this sandbox; `api_is_ours`: the API's is."""
-        self._api_is_ours = api_is_ours
+    def __init__(self, api: str, *, is_ours: Callable[[str], bool]) -> None:
+        """`is_ours`: whether an address is one of this sandbox; `api`: the API's address.
+
+        An API whose address is not known, "", may be at one of the sandbox's.
+        """
+        self._api = plain(api) or "unknown"
+        self._api_is_ours = not api or is_ours(self._api)
         self._is_ours = is_ours
         self._open: dict[int, Peer] = {}
         self._outside = 0
         """Those at an address that is not the sandbox's, while the API's is not either."""
+        self._at_api = 0
+        """Those at the API's address."""
         self._trusts_all = False
 
     @property
@@ -78,13 +84,15 @@ class Peers:
         likely = early or outside or (not inside and not self.likely)
         peer = self._open[source] = Peer(source, address, inside=inside, likely=likely)
         self._outside += outside
+        self._at_api += address == self._api
         return peer
 
     def remove(self, source: int) -> bool:
         """The connection has ended; whether it may have been the platform's."""
         peer = self._open.pop(source, None)
-        if peer is not None and not (self._api_is_ours or peer.inside):
-            self._outside -= 1
+        if peer is not None:
+            self._outside -= not (self._api_is_ours or peer.inside)
+            self._at_api -= peer.address == self._api
         return peer is not None and (peer.likely or not self._open)
 
     def prove(self, source: int) -> Peer | None:
@@ -104,12 +112,15 @@ class Peers:
         return self._trusts_all or (peer is not None and peer.likely and not peer.inside)
 
     def is_anothers(self, source: int) -> bool:
-        """Whether the connection is safely another process's: it is inside, the platform's is not.
+        """Whether the connection is safely another process's.
 
-        Whatever the former has sent.
+        It is inside, and one from outside is open, whatever it has sent. Or one is open from the
+        API's very address, while this one comes from another, and nothing speaks for it.
         """
         peer = self._open.get(source)
-        return peer is not None and peer.inside and self._outside > 0
+        if peer is None or peer.address == self._api:
+            return False
+        return self._outside > 0 if peer.inside else self._at_api > 0 and not peer.likely
 
     def trust_all(self) -> None:
         """Believe everybody from now on."""

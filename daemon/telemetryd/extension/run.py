@@ -140,14 +140,15 @@ def _as_subscribed(config: Config, settings: Early) -> Config:
     return without_bad_failovers(config)
 
 
-def _api_is_ours(session: Session) -> bool:
-    """Whether the API is at an address of this sandbox; also where that can't be told."""
+def _api_address(session: Session) -> str:
+    """The API's address, "" where that can't be told."""
     try:
         if session.next_socket is not None:
-            return is_ours(session.next_socket.getpeername()[0])
+            address: str = session.next_socket.getpeername()[0]
+            return address
     except OSError:
-        return True
-    return not session.host.replace(".", "").isdigit() or is_ours(session.host)
+        return ""
+    return session.host if session.host.replace(".", "").isdigit() else ""
 
 
 async def _serve(session: Session, config: Config, log: Log, clock: Clock) -> int:
@@ -183,7 +184,7 @@ class _Extension:
         self._noticed = asyncio.Event()
         self._told: set[str] = set()
         self._end: tuple[float, str] | None = None
-        self._peers = Peers(api_is_ours=_api_is_ours(session), is_ours=is_ours)
+        self._peers = Peers(_api_address(session), is_ours=is_ours)
         self._saw_platform = False
         copy = socket.socket(fileno=os.dup(session.listener.fileno()))
         copy.setblocking(False)
