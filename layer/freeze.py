@@ -40,7 +40,7 @@ def contents() -> dict[str, Any]:
 def ours() -> str:
     """A name for the state of telemetryd's own code."""
     files = sorted([*PROJECT.glob("daemon/telemetryd/**/*.py"), *PROJECT.glob("proto/**/*.py")])
-    return digest(*(part for file in files for part in (file.relative_to(PROJECT), file)))
+    return digest(*(part for file in files for part in (str(file.relative_to(PROJECT)), file)))
 
 
 def build(cache: Cache, packages: Packages, python: Path) -> Path:

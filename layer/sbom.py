@@ -17,7 +17,7 @@ from layer.toolchain import Toolchain
 
 def project_version() -> str:
     """Telemetryd's own."""
-    text = (HERE.parent / "telemetryd" / "__init__.py").read_text()
+    text = (HERE.parent / "daemon" / "telemetryd" / "__init__.py").read_text()
     match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
     return match.group(1) if match else "0"
 
