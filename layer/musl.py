@@ -32,6 +32,7 @@ FILES = {
     "network": "connect getsockopt htons inet_pton recv recvfrom send sendto setsockopt socket",
     "process": "execv execve",
     "select": "poll",
+    "signal": "sigaddset sigemptyset sigprocmask",
     "stat": "fstat fstatat",
     "stdio": "__lockfile __stdio_exit __toread __uflow ofl",
     "stdlib": "strtol",
@@ -39,7 +40,7 @@ FILES = {
         "bcmp memchr memcmp memcpy memmove memrchr memset strcasecmp strcat strchr strchrnul strcmp"
         " strcpy strcspn stpcpy strlen strncasecmp strncmp strrchr strspn strstr"
     ),
-    "thread": "__lock __set_thread_area __syscall_cp default_attr",
+    "thread": "__lock __set_thread_area __syscall_cp default_attr pthread_sigmask",
     "time": ("__map_file __month_to_secs __secs_to_tm __tz __year_to_secs clock_gettime gmtime_r"),
     "unistd": "access close read readlink write",
 }

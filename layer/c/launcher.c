@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -141,6 +142,18 @@ static void read_early(const char *path)
     close(fd);
 }
 
+/* Hold back what asks for the end, or let it through. The interpreter inherits what is held back, and
+ * acts on it as soon as it can: who has registered should leave with a ledger. */
+static void hold_signals(int how)
+{
+    static const int numbers[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM};
+    sigset_t held;
+    sigemptyset(&held);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaddset(&held, numbers[i]);
+    sigprocmask(how, &held, NULL);
+}
+
 static void hand_over(int fd)
 {
     static char variable[sizeof REGISTER_FD + 12] = REGISTER_FD "=";
@@ -162,6 +175,8 @@ int main(int argc, char **argv)
     const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
     const char *name = platform_base_name(argv[0]), *fault;
     int as_extension = argc == 1 && api, fd = -1;
+    if (as_extension)
+        hold_signals(SIG_BLOCK);
     platform_open_standard();
     find_interpreter(interpreter, sizeof interpreter);
     unsetenv(REGISTER_FD);
@@ -179,5 +194,7 @@ int main(int argc, char **argv)
         fault = strerror(errno);
     }
     platform_say("interpreter_not_started", fault);
+    if (as_extension)
+        hold_signals(SIG_UNBLOCK);
     return as_extension ? platform_keep_polling(fd, api, name) : 126;
 }

@@ -88,6 +88,18 @@ def test_on_managed_instances_it_registers_for_shutdown_alone(launcher: Path) ->
         platform.finish()
 
 
+def test_a_signal_before_the_interpreter_runs(launcher: Path, tmp_path: Path) -> None:
+    """It has registered, so it leaves with a ledger."""
+    with run(launcher, file_sink(tmp_path / "f")) as platform:
+        call = platform.expect(REGISTER)
+        platform.process.send_signal(signal.SIGTERM)
+        call.answer(200, b"{}", [("Lambda-Extension-Identifier", "1")])
+        platform.subscribe().sendall(line(1))
+        platform.finish()
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1
+        assert platform.log("stopping")[0]["signal"] == "SIGTERM"
+
+
 @pytest.mark.parametrize("where", ["variable", "file"])
 def test_configured_events_are_the_interpreters_to_register(
     launcher: Path, tmp_path: Path, where: str
