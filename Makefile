@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit coverage-pure layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
+.PHONY: help run test test-system lint types unit coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,8 +28,9 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs proto daemon layer bench examples
+	@$(BIN)/codespell README.md CHANGELOG.md changelog.d CONTRIBUTING.md SECURITY.md docs proto daemon layer bench examples
 	@$(BIN)/python tests/prose.py
+	@said=$$($(BIN)/towncrier build --draft --version Unreleased 2>&1) || { echo "$$said"; exit 1; }
 
 types: $(STAMP)
 	@$(BIN)/mypy
@@ -125,6 +126,12 @@ lock:  ## pin the dependencies, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --no-emit-package google-re2 --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q -o requirements/deploy.txt
+
+changelog: $(STAMP)  ## move the files of changelog.d into CHANGELOG.md
+	@$(BIN)/towncrier build --yes --version Unreleased
+
+changelog-check: $(STAMP)  ## does this branch say in changelog.d what it changes? (BASE=main)
+	@$(BIN)/towncrier check --compare-with $(or $(BASE),main)
 
 clean:  ## forget the virtual environment and everything built
 	rm -rf $(VENV) .venv-deploy dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run
