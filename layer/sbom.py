@@ -12,14 +12,17 @@ from pathlib import Path
 from layer import shell
 from layer.cache import HERE
 from layer.inside import Part
+from layer.problem import BuildError
 from layer.toolchain import Toolchain
 
 
 def project_version() -> str:
-    """Telemetryd's own."""
+    """Telemetryd's own. Raises BuildError where it does not stand."""
     text = (HERE.parent / "daemon" / "telemetryd" / "__init__.py").read_text()
     match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
-    return match.group(1) if match else "0"
+    if match is None:
+        raise BuildError("daemon/telemetryd/__init__.py has no __version__")
+    return match[1]
 
 
 def write(tools: Toolchain, zipped: Path, parts: Iterable[Part]) -> None:
