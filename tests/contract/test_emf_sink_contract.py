@@ -46,6 +46,7 @@ def emf_config(**keys: object) -> EmfConfig:
 
 class TestEmfSink(SinkContract):
     sink_class = EmfSink
+    patience_seconds = 60.0  # a busy machine's
 
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         return emf_config(**keys)
@@ -53,6 +54,7 @@ class TestEmfSink(SinkContract):
 
 class TestEmfSinkThroughLogs(SinkContract):
     sink_class = EmfSink
+    patience_seconds = 60.0  # a busy machine's
 
     @pytest.fixture(autouse=True)
     def _server(self, server: FakeLogs) -> None:

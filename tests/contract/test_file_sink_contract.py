@@ -17,6 +17,7 @@ from telemetryd.testing import Received, SinkContract
 
 class TestFileSink(SinkContract):
     sink_class = FileSink
+    patience_seconds = 60.0  # a busy machine's
     options: dict[str, object] = {}  # noqa: RUF012 - never changed
 
     def config(self, directory: Path, **keys: object) -> SinkConfig:

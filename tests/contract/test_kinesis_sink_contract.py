@@ -24,6 +24,7 @@ class TestKinesisSink(SinkContract):
     """Records of about one of the contract's blocks, so that batches have several items."""
 
     sink_class = KinesisSink
+    patience_seconds = 60.0  # a busy machine's
     oversized_bytes = 900_000
     refused_bytes: ClassVar[int | None] = 1_100_000
     write_timeout_ms = 3000  # the first one connects, and signs with tables yet to be read

@@ -14,6 +14,7 @@ from telemetryd.testing import SinkContract
 
 class TestNullSink(SinkContract):
     sink_class = NullSink
+    patience_seconds = 60.0  # a busy machine's
 
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         return msgspec.convert({"type": "null", **keys}, SinkConfig)

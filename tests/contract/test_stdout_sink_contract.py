@@ -83,6 +83,7 @@ def full_stdout() -> Iterator[None]:
 
 class TestStdoutSink(SinkContract):
     sink_class = StdoutSink
+    patience_seconds = 60.0  # a busy machine's
 
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         return msgspec.convert({"type": "stdout", **keys}, SinkConfig)

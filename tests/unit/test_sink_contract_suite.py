@@ -465,40 +465,70 @@ def test_an_item_keeps_its_key_in_every_attempt() -> None:
 
 
 BROKEN = """
+import asyncio, threading, time
 from telemetryd.errors import TransientSinkError
-from telemetryd.sinks.base import Sink, SinkConfig
+from telemetryd.sinks.base import Sink, SinkConfig, WriteResult
 from telemetryd.testing import SinkContract
 
 class Broken(Sink):
+    async def open(self):
+        {open}
+
     async def write(self, batch, *, attempt, deadline):
-        {what}
+        {write}
+
+    async def close(self):
+        {close}
 
 class TestBroken(SinkContract):
     sink_class = Broken
+    patience_seconds = 1.0
     def config(self, directory, **keys):
         return SinkConfig(type="broken", **keys)
 """
+FINE = {"open": "pass", "write": "return WriteResult()", "close": "pass"}
+FOR_EVER = "await asyncio.Event().wait()"
+HOLDS_ON = """while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass"""
 
 
 @pytest.mark.parametrize(
-    ("what", "shown"),
+    ("methods", "shown", "line"),
     [
-        ("return batch.no_such_thing", "no_such_thing"),
-        ("raise TransientSinkError('never')", "fails again and again"),
+        ({"write": "return batch.no_such_thing"}, "AttributeError", "return batch.no_such_thing"),
+        ({"write": "return 'ok'"}, "has a bug", "in _checked"),
+        ({"write": "raise TransientSinkError('never')"}, "fails again and again", "raise Trans"),
+        ({"write": "open('/no/such/place')"}, "fails again and again", "open('/no/such/place')"),
+        ({"open": "raise TransientSinkError('never')"}, "fails again and again", "raise Trans"),
+        ({"open": "{}['x']"}, "KeyError", "{}['x']"),
+        ({"open": FOR_EVER}, "the sink hangs", FOR_EVER),
+        ({"write": FOR_EVER}, "the sink hangs", FOR_EVER),
+        ({"close": FOR_EVER}, "the sink hangs", FOR_EVER),
+        ({"write": HOLDS_ON}, "the sink hangs", FOR_EVER),
+        ({"write": "while True: await asyncio.sleep(0)"}, "the sink hangs", "await asyncio.sl"),
+        ({"write": "time.sleep(1e6)"}, "the loop is blocked", "time.sleep(1e6)"),
+        ({"close": "time.sleep(1e6)"}, "the loop is blocked", "time.sleep(1e6)"),
+        ({"write": "await asyncio.to_thread(time.sleep, 1e6)"}, "the sink hangs", "to_thread"),
+        ({"open": "threading.Thread(target=time.sleep, args=(1e6,)).start()"}, "threads", "in run"),
     ],
 )
 def test_a_broken_sink_ends_the_suite_at_its_first_failure_and_is_shown(
-    tmp_path: Path, what: str, shown: str
+    tmp_path: Path, methods: dict[str, str], shown: str, line: str
 ) -> None:
-    (tmp_path / "test_broken.py").write_text(BROKEN.format(what=what))
+    """Whatever it does, the command ends, and shows the line that does it."""
+    (tmp_path / "test_broken.py").write_text(BROKEN.format(**FINE | methods))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert shown in done.stdout
-    assert ("Traceback" in done.stdout) == (shown == "no_such_thing")
+    assert "Traceback" in done.stdout
+    assert line in done.stdout
     failed, skipped = (
         int((re.search(rf"(\d+) {word}", done.stdout) or [0, 0])[1])
-        for word in ("failed", "skipped")
+        for word in ("(?:failed|error)", "skipped")
     )
-    assert failed <= 10
+    assert 0 < failed <= 10
     assert skipped > 30

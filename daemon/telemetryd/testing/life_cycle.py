@@ -11,7 +11,7 @@ import pytest
 
 from telemetryd.sinks.base import DELIVERED
 from telemetryd.testing.lines import batch_of, data_of, line_ends, numbered_blocks
-from telemetryd.testing.loops import LOOPS, LoopFactory, run
+from telemetryd.testing.loops import LOOPS, LoopFactory
 from telemetryd.testing.subject import FAR, Received, Subject
 
 
@@ -35,7 +35,7 @@ class LifeCycleContract(Subject):
             await sink.close()
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, b"")
 
     @LOOPS
@@ -51,7 +51,7 @@ class LifeCycleContract(Subject):
             assert await sink.write(batch_of(sink, blocks), attempt=1, deadline=FAR) == DELIVERED
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
@@ -70,7 +70,7 @@ class LifeCycleContract(Subject):
                 await sink.flush(deadline=FAR)
                 await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
@@ -91,7 +91,7 @@ class LifeCycleContract(Subject):
             assert result == DELIVERED
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
@@ -122,7 +122,7 @@ class LifeCycleContract(Subject):
                 sink.restored(str(number) * 32)
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, data_of(blocks))
 
     @pytest.mark.parametrize("turns", [1, 4, 16, 64])
@@ -149,7 +149,7 @@ class LifeCycleContract(Subject):
             assert await sink.write(batch_of(sink, later), attempt=1, deadline=FAR) == DELIVERED
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         if received is not None:
             before, found, after = _until(data_of(later), received).partition(data_of(later))
             assert found == data_of(later)

@@ -12,7 +12,7 @@ from telemetryd.core.ledger import Count
 from telemetryd.errors import SinkError
 from telemetryd.sinks.base import DELIVERED
 from telemetryd.testing.lines import batch_of, block, data_of, numbered_blocks
-from telemetryd.testing.loops import LOOPS, LoopFactory, run
+from telemetryd.testing.loops import LOOPS, LoopFactory
 from telemetryd.testing.subject import FAR, Subject
 
 
@@ -45,7 +45,7 @@ class OutageContract(Subject):
             await rig.stop()
             return code
 
-        code = run(loop_factory, scenario())
+        code = self.run(loop_factory, scenario())
         self.check(rig)
         assert rig.lines() == {"delivered": 13}
         assert {facts["code"] for facts in rig.log.facts("write_failed")} == {code}
@@ -71,7 +71,7 @@ class OutageContract(Subject):
                 await rig.stop(0.2)
             return code
 
-        code = run(loop_factory, scenario())
+        code = self.run(loop_factory, scenario())
         self.check(rig)
         assert rig.lines() == {"delivered": 6, f"dropped.{code}": 7}
         self.assert_received(received, data_of(before))
@@ -96,7 +96,7 @@ class OutageContract(Subject):
             assert await sink.write(batch_of(sink, blocks), attempt=2, deadline=FAR) == DELIVERED
             await sink.close()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
@@ -120,7 +120,7 @@ class OutageContract(Subject):
             await self.flushed(rig)
             await rig.stop()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.check(rig)
         assert rig.lines() == {"delivered": 12}
         self.assert_received(received, data_of([*before, *during]))
@@ -143,7 +143,7 @@ class OutageContract(Subject):
                 rig.offer(during)
                 await rig.stop(0.2)
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.check(rig)
         lines = rig.lines()
         assert lines.pop("delivered", 0) == 6

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from telemetryd.errors import PermanentSinkError, TransientSinkError
@@ -69,11 +71,18 @@ def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) ->
     steps = list(script)
 
     class Scripted(base):  # type: ignore[misc, valid-type]  # the base is a parameter
+        last_error = ""
+
+        async def open(self) -> None:
+            with self._remembering():
+                await super().open()
+
         async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
             attempts.append(batch)
             result: WriteResult
             if not steps:
-                result = await super().write(batch, attempt=attempt, deadline=deadline)
+                with self._remembering():
+                    result = await super().write(batch, attempt=attempt, deadline=deadline)
                 return result
             try:
                 failures = await steps.pop(0)(batch)
@@ -88,4 +97,18 @@ def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) ->
                 assert result == DELIVERED, f"the destination refused lines by itself: {result}"
             return WriteResult(tuple(failures))
 
+        @contextmanager
+        def _remembering(self) -> Iterator[None]:
+            """The worker lets go of an error's frames: of a sink that always fails they tell."""
+            try:
+                yield
+            except Exception:
+                self.last_error = traceback.format_exc()
+                raise
+
     return Scripted
+
+
+def last_error(sink: Sink) -> str:
+    """The traceback of what a sink of `scripted` raised last."""
+    return str(getattr(sink, "last_error", ""))

@@ -6,24 +6,35 @@ from __future__ import annotations
 import abc
 import asyncio
 import secrets
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Final, NoReturn, TypeAlias
+from typing import Any, ClassVar, Final, NoReturn, TypeAlias, TypeVar
 
 import pytest
 
 from telemetryd.shell.dead_letter import DeadLetter
 from telemetryd.sinks.base import Batch, Sink, SinkConfig
-from telemetryd.testing.loops import LoopFactory, run
+from telemetryd.testing.hangs import (
+    Alarm,
+    HangError,
+    leave_threads,
+    run_bounded,
+    stacks_of_threads,
+)
+from telemetryd.testing.loops import LoopFactory
 from telemetryd.testing.rig import Rig
-from telemetryd.testing.steps import Step, scripted
+from telemetryd.testing.steps import Step, last_error, scripted
 from telemetryd.testing.surroundings import LogBook, context
 from telemetryd_proto.framing import Block
 
+T = TypeVar("T")
 Received: TypeAlias = Callable[[int], bytes]
 """`received(at_least)`: the lines that arrived, as they were received, once so many bytes did."""
 
+_BLOCKED_SECONDS: Final = 1.0
+"""What a loop that waits has more than its patience to say so itself."""
 FAR: Final = 1e9
 """A deadline that is never met."""
 
@@ -46,8 +57,9 @@ class Subject(abc.ABC):
     drops_duplicates: ClassVar[bool] = False
     """Whether `destination` keeps what it is sent again only once, going by `Batch.key`."""
 
-    patience_seconds: ClassVar[float] = 60.0
-    """How long anything may take before it counts as hanging; no test measures a duration."""
+    patience_seconds: ClassVar[float] = 3.0
+    """How long anything may take before it counts as hanging, which ends the suite. A destination
+    that takes longer, or a machine that does, needs more."""
 
     @abc.abstractmethod
     def config(self, directory: Path, **keys: object) -> SinkConfig:
@@ -77,16 +89,51 @@ class Subject(abc.ABC):
     _ended: ClassVar[str] = ""
     """Why the tests that are left need not be run."""
 
+    _alarm: Alarm | None = None
+
     @pytest.fixture(autouse=True)
-    def _ends_at_the_first_bug(self) -> None:
-        if self._ended:
+    def _ends_at_the_first_bug(self, request: pytest.FixtureRequest) -> Iterator[None]:
+        if self._has_ended():
             pytest.skip(self._ended)
+        request.config.add_cleanup(self._leave)
+        before = threading.enumerate()
+        with Alarm(self.patience_seconds + _BLOCKED_SECONDS, self._end_others) as self._alarm:
+            yield
+        self._alarm = None
+        if not self._has_ended() and (stacks := stacks_of_threads(before, self.patience_seconds)):
+            self.end(f"threads are left that keep the process from its end:\n{stacks}")
+
+    @classmethod
+    def _end_others(cls) -> None:
+        cls._ended = "the sink failed a test before, in a way that fails every test"
+
+    @classmethod
+    def _has_ended(cls) -> bool:
+        return bool(cls._ended)
+
+    @classmethod
+    def _leave(cls) -> None:
+        if cls._ended:
+            leave_threads()
 
     @classmethod
     def end(cls, what: str) -> NoReturn:
         """Fail the test with `what` is wrong; those that are left would only say it again."""
-        cls._ended = "the sink failed a test before, in a way that fails every test"
+        cls._end_others()
         pytest.fail(what, pytrace=False)
+
+    def run(self, loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a scenario; what it returns or raises. One that hangs ends the suite."""
+        if self._alarm is not None:
+            self._alarm.restart()
+        try:
+            return run_bounded(loop_factory, coroutine, self.patience_seconds)
+        except HangError as error:
+            what = f"the sink hangs: {error}"
+        finally:
+            if self._alarm is not None:
+                self._alarm.restart()
+        return self.end(what)
 
     @classmethod
     def end_at_bug(cls, rig: Rig) -> None:
@@ -132,7 +179,7 @@ class Subject(abc.ABC):
                 rig.check_balance()
             await rig.stop()
 
-        run(loop_factory, scenario())
+        self.run(loop_factory, scenario())
         self.check(rig)
 
     async def flushed(self, rig: Rig) -> None:
@@ -157,7 +204,8 @@ class Subject(abc.ABC):
             task.cancel()
             await asyncio.wait({task})
             await rig.stop(0.0)
-            self.end(f"the sink fails again and again: {rig.log.facts('write_failed')[-1]}")
+            facts = rig.log.facts("write_failed")[-1]
+            self.end(f"the sink fails again and again: {facts}\n{last_error(rig.sink)}")
         task.result()
 
     async def failure(self, rig: Rig, offered: Sequence[Block]) -> None:
