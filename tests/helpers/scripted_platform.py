@@ -85,6 +85,18 @@ class Call:
         self._connection.close()
 
 
+def _server(host: str) -> socket.socket:
+    """A listening socket; for `localhost` on all that the name may stand for.
+
+    Listening on one address alone, it would leave the port of the other to any other process.
+    """
+    if host != "localhost":
+        return socket.create_server((host, 0))
+    if not socket.has_dualstack_ipv6():
+        return socket.create_server(("127.0.0.1", 0))
+    return socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+
+
 class ScriptedPlatform:
     """A context manager: the API, the extension's process and what it printed."""
 
@@ -104,7 +116,7 @@ class ScriptedPlatform:
         self._stdout = stdout
         self._calls: queue.Queue[Call] = queue.Queue()
         self._sockets: list[socket.socket] = []
-        self._server = socket.create_server((host, 0))
+        self._server = _server(host)
         self.address = f"{host}:{self._server.getsockname()[1]}"
         self.process: subprocess.Popen[bytes]
         self._reader: threading.Thread

@@ -267,18 +267,11 @@ def test_a_root_without_a_usable_c_library(launcher: Path, tmp_path: Path, libra
 
 def test_an_address_that_is_a_name_is_left_to_the_interpreter(launcher: Path) -> None:
     """The launcher resolves nothing."""
-    with ScriptedPlatform({}, command=("true",)) as other:
-        port = other.address.rpartition(":")[2]
-        variables = {"AWS_LAMBDA_RUNTIME_API": f"localhost:{port}", "PATH": os.environ["PATH"]}
-        variables |= {"TELEMETRYD_TELEMETRY__PORT": "0"}
-        with subprocess.Popen([launcher], env=variables, stderr=subprocess.DEVNULL) as process:
-            try:
-                other.register()
-                other.subscribe()
-                other.expect(NEXT).shutdown()
-                assert process.wait(60) == 0
-            finally:
-                process.kill()  # or a failure would wait for it for ever
+    with run(launcher, host="localhost") as platform:
+        platform.register()
+        platform.subscribe()
+        platform.expect(NEXT).shutdown()
+        platform.finish(status=0)
 
 
 def test_it_is_the_command_line_too(launcher: Path) -> None:
