@@ -121,6 +121,7 @@ class Daemon:
             dead_letter=self._dead_letter,
             observer=observer,
             trusts=peers.trusts if peers and config.telemetry.trust == "platform" else None,
+            is_anothers=peers.is_anothers if peers else lambda _: False,
             watch=EventWatch(LIFE_CYCLE if observer else LOSSES),
             tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
             drop_own_lines="extension" in config.telemetry.types,

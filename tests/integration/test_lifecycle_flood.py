@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
 
 import pytest
 
-from helpers.apart import PLATFORM, Flood, apart, dial_from
+from helpers.apart import PLATFORM, SANDBOX, Flood, apart, dial_from
 from helpers.lifecycle import settings, third_party, until
 from helpers.scripted_platform import NEXT, TELEMETRY, ScriptedPlatform, line, runtime_done
 
@@ -14,6 +15,12 @@ LINES = 3000
 PADDED = b"".join(line(n).replace(b"line ", b"y" * 500 + b" ") for n in range(LINES))
 
 
+START = b'{"type":"platform.start","record":{"requestId":"a"}}\n'
+ODD = (
+    b'{"type":"platform.logsDropped","record":{"droppedRecords":7,"droppedBytes":70}}\n'
+    b'{"type":"platform.runtimeDone","record":{"requestId":7}}\n'
+    b'{"type":"platform.runtimeDone","record":\n'
+)
 WHERE = pytest.mark.parametrize("outside", [True, False], ids=["outside", "at the API"])
 """Where the platform connects from: no address of ours, or the API's."""
 
@@ -80,3 +87,34 @@ def test_without_a_connection_of_the_platforms_nobody_waits(tmp_path: Path, outs
         following.shutdown()
         platform.finish()
         assert platform.ledger()["sinks"]["probe"]["dropped"]["queue_full"]["lines"] > 0
+
+
+@WHERE
+def test_what_others_lose_ends_no_wait(tmp_path: Path, outside: bool) -> None:
+    """Half a line for longer than a second, lines cut off or too long, a forged notice."""
+    variables = variables_of(tmp_path, outside)
+    variables |= settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
+    (tmp_path / "gate").touch()
+    with ScriptedPlatform(variables, host=PLATFORM) as platform:
+        platform.register()
+        call = platform.expect(TELEMETRY)
+        call.answer(200, b'"OK"')
+        following = platform.expect(NEXT)
+        until(lambda: platform.log("started"))
+        with dial_from(PLATFORM, call) as telemetry, dial_from(SANDBOX, call) as other:
+            following.invoke("a", 900)
+            telemetry.sendall(START + line(1))
+            until(lambda: b"line 1" in read(tmp_path / "out"))
+            other.sendall(ODD + line(2) + b'{"type":"half')
+            until(lambda: b"line 2" in read(tmp_path / "out"))
+            assert not select.select([telemetry], [], [], 1.5)[0], "what passes is time itself"
+            other.close()
+            until(lambda: platform.log("line_rejected"))
+            assert platform.no_calls(), platform.log("end_missed")
+            telemetry.sendall(runtime_done("a"))
+            platform.expect(NEXT).shutdown()
+        platform.finish()
+        ledger = platform.ledger()
+        assert ledger["figures"]["ends_missed"] == {}
+        assert ledger["rejected"]["truncated"]["lines"] == 1
+        assert ledger["figures"]["malformed_events"] == 2

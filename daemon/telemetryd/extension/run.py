@@ -509,10 +509,10 @@ class _Extension:
         try:
             record = decode_record(envelope, lenient=True)
         except ProtocolError as error:
-            self._on_malformed(envelope, error.code)
+            self._on_malformed(envelope, error.code, source)
             return
         if isinstance(record, (Start, RuntimeDone, Report)) and not record.request_id:
-            self._on_malformed(envelope, MISMATCH)
+            self._on_malformed(envelope, MISMATCH, source)
             return
         if isinstance(record, (Start, RuntimeDone)):
             if self._cycle.has_begun(record.request_id):
@@ -527,10 +527,10 @@ class _Extension:
             self._log.info("restored", consequence="telemetryd draws new ids")
             self._daemon.restored()
 
-    def _on_malformed(self, envelope: Envelope, code: str) -> None:
+    def _on_malformed(self, envelope: Envelope, code: str, source: int) -> None:
         self._daemon.stats.malformed_events += 1
         self._log.warning("event_malformed", type=envelope.type, code=code)
-        if envelope.type == "platform.runtimeDone":
+        if envelope.type == "platform.runtimeDone" and not self._peers.is_anothers(source):
             self.on_loss("event_malformed")
 
     def on_lines(self, count: int) -> None:

@@ -81,6 +81,10 @@ class Gate:
         lost = self._peers.remove(source)
         self._observer.on_connections(self._peers.open, lost=lost)
 
+    def is_anothers(self, source: int) -> bool:
+        """Whether the connection is safely another process's."""
+        return self._peers.is_anothers(source)
+
     def makes_way(self, source: int) -> bool:
         """Whether the connection is to wait while the queues fill; counted and logged once."""
         if not self._peers.is_anothers(source):

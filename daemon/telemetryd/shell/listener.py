@@ -65,6 +65,9 @@ class Door(Protocol):
     def on_close(self, source: int) -> None:
         """It has ended."""
 
+    def is_anothers(self, source: int) -> bool:
+        """Whether it is safely not the platform's."""
+
     def makes_way(self, source: int) -> bool:
         """Whether it is not to be read while the queues fill."""
 
@@ -207,10 +210,13 @@ class TelemetryListener:
     def unfinished_since(self) -> float | None:
         """When the oldest line in the making was begun (monotonic); None: there is none.
 
-        Those of connections that are not read at this time don't count.
+        Those of other processes than the platform don't count.
         """
-        began = (c.unfinished_since for c in self._connections if not c.makes_way)
+        began = (c.unfinished_since for c in self._connections if not self._is_anothers(c))
         return min((at for at in began if at is not None), default=None)
+
+    def _is_anothers(self, connection: _Connection) -> bool:
+        return self._door is not None and self._door.is_anothers(connection.source)
 
     def charge(self, source: int, budget: TailBudget) -> None:
         """Give connection `source` another budget for its unfinished lines."""

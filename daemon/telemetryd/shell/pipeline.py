@@ -67,6 +67,7 @@ class Pipeline:
         dead_letter: DeadLetter | None,
         observer: Observer | None,
         trusts: Callable[[int], bool] | None = None,
+        is_anothers: Callable[[int], bool] = lambda _: False,
         watch: EventWatch,
         tracker: RequestTracker,
         drop_own_lines: bool,
@@ -83,6 +84,7 @@ class Pipeline:
         self._dead_letter = dead_letter
         self._observer = observer
         self._trusts = trusts
+        self._is_anothers = is_anothers
         self._log = log
 
     def reroute(self, routes: Sequence[Route]) -> None:
@@ -117,8 +119,7 @@ class Pipeline:
                 ledger.rejected[part.reason].add(part.lines, part.size)
                 if part.reason != "empty":
                     self._report_rejected(part)
-                    if self._observer is not None:
-                        self._observer.on_loss("line_rejected")
+                    self._on_loss("line_rejected", part.source)
         if bug is not None:
             raise bug
 
@@ -139,9 +140,8 @@ class Pipeline:
             self._watched(envelope, block.source)
         if self._watch.undecodable > undecodable:
             self._stats.malformed_events += self._watch.undecodable - undecodable
-            if self._observer is not None:
-                self._observer.on_loss("event_malformed")
-        if self._observer is not None:
+            self._on_loss("event_malformed", block.source)
+        if self._observer is not None and not self._is_anothers(block.source):
             self._observer.on_lines(block.lines)
         if self._discarding:
             return
@@ -177,10 +177,14 @@ class Pipeline:
                 part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
             )
 
+    def _on_loss(self, cause: str, source: int) -> None:
+        """Tell of a loss, but not of what another process than the platform has lost."""
+        if self._observer is not None and not self._is_anothers(source):
+            self._observer.on_loss(cause)
+
     def _watched(self, envelope: Envelope, source: int) -> None:
         if envelope.type == "platform.logsDropped":
-            if self._observer is not None:
-                self._observer.on_loss("logs_dropped")
+            self._on_loss("logs_dropped", source)
             try:
                 record = decode_record(envelope, lenient=True)
             except ProtocolError as error:
