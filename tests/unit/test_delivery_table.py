@@ -6,6 +6,7 @@ import pytest
 
 from helpers.delivery_shell import BATCH, WAITS, Shell
 from telemetryd.core import delivery as d
+from telemetryd.core.breaker import FAILURES
 
 CHANGING = {pair: row for pair, row in d.ROWS.items() if pair[1] not in {*d.ANY_STATE, d.ABANDON}}
 
@@ -25,6 +26,24 @@ def writing(*, disk: bool = False, lines: int = BATCH) -> Shell:
     while subject.waiting_in != d.WRITE:
         subject.run()
     return subject
+
+
+class OwnItems(Shell):
+    """One whose sink has an item of its own at the end."""
+
+    def take_own(self) -> None:
+        """As of Shell, and it is packed."""
+        self.own_items_asked += 1
+        self.hand = [1000]
+        self.delivery.packed(1, self.schedule())
+
+
+def deliver(subject: Shell) -> None:
+    """Let the attempt on its way succeed."""
+    subject.destination.breaker.succeeded()
+    subject.delivered += subject.hand
+    subject.hand = []
+    subject.delivery.wrote(0, subject.destination.now)
 
 
 def fail(subject: Shell, *, times: int = 1, wish: float = 0.0) -> None:
@@ -244,3 +263,55 @@ def test_a_disk_that_takes_nothing_is_none() -> None:
     assert subject.delivery.overflow() == (d.LOSE_OVERFLOW,)
     assert subject.delivery.divert() == ()
     assert subject.delivery.empty_queue() == ()
+
+
+# -- what the shell asks ---------------------------------------------------------------------------
+
+
+def test_before_an_end_is_near_nothing_says_when_or_why() -> None:
+    subject = shell()
+    delivery = subject.delivery
+    assert (delivery.stop_at, delivery.end, delivery.keeps) == (None, "", False)
+    delivery.stop(7.0, "failure", keep=True)
+    assert (delivery.stop_at, delivery.end, delivery.keeps) == (7.0, "failure", True)
+
+
+def test_a_batch_is_of_the_disk_or_of_the_queue() -> None:
+    subject = writing(disk=True)
+    before = subject.delivery.is_spooled
+    assert subject.disk is not None
+    subject.disk.lines.append(99)
+    deliver(subject)
+    while subject.hand != [99]:
+        subject.run()
+    assert (before, subject.delivery.is_spooled) == (False, True)
+
+
+def test_another_sink_takes_over_once_that_was_said() -> None:
+    delivery = shell().delivery
+    before = delivery.has_failover
+    delivery.fail_over()
+    assert (before, delivery.has_failover) == (False, True)
+
+
+def test_once_the_sink_has_added_its_own_items_the_end_is_told_no_more() -> None:
+    subject = OwnItems(has_disk=False)
+    subject.run()
+    subject.delivery.stop(100.0, "spindown", keep=False)
+    assert subject.delivery.end == "spindown"
+    while subject.waiting_in != d.WRITE:
+        subject.run()
+    assert (subject.own_items_asked, subject.delivery.end) == (1, "")
+
+
+def test_while_the_circuit_is_open_nothing_is_taken() -> None:
+    subject = shell(lines=0)
+    subject.run()
+    for _ in range(FAILURES):
+        subject.destination.breaker.failed(subject.destination.now)
+    subject.queue.lines += range(BATCH)
+    subject.offered = BATCH
+    subject.run()
+    assert subject.delivery.state == d.LINGERING
+    subject.run()
+    assert (subject.delivery.state, subject.hand) == (d.PROBING, [])
