@@ -6,11 +6,14 @@ A line that costs more than its length and its number say is a way to stop telem
 goes through `telemetryd listen` with three configurations, and through what only the extension
 looks for. Ordinary lines cost a part for each line and a part for each byte: both are measured
 first, with lines of two lengths, and say what ordinary lines as many and as long would cost.
+What a byte costs depends on what a logger writes: plain text, text in escapes (as `json.dumps`
+writes all but ASCII), or an object with members. A kind is compared with the form it has.
 Ends with 1 where a kind costs more than `MOST` times that.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import tempfile
@@ -69,6 +72,20 @@ def _list(piece: bytes, size: int = 60_000) -> bytes:
     return _event(b'{"x":[' + b",".join([piece] * (size // (len(piece) + 1))) + b"]}")
 
 
+_LONG_ESCAPED: Final = _text(json.dumps("заказ клиента 4711 отправлен ")[1:-1].encode(), 32_768)
+_LONG_RECORD: Final = _event(
+    json.dumps(
+        {
+            "level": "INFO", "location": "ship:42", "message": "shipped", "service": "orders",
+            "timestamp": "2026-03-14 10:15:30,123+0000", "cold_start": True,
+            "function_request_id": "52fdfc07-2182-454f-963f-5f0f9a621d72",
+            "items": [{"sku": f"A-{n}", "count": n % 7, "price": n * 1.25} for n in range(700)],
+        }
+    ).encode()
+)  # fmt: skip
+"""As Powertools for AWS Lambda writes a record (its documentation, Logger), with a long list."""
+
+
 def corpus() -> dict[str, bytes]:
     """Kinds of nasty lines; each value is a few lines, to be sent again and again."""
     kinds: dict[str, bytes] = {}
@@ -121,6 +138,16 @@ def corpus() -> dict[str, bytes]:
     return kinds
 
 
+ESCAPED: Final = frozenset({"escapes", "half surrogates"})
+"""Kinds that are text in escapes: compared with ordinary text in escapes."""
+MEMBERS: Final = frozenset(
+    {
+        "names in a list", "names as members", "names in nested objects", "many members",
+        "numbers that JSON has not", "texts after a number that JSON has not", "deep lists",
+        "deep lists, not closed", "type that is a list",
+    }
+)  # fmt: skip
+"""Kinds that are lists and objects: compared with ordinary structured records."""
 EVENTS: Final = frozenset({"event cut off", "events one after the other on a line"})
 """Kinds that name a platform event as their type: compared with ordinary events."""
 
@@ -136,25 +163,44 @@ class Cost(NamedTuple):
         return self.per_line * data.count(b"\n") + self.per_byte * len(data)
 
 
-def ordinary(measure: Callable[[bytes], float]) -> tuple[Cost, Cost]:
-    """Measure lines of two lengths and events, and solve for the parts of their cost.
+class Ordinary(NamedTuple):
+    """What ordinary lines cost, by the form of what they hold."""
 
-    Returns:
-        What lines cost, and what platform events do, which telemetryd looks into.
+    text: Cost
+    escaped: Cost
+    members: Cost
+    events: Cost
 
-    """
+    def like(self, name: str) -> Cost:
+        """Return the cost of what the kind `name` is compared with."""
+        if name in EVENTS:
+            return self.events
+        if name in ESCAPED:
+            return self.escaped
+        return self.members if name in MEMBERS else self.text
+
+
+def ordinary(measure: Callable[[bytes], float]) -> Ordinary:
+    """Measure long lines of each form, short lines and events, and solve for the parts."""
     size = _ORDINARY_BYTES
-    blocks = [repeated(_text(b"order of customer 4711 shipped ", 32_768), size)]
-    blocks.append(repeated(b'{"type":"function","record":1}\n', size))
-    blocks.append(repeated(b'{"type":"platform.logsDropped","record":{}}\n', size))
-    long, short, event = (min(measure(block) for _ in range(4)) for block in blocks)
-    (_, length), (more, reach), (events, extent) = (
-        (block.count(b"\n"), len(block)) for block in blocks
-    )
-    per_byte = long / length  # so long that what each line costs is nothing beside it
-    per_line = max((short - per_byte * reach) / more, 0.0)
-    per_event = max((event - per_byte * extent) / events, per_line)
-    return Cost(per_line, per_byte), Cost(per_event, per_byte)
+
+    def cost(line: bytes) -> tuple[float, int, int]:
+        block = repeated(line, size)
+        return min(measure(block) for _ in range(4)), block.count(b"\n"), len(block)
+
+    forms = []
+    for line in (_text(b"order of customer 4711 shipped ", 32_768), _LONG_ESCAPED, _LONG_RECORD):
+        taken, _, length = cost(line)
+        forms.append(taken / length)  # so long that what each line costs is nothing beside it
+    text, escaped, members = forms
+    short, more, reach = cost(b'{"type":"function","record":1}\n')
+    per_line = max((short - text * reach) / more, 0.0)
+    event, events, extent = cost(b'{"type":"platform.logsDropped","record":{}}\n')
+    per_event = max((event - text * extent) / events, per_line)
+    return Ordinary(
+        Cost(per_line, text), Cost(per_line, escaped), Cost(per_line, members),
+        Cost(per_event, text),
+    )  # fmt: skip
 
 
 def repeated(lines: bytes, size: int) -> bytes:
@@ -190,14 +236,14 @@ def through_the_extensions_scanners(data: bytes) -> float:
 
 def report(title: str, measure: Callable[[bytes], float], size: int) -> float:
     """Measure and print each kind; the worst ratio."""
-    usual, events = ordinary(measure)
-    mean = usual.of(repeated(block_of_lines(290), size)) / size * MIB * 1000
+    usual = ordinary(measure)
+    mean = usual.text.of(repeated(block_of_lines(290), size)) / size * MIB * 1000
     print(f"\n{title}: ordinary lines of 290 bytes take {mean:.1f} ms of CPU per MiB\n")
     print("| lines | ms/MiB | times ordinary lines as many and as long |\n|---|---|---|")
     found = []
     for name, lines in corpus().items():
         data = repeated(lines, size)
-        basis = (events if name in EVENTS else usual).of(data)
+        basis = usual.like(name).of(data)
         taken = measure(data)
         for _ in range(_AGAIN):  # a busy machine adds, and never takes away
             if taken > MOST * basis:

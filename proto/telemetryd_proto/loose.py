@@ -14,6 +14,7 @@ from typing import Final
 from telemetryd_proto.surrogates import without_lone_surrogates
 
 _CONTROL_TO_SPACE: Final = b" " * 32 + bytes(range(32, 256))
+_CONTROL_BUT_NEWLINE: Final = _CONTROL_TO_SPACE[:10] + b"\n" + _CONTROL_TO_SPACE[11:]
 _HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
 """What is looked for is ASCII; `replace` as an error handler costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -32,6 +33,10 @@ _MARKS_OF_NUMBERS: Final = bytes(
     else ord("+") if byte in b"+-" else ord(" ")
     for byte in range(256)
 )  # fmt: skip
+_LONG: Final = 2048
+"""Lines that are longer, on average, gain nothing from being looked at together."""
+_SPARSE: Final = 32
+"""With more bytes than that for each quote, the text is taken apart at its quotes."""
 _HUGE: Final = b"0" * 300
 _EXPONENT: Final = b"0e"
 _HUGE_EXPONENTS: Final = (b"0e000", b"0e+000")
@@ -42,7 +47,27 @@ _LONGEST: Final = 400
 
 def loosened(data: bytes) -> bytes:
     """Return `data` as JSON that strict readers take, where only usual sins keep them from it."""
-    data = data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE)
+    return _loosened(data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE))
+
+
+def loosened_lines(lines: list[bytes]) -> list[bytes]:
+    """Return each of `lines`, which hold no newline, as `loosened` does.
+
+    All together, since what it takes is a number of steps for each text, however short. The very
+    same list where there is nothing to loosen.
+    """
+    text = b"\n".join(lines)
+    if len(text) > _LONG * len(lines):
+        loose_lines = [loosened(line) for line in lines]
+        return lines if loose_lines == lines else loose_lines
+    if _BYTE_ORDER_MARK in text:
+        text = b"\n".join([line.removeprefix(_BYTE_ORDER_MARK) for line in lines])
+    loose = _loosened(text.translate(_CONTROL_BUT_NEWLINE))
+    return lines if loose == text else loose.split(b"\n")
+
+
+def _loosened(data: bytes) -> bytes:
+    """Loosen JSON, or lines of JSON, without control characters."""
     if not data.isascii() and not _is_utf8(data):
         data = data.translate(_HIGH_TO_QUESTION)
     # a search for one byte takes a tenth of the time of one for a word
@@ -58,10 +83,18 @@ def _with_nulls(data: bytes) -> bytes:
     A call for each string or number would take longer than ordinary lines do. So the whole text is
     one large integer: strings are taken out of it, the rest is marked, and both are put together.
     """
+    if b"\\" not in data and data.count(b'"') * _SPARSE < len(data) and b"\n" not in data:
+        parts = data.split(b'"')  # every other one is the inside of a string
+        if not _holds_no_number(b'"'.join(parts[1::2])):
+            outside = b'"'.join(parts[::2])
+            if not has_huge_number(outside):
+                return _with_null_for_names(data, signed=b"-" in outside)
     size = len(data)
     text = int.from_bytes(data, "little")
     strings = text & int.from_bytes(_inside_strings(data), "little")
     rest = (text ^ strings).to_bytes(size, "little")
+    if not has_huge_number(rest) and not _holds_no_number(strings.to_bytes(size, "little")):
+        return _with_null_for_names(data, signed=b"-" in rest)
     for name in _NO_NUMBERS:
         rest = rest.replace(name, _NULL + _FILL * (len(name) - 1))
     if has_huge_number(rest):
@@ -71,12 +104,27 @@ def _with_nulls(data: bytes) -> bytes:
     return whole.translate(None, _FILL).replace(_NULL, b"null")
 
 
+def _holds_no_number(data: bytes) -> bool:
+    return any(name in data for name in _NO_NUMBERS)
+
+
+def _with_null_for_names(data: bytes, *, signed: bool) -> bytes:
+    """Return `data`, whose strings hold none of the names, with null for each of them."""
+    for name in (*((b"-" + name for name in _NO_NUMBERS) if signed else ()), *_NO_NUMBERS):
+        data = data.replace(name, b"null")
+    return data
+
+
 def _inside_strings(data: bytes) -> bytes:
     """Return a mask: 0xFF for each byte from a quote to before the next, 0 for any other.
 
-    A quote that is escaped is none. A string that never ends reaches to the end.
+    A quote that is escaped is none. A string that never ends reaches to the end of its line.
     """
     plain = data.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in data else data
+    if b"\n" in plain:
+        plain = b"\n".join(
+            [line[:-1] + b'"' if line.count(b'"') & 1 else line for line in plain.split(b"\n")]
+        )
     bits = int(plain.translate(_BITS_OF_QUOTES), 2)
     reach = 1
     while reach < len(data):  # each bit becomes the parity of all before it, in steps that double

@@ -5,7 +5,7 @@ say in the members of the object itself what the Telemetry API puts into a recor
 """
 
 # Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -44,37 +44,51 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
     """
     rest = iter(lines)
     objects: list[AnyObject | None] = []
+    append = objects.append
     while True:
         try:
             objects.extend(map(_decode, rest))  # in C, as in `envelope.decode_lines`
+            break
+        except msgspec.ValidationError:
+            append(_decode_other(lines[len(objects)]))
         except DECODE_FAILURES:
-            objects.append(_decode_odd(lines[len(objects)]))
-            _pass_over_text(rest, objects)
-        else:
-            return objects
-
-
-def _pass_over_text(rest: Iterator[bytes], objects: list[AnyObject | None]) -> None:
-    """Take from `rest` the lines up to the next that may be an object, which is taken as well.
-
-    A line of text is seldom alone, and to be refused costs it many times this look.
-    """
-    for line in rest:
-        if line.lstrip().startswith(b"{"):
+            append(None)
+        # what is refused is seldom alone; to begin again with each costs twice as much
+        for line in rest:
+            if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
+                append(None)
+                continue
             try:
-                objects.append(_decode(line))
+                append(_decode(line))
+                break
+            except msgspec.ValidationError:
+                append(_decode_other(line))
             except DECODE_FAILURES:
-                objects.append(_decode_odd(line))
-            return
-        objects.append(None)
+                append(None)
+    if None in objects:
+        _decode_with_halves(lines, objects)
+    return objects
 
 
-def _decode_odd(line: bytes) -> AnyObject | None:
-    """Decode a line that was refused, if it is an object all the same."""
-    if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
+def _decode_other(line: bytes) -> AnyObject | None:
+    """Decode a line whose `type` is no string, if it is an object all the same."""
+    if not line.lstrip().startswith(b"{"):
         return None
     try:
         return AnyObject(record=_decode_untyped(line).record)
     except DECODE_FAILURES:
-        whole = without_lone_surrogates(line)
-        return None if whole is line else decode_objects([whole])[0]
+        return None
+
+
+def _decode_with_halves(lines: Sequence[bytes], objects: list[AnyObject | None]) -> None:
+    """Decode those of the refused lines that hold half a surrogate pair: all at once."""
+    spelled = [at for at, found in enumerate(objects) if found is None and b"\\u" in lines[at]]
+    text = b"\n".join([lines[at].strip(b"\r\n") for at in spelled])
+    if (whole := without_lone_surrogates(text)) is text:
+        return
+    pairs = zip(spelled, text.split(b"\n"), whole.split(b"\n"), strict=True)
+    changed = [(at, after) for at, before, after in pairs if before != after]
+    for (at, _), found in zip(
+        changed, decode_objects([after for _, after in changed]), strict=True
+    ):
+        objects[at] = found
