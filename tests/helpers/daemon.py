@@ -20,6 +20,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
+from helpers.measured import MEASURED
+
 PATIENCE_SECONDS: Final = 60.0
 """How long anything may take before it counts as hanging; no test measures a duration."""
 EXIT_SECONDS: Final = 10.0
@@ -90,6 +92,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "telemetryd", "listen"],
                 env={f"TELEMETRYD_{key}": str(value) for key, value in settings.items()}
+                | MEASURED
                 | dict(foreign),
                 cwd=tmp_path,
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from helpers.daemon import assert_balanced
+from helpers.measured import MEASURED
 from telemetryd.local import LocalConfig, LocalLambda
 
 HANDLER: Final = Path(__file__).parents[2] / "examples" / "handler"
@@ -96,7 +97,9 @@ class Stage:
         if "bootstrap" not in overrides:
             values["handler"] = "app.handler"
         values |= overrides
-        values["extension_env"] = own | (variables or {}) | overrides.get("extension_env", {})
+        values["extension_env"] = (
+            MEASURED | own | (variables or {}) | overrides.get("extension_env", {})
+        )
         return LocalConfig(**values)
 
     def _echo(self, kind: str, name: str, line: bytes) -> None:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from helpers.daemon import assert_balanced
+from helpers.measured import MEASURED
 
 PATIENCE_SECONDS: Final = 60.0
 REGISTER: Final = "/2020-01-01/extension/register"
@@ -129,6 +130,7 @@ class ScriptedPlatform:
                 "AWS_LAMBDA_RUNTIME_API": self.address,
                 "PATH": os.environ["PATH"],
                 "TELEMETRYD_TELEMETRY__PORT": "0",
+                **MEASURED,
                 **self._variables,
             },
             stdin=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import telemetryd
+from helpers.measured import MEASURED
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("listen", "check", "health", "iam", "schema", "version")
@@ -23,7 +24,7 @@ def run(
     """Run `telemetryd` to its end, with nothing but `environment`."""
     return subprocess.run(
         [sys.executable, "-m", "telemetryd", *arguments],
-        env={f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
+        env=MEASURED | {f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -13,6 +13,7 @@ import pytest
 
 from helpers.daemon import Daemon, Settings, file_sink
 from helpers.lines import events
+from helpers.measured import MEASURED
 from helpers.ports import reserved
 
 
@@ -20,7 +21,7 @@ def ask(*arguments: str, **environment: object) -> subprocess.CompletedProcess[s
     """Run `telemetryd health` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "telemetryd", "health", *arguments],
-        env={f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
+        env=MEASURED | {f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
         capture_output=True,
         text=True,
         timeout=120,

@@ -30,6 +30,7 @@ from helpers.daemon import (
     sink,
 )
 from helpers.lines import event, events, pieces
+from helpers.measured import MEASURED
 from helpers.ports import reserved
 
 ENDS = ("delivered", "dead_lettered", "failed_over", "spooled")
@@ -458,7 +459,7 @@ def check(**environment: object) -> subprocess.CompletedProcess[str]:
     """Run `telemetryd check`."""
     return subprocess.run(
         [sys.executable, "-m", "telemetryd", "check"],
-        env={f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
+        env=MEASURED | {f"TELEMETRYD_{key}": str(value) for key, value in environment.items()},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

@@ -28,6 +28,7 @@ from helpers.daemon import (
     sink,
 )
 from helpers.lines import event, events
+from helpers.measured import MEASURED
 from helpers.ports import reserved
 
 TOO_LONG = b"y" * 3000 + b"\n"
@@ -83,7 +84,7 @@ def listening(tmp_path: Path, stderr: int, **settings: object) -> Iterator[tuple
         keys = {"TELEMETRY__PORT": port, "METRICS__LISTEN": "", **settings}
         process = subprocess.Popen(
             [sys.executable, "-m", "telemetryd", "listen"],
-            env={f"TELEMETRYD_{key}": str(value) for key, value in keys.items()},
+            env=MEASURED | {f"TELEMETRYD_{key}": str(value) for key, value in keys.items()},
             cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip
         try:

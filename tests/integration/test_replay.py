@@ -23,6 +23,7 @@ import zstandard
 
 from helpers.kinesis_server import Error, Hang, KinesisServer, environment
 from helpers.lifecycle import settings
+from helpers.measured import MEASURED
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks.base import Batch, Sink, SinkConfig, SpoolConfig, WriteResult
 from telemetryd.testing import LogBook, Rig, block, context, dead_letter_at, run
@@ -38,8 +39,8 @@ def start(
     command = [sys.executable, "-m", "telemetryd", "replay", str(path), "--sink", sink, *more]
     aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     return subprocess.Popen(
-        command, env={"PATH": os.environ["PATH"], **aws, **variables}, stderr=subprocess.PIPE,
-        text=True, **keys,
+        command, env={"PATH": os.environ["PATH"], **MEASURED, **aws, **variables},
+        stderr=subprocess.PIPE, text=True, **keys,
     )  # fmt: skip
 
 
