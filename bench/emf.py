@@ -14,7 +14,7 @@ import time
 from bench.lines import block_of_lines
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.line_filter import LineFilter
-from telemetryd.core.router import RouteRules, merged, opened
+from telemetryd.core.router import RouteRules, merge, open_pieces
 from telemetryd.log import EventLog
 from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd.sinks._emf_config import EmfConfig
@@ -53,10 +53,10 @@ def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[flo
 def _routed(block: Block, rules: RouteRules, tracker: RequestTracker) -> Block | None:
     """What the pipeline does for the one sink with `rules`."""
     selections = []
-    for piece in opened(block, tracker):
+    for piece in open_pieces(block, tracker):
         selections.append(piece.select(rules))
-        piece.unwanted()
-    return merged(block, selections).wanted
+        piece.count_unwanted()
+    return merge(block, selections).wanted
 
 
 def main(mean_bytes: int) -> None:

@@ -284,7 +284,7 @@ class Daemon:
 
         `keep`: what a spool can take is not lost.
         """
-        self.listener.cut_off()
+        self.listener.reject_unfinished()
         for stage in self._stages():
             for worker in stage:
                 worker.abandon(reason, keep=keep)
@@ -298,11 +298,11 @@ class Daemon:
         for worker in self._workers:
             worker.release()
 
-    def restored(self) -> None:
+    def on_restore(self) -> None:
         """The process runs on from a snapshot (SnapStart): draw what must be unique again."""
         self._identity.instance = os.urandom(16).hex()
         for route in self._routes:
-            route.worker.restored(self._identity.instance)
+            route.worker.on_restore(self._identity.instance)
             if route.rules is not None and route.rules.fields is not None:
                 route.rules.fields.renew(self._identity.values)
 

@@ -73,7 +73,7 @@ def iam(
     except ConfigError as error:
         return report(error, err)
     needs = {
-        f"sinks.{name} ({sink.type})": [_placed(need, place) for need in sink.aws_needs()]
+        f"sinks.{name} ({sink.type})": [_fill_in(need, place) for need in sink.aws_needs()]
         for name, sink in loaded.config.sinks.items()
     }
     everything = [need for of_sink in needs.values() for need in of_sink]
@@ -86,7 +86,7 @@ def iam(
     return EXIT_OK
 
 
-def _placed(need: AwsNeed, place: Place) -> AwsNeed:
+def _fill_in(need: AwsNeed, place: Place) -> AwsNeed:
     """`need` with everything filled in."""
     region = need.region or place.region
     partition = _partition(region)

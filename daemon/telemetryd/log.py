@@ -172,7 +172,7 @@ class Log(EventLog[str]):
             self._skips_told += skipped
             reason = "standard error did not take them"
             self._say("warning", "log_lines_skipped", force, lines=skipped, reason=reason)
-        if not self._stream.put(_encoded(record), force=force):
+        if not self._stream.put(_encode(record), force=force):
             self._stream.skipped += 1
 
     def _say(self, level: Level, event: EventName, force: bool, /, **facts: Any) -> None:
@@ -182,10 +182,10 @@ class Log(EventLog[str]):
             "event": event,
             "logger": LOGGER,
         }
-        self._stream.put(_encoded(record | facts), force=force)
+        self._stream.put(_encode(record | facts), force=force)
 
 
-def _encoded(record: dict[str, Any]) -> bytes:
+def _encode(record: dict[str, Any]) -> bytes:
     try:
         line = msgspec.json.encode(record, enc_hook=repr)
     except UnicodeEncodeError:  # such as a path that is not UTF-8

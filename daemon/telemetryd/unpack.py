@@ -143,7 +143,7 @@ class Unpacked:
     def _piece(self, size: int) -> bytes:
         while True:
             if self._inflate is not None:
-                piece = self._inflated(size)
+                piece = self._inflate_more(size)
             elif self._zstd is not None:
                 piece = self._unzstd()
             elif self._is_plain or not self._begin():
@@ -215,7 +215,7 @@ class Unpacked:
                 raise DamagedFileError("the zstd data is cut off")
         self._fed = self._fed[left:]
 
-    def _inflated(self, size: int) -> bytes:
+    def _inflate_more(self, size: int) -> bytes:
         if not self._fed and not self._holds_more and not self._fill():
             raise DamagedFileError("the gzip data is cut off")
         try:

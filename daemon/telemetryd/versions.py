@@ -33,23 +33,23 @@ def libraries() -> dict[str, str]:
     found = {
         "OpenSSL": ssl.OPENSSL_VERSION.removeprefix("OpenSSL ").split()[0],
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
-        **_vendored(),
+        **_list_vendored(),
     }
     if is_layer():
         found |= {d.metadata["Name"]: d.version for d in metadata.distributions()}
     else:
-        found |= {name: version for name in _DIRECT if (version := _installed(name))}
+        found |= {name: version for name in _DIRECT if (version := _find_installed(name))}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def _installed(name: str) -> str | None:
+def _find_installed(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _vendored() -> dict[str, str]:
+def _list_vendored() -> dict[str, str]:
     """What uvloop and zstandard were built with."""
     from uvloop import loop  # noqa: PLC0415 - none of them for `telemetryd --help`
 

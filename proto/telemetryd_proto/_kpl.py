@@ -82,7 +82,7 @@ def deaggregate(data: bytes) -> Aggregated | None:
 
 def read_aggregate(data: bytes) -> Aggregated:
     """The user records of an aggregate whose MD5 is right. Raises ValueError, as above."""
-    return _aggregated(data[len(MAGIC) : -_DIGEST_BYTES])
+    return _aggregate(data[len(MAGIC) : -_DIGEST_BYTES])
 
 
 def end_of_aggregate(data: bytes, at: int) -> int:
@@ -106,7 +106,7 @@ def end_of_aggregate(data: bytes, at: int) -> int:
     return at
 
 
-def _aggregated(message: bytes) -> Aggregated:
+def _aggregate(message: bytes) -> Aggregated:
     records: list[bytes] = []
     tag: str | None = None
     for number, value in _fields(message):

@@ -123,10 +123,10 @@ def decode_refused(line: bytes) -> Envelope | None:
     try:
         return _from_odd(line)
     except DECODE_FAILURES:
-        from telemetryd_proto.loose import loosened  # noqa: PLC0415 - few lines need it
+        from telemetryd_proto.loose import loosen  # noqa: PLC0415 - few lines need it
 
         strict = line.strip(b" \t\r\n")
-        line = loosened(strict)
+        line = loosen(strict)
         if line == strict:
             return None
     try:

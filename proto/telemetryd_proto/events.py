@@ -186,10 +186,10 @@ def _decode_leniently(
 ) -> PlatformRecord | LogRecord | None:
     """Return what of a record fits its type; None if that is not enough for one."""
     from telemetryd_proto.fit import fit_struct  # noqa: PLC0415 - few records need it
-    from telemetryd_proto.loose import loosened  # noqa: PLC0415 - as above
+    from telemetryd_proto.loose import loosen  # noqa: PLC0415 - as above
 
     try:
-        value = _json.decode(loosened(bytes(record)))
+        value = _json.decode(loosen(bytes(record)))
     except DECODE_FAILURES:
         return None
     if issubclass(record_type, Fault | LogRecord):

@@ -183,7 +183,7 @@ def decode_register(body: bytes) -> RegisterResponse:
         MalformedAnswer: the body is no such answer.
 
     """
-    return _decoded(_decode_register, body, "register")
+    return _decode(_decode_register, body, "register")
 
 
 def decode_next(body: bytes, *, lenient: bool = False) -> NextEvent:
@@ -196,14 +196,14 @@ def decode_next(body: bytes, *, lenient: bool = False) -> NextEvent:
         MalformedAnswer: the body is no such answer.
 
     """
-    return _decoded(_decode_next_leniently if lenient else _decode_next, body, "next")
+    return _decode(_decode_next_leniently if lenient else _decode_next, body, "next")
 
 
 def _decode_next_leniently(body: bytes) -> NextEvent:
     from telemetryd_proto.fit import fit_struct  # noqa: PLC0415 - few answers need it
-    from telemetryd_proto.loose import loosened  # noqa: PLC0415 - as above
+    from telemetryd_proto.loose import loosen  # noqa: PLC0415 - as above
 
-    event: NextEvent | None = fit_struct(NextEvent, msgspec.json.decode(loosened(body)))
+    event: NextEvent | None = fit_struct(NextEvent, msgspec.json.decode(loosen(body)))
     return _decode_next(body) if event is None else event  # which tells what is wrong
 
 
@@ -234,7 +234,7 @@ def same_error(actual: str, expected: str) -> bool:
     return actual.rpartition(".")[2] == expected.rpartition(".")[2]
 
 
-def _decoded(decode: Callable[[bytes], _Answer], body: bytes, operation: str) -> _Answer:
+def _decode(decode: Callable[[bytes], _Answer], body: bytes, operation: str) -> _Answer:
     try:
         return decode(body)
     except DECODE_FAILURES as error:

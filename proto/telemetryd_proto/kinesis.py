@@ -131,7 +131,7 @@ def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Decoded:
         ImportError: it is compressed with zstd, and `zstandard` is not installed.
 
     """
-    if (aggregated := _aggregated(data)) is not None:
+    if (aggregated := _find_aggregate(data)) is not None:
         record_id, found = from_text(aggregated.tag), aggregated.records
     else:
         record_id, lines = unwrap(data, max_bytes=max_bytes)
@@ -163,7 +163,7 @@ def decode_object(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Itera
 
 def unwrap(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> tuple[RecordId | None, bytes]:
     """As `decode`, but the lines in one piece, each still ended by its newline."""
-    if (aggregated := _aggregated(data)) is not None:
+    if (aggregated := _find_aggregate(data)) is not None:
         lines = b"".join(itertools.chain.from_iterable((r, b"\n") for r in aggregated.records))
         return from_text(aggregated.tag), lines
     try:
@@ -204,7 +204,7 @@ def zstd_available() -> bool:
     return _record_compression.zstd_available()
 
 
-def _aggregated(data: bytes) -> _kpl.Aggregated | None:
+def _find_aggregate(data: bytes) -> _kpl.Aggregated | None:
     try:
         return _kpl.deaggregate(data)
     except ValueError as error:

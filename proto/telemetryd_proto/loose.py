@@ -45,20 +45,20 @@ _LONGEST: Final = 400
 """Bytes of a number that is looked at: a longer one is out of any range."""
 
 
-def loosened(data: bytes) -> bytes:
+def loosen(data: bytes) -> bytes:
     """Return `data` as JSON that strict readers take, where only usual sins keep them from it."""
     return _loosened(data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE))
 
 
-def loosened_lines(lines: list[bytes]) -> list[bytes]:
-    """Return each of `lines`, which hold no newline, as `loosened` does.
+def loosen_lines(lines: list[bytes]) -> list[bytes]:
+    """Return each of `lines`, which hold no newline, as `loosen` does.
 
     All together, since what it takes is a number of steps for each text, however short. The very
     same list where there is nothing to loosen.
     """
     text = b"\n".join(lines)
     if len(text) > _LONG * len(lines):
-        loose_lines = [loosened(line) for line in lines]
+        loose_lines = [loosen(line) for line in lines]
         return lines if loose_lines == lines else loose_lines
     if _BYTE_ORDER_MARK in text:
         text = b"\n".join([line.removeprefix(_BYTE_ORDER_MARK) for line in lines])

@@ -112,7 +112,7 @@ class Shell:
     # -- commands --------------------------------------------------------------------------------
 
     def open(self) -> None:
-        self.delivery.opened()
+        self.delivery.on_opened()
 
     def tell_idle(self) -> None:
         assert not self.queue.lines
@@ -129,20 +129,20 @@ class Shell:
         if not self.packs_well:
             self.lost += self.hand
             self.hand = []
-        self.delivery.packed(len(self.hand) if self.packs_well else None, self.schedule())
+        self.delivery.on_packed(len(self.hand) if self.packs_well else None, self.schedule())
 
     def take_spooled(self) -> None:
         assert self.disk is not None
         assert not self.hand
         self.hand = self.disk.lines[:BATCH]
         del self.disk.lines[:BATCH]
-        self.delivery.packed(len(self.hand), self.schedule())
+        self.delivery.on_packed(len(self.hand), self.schedule())
 
     def take_own(self) -> None:
         self.own_items_asked += 1
         assert self.delivery.end
         assert not self.queue.lines
-        self.delivery.packed(0, self.schedule())
+        self.delivery.on_packed(0, self.schedule())
 
     def settle(self) -> None:
         assert not self.hand

@@ -71,7 +71,7 @@ class Life:
         """`next` is answered with something else: an event of the table, or `malformed`."""
         self.answered += 1
         if what == "malformed":
-            self._run(self.cycle.malformed())
+            self._run(self.cycle.on_malformed())
         else:
             self._run(self.cycle.other() if what == life.OTHER else self.cycle.end(what))
         return self
@@ -134,7 +134,7 @@ class Life:
             assert not self._rest, "nothing may follow ASK"
             self.asked += 1
             self.asked_while_writing.append(self.writing)
-            cycle.asked(self.moment())
+            cycle.on_asked(self.moment())
         elif command == life.AWAIT:
             commands = cycle.tick(self.unfinished_since, self.now)
             if commands == (life.AWAIT,):
@@ -144,7 +144,7 @@ class Life:
         elif command == life.FLUSH:
             self.now = max(self.now, cycle.trailing_until)
             self.flushes += 1
-            self._rest = (*cycle.flushed(self.moment(), all_of_it=True), *self._rest)
+            self._rest = (*cycle.on_flush_end(self.moment(), all_of_it=True), *self._rest)
         elif command == life.HOLD:
             self.writing = False
             self._rest = (*cycle.held(), *self._rest)

@@ -370,7 +370,7 @@ def test_after_a_bug_no_invocation_is_held_up(tmp_path: Path) -> None:
     """A `runtimeDone` that nobody sees any more is not waited for, not even by the one running."""
     code = (
         "import telemetryd.shell.pipeline as m\n"
-        "def framed(self, parts): raise ZeroDivisionError('injected')\n"
+        "def on_framed(self, parts): raise ZeroDivisionError('injected')\n"
         "m.Pipeline.framed = framed\n"
     )
     (tmp_path / "sitecustomize.py").write_text(code)

@@ -137,7 +137,7 @@ def shim(tmp_path: Path, code: str) -> dict[str, str]:
 
 INJECTED = {
     "every read": "import telemetryd.shell.pipeline as m\n"
-    "def framed(self, parts): raise ZeroDivisionError('injected')\n"
+    "def on_framed(self, parts): raise ZeroDivisionError('injected')\n"
     "m.Pipeline.framed = framed\n",
     "a worker": "import telemetryd.shell.delivery as m\n"
     "async def pack(self): raise ZeroDivisionError('injected')\n"

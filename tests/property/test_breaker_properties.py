@@ -33,13 +33,13 @@ def test_it_is_open_for_a_reason_and_never_for_long(
     for event, seconds in events:
         was_open = breaker.state(now) != "closed"
         if event == "succeeded":
-            assert breaker.succeeded() is was_open
+            assert breaker.on_success() is was_open
             in_a_row, permanent = 0, False
             assert breaker.state(now) == "closed"
         elif event in ("failed", "permanent"):
             in_a_row, permanent, last_failure = in_a_row + 1, event == "permanent", now
             opens = was_open or in_a_row >= FAILURES or permanent
-            assert breaker.failed(now, permanent=permanent) is opens
+            assert breaker.on_failure(now, permanent=permanent) is opens
             assert (breaker.state(now) == "open") is opens
         elif event == "until_probe":
             now = max(now, breaker.probe_at)

@@ -64,13 +64,13 @@ class AnyOrder(RuleBasedStateMachine):
         shell = self.shell
         left = min(left, len(shell.hand))
         if left == len(shell.hand):
-            shell.destination.breaker.failed(shell.destination.now)
+            shell.destination.breaker.on_failure(shell.destination.now)
         else:
-            shell.destination.breaker.succeeded()
+            shell.destination.breaker.on_success()
         count = len(shell.hand) - left
         shell.delivered += shell.hand[:count]
         shell.hand = shell.hand[count:]
-        shell.delivery.wrote(left, shell.destination.now, retry_after=wish)
+        shell.delivery.on_written(left, shell.destination.now, retry_after=wish)
         shell.run()
 
     @precondition(writes)
@@ -78,8 +78,8 @@ class AnyOrder(RuleBasedStateMachine):
     def fail(self, permanent: bool, seconds: float) -> None:
         shell = self.shell
         shell.destination.now += seconds
-        shell.destination.breaker.failed(shell.destination.now, permanent=permanent)
-        shell.delivery.wrote(len(shell.hand), shell.destination.now)
+        shell.destination.breaker.on_failure(shell.destination.now, permanent=permanent)
+        shell.delivery.on_written(len(shell.hand), shell.destination.now)
         shell.run()
 
     @rule(well=st.booleans())
@@ -99,7 +99,7 @@ class AnyOrder(RuleBasedStateMachine):
         shell = self.shell
         shell.delivery.hold()
         if shell.waiting_in == d.WRITE:  # it is broken off, and the worker hears of that at once
-            shell.delivery.wrote(len(shell.hand), shell.destination.now, is_cut=True)
+            shell.delivery.on_written(len(shell.hand), shell.destination.now, is_cut=True)
             shell.run()
         assert shell.waiting_in != d.WRITE
 

@@ -214,7 +214,7 @@ def routed(data: bytes, keys: dict[str, Any], *, adds: bool) -> Work:
                text_head, surrogates)  # fmt: skip
     with counting(*modules, decoders=DECODERS) as work:
         block = framing.Block(counted(data, work), len(lines))
-        for piece in router.opened(block, tracker):
+        for piece in router.open_pieces(block, tracker):
             piece.select(rules)
     assert work.decodes <= MOST_DECODES * len(lines)
     return work

@@ -5,7 +5,7 @@ from telemetryd.core.breaker import FAILURES, FIRST_SECONDS, MAX_SECONDS, Breake
 
 def opened(now: float = 100.0) -> Breaker:
     breaker = Breaker()
-    assert [breaker.failed(now) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
+    assert [breaker.on_failure(now) for _ in range(FAILURES)] == [False] * (FAILURES - 1) + [True]
     return breaker
 
 
@@ -18,8 +18,8 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
 def test_a_success_starts_the_count_anew() -> None:
     breaker = Breaker()
     for _ in range(3):
-        assert not any(breaker.failed(0.0) for _ in range(FAILURES - 1))
-        assert breaker.succeeded() is False
+        assert not any(breaker.on_failure(0.0) for _ in range(FAILURES - 1))
+        assert breaker.on_success() is False
     assert breaker.state(0.0) == "closed"
 
 
@@ -28,7 +28,7 @@ def test_a_failed_probe_opens_it_for_longer_up_to_a_limit() -> None:
     waits = []
     for _ in range(9):
         now = breaker.probe_at
-        assert breaker.failed(now)
+        assert breaker.on_failure(now)
         waits.append(breaker.probe_at - now)
     assert waits[:3] == [2 * FIRST_SECONDS, 4 * FIRST_SECONDS, 8 * FIRST_SECONDS]
     assert waits[-1] == MAX_SECONDS
@@ -36,22 +36,22 @@ def test_a_failed_probe_opens_it_for_longer_up_to_a_limit() -> None:
 
 def test_a_delivered_probe_closes_it() -> None:
     breaker = opened()
-    assert breaker.succeeded() is True
+    assert breaker.on_success() is True
     assert breaker.state(0.0) == "closed"
-    assert not breaker.failed(200.0)
+    assert not breaker.on_failure(200.0)
 
 
 def test_one_failure_is_enough_where_it_counts_at_once() -> None:
     breaker = Breaker()
-    assert breaker.failed(0.0, at_once=True)
+    assert breaker.on_failure(0.0, at_once=True)
     assert not breaker.permanent
     assert breaker.probe_at == FIRST_SECONDS
 
 
 def test_a_permanent_failure_opens_it_at_once_for_the_longest_time() -> None:
     breaker = Breaker()
-    assert breaker.failed(0.0, permanent=True)
+    assert breaker.on_failure(0.0, permanent=True)
     assert breaker.permanent
     assert breaker.probe_at == MAX_SECONDS
-    breaker.succeeded()
+    breaker.on_success()
     assert not breaker.permanent

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from telemetryd.config.explain import allowed, printable, show, toml_value
+from telemetryd.config.explain import printable, show, spell_out, toml_value
 from telemetryd.masking import is_secret, without_header_values, without_secrets
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
@@ -143,4 +143,4 @@ def test_long_values_are_cut() -> None:
     ],
 )
 def test_types_in_words(kind: object, words: str) -> None:
-    assert allowed(kind) == words
+    assert spell_out(kind) == words

@@ -675,7 +675,7 @@ def test_lost_lines_are_in_the_dead_letter_with_their_place_in_the_stream(tmp_pa
     blocks = [block(b"first", source=4, offset=10), block(b"second", source=5, offset=99)]
     play(rig, blocks)
     dead_letter.close()
-    assert rig.settled() == {"dead_lettered": Count(2, len(data_of(blocks)))}
+    assert rig.leaves() == {"dead_lettered": Count(2, len(data_of(blocks)))}
     records = [json.loads(line) for line in letters.read_text().splitlines()]
     facts = [(r["reason"], r["sink"], r["source"], r["offset"], r["data"]) for r in records]
     assert facts == [
@@ -696,7 +696,7 @@ def test_lines_filtered_out_are_in_the_books() -> None:
     rig = rig_of()
     rig.worker.filter_out(2, 20)
     rig.check_balance()
-    assert rig.settled() == {"filtered": Count(2, 20)}
+    assert rig.leaves() == {"filtered": Count(2, 20)}
 
 
 def test_what_overflow_drops_is_counted_at_once() -> None:
@@ -719,7 +719,7 @@ def test_after_a_snapshot_is_restored_batches_have_another_id() -> None:
     told: list[str] = []
 
     class Snapped(MemorySink):
-        def restored(self, instance: str) -> None:
+        def on_restore(self, instance: str) -> None:
             told.append(instance)
 
     rig = rig_of(sink=Snapped)
@@ -728,7 +728,7 @@ def test_after_a_snapshot_is_restored_batches_have_another_id() -> None:
         rig.worker.start()
         rig.offer(numbered_blocks(1))
         await rig.flush()
-        rig.worker.restored("f" * 32)
+        rig.worker.on_restore("f" * 32)
         rig.offer(numbered_blocks(1))
         await rig.stop()
 

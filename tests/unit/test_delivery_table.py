@@ -35,23 +35,23 @@ class OwnItems(Shell):
         """As of Shell, and it is packed."""
         self.own_items_asked += 1
         self.hand = [1000]
-        self.delivery.packed(1, self.schedule())
+        self.delivery.on_packed(1, self.schedule())
 
 
 def deliver(subject: Shell) -> None:
     """Let the attempt on its way succeed."""
-    subject.destination.breaker.succeeded()
+    subject.destination.breaker.on_success()
     subject.delivered += subject.hand
     subject.hand = []
-    subject.delivery.wrote(0, subject.destination.now)
+    subject.delivery.on_written(0, subject.destination.now)
 
 
 def fail(subject: Shell, *, times: int = 1, wish: float = 0.0) -> None:
     """Let attempts fail; the waits between them are over at once."""
     for number in range(times):
-        subject.destination.breaker.failed(subject.destination.now)
+        subject.destination.breaker.on_failure(subject.destination.now)
         left = len(subject.hand)
-        subject.delivery.wrote(left, subject.destination.now, retry_after=wish)
+        subject.delivery.on_written(left, subject.destination.now, retry_after=wish)
         subject.run()
         if number + 1 < times:
             subject.run()
@@ -109,7 +109,7 @@ def test_an_attempt_that_a_freeze_cuts_off_says_nothing_of_its_lines() -> None:
     subject = writing()
     subject.delivery.hold()
     subject.destination.now += 100.0  # far beyond the time for retries
-    subject.delivery.wrote(BATCH, subject.destination.now, is_cut=True)
+    subject.delivery.on_written(BATCH, subject.destination.now, is_cut=True)
     subject.run()
     assert subject.delivery.state == d.HELD
     subject.delivery.release()
@@ -159,17 +159,17 @@ def test_what_can_not_be_delivered_in_time_waits_on_disk_or_is_lost(*, disk: boo
 def test_lines_that_a_destination_refuses_in_part_are_not_its_fault() -> None:
     """They are lost when their time is over, not kept for ever in front of all others."""
     subject = writing(disk=True)
-    subject.destination.breaker.succeeded()
+    subject.destination.breaker.on_success()
     subject.delivered, subject.hand = subject.hand[:1], subject.hand[1:]
-    subject.delivery.wrote(len(subject.hand), subject.destination.now + 100.0)
+    subject.delivery.on_written(len(subject.hand), subject.destination.now + 100.0)
     subject.run()
     assert subject.lost == list(range(1, BATCH))
 
 
 def test_an_open_circuit_moves_the_batch_to_the_disk() -> None:
     subject = writing(disk=True)
-    subject.destination.breaker.failed(0.0, permanent=True)
-    subject.delivery.wrote(BATCH, 0.0)
+    subject.destination.breaker.on_failure(0.0, permanent=True)
+    subject.delivery.on_written(BATCH, 0.0)
     subject.run()
     assert subject.disk is not None
     assert subject.disk.lines == list(range(BATCH))
@@ -212,7 +212,7 @@ def test_the_sink_is_asked_for_its_own_items_once_all_is_delivered() -> None:
     while subject.waiting_in != d.WRITE:
         subject.run()
     subject.delivered, subject.hand = subject.hand, []
-    subject.delivery.wrote(0, 0.0)
+    subject.delivery.on_written(0, 0.0)
     subject.run()
     assert subject.own_items_asked == 1
     subject.run()
@@ -222,10 +222,10 @@ def test_the_sink_is_asked_for_its_own_items_once_all_is_delivered() -> None:
 
 def test_the_rest_is_left_to_the_next_process_where_the_destination_takes_nothing() -> None:
     subject = writing(disk=True, lines=3 * BATCH)
-    subject.destination.breaker.failed(0.0, permanent=True)
+    subject.destination.breaker.on_failure(0.0, permanent=True)
     subject.delivery.stop(10.0, "spindown", keep=True)
     assert subject.delivery.has_last_chance
-    subject.delivery.wrote(BATCH, 0.0)
+    subject.delivery.on_written(BATCH, 0.0)
     subject.run()
     assert subject.is_over
     assert subject.disk is not None
@@ -308,7 +308,7 @@ def test_while_the_circuit_is_open_nothing_is_taken() -> None:
     subject = shell(lines=0)
     subject.run()
     for _ in range(FAILURES):
-        subject.destination.breaker.failed(subject.destination.now)
+        subject.destination.breaker.on_failure(subject.destination.now)
     subject.queue.lines += range(BATCH)
     subject.offered = BATCH
     subject.run()

@@ -34,17 +34,17 @@ def test_a_reading_tells_what_is_new() -> None:
     process = Process()
     process.ledger.sinks["a"].drop("queue_full", 3, 300)
     process.ledger.sinks["b"].drop("shutdown", 2, 200)
-    process.stats.sinks["b"].delivered(0.5, 10)
+    process.stats.sinks["b"].count_delivery(0.5, 10)
     process.stats.sinks["a"].queue_peak.note(250)
-    process.stats.added(0.2)
-    process.stats.added(0.1)
+    process.stats.count_wait(0.2)
+    process.stats.count_wait(0.1)
     process.cpu = 1.5
     first = process.read()
     assert (first.lost_lines, first.cpu_seconds, first.invocations) == (5, 1.5, 2)
     assert (first.delivery_seconds, first.added_seconds, first.queue_fraction) == (0.5, 0.2, 0.25)
     assert first.peak_rss_bytes == 64 * MIB
     process.ledger.sinks["a"].drop("queue_full", 1, 100)
-    process.stats.added(0.0)
+    process.stats.count_wait(0.0)
     second = process.read()
     assert (second.lost_lines, second.cpu_seconds, second.invocations) == (1, 0, 1)
     assert second.added_seconds == 0.0, "an invocation that did not wait"
@@ -56,7 +56,7 @@ def test_a_reading_tells_what_is_new() -> None:
 def test_two_readers_do_not_take_from_each_other() -> None:
     process = Process()
     other = process.reader()
-    process.stats.sinks["a"].delivered(2.0, 1)
+    process.stats.sinks["a"].count_delivery(2.0, 1)
     process.ledger.sinks["a"].drop("bug", 1, 1)
     assert process.read().lost_lines == 1
     reading = other()
@@ -68,11 +68,11 @@ def test_the_facts_are_json_and_of_all_time() -> None:
     process.read()
     process.stats.start_seconds["up"] = 0.0251
     process.stats.invocations = 1
-    process.stats.added(0.0125)
+    process.stats.count_wait(0.0125)
     process.stats.pauses.change(98.0, paused=True)
-    process.stats.sinks["a"].failed("permanent", "denied")
-    process.stats.sinks["a"].delivered(0.25, 4)
-    process.stats.sinks["a"].delivered(0.75, 4)
+    process.stats.sinks["a"].count_failure("permanent", "denied")
+    process.stats.sinks["a"].count_delivery(0.25, 4)
+    process.stats.sinks["a"].count_delivery(0.75, 4)
     facts = process.read().facts
     assert msgspec.json.decode(msgspec.json.encode(facts)) == facts
     assert facts["start_ms"] == {"up": 25.1}

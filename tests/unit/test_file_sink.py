@@ -544,7 +544,7 @@ def test_partial_refusals_name_the_rest_of_the_batch_in_order(tmp_path: Path) ->
 
     run(asyncio.new_event_loop, scenario())
     rig.check_end()
-    assert rig.settled() == {"delivered": Count(6, len(data_of(blocks)))}
+    assert rig.leaves() == {"delivered": Count(6, len(data_of(blocks)))}
     assert bench.path.read_bytes() == data_of(blocks)
 
 

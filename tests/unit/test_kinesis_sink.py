@@ -616,7 +616,7 @@ def test_a_batch_sent_twice_has_the_same_ids(server: KinesisServer) -> None:
 def test_after_a_restore_ids_and_keys_are_new(server: KinesisServer) -> None:
     async def scenario(subject: KinesisSink) -> None:
         await write(subject, LINES[:1])
-        subject.restored("f" * 32)
+        subject.on_restore("f" * 32)
         await write(subject, LINES[1:])
 
     use(sink(), scenario)

@@ -20,18 +20,18 @@ def account() -> SinkAccount:
 
 
 def test_an_account_balances_with_what_is_pending() -> None:
-    assert account().balanced(Count(2, 200))
+    assert account().is_balanced(Count(2, 200))
 
 
 @pytest.mark.parametrize("pending", [Count(1, 200), Count(2, 199), Count(3, 300)])
 def test_a_line_or_byte_too_many_or_too_few_shows(pending: Count) -> None:
-    assert not account().balanced(pending)
+    assert not account().is_balanced(pending)
 
 
 def test_offered_lines_must_be_filtered_or_enqueued() -> None:
     page = account()
     page.offered.add(1, 1)
-    assert not page.balanced(Count(2, 200))
+    assert not page.is_balanced(Count(2, 200))
 
 
 def ledger() -> Ledger:
@@ -45,18 +45,18 @@ def ledger() -> Ledger:
 
 def test_what_was_received_must_be_framed_or_rejected() -> None:
     book = ledger()
-    assert book.balanced({"a": Count()})
+    assert book.is_balanced({"a": Count()})
     book.received.bytes += 1
-    assert not book.balanced({"a": Count()})
-    assert book.balanced({"a": Count()}, unfinished_bytes=1)
+    assert not book.is_balanced({"a": Count()})
+    assert book.is_balanced({"a": Count()}, unfinished_bytes=1)
     book.received.lines += 1
-    assert not book.balanced({"a": Count()}, unfinished_bytes=1)
+    assert not book.is_balanced({"a": Count()}, unfinished_bytes=1)
 
 
 def test_one_unbalanced_sink_unbalances_the_ledger() -> None:
     book = ledger()
     book.sinks["a"].offered.add(1, 1)
-    assert not book.balanced({"a": Count()})
+    assert not book.is_balanced({"a": Count()})
 
 
 def test_the_statement_has_every_leaf_as_lines_and_bytes() -> None:

@@ -66,15 +66,15 @@ def test_what_is_in_no_row_does_not_happen() -> None:
 def test_nonsense_is_answered_by_asking_again_but_not_for_ever() -> None:
     machine = life.Machine(life.DEGRADED)
     for _ in range(life.MAX_MALFORMED - 1):
-        assert life.ASK in machine.malformed()
-    assert life.LEAVE in machine.malformed()
+        assert life.ASK in machine.on_malformed()
+    assert life.LEAVE in machine.on_malformed()
 
 
 def test_an_answer_that_makes_sense_begins_the_count_of_nonsense_again() -> None:
     machine = life.Machine(life.IDLE)
     for _ in range(3):
         for _ in range(life.MAX_MALFORMED - 1):
-            assert life.ASK in machine.malformed()
+            assert life.ASK in machine.on_malformed()
         machine.step(life.OTHER)
 
 
@@ -512,7 +512,7 @@ def test_what_is_asked_before_a_bug_is_owed_after_it() -> None:
         done = (
             subject.cycle.held()
             if ended == "held"
-            else subject.cycle.flushed(subject.moment(), all_of_it=False)
+            else subject.cycle.on_flush_end(subject.moment(), all_of_it=False)
         )
         assert done[-1:] == (life.ASK,)
 

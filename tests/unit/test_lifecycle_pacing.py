@@ -25,13 +25,13 @@ class Function:
 
     def invoke(self, *, after: float, lasting: float = 0.01, oldest: float = 0.0) -> bool:
         """One invocation so long after the one before."""
-        self.pacer.parked(self.now)
+        self.pacer.on_park(self.now)
         self.now += after
-        self.pacer.invoked(self.now)
+        self.pacer.on_invoke(self.now)
         flush = self.pacer.flush_at_end(self.now, oldest)
         self.now += lasting
         if flush:
-            self.pacer.flushed(self.now)
+            self.pacer.on_flush(self.now)
         return flush
 
 
@@ -70,7 +70,7 @@ def test_auto_keeps_the_maximum_age_when_busy() -> None:
     assert not function.invoke(after=0.01, oldest=9.9)
     assert function.invoke(after=0.01, oldest=10.0)
     function.now += 9.0
-    function.pacer.parked(function.now)
+    function.pacer.on_park(function.now)
     assert not function.invoke(after=0.5)
     assert function.invoke(after=0.5), "ten seconds after the last flush"
 
@@ -95,13 +95,13 @@ def test_a_failed_flush_leaves_the_interval_due() -> None:
     subject = pacer("interval", interval=5)
     assert subject.flush_at_end(6.0, 0.0)
     assert subject.flush_at_end(6.1, 0.0)
-    subject.flushed(6.2)
+    subject.on_flush(6.2)
     assert not subject.flush_at_end(6.3, 0.0)
 
 
 def test_the_first_invocation_counts_the_time_since_the_first_next() -> None:
     """None was parked yet where INVOKE comes unasked: neither close nor far."""
     subject = pacer()
-    subject.invoked(0.0)
+    subject.on_invoke(0.0)
     assert not subject.busy
     assert subject.flush_at_end(0.0, 0.0)

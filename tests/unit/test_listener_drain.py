@@ -25,10 +25,10 @@ class Lines:
         self.size = 0
         self.data = b""
 
-    def received(self, size: int) -> None:
+    def on_received(self, size: int) -> None:
         self.size += size
 
-    def framed(self, parts: list[Framed]) -> None:
+    def on_framed(self, parts: list[Framed]) -> None:
         self.data += b"".join(part.data for part in parts if isinstance(part, Block))
 
 

@@ -106,9 +106,9 @@ def test_a_slow_consumer_blocks_before_it_drops() -> None:
             subscription.offer(offered[:1_000])
             await asyncio.sleep(0)
             subscription.offer(offered[1_000:])
-            await until(lambda: subscription.blocked)
+            await until(lambda: subscription.is_blocked)
             assert await receive(reading, 3_000) == offered
-            await until(lambda: not subscription.blocked and subscription.stats.batches == 3)
+            await until(lambda: not subscription.is_blocked and subscription.stats.batches == 3)
         return subscription.stats
 
     stats = asyncio.run(scenario())
@@ -126,7 +126,7 @@ def test_a_stalled_consumer_loses_whole_batches_and_is_told_when_it_reads() -> N
             subscription.offer(offered)
             subscription.offer(offered)
             await until(lambda: subscription.stats.stalls == 1)
-            assert not subscription.blocked
+            assert not subscription.is_blocked
             subscription.offer(offered)
             assert subscription.stats.dropped == 2_000
             assert reports == []
@@ -239,7 +239,7 @@ def test_a_closed_connection_drops_every_later_batch() -> None:
             reading.close()
             for _ in range(3):
                 subscription.offer(events(1_000))
-                await until(lambda: not subscription.blocked)
+                await until(lambda: not subscription.is_blocked)
             await until(lambda: subscription.stats.dropped == 3_000)
             return subscription.stats, reports
 

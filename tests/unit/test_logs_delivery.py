@@ -17,7 +17,7 @@ from telemetryd.sinks._logs_delivery import (
     LogEvent,
     LogsDelivery,
     plan,
-    rejected,
+    rejections,
 )
 from telemetryd.sinks.base import Failure, WriteResult
 from telemetryd.testing import LOOPS, LoopFactory, run
@@ -131,7 +131,7 @@ def test_any_plan_holds_each_event_once_and_keeps_every_limit() -> None:
 def test_rejected_positions_are_named_once_each(
     info: dict[str, object] | None, expected: list[tuple[int, str]]
 ) -> None:
-    assert list(rejected(info, 5)) == expected
+    assert list(rejections(info, 5)) == expected
 
 
 # -- against a server ------------------------------------------------------------------------

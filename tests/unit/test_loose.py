@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from telemetryd.core.loose import decode_lines_loosely, decode_loosely
-from telemetryd_proto.loose import loosened, loosened_lines
+from telemetryd_proto.loose import loosen, loosen_lines
 from telemetryd_proto.objects import decode_objects
 
 BOM = b"\xef\xbb\xbf"
@@ -31,12 +31,12 @@ def test_what_is_no_json_for_another_reason_is_given_up(data: bytes) -> None:
 @pytest.mark.parametrize("long", [[], [LONG]], ids=["short", "long"])
 def test_lines_are_loosened_together_as_each_alone(long: list[bytes]) -> None:
     lines = [*long, *LOOSE, *long]
-    assert loosened_lines(lines) == [loosened(line) for line in lines]
+    assert loosen_lines(lines) == [loosen(line) for line in lines]
 
 
 @pytest.mark.parametrize("lines", [[b'{"a":1}', b'{"b":2}'], [LONG], [LONG, LONG]])
 def test_where_there_is_nothing_to_loosen_the_lines_are_the_very_same(lines: list[bytes]) -> None:
-    assert loosened_lines(lines) is lines
+    assert loosen_lines(lines) is lines
 
 
 def test_lines_that_are_refused_are_read_loosely_in_their_places() -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from helpers.work import Work, counted
 from telemetryd.core import patterns
-from telemetryd.core.patterns import RE_BYTES, compiled, needs_re2, risk_in_the_layer, risk_of
+from telemetryd.core.patterns import (
+    RE_BYTES,
+    compile_pattern,
+    needs_re2,
+    risk_in_the_layer,
+    risk_of,
+)
 
 LINES = [
     b"",
@@ -40,13 +46,13 @@ def without_re2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("pattern", [*TEXTS, *ENGINE, *ONLY_RE])
 def test_a_pattern_means_what_it_means_to_re(pattern: str) -> None:
-    found = [bool(compiled(pattern)(line)) for line in LINES]
+    found = [bool(compile_pattern(pattern)(line)) for line in LINES]
     assert found == [expected(pattern, line) for line in LINES]
 
 
 @pytest.mark.parametrize("pattern", [*TEXTS, *ENGINE, *ONLY_RE])
 def test_it_means_the_same_where_re2_is_missing(pattern: str, without_re2: None) -> None:
-    found = [bool(compiled(pattern)(line)) for line in LINES]
+    found = [bool(compile_pattern(pattern)(line)) for line in LINES]
     assert found == [expected(pattern, line) for line in LINES]
 
 
@@ -79,11 +85,11 @@ def test_large_counted_repetitions_are_told() -> None:
 @pytest.mark.parametrize("pattern", ["(", "x**", "(?U)a", "\\Qa\\E", "(" * 20_000 + ")" * 20_000])
 def test_what_re_refuses_is_refused_whatever_re2_says(pattern: str) -> None:
     with pytest.raises(re.error):
-        compiled(pattern)
+        compile_pattern(pattern)
 
 
 def test_patterns_on_re_see_the_first_bytes_of_a_line_only() -> None:
-    behind = compiled("(?<!x)end")
+    behind = compile_pattern("(?<!x)end")
     assert behind(b"y" * (RE_BYTES - 3) + b"end\n")
     assert not behind(b"y" * (RE_BYTES - 2) + b"end\n")
 
@@ -91,7 +97,7 @@ def test_patterns_on_re_see_the_first_bytes_of_a_line_only() -> None:
 @pytest.mark.parametrize("pattern", ["(?<=E)RROR", "(?!x)y"])
 def test_patterns_on_re_are_given_no_more(pattern: str) -> None:
     work = Work()
-    compiled(pattern)(counted(b"x" * 50_000, work))
+    compile_pattern(pattern)(counted(b"x" * 50_000, work))
     assert work.touched <= RE_BYTES
 
 
@@ -101,20 +107,20 @@ def test_patterns_on_re_are_given_no_more(pattern: str) -> None:
 def test_neither_an_innocent_nor_a_guilty_pattern_backtracks(pattern: str, line: bytes) -> None:
     """On `re` these take seconds. That they do not run on it is what is asserted."""
     assert risk_of(pattern) == ""
-    assert not compiled(pattern)(line)
+    assert not compile_pattern(pattern)(line)
 
 
 def test_re2_writes_nothing_by_itself(capfd: pytest.CaptureFixture[str]) -> None:
     for pattern in ONLY_RE:
-        compiled(pattern)
-    compiled("(?:a|b)*a(?:a|b){20}c")(b"ab" * 5000)
+        compile_pattern(pattern)
+    compile_pattern("(?:a|b)*a(?:a|b){20}c")(b"ab" * 5000)
     assert capfd.readouterr() == ("", "")
 
 
 def test_re2_is_loaded_only_where_a_pattern_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "re2", raising=False)
     for pattern in TEXTS:
-        compiled(pattern)
+        compile_pattern(pattern)
         patterns.validate(pattern)
         risk_of(pattern)
     for pattern in ENGINE:

@@ -45,10 +45,10 @@ def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() 
     )
     parts: list[Block | Rejected] = [Block(DONE, 1), Rejected("empty", 1, 1, 0, 0), Block(LOG, 1)]
     size = len(DONE) + 1 + len(LOG)
-    pipeline.received(size)
+    pipeline.on_received(size)
     with pytest.raises(ZeroDivisionError):
-        pipeline.framed(parts)
+        pipeline.on_framed(parts)
     assert ledger.received == Count(3, size)
-    assert ledger.balanced({})
+    assert ledger.is_balanced({})
     assert ledger.unrouted.lines == 2
     assert seen == [1], "of the block after the one with the bug"

@@ -19,8 +19,8 @@ from telemetryd.sinks._rotation import (
     CutOffError,
     compress,
     delete_old,
+    find_unfinished,
     rotate,
-    unfinished,
     zstd_available,
 )
 from telemetryd.unpack import Unpacked
@@ -219,7 +219,7 @@ def test_two_processes_do_not_compress_the_same_file(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         compress(str(path), "gzip")
         assert path.read_bytes() == b"lines\n"
-        assert list(unfinished([str(path)], str(path), "gzip", whole_files=False)) == []
+        assert list(find_unfinished([str(path)], str(path), "gzip", whole_files=False)) == []
         assert (tmp_path / "rotated.gz.partial").exists()
 
 
@@ -235,7 +235,7 @@ def test_what_is_unfinished_is_found_and_what_is_of_no_use_removed(tmp_path: Pat
         (tmp_path / name).write_bytes(b"x")
     with open(busy, "rb") as file:  # noqa: PTH123
         fcntl.flock(file, fcntl.LOCK_EX)
-        found = list(unfinished([busy, other, current], current, "gzip", whole_files=True))
+        found = list(find_unfinished([busy, other, current], current, "gzip", whole_files=True))
     assert found == [other, f"{current}.{STAMP}.000001Z"]
     gone = {
         f"out-3.{STAMP}.000001Z.zst.partial", f"out-3.{STAMP}.000002Z.gz.partial",
@@ -254,7 +254,7 @@ def test_in_a_shared_directory_files_of_others_do_not_count(tmp_path: Path) -> N
     path.write_bytes(b"ours\n")
     assert rotate(str(path), NOON) == f"{path}.{STAMP}.250000Z"
     assert delete_old(str(path), 1) == []
-    assert list(unfinished([str(path)], str(path), "gzip", whole_files=False)) == [
+    assert list(find_unfinished([str(path)], str(path), "gzip", whole_files=False)) == [
         f"{path}.{STAMP}.250000Z"
     ]
     with pytest.raises(PermissionError, match="belongs to another user"):

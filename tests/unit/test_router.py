@@ -120,9 +120,9 @@ def test_lines_no_sink_wants_are_counted() -> None:
     block = opened(START, LOG, REPORT, BAD)
     both = [rules(types=["platform.report"]), rules(include=["nowhere"])]
     block.select(both[1])
-    assert block.unwanted() == (4, len(START + LOG + REPORT + BAD))
+    assert block.count_unwanted() == (4, len(START + LOG + REPORT + BAD))
     block.select(both[0])
-    assert block.unwanted() == (3, len(START + LOG + BAD))
+    assert block.count_unwanted() == (3, len(START + LOG + BAD))
 
 
 def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
@@ -200,12 +200,12 @@ def in_pieces(block: Block, wanted: RouteRules) -> tuple[Selection, tuple[int, i
     """What a sink gets of a block that is opened piece by piece, and what nobody gets."""
     tracker = RequestTracker(one_at_a_time=True)
     selections, lines, size = [], 0, 0
-    for piece in router.opened(block, tracker):
+    for piece in router.open_pieces(block, tracker):
         piece.follow()
         selections.append(piece.select(wanted))
-        left = piece.unwanted()
+        left = piece.count_unwanted()
         lines, size = lines + left[0], size + left[1]
-    return router.merged(block, selections), (lines, size)
+    return router.merge(block, selections), (lines, size)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_a_block_opened_in_pieces_is_parted_as_if_whole(
     monkeypatch.setattr(router, "_PIECE_BYTES", piece_bytes)
     selection, left = in_pieces(whole.block, wanted)
     assert parts(selection) == parts(expected)
-    assert left == whole.unwanted()
+    assert left == whole.count_unwanted()
     assert selection.wanted is None or selection.wanted.offset == whole.block.offset
 
 
@@ -256,13 +256,13 @@ def test_a_large_block_is_judged_in_pieces_and_comes_out_as_one() -> None:
     lines = [LOG, REPORT] * 5000
     block = Block(b"".join(lines), len(lines), 3, 100, 2.0)
     wanted = rules(types=["function"])
-    pieces = list(router.opened(block, RequestTracker(one_at_a_time=True)))
+    pieces = list(router.open_pieces(block, RequestTracker(one_at_a_time=True)))
     assert len(pieces) > 1
     assert b"".join(piece.block.data for piece in pieces) == block.data
     starts = [piece.block.offset for piece in pieces]
     assert starts == sorted(starts)
     assert starts[0] == block.offset
-    found = router.merged(block, [piece.select(wanted) for piece in pieces])
+    found = router.merge(block, [piece.select(wanted) for piece in pieces])
     assert parts(found) == (LOG * 5000, 0, 5000, len(REPORT) * 5000)
 
 
@@ -275,6 +275,6 @@ def test_where_only_requests_are_asked_for_a_sink_wants_them() -> None:
 
 def test_a_small_block_is_one_piece() -> None:
     block = Block(LOG + REPORT, 2, 3, 100, 2.0)
-    (piece,) = router.opened(block, RequestTracker(one_at_a_time=True))
+    (piece,) = router.open_pieces(block, RequestTracker(one_at_a_time=True))
     found = piece.select(rules(types=["function"]))
-    assert router.merged(block, [found]) is found
+    assert router.merge(block, [found]) is found

@@ -264,7 +264,7 @@ class FlushesBadly(RightSink):
 
 
 class CanNotBeRestored(RightSink):
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         if not self.is_open:
             raise BugError
 

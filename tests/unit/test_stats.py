@@ -62,8 +62,8 @@ def test_pauses_add_up_the_one_that_lasts_included() -> None:
 def test_codes_of_a_sink_are_bounded_but_every_error_counts() -> None:
     stats = SinkStats()
     for number in range(MAX_ERRORS * 2):
-        stats.failed("transient", f"code_{number}")
-    stats.failed("transient", "code_0")
+        stats.count_failure("transient", f"code_{number}")
+    stats.count_failure("transient", "code_0")
     assert len(stats.errors) == MAX_ERRORS + 1
     assert stats.errors["transient", "other"] == MAX_ERRORS
     assert stats.errors["transient", "code_0"] == 2
@@ -72,15 +72,15 @@ def test_codes_of_a_sink_are_bounded_but_every_error_counts() -> None:
 def test_an_item_without_lines_is_no_delivery() -> None:
     """Documents of a sink's own stand for no line."""
     stats = SinkStats()
-    stats.delivered(7.0, 0)
+    stats.count_delivery(7.0, 0)
     assert (stats.delivery_seconds.count, stats.delivery_peak.value) == (0, 0)
-    stats.delivered(-1.0, 3)  # a clock that went back
+    stats.count_delivery(-1.0, 3)  # a clock that went back
     assert (stats.delivery_seconds.count, stats.delivery_seconds.sum) == (3, 0)
 
 
 def test_attempts_are_counted_by_how_they_ended() -> None:
     stats = SinkStats()
-    stats.attempted("ok", 0.25)
+    stats.count_attempt("ok", 0.25)
     assert stats.write_seconds["ok"].count == 1
     assert stats.write_seconds["ok"].sum == 0.25
     assert all(found.count == 0 for kind, found in stats.write_seconds.items() if kind != "ok")

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import FieldInfo
 
-from telemetryd.config.explain import allowed, note, toml_value, unwrap
+from telemetryd.config.explain import note, spell_out, toml_value, unwrap
 from telemetryd.config.reader import section_type
 from telemetryd.config.schema import Config
 from telemetryd.config.sources import CONFIG_VARIABLE, DEFAULT_PATHS
@@ -122,7 +122,7 @@ def _sink_types() -> Iterable[str]:
 
 
 def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = None) -> str:
-    inherited = _unchanged(cls, without) if without else set()
+    inherited = _fields_unchanged(cls, without) if without else set()
     docstrings = _docstrings(cls)
     rows = [
         f"| `{field.encode_name}` | {_limits(field)} | {_default(field)} "
@@ -138,7 +138,7 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
     return "\n".join([*header, *rows]) + "\n"
 
 
-def _unchanged(cls: type[msgspec.Struct], base: type[msgspec.Struct]) -> set[str]:
+def _fields_unchanged(cls: type[msgspec.Struct], base: type[msgspec.Struct]) -> set[str]:
     """Names of the fields that `cls` has from `base` as they are, default and all."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(base)}
     return {
@@ -153,7 +153,7 @@ def _limits(field: FieldInfo) -> str:
         return ", ".join(toml_value(name) for name in BUILT_IN) + ", or one of another package"
     if section_type(field) is not None:
         return "a section"
-    text = allowed(field.type)
+    text = spell_out(field.type)
     for meta in unwrap(field.type)[1]:
         if field.encode_name.endswith("_bytes") and meta.ge is not None and meta.le is not None:
             text = f"{_bytes(meta.ge)} to {_bytes(meta.le)}"

@@ -71,7 +71,7 @@ def toml_type(value: object) -> str:
     return names.get(type(value), "a date or time")
 
 
-def allowed(kind: object, *, bare: bool = False) -> str:
+def spell_out(kind: object, *, bare: bool = False) -> str:
     """What the type `kind` allows, in words: "25 to 30000", `one of "a", "b"`, "true or false".
 
     `bare` leaves out "a whole number" and the like, for a value that has the right type.
@@ -85,9 +85,9 @@ def allowed(kind: object, *, bare: bool = False) -> str:
         values = ", ".join(toml_value(value) for value in get_args(base))
         return f"one of {values}" if len(get_args(base)) > 1 else values
     if origin in (Union, types.UnionType):
-        return " or ".join(allowed(part) for part in get_args(base) if part is not type(None))
+        return " or ".join(spell_out(part) for part in get_args(base) if part is not type(None))
     if origin in (list, tuple, set, frozenset):
-        items = [f"each {allowed(part)}" for part in get_args(base)[:1]]
+        items = [f"each {spell_out(part)}" for part in get_args(base)[:1]]
         return ", ".join(["a list", *_lengths(metas, "item"), *items])
     names: dict[object, str] = {
         bool: "true or false",

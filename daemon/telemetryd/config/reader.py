@@ -71,7 +71,7 @@ class Reader:
             else:
                 self._field(field, (), table, given)
         self._unknown += [(key,) for key in table if key not in _names(fields)]
-        return self._ruled(Config, (), given) or Config()
+        return self._apply_rules(Config, (), given) or Config()
 
     def repair(self, config: Config) -> Config:
         """Return `config` without the sinks whose faults concern where lines go, or which."""
@@ -159,7 +159,7 @@ class Reader:
         fields = msgspec.structs.fields(cls)
         complete = [self._field(field, path, table, given) for field in fields]
         self._unknown += [(*path, key) for key in table if key not in _names(fields)]
-        return self._ruled(cls, path, given) if all(complete) else None
+        return self._apply_rules(cls, path, given) if all(complete) else None
 
     def _table(self, path: Path, table: object) -> Mapping[str, object]:
         if isinstance(table, dict):
@@ -227,7 +227,7 @@ class Reader:
             self._refuse(key, must(field.type, value, strict=variable is None))
             return _UNSET
 
-    def _ruled(
+    def _apply_rules(
         self, cls: type[AnyStruct], path: Path, given: dict[str, object]
     ) -> AnyStruct | None:
         """The struct after its own rules, which put the keys they refuse back to their defaults."""
@@ -335,12 +335,12 @@ class Reader:
         return None
 
     def _missing(self, path: Path, kind: object, choices: str = "") -> None:
-        from telemetryd.config.explain import allowed  # noqa: PLC0415 - for errors only
+        from telemetryd.config.explain import spell_out  # noqa: PLC0415 - for errors only
 
         # If the file could not be read it may have held the key, and that is reported already.
         if not self._sources.problems:
             origin = self._origin_of_section(path[:-1])
-            text = f"required and not set; must be {choices or allowed(kind)}"
+            text = f"required and not set; must be {choices or spell_out(kind)}"
             self._refuse(".".join(path), text, origin=origin)
 
     def _refuse(self, key: str, text: str, *, origin: str = "") -> None:

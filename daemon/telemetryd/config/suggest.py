@@ -36,7 +36,7 @@ def unknown_variable(
         return f"{key} is a section; set its keys as {variable(key)}__TYPE and so on"
     if key in sections:
         return f"{key} is a section; set its keys as {variable(key)}__<KEY>"
-    regrouped = _regrouped(path, keys, common)
+    regrouped = _regroup(path, keys, common)
     if not all(path):
         hint = f"; did you mean {regrouped}?" if regrouped else ""
         return f"names no key; the form is {PREFIX}<SECTION>__<KEY>{hint}"
@@ -59,7 +59,7 @@ def closest(key: str, keys: Collection[str]) -> str:
     return next(iter(difflib.get_close_matches(key.lower(), sorted(keys), n=1, cutoff=0.75)), "")
 
 
-def _regrouped(path: Sequence[str], keys: Collection[str], common: Collection[str]) -> str:
+def _regroup(path: Sequence[str], keys: Collection[str], common: Collection[str]) -> str:
     """The variable that `path` becomes with its underscores doubled in the right places, or "".
 
     TELEMETRYD_TELEMETRY_PORT reads as the key `telemetry_port`.

@@ -6,7 +6,7 @@ from typing import get_args, get_origin
 
 import msgspec
 
-from telemetryd.config.explain import allowed, note, toml_type, unwrap
+from telemetryd.config.explain import note, spell_out, toml_type, unwrap
 
 
 def from_text(text: str, kind: object) -> object:
@@ -17,7 +17,7 @@ def from_text(text: str, kind: object) -> object:
     """
     containers = _containers(kind)
     if text[:1] in {"[", "{"} and containers:
-        return _structured(text)
+        return _parse_structure(text)
     if containers - {dict}:
         return [item.strip() for item in text.split(",")] if text else []
     return text
@@ -30,7 +30,7 @@ def must(kind: object, value: object, *, strict: bool) -> str:
     """
     base, _ = unwrap(kind)
     right_type = _converts(value, base, strict=strict)
-    text = f"must be {allowed(kind, bare=right_type)}"
+    text = f"must be {spell_out(kind, bare=right_type)}"
     if source := note(kind):
         text += f" ({source})"
     if not right_type and strict and not _only_content_is_wrong(base, value):
@@ -61,7 +61,7 @@ def _containers(kind: object) -> set[type]:
     return {found for part in get_args(base) for found in _containers(part)}
 
 
-def _structured(text: str) -> object:
+def _parse_structure(text: str) -> object:
     from telemetryd import toml_file  # noqa: PLC0415 - only for a value that is written in brackets
 
     try:

@@ -50,7 +50,7 @@ class Breaker:
         """Whether the last attempt failed as a whole."""
         return self._in_a_row > 0
 
-    def succeeded(self) -> bool:
+    def on_success(self) -> bool:
         """Something was delivered; True if that closed the circuit."""
         was_open = self._open_until is not None
         self._in_a_row = 0
@@ -59,7 +59,7 @@ class Breaker:
         self.permanent = False
         return was_open
 
-    def failed(self, now: float, *, permanent: bool = False, at_once: bool = False) -> bool:
+    def on_failure(self, now: float, *, permanent: bool = False, at_once: bool = False) -> bool:
         """An attempt failed as a whole; True if that opened the circuit, or kept it open.
 
         `permanent`: waiting will not help, so that one failure is enough, and the circuit stays

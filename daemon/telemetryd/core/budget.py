@@ -44,7 +44,7 @@ class MemoryBudget:
         """Whether a queue that holds `held` bytes should take no more."""
         return held > self.own_bytes and self._used > self._shared
 
-    def changed(self, before: int, after: int) -> None:
+    def on_change(self, before: int, after: int) -> None:
         """A queue that held `before` bytes holds `after`."""
         self._used += self._beyond(after) - self._beyond(before)
 

@@ -357,11 +357,11 @@ class Delivery:
         self._owes_own = bool(reason)
         self._has_last_chance = keep and self._can_spool()
 
-    def opened(self) -> None:
+    def on_opened(self) -> None:
         """OPEN was executed, with whatever result."""
         self._news = OPENED
 
-    def packed(self, items: int | None, schedule: RetrySchedule) -> None:
+    def on_packed(self, items: int | None, schedule: RetrySchedule) -> None:
         """The batch has become so many items; None: the sink broke its contract.
 
         `schedule`: of the attempts to deliver them.
@@ -374,7 +374,7 @@ class Delivery:
         elif self._is_last:
             self._end = ""
 
-    def wrote(
+    def on_written(
         self, left: int, now: float, *, retry_after: float = 0.0, is_cut: bool = False
     ) -> None:
         """WRITE was executed; so many items are not settled.

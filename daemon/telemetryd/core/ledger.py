@@ -100,7 +100,7 @@ class SinkAccount:
             reason = "other"
         self.dropped.setdefault(reason, Count()).add(lines, size)
 
-    def balanced(self, pending: Count) -> bool:
+    def is_balanced(self, pending: Count) -> bool:
         """Whether every line offered is accounted for, `pending` being what the queue holds."""
         return self.offered == total(self.filtered, self.enqueued) and total(
             self.enqueued, self.recovered
@@ -153,7 +153,7 @@ class Ledger:
         """Framed lines that no sink wanted."""
         self.sinks = {name: SinkAccount() for name in sinks}
 
-    def balanced(self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0) -> bool:
+    def is_balanced(self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0) -> bool:
         """Whether every line is accounted for.
 
         `pending` holds what each sink's queue and writes hold; `unfinished_bytes` are read bytes
@@ -163,7 +163,7 @@ class Ledger:
         return (
             self.received.lines == framed.lines
             and self.received.bytes == framed.bytes + unfinished_bytes
-            and all(account.balanced(pending[name]) for name, account in self.sinks.items())
+            and all(account.is_balanced(pending[name]) for name, account in self.sinks.items())
         )
 
     def statement(
@@ -177,5 +177,5 @@ class Ledger:
             "upstream_dropped": self.upstream_dropped.leaf(),
             "unrouted": self.unrouted.leaf(),
             "sinks": {name: account.page(pending[name]) for name, account in self.sinks.items()},
-            "balanced": self.balanced(pending, unfinished_bytes=unfinished_bytes),
+            "balanced": self.is_balanced(pending, unfinished_bytes=unfinished_bytes),
         }

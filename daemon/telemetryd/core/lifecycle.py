@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ends_missed: dict[str, int]
         unknown_requests: int
 
-        def added(self, seconds: float) -> None:
+        def count_wait(self, seconds: float) -> None:
             """An invocation was kept waiting for `seconds`."""
 
 
@@ -155,7 +155,7 @@ class Machine:
         self._malformed = 0
         return commands
 
-    def malformed(self) -> Commands:
+    def on_malformed(self) -> Commands:
         """`next` was answered with what makes no sense: ask again, but not for ever."""
         count = self._malformed + 1
         commands = self.step(OTHER if count < MAX_MALFORMED else GONE)
@@ -197,17 +197,17 @@ class Pacer:
         """Whether the last invocations followed each other closely."""
         return self._close_in_a_row >= BUSY_RUN
 
-    def parked(self, now: float) -> None:
+    def on_park(self, now: float) -> None:
         """`next` was asked for: the environment may freeze."""
         self._parked = now
 
-    def invoked(self, now: float) -> None:
+    def on_invoke(self, now: float) -> None:
         """`next` was answered with an invocation."""
         if self._parked is not None:
             close = now - self._parked < BUSY_GAP_SECONDS
             self._close_in_a_row = self._close_in_a_row + 1 if close else 0
 
-    def flushed(self, now: float) -> None:
+    def on_flush(self, now: float) -> None:
         """Everything queued was delivered."""
         self._last_flush = now
 
@@ -355,9 +355,9 @@ class LifeCycle:
         """Everything is up."""
         return self.machine.step(SIGNAL if self._stopped else START)
 
-    def asked(self, now: Moment) -> None:
+    def on_asked(self, now: Moment) -> None:
         """`next` is on its way: the environment may freeze."""
-        self._pacer.parked(now.elapsed)
+        self._pacer.on_park(now.elapsed)
         self._count_wait(now)
 
     def invoke(self, request: str, deadline: float, oldest: float, now: Moment) -> Commands:
@@ -366,7 +366,7 @@ class LifeCycle:
         `oldest`: the age of the oldest line that waits. A deadline beyond `LONGEST_SECONDS` is
         taken for that.
         """
-        self._answered()
+        self._on_answer()
         self._counts.invocations += 1
         self._uncounted = True
         self._missed_it = False
@@ -385,7 +385,7 @@ class LifeCycle:
             self.missed = ""
         if self._request:
             _remember(self._begun, self._request, None)
-        self._pacer.invoked(now.elapsed)
+        self._pacer.on_invoke(now.elapsed)
         awaited = (
             not self.delivers_alongside
             and self._request != ""
@@ -395,20 +395,20 @@ class LifeCycle:
 
     def other(self) -> Commands:
         """`next` was answered with an event that is not known."""
-        self._answered()
+        self._on_answer()
         return self.machine.step(OTHER)
 
-    def malformed(self) -> Commands:
+    def on_malformed(self) -> Commands:
         """`next` was answered with what makes no sense."""
-        self._answered()
-        return self.machine.malformed()
+        self._on_answer()
+        return self.machine.on_malformed()
 
     def end(self, event: str) -> Commands:
         """SHUTDOWN, GONE or SIGNAL."""
         self._settle_missed()
         return self.machine.step(event)
 
-    def _answered(self) -> None:
+    def _on_answer(self) -> None:
         """`next` has been answered: what was in doubt is settled."""
         self._settle_missed()
         if self._broken and self.machine.state == IDLE:
@@ -458,10 +458,10 @@ class LifeCycle:
         self._counts.ends_missed[cause] = self._counts.ends_missed.get(cause, 0) + 1
         return self.machine.step(MISS)
 
-    def flushed(self, now: Moment, *, all_of_it: bool) -> Commands:
+    def on_flush_end(self, now: Moment, *, all_of_it: bool) -> Commands:
         """The flush has ended; `all_of_it` was delivered, or some was left."""
         if all_of_it:
-            self._pacer.flushed(now.elapsed)
+            self._pacer.on_flush(now.elapsed)
         return self.machine.step(self._trouble() or FLUSHED)
 
     def held(self) -> Commands:
@@ -520,7 +520,7 @@ class LifeCycle:
         elif len(request) <= MAX_ID:
             _remember(self._early_ends, request, at)
         if self._unsettled is not None and request == self._unsettled[0]:
-            self._counts.added(self._unsettled[1] - at)
+            self._counts.count_wait(self._unsettled[1] - at)
             self._unsettled = None
         return known
 
@@ -554,7 +554,7 @@ class LifeCycle:
 
     def on_flushed(self, now: Moment) -> None:
         """Everything queued was delivered, by the clock."""
-        self._pacer.flushed(now.elapsed)
+        self._pacer.on_flush(now.elapsed)
 
     def on_bug(self) -> None:
         """A bug of ours: nothing is to be awaited any more."""
@@ -572,17 +572,17 @@ class LifeCycle:
             return
         self._uncounted = False
         if self._ended_at is not None:
-            self._counts.added(now.wall - self._ended_at)
+            self._counts.count_wait(now.wall - self._ended_at)
         elif self._missed_it:
             since = self._invoked_at if self._heard is None else self._heard
             self._unsettled = (self._request, now.wall, now.loop - since)
         else:
-            self._counts.added(0.0)
+            self._counts.count_wait(0.0)
 
     def _settle_missed(self) -> None:
         """Count the wait for an end that never came: since the last that was heard, at the most."""
         if self._unsettled is not None:
-            self._counts.added(self._unsettled[2])
+            self._counts.count_wait(self._unsettled[2])
             self._unsettled = None
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from telemetryd.core.patterns import compiled
+from telemetryd.core.patterns import compile_pattern
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.objects import AnyObject
 
@@ -68,8 +68,8 @@ class LineFilter:
         self._min_rank: int | None = None
         if min_level:
             self._load_levels(min_level)
-        self._include = tuple(map(compiled, include))
-        self._exclude = tuple(map(compiled, exclude))
+        self._include = tuple(map(compile_pattern, include))
+        self._exclude = tuple(map(compile_pattern, exclude))
         self._by_types = bool(types)
         self.needs_envelope = bool(types) or self._min_rank is not None
         self.only_by_type = not (self._include or self._exclude or self._min_rank is not None)

@@ -33,7 +33,7 @@ class Linger:
             self._longest, self._shortest = longest, longest / SHORTEST_PART
             self.seconds = self._shortest
 
-    def batched(self, blocks: int, filled: float) -> None:
+    def on_batch(self, blocks: int, filled: float) -> None:
         """A batch of `blocks` was taken, which filled the part `filled` of what it may hold."""
         if blocks >= _WORTH_IT or filled >= _HALF:
             self.seconds = min(self._longest, self.seconds * 2)

@@ -22,12 +22,12 @@ def decode_loosely(decode: Callable[[bytes], T], data: bytes) -> T | None:
     try:
         return decode(data)
     except DECODE_FAILURES as error:
-        from telemetryd_proto.loose import has_huge_number, loosened  # noqa: PLC0415 - few need it
+        from telemetryd_proto.loose import has_huge_number, loosen  # noqa: PLC0415 - few need it
 
         # what does not fit a type does not fit it loosened, but numbers out of range are called so
         if isinstance(error, msgspec.ValidationError) and not has_huge_number(data):
             return None
-    loose = loosened(data)
+    loose = loosen(data)
     if loose == data:  # an exception costs many times this look
         return None
     try:
@@ -50,14 +50,14 @@ def _decode_refused(
     lines: list[bytes], refused: list[int], objects: list[AnyObject | None]
 ) -> None:
     """Decode the lines at the places `refused` once more, loosened: all at once, not one by one."""
-    from telemetryd_proto.loose import loosened_lines  # noqa: PLC0415 - as above
+    from telemetryd_proto.loose import loosen_lines  # noqa: PLC0415 - as above
 
     strict = [lines[at].strip(b" \t\r\n") for at in refused]
-    if (loosened := loosened_lines(strict)) is strict:
+    if (loosen := loosen_lines(strict)) is strict:
         return
     changed = [
         (at, loose)
-        for at, line, loose in zip(refused, strict, loosened, strict=True)
+        for at, line, loose in zip(refused, strict, loosen, strict=True)
         if loose != line
     ]
     found = decode_objects([loose for _, loose in changed])

@@ -41,7 +41,7 @@ _COSTLY: Final = (
 """re2 follows so many states at once where the text keeps them all alive."""
 
 
-def compiled(pattern: str) -> Matcher:
+def compile_pattern(pattern: str) -> Matcher:
     """What judges lines by `pattern`. Raises re.error for one that does not compile."""
     fallback = _on_re(pattern)
     if (parts := _text_of(pattern)) is not None:

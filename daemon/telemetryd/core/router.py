@@ -97,7 +97,7 @@ class OpenBlock:
 
     def select(self, rules: RouteRules) -> Selection:
         """Return what the sink with these rules gets."""
-        wanted = self._wanted(rules)
+        wanted = self._select_lines(rules)
         self._taken.update(wanted)
         unjudged = self._count_unjudged(rules, wanted)
         good = self._part(wanted)
@@ -106,7 +106,7 @@ class OpenBlock:
             good = self._with_fields(good, wanted, rules.fields)
         return Selection(good, self.block.lines - len(wanted), size, unjudged)
 
-    def unwanted(self) -> tuple[int, int]:
+    def count_unwanted(self) -> tuple[int, int]:
         """Return how many lines, of how many bytes, no sink that has selected takes."""
         lines = self.lines
         left = len(lines) - len(self._taken)
@@ -114,7 +114,7 @@ class OpenBlock:
             return 0, 0
         return left, self.block.size - sum(len(lines[index]) for index in self._taken)
 
-    def _wanted(self, rules: RouteRules) -> list[int]:
+    def _select_lines(self, rules: RouteRules) -> list[int]:
         """Return the indices of the lines that the sink wants."""
         wants, lines = rules.filter.wants, self.lines
         if not rules.needs_envelopes:
@@ -182,7 +182,7 @@ class OpenBlock:
         return part.with_lines(data, part.lines, len(data) - part.size)
 
 
-def opened(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
+def open_pieces(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
     """The block in pieces, each open; whatever is asked of one must be asked before the next."""
     if len(block.data) <= _PIECE_BYTES:
         yield OpenBlock(block, tracker)
@@ -194,19 +194,19 @@ def opened(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
         start = end
 
 
-def merged(block: Block, selections: Sequence[Selection]) -> Selection:
+def merge(block: Block, selections: Sequence[Selection]) -> Selection:
     """What a sink gets of `block`, from what it gets of each piece."""
     if len(selections) == 1:
         return selections[0]
     return Selection(
-        _joined(block, [one.wanted for one in selections if one.wanted is not None]),
+        _join(block, [one.wanted for one in selections if one.wanted is not None]),
         sum(one.filtered_lines for one in selections),
         sum(one.filtered_bytes for one in selections),
         sum(one.unjudged_lines for one in selections),
     )
 
 
-def _joined(block: Block, parts: Sequence[Block]) -> Block | None:
+def _join(block: Block, parts: Sequence[Block]) -> Block | None:
     lines, added = sum(part.lines for part in parts), sum(part.added for part in parts)
     if not lines:
         return None

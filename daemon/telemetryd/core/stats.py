@@ -163,17 +163,17 @@ class SinkStats:
         self.unjudged_lines = 0
         """Lines that passed because filters or fields of the sink could not look into them."""
 
-    def attempted(self, outcome: Outcome, seconds: float) -> None:
+    def count_attempt(self, outcome: Outcome, seconds: float) -> None:
         """An attempt took `seconds`."""
         self.write_seconds[outcome].observe(seconds)
 
-    def failed(self, kind: ErrorKind, code: str) -> None:
+    def count_failure(self, kind: ErrorKind, code: str) -> None:
         """Count an error; `code` is a snake_case constant, beyond `MAX_ERRORS` it is `other`."""
         if (kind, code) not in self.errors and len(self.errors) >= MAX_ERRORS:
             code = "other"
         self.errors[kind, code] = self.errors.get((kind, code), 0) + 1
 
-    def delivered(self, seconds: float, lines: int) -> None:
+    def count_delivery(self, seconds: float, lines: int) -> None:
         """`lines` lines were delivered `seconds` after they had been read."""
         if lines:
             self.delivery_seconds.observe(max(seconds, 0.0), lines)
@@ -240,7 +240,7 @@ class DaemonStats:
         self.start_seconds: dict[str, float] = {}
         """From the start of the process to `registered`, `next`, `up`: those that were reached."""
 
-    def added(self, seconds: float) -> None:
+    def count_wait(self, seconds: float) -> None:
         """An invocation was kept waiting for `seconds`."""
         self.added_last = max(seconds, 0.0)
         self.added_seconds.observe(self.added_last)

@@ -72,7 +72,7 @@ def _marks(daemon: Daemon) -> Samples:
             yield (name, "spool"), queue.spool_above_bytes
 
 
-def _dropped(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
+def _drops(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
     def read(daemon: Daemon) -> Iterator[tuple[tuple[str, ...], Value]]:
         for name, account in daemon.ledger.sinks.items():
             found: Mapping[str, Count] = dict.fromkeys(DROP_REASONS, Count()) | account.dropped
@@ -82,7 +82,7 @@ def _dropped(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
     return read
 
 
-def _rejected(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
+def _rejections(unit: Callable[[Count], float]) -> Callable[[Daemon], Samples]:
     return lambda daemon: [((why,), unit(c)) for why, c in daemon.ledger.rejected.items()]
 
 
@@ -151,11 +151,11 @@ FAMILIES: Final = (
         "Lines that went to no sink: `too_long`, `truncated` (the connection ended within), "
         "`empty`, `tail_budget` (too many long unfinished lines), `own_log` (telemetryd's own), "
         "`untrusted` (platform events that were not the platform's).",
-        _rejected(lambda count: count.lines),
+        _rejections(lambda count: count.lines),
     ),
     Family(
         "rejected_bytes", "counter", ("reason",), "Bytes of these lines.",
-        _rejected(lambda count: count.bytes),
+        _rejections(lambda count: count.bytes),
     ),
     Family(
         "unrouted_lines", "counter", (), "Lines that no sink's filters wanted.",
@@ -286,11 +286,11 @@ FAMILIES: Final = (
         "dropped_lines", "counter", ("sink", "reason"),
         "Lines lost here: `queue_full`, `too_large`, `shutdown`, `bug`, a `spool_` "
         "reason, or what the destination said.",
-        _dropped(lambda count: count.lines),
+        _drops(lambda count: count.lines),
     ),
     Family(
         "dropped_bytes", "counter", ("sink", "reason"), "Bytes of these lines.",
-        _dropped(lambda count: count.bytes),
+        _drops(lambda count: count.bytes),
     ),
     Family(
         "dead_lettered_lines", "counter", ("sink",), "Lines kept in the dead letter.",

@@ -38,10 +38,10 @@ class DaemonCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Every family of the catalogue, with its samples of now."""
-        return [_collected(family, self._daemon) for family in FAMILIES]
+        return [_collect(family, self._daemon) for family in FAMILIES]
 
 
-def _collected(family: Family, daemon: Daemon) -> Metric:
+def _collect(family: Family, daemon: Daemon) -> Metric:
     unit = family.name.rpartition("_")[2]
     found = _CLASSES[family.kind](
         PREFIX + family.name,

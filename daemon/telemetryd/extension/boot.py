@@ -50,7 +50,7 @@ def say(level: Level, event: EventName, **facts: object) -> None:
         if isinstance(value, (int, float)):
             parts.append(f'"{name}":{value}')
         else:
-            parts.append(f'"{name}":"{_escaped(str(value)[:1000])}"')
+            parts.append(f'"{name}":"{_escape(str(value)[:1000])}"')
     line = f'{{"ts":"{timestamp()}",{",".join(parts)}}}\n'
     try:
         posix.write(2, line.encode())
@@ -65,7 +65,7 @@ def timestamp() -> str:
     return f"{stamp}.{int(now * 1000) % 1000:03d}Z"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """`text` as the inside of a JSON string."""
     text = text.encode(errors="replace").decode()  # such as a path that is not UTF-8
     text = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -109,7 +109,7 @@ class Session:
         addresses = _socket.getaddrinfo(self.host.encode(), self.port, 0, _socket.SOCK_STREAM)
         for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
             try:
-                return _connected(_socket.socket(family, kind, protocol), address)
+                return _connect(_socket.socket(family, kind, protocol), address)
             except OSError:  # a name may stand for several, such as `localhost` for ::1 as well
                 if number == len(addresses):
                     raise
@@ -151,12 +151,12 @@ class Session:
             http.IDENTIFIER: self.identifier,
             "Lambda-Extension-Function-Error-Type": error_type,
         }
-        text = _escaped(error[:500])
+        text = _escape(error[:500])
         body = f'{{"errorType":"{error_type}","errorMessage":"{text}","stackTrace":[]}}'
         self.call("POST", "/2020-01-01/extension/init/error", headers, body)
 
 
-def _connected(sock: _socket.socket, address: Any) -> _socket.socket:
+def _connect(sock: _socket.socket, address: Any) -> _socket.socket:
     try:
         sock.settimeout(_API_SECONDS)
         sock.connect(address)
@@ -363,12 +363,12 @@ def main(run: Callable[[Session], int], fall_back: Callable[[Session, BaseExcept
             session.send_next()
         return run(session)
     except BaseException as error:  # noqa: BLE001 - a native module's panic is no Exception
-        if session.settings.fail_closed and not session.next_after and _failed(session, error):
+        if session.settings.fail_closed and not session.next_after and _report(session, error):
             return 1
         return fall_back(session, error)
 
 
-def _failed(session: Session, error: BaseException) -> bool:
+def _report(session: Session, error: BaseException) -> bool:
     """Report the error as `fail_closed` asks for; False if even that can't be done."""
     say("error", "start_failed", error=repr(error), consequence="fail_closed: init fails")
     try:

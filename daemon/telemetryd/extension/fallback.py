@@ -83,7 +83,7 @@ class _Loop:
             try:
                 answer = self._next()
             except ValueError:
-                commands = machine.malformed()
+                commands = machine.on_malformed()
                 if lifecycle.LEAVE in commands:
                     raise
                 continue

@@ -108,7 +108,7 @@ def _config(session: Session, log: Log) -> Config | None:
             session.report_init_error("Extension.ConfigInvalid", "; ".join(error.problems))
             return None
         usable = error.usable if isinstance(error.usable, Config) else Config()
-        usable = _as_subscribed(usable, session.settings)
+        usable = _with_subscribed_types(usable, session.settings)
         consequence = (
             "faulty keys have their defaults; a sink is left out where that could send its lines "
             "elsewhere, or lines it should not"
@@ -127,7 +127,7 @@ def _config(session: Session, log: Log) -> Config | None:
     return loaded.config
 
 
-def _as_subscribed(config: Config, settings: Early) -> Config:
+def _with_subscribed_types(config: Config, settings: Early) -> Config:
     """`config` with the types that were subscribed to, and without a sink that would feed on them.
 
     What the stdout sink prints would come back as `extension` events, without end.
@@ -342,7 +342,7 @@ class _Extension:
         except (ProtocolError, ValueError) as error:
             # To leave would fail the function; the next answer may well make sense.
             self._log.error("answer_malformed", error=repr(error)[:500])
-            return self._cycle.malformed()
+            return self._cycle.on_malformed()
         if event is None:
             return self._cycle.end(lifecycle.SIGNAL)
         if event.event_type == "SHUTDOWN":
@@ -350,9 +350,9 @@ class _Extension:
             reason = event.shutdown_reason or _SIGNAL
             self._end = (self._deadline(event.deadline_ms), reason)
             return self._cycle.end(lifecycle.SHUTDOWN)
-        return self._invoked(event) if event.event_type == "INVOKE" else self._cycle.other()
+        return self._on_invoke(event) if event.event_type == "INVOKE" else self._cycle.other()
 
-    def _invoked(self, event: NextEvent) -> Commands:
+    def _on_invoke(self, event: NextEvent) -> Commands:
         """An invocation has begun."""
         try:
             if self._daemon.stats.invocations:  # the one before has told what it can
@@ -369,7 +369,7 @@ class _Extension:
     async def _next_event(self) -> NextEvent | None:
         """The next event; None when a signal ends the process."""
         await self._client.ask()
-        self._cycle.asked(self._now())
+        self._cycle.on_asked(self._now())
         self._daemon.stats.start_seconds["next"] = self._session.next_after
         answer = asyncio.ensure_future(self._client.answer())
         either: set[asyncio.Future[Any]] = {answer, self._stopping}
@@ -437,7 +437,7 @@ class _Extension:
             self._cycle.on_lag(max(self._loop.time() - self._cycle.trailing_until, 0.0))
             flushed = await self._within(self._daemon.flush(latest, "invocation"), latest)
             self._cycle.on_lag(max(self._loop.time() - latest - _PATIENCE_SECONDS, 0.0))
-            return self._cycle.flushed(self._now(), all_of_it=bool(flushed))
+            return self._cycle.on_flush_end(self._now(), all_of_it=bool(flushed))
         except Exception as bug:  # noqa: BLE001 - as above
             return self._fail(bug)
 
@@ -525,7 +525,7 @@ class _Extension:
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
             self._log.info("restored", consequence="telemetryd draws new ids")
-            self._daemon.restored()
+            self._daemon.on_restore()
 
     def _on_malformed(self, envelope: Envelope, code: str, source: int) -> None:
         self._daemon.stats.malformed_events += 1

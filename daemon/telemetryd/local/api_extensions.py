@@ -74,11 +74,11 @@ class ExtensionsApi:
     async def _register(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         try:
-            return self._registered(request, body)
+            return self._register_extension(request, body)
         except Refused as refused:
             return error_answer(refused.status, refused.error_type, str(refused))
 
-    def _registered(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    def _register_extension(self, request: web.Request, body: bytes) -> web.StreamResponse:
         generation = self._current()
         if generation is None:
             raise Refused("InternalServerError", "no environment is running", 500)
@@ -93,7 +93,7 @@ class ExtensionsApi:
             raise Refused("InvalidRequestFormat", "configurationKeys is not supported")
         extension = generation.extensions.get(name)
         external = extension is not None and not extension.internal
-        _check_events(wanted.events, external=external, managed=generation.config.managed)
+        _check_events(wanted.events, external=external, managed=generation.config.is_managed)
         if extension is None:
             extension = _internal(generation, name)
         try:
@@ -147,13 +147,13 @@ class ExtensionsApi:
     ) -> web.StreamResponse:
         body = await request.read()
         try:
-            generation, error_type = self._reported(request, state)
+            generation, error_type = self._read_report(request, state)
         except Refused as refused:
             return error_answer(refused.status, refused.error_type, str(refused))
         generation.fail(error_type, body.decode("utf-8", "replace") or f"{state} reported")
         return json_answer({"status": "OK"}, 202)
 
-    def _reported(
+    def _read_report(
         self, request: web.Request, state: Literal["InitError", "ExitError"]
     ) -> tuple[Generation, str]:
         generation, extension = identify(self._current(), request)

@@ -62,7 +62,7 @@ class Subscribe(msgspec.Struct, frozen=True):
         return self.protocol, self.port, self.path
 
 
-def _malformed(message: str) -> Refused:
+def _refuse_malformed(message: str) -> Refused:
     return Refused("Telemetry.DeserializationError", message, 400)
 
 
@@ -75,12 +75,12 @@ def parse(body: bytes, *, managed: bool) -> Subscribe:
     try:
         wanted: Any = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise _malformed(f"invalid JSON: {error}") from None
+        raise _refuse_malformed(f"invalid JSON: {error}") from None
     if not isinstance(wanted, dict):
-        raise _malformed("the request is no object")
+        raise _refuse_malformed("the request is no object")
     schema = wanted.get("schemaVersion")
     if schema is None:
-        raise _malformed("missing field `schemaVersion`")
+        raise _refuse_malformed("missing field `schemaVersion`")
     if schema not in SCHEMAS or (managed and schema != CURRENT_SCHEMA):
         allowed = (CURRENT_SCHEMA,) if managed else SCHEMAS
         raise _invalid(f"schemaVersion: value must be one of {', '.join(allowed)}")
@@ -94,12 +94,12 @@ def parse(body: bytes, *, managed: bool) -> Subscribe:
 
 def _types(wanted: Any) -> list[str]:
     if wanted is None:
-        raise _malformed("missing field `types`")
+        raise _refuse_malformed("missing field `types`")
     if not isinstance(wanted, list) or not wanted:
         raise _invalid("types: a list of at least one event type is expected")
     for name in wanted:
         if name not in TYPES:
-            raise _malformed(f"unknown variant `{name}`, expected one of {', '.join(TYPES)}")
+            raise _refuse_malformed(f"unknown variant `{name}`, expected one of {', '.join(TYPES)}")
     if len(set(wanted)) != len(wanted):
         raise _invalid("types: items must be unique")
     return wanted
@@ -109,14 +109,14 @@ def _buffering(wanted: Any) -> Buffering:
     if wanted is None:
         return Buffering()
     if not isinstance(wanted, dict):
-        raise _malformed("buffering: an object is expected")
+        raise _refuse_malformed("buffering: an object is expected")
     values: dict[str, int] = {}
     for name, (low, high) in LIMITS.items():
         value = wanted.get(name)
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool):
-            raise _malformed(f"buffering.{name}: an integer is expected")
+            raise _refuse_malformed(f"buffering.{name}: an integer is expected")
         if not low <= value <= high:
             raise _invalid(f"buffering.{name}: {value} is not in {low}..{high}")
         values[name] = value
@@ -131,27 +131,27 @@ def _buffering(wanted: Any) -> Buffering:
 def _destination(wanted: Any) -> tuple[str, int, str, str, str]:
     """Protocol, port, host, path and method."""
     if not isinstance(wanted, dict):
-        raise _malformed("missing field `destination`")
+        raise _refuse_malformed("missing field `destination`")
     protocol = wanted.get("protocol")
     if protocol == "TCP":
         port = wanted.get("port")
         if port is None:
-            raise _malformed("missing field `port`")
+            raise _refuse_malformed("missing field `port`")
         if not isinstance(port, int) or isinstance(port, bool):
-            raise _malformed("destination.port: an integer is expected")
+            raise _refuse_malformed("destination.port: an integer is expected")
         low, high = _PORTS
         if not low <= port <= high or port == _LAMBDA_PORT:
             raise _invalid(f"destination.port: {port} is not in {low}..{high}, or is Lambda's own")
         return protocol, port, "", "", ""
     if protocol != "HTTP":
-        raise _malformed(f"unknown variant `{protocol}`, expected HTTP or TCP")
+        raise _refuse_malformed(f"unknown variant `{protocol}`, expected HTTP or TCP")
     return protocol, *_http_destination(wanted)
 
 
 def _http_destination(wanted: dict[str, Any]) -> tuple[int, str, str, str]:
     uri = wanted.get("URI")
     if not isinstance(uri, str):
-        raise _malformed("missing field `URI`")
+        raise _refuse_malformed("missing field `URI`")
     method = wanted.get("method", "POST")
     if method not in ("POST", "PUT"):
         raise _invalid(f"destination.method: {method} is not POST or PUT")
@@ -201,7 +201,7 @@ class TelemetryApi:
         self, generation: Generation, extension: Extension, body: bytes
     ) -> web.StreamResponse:
         hub = generation.hub
-        wanted = parse(body, managed=generation.config.managed)
+        wanted = parse(body, managed=generation.config.is_managed)
         its_generation, before = self._requests.get(extension.identifier, (generation, []))
         if its_generation is not generation:
             before = []

@@ -338,7 +338,7 @@ async def _invoke_all(
 ) -> int:
     """Concurrent on managed instances, one after the other elsewhere."""
     tenants = itertools.cycle(arguments.tenant or [None])
-    if environment.config.managed:
+    if environment.config.is_managed:
         results = await asyncio.gather(*(environment.invoke(event) for event in events))
     else:
         results = [

@@ -171,7 +171,7 @@ class LocalConfig:
             raise ConfigError(f"tenants: not with mode {self.mode!r}; Lambda has it on demand only")
         if self.concurrency < 1:
             raise ConfigError(f"concurrency: {self.concurrency}; use 1 or more")
-        if self.concurrency > 1 and not self.managed:
+        if self.concurrency > 1 and not self.is_managed:
             raise ConfigError(
                 f"concurrency: {self.concurrency} needs mode='managed-instances'; "
                 "on-demand environments take one invocation at a time"
@@ -224,14 +224,14 @@ class LocalConfig:
             raise ConfigError(f"extensions_dir: {self.extensions_dir} is no directory")
 
     @property
-    def managed(self) -> bool:
+    def is_managed(self) -> bool:
         """Lambda Managed Instances: concurrent, never frozen, SHUTDOWN only."""
         return self.mode == "managed-instances"
 
     @property
     def initialization_type(self) -> str:
         """The value of `AWS_LAMBDA_INITIALIZATION_TYPE` and of `initializationType`."""
-        return "lambda-managed-instances" if self.managed else self.mode
+        return "lambda-managed-instances" if self.is_managed else self.mode
 
     @property
     def init_limit(self) -> float:
@@ -248,7 +248,7 @@ class LocalConfig:
     @property
     def flushes_at_shutdown(self) -> bool:
         """Whether buffers are sent before SHUTDOWN is (seen on managed instances only)."""
-        return self.managed if self.flush_at_shutdown is None else self.flush_at_shutdown
+        return self.is_managed if self.flush_at_shutdown is None else self.flush_at_shutdown
 
     def extension_paths(self) -> list[Path]:
         """Every executable to start: the listed ones, then the files of `extensions_dir`."""

@@ -154,7 +154,7 @@ class Subscription:
         self._broken = not connected
         self._late: list[bytes] = []
         self._loop = asyncio.get_running_loop()
-        self._pace = Pace(self._progressed)
+        self._pace = Pace(self._on_progress)
         self._current = _Batch()
         self._waiting: deque[_Batch] = deque()
         self._in_flight: _Batch | None = None
@@ -172,7 +172,7 @@ class Subscription:
         self._writer = self._loop.create_task(self._write())
 
     @property
-    def blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether the function's output is to wait for this consumer."""
         return self._in_flight is not None and bool(self._waiting) and not self._stalled
 
@@ -339,7 +339,7 @@ class Subscription:
         self._more.clear()
         self._on_pressure()
 
-    def _progressed(self) -> None:
+    def _on_progress(self) -> None:
         self._last_progress = monotonic()
         if self._stalled:
             self._stalled = False

@@ -134,7 +134,7 @@ class LocalLambda:
             shutdown_timeout=0.1,
         )
         await self._runner.setup()
-        count = self.config.concurrency if self.config.managed else 1
+        count = self.config.concurrency if self.config.is_managed else 1
         own = self.config.platform_address
         try:
             for _ in range(count):
@@ -231,14 +231,14 @@ class LocalLambda:
             instance_id=self._instance_id,
             counts=self.lines,
             on_event=self.events.append,
-            on_exit=self._exited,
+            on_exit=self._note_exit,
             losses=self._losses,
             on_warning=self._warn,
             enter=self._hosts.enter,
         )
         self._generation = generation
         if self._late_report is not None:
-            generation.hub.replayed(self._late_report)
+            generation.hub.replay(self._late_report)
             self._late_report = None
         await generation.init(min(deadline, monotonic() + self.config.init_limit))
         self._subscriptions += generation.hub.stats
@@ -278,7 +278,7 @@ class LocalLambda:
         await generation.stop(reason, after_shutdown_sent=after_shutdown_sent)
         if self._generation is generation:
             self._generation = None
-        self._phase = "init" if self.config.managed else "invoke"
+        self._phase = "init" if self.config.is_managed else "invoke"
 
     async def shutdown(self, reason: str = "spindown") -> None:
         """End the environment by the clock; a later invocation starts a new one, cold."""
@@ -297,7 +297,7 @@ class LocalLambda:
         self._phase = "init"
         self._tenant = None
 
-    def _exited(self, ended: ProcessExit) -> None:
+    def _note_exit(self, ended: ProcessExit) -> None:
         self.exits.append(ended)
         self._tell("exit", exit=ended)
 
@@ -401,13 +401,13 @@ class LocalLambda:
         """Start an invocation; the task belongs to the environment and ends with it."""
         if self._runner is None:
             raise EnvironmentClosedError("use `async with LocalLambda(...)` first")
-        work = self._managed if self.config.managed else self._on_demand
-        task = asyncio.get_running_loop().create_task(self._counted(work(invocation)))
+        work = self._invoke_managed if self.config.is_managed else self._on_demand
+        task = asyncio.get_running_loop().create_task(self._count(work(invocation)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _counted(self, work: Coroutine[Any, Any, InvokeResult]) -> InvokeResult:
+    async def _count(self, work: Coroutine[Any, Any, InvokeResult]) -> InvokeResult:
         self._calls += 1
         try:
             result = await work
@@ -470,7 +470,7 @@ class LocalLambda:
             return
         await self.freeze()
 
-    async def _managed(self, invocation: Invocation) -> InvokeResult:
+    async def _invoke_managed(self, invocation: Invocation) -> InvokeResult:
         async with self._places:
             async with self._turn:
                 generation = self._generation

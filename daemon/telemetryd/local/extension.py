@@ -47,7 +47,7 @@ class Extension:
         self._poll: asyncio.Future[None] | None = None
 
     @property
-    def registered(self) -> bool:
+    def is_registered(self) -> bool:
         """Whether the extension has registered, whatever became of it since."""
         return self.state not in ("Started", "LaunchError")
 

@@ -99,7 +99,7 @@ class Generation:
     def find(self, identifier: str) -> Extension | None:
         """The extension with this identifier, if it has registered."""
         for extension in self.extensions.values():
-            if extension.identifier == identifier and extension.registered:
+            if extension.identifier == identifier and extension.is_registered:
                 return extension
         return None
 
@@ -146,13 +146,13 @@ class Generation:
         self._publish("platform.initStart", **self._instance())
         self._start_extensions()
         reached = await self._reach(
-            lambda: all(item.registered for item in self.extensions.values()), deadline
+            lambda: all(item.is_registered for item in self.extensions.values()), deadline
         )
         runtime_started = reached
         if reached:
             self._start_runtimes()
             reached = await self._reach(lambda: all(slot.asked for slot in self.slots), deadline)
-        if config.managed and runtime_started:
+        if config.is_managed and runtime_started:
             self._runtime_init_done()
         if reached:
             reached = await self._reach(
@@ -163,7 +163,7 @@ class Generation:
             self.timed_out = True
             self.failure = Failure("Sandbox.Timedout", self._late(begun))
         self.init_ms = milliseconds(monotonic() - begun)
-        if not config.managed and runtime_started and not self.timed_out:
+        if not config.is_managed and runtime_started and not self.timed_out:
             self._runtime_init_done()
         for extension in self.extensions.values():
             self.hub.platform(
@@ -234,7 +234,7 @@ class Generation:
         return {"status": self._status(), "errorType": self._error_type()}
 
     def _late(self, begun: float) -> str:
-        missing = [item.name for item in self.extensions.values() if not item.registered]
+        missing = [item.name for item in self.extensions.values() if not item.is_registered]
         if missing:
             what = f"not registered: {', '.join(missing)} (the name must be the file's base name)"
         elif not self.runtime_asked:
@@ -311,7 +311,7 @@ class Generation:
             max_line=self.config.max_line_bytes,
             enter=self._enter,
             on_output=self._output,
-            on_exit=self._exited,
+            on_exit=self._note_exit,
         )
 
     # -- processes ------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Generation:
     def _output(self, process: ChildProcess, stream: str, block: bytes) -> None:
         kind: Kind = "extension" if process.role == "extension" else "function"
         request_id = self.request_id
-        if process.role == "runtime" and self.config.managed:
+        if process.role == "runtime" and self.config.is_managed:
             current = next((slot.current for slot in self.slots if slot.process is process), None)
             request_id = current.request_id if current is not None else None
         count = block.count(b"\n") + (not block.endswith(b"\n"))
@@ -335,13 +335,13 @@ class Generation:
                 self.config.echo(kind, process.name, line)
         for slot in self.slots:
             # On demand everything that is printed belongs to the one invocation there is.
-            mine = slot.process is process or not self.config.managed
+            mine = slot.process is process or not self.config.is_managed
             if slot.invocation is not None and slot.invocation.log is not None and mine:
                 slot.invocation.log.add(block)
         self.hub.lines(kind, block)
 
     def _apply_pressure(self) -> None:
-        blocked = self.hub.blocked
+        blocked = self.hub.is_blocked
         for slot in self.slots:
             if slot.process is not None:
                 if blocked:
@@ -351,7 +351,7 @@ class Generation:
         if not blocked:
             self.changes.notify()
 
-    def _exited(self, process: ChildProcess) -> None:
+    def _note_exit(self, process: ChildProcess) -> None:
         code = process.returncode or 0
         self._on_exit(
             ProcessExit(process.role, process.name, self.number, code, process.at_deadline)

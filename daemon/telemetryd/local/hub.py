@@ -56,19 +56,19 @@ class TelemetryHub:
         return self._losses.losses.makes_connection
 
     @property
-    def blocked(self) -> bool:
+    def is_blocked(self) -> bool:
         """Whether the function's output is to wait for a consumer."""
         return any(
-            subscription.blocked and "function" in subscription.types
+            subscription.is_blocked and "function" in subscription.types
             for subscription in self.subscriptions
         )
 
     def platform(self, event: PlatformEvent) -> None:
         """Publish a platform event."""
         self._on_event(event)
-        self.replayed(event)
+        self.replay(event)
 
-    def replayed(self, event: PlatformEvent) -> None:
+    def replay(self, event: PlatformEvent) -> None:
         """Publish a platform event of an earlier generation: it is recorded already."""
         how = self._losses.of_event(event)
         if self._history is not None:

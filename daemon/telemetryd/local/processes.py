@@ -152,7 +152,7 @@ class ChildProcess:
             raise LaunchError(f"{argv[0]}: {error}") from error
         self.pid = self._popen.pid
         self._pidfd = os.pidfd_open(self.pid)
-        self._loop.add_reader(self._pidfd, self._exited)
+        self._loop.add_reader(self._pidfd, self._note_exit)
         self._streams = [
             _Stream(pipe, max_line, lambda block, label=label: on_output(self, label, block))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             for label, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
@@ -170,7 +170,7 @@ class ChildProcess:
         """The exit status, minus the signal's number, or None while it lives."""
         return self._popen.returncode
 
-    def _exited(self) -> None:
+    def _note_exit(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         # Still a zombie here, so the group's number cannot belong to anybody else.

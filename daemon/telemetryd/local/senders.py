@@ -64,7 +64,7 @@ class TcpSender:
         """Write one batch; progress is every byte the kernel takes."""
         payload = memoryview(b"\n".join(events) + b"\n")
         self._accepted = 0
-        connection = await self._connected()
+        connection = await self._open_connection()
         while self._accepted < len(payload):
             await pace.awake.wait()
             if self._failure is not None:
@@ -80,7 +80,7 @@ class TcpSender:
                 pace.progress()
         return len(payload)
 
-    async def _connected(self) -> socket.socket:
+    async def _open_connection(self) -> socket.socket:
         """Return the connection, made now if need be. Raises `SendError`."""
         if self._connection is None:
             if self._connect is None:
@@ -103,7 +103,7 @@ class TcpSender:
     async def break_off(self, how: How, event: bytes) -> None:
         """Send half of the event's line unless `how` is `close`; close unless it is `stall`."""
         try:
-            connection = await self._connected()
+            connection = await self._open_connection()
         except SendError:
             return  # there is none to break off
         half = memoryview(event[: len(event) // 2]) if how != "close" else memoryview(b"")

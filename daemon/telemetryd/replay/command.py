@@ -109,7 +109,7 @@ class _Run:
         progress = Progress(self._err, end)
         done, read = start, 0
 
-        def settled(piece: Piece) -> None:
+        def on_settled(piece: Piece) -> None:
             nonlocal done, read
             done, read = piece.end, piece.read
             self._left_out += piece.left_out
@@ -118,7 +118,7 @@ class _Run:
 
         source = pieces(Source(path, start), start, self._wanted)
         try:
-            finished = await self._play(replay, replay.lines(source, settled))
+            finished = await self._play(replay, replay.lines(source, on_settled))
         finally:
             source.close()
         if finished:
@@ -133,7 +133,7 @@ class _Run:
         progress = Progress(self._err, None)
         read = 0
 
-        def settled(piece: Piece) -> None:
+        def on_settled(piece: Piece) -> None:
             nonlocal read
             read = piece.read
             self._left_out += piece.left_out
@@ -142,7 +142,7 @@ class _Run:
         reader = SinkThread("read-pipe")
         source = pieces(Source(file), 0, self._wanted)
         try:
-            finished = await self._play(replay, replay.lines(source, settled, reader))
+            finished = await self._play(replay, replay.lines(source, on_settled, reader))
         finally:
             reader.close()
         self._lost = replay.lost_lines
@@ -201,19 +201,19 @@ class _Run:
         replay = self._replay()
         done = 0
 
-        def unpacked() -> Generator[Piece]:
+        def unpack_spool() -> Generator[Piece]:
             for blocks, unreadable in spooled_lines(self._path, unpacker):
                 yield Piece(blocks, sum(len(block.data) for block in blocks), unreadable)
 
-        def settled(piece: Piece) -> None:
+        def on_settled(piece: Piece) -> None:
             nonlocal done
             done += piece.end
             self._left_out += piece.left_out
             progress.show(done, replay.account.delivered.lines)
 
-        source = unpacked()
+        source = unpack_spool()
         try:
-            finished = await self._play(replay, replay.lines(source, settled))
+            finished = await self._play(replay, replay.lines(source, on_settled))
         finally:
             source.close()
         progress.finish(done, replay.account.delivered.lines)

@@ -16,7 +16,7 @@ from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
 from telemetryd.log import DaemonLog, describe
 from telemetryd.shell.circuit import Circuit
-from telemetryd.shell.packing import TURN_BYTES, Packing, dated
+from telemetryd.shell.packing import TURN_BYTES, Packing, with_dates
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
@@ -130,7 +130,7 @@ class Attempts:
             self._packing.advance()
         packing = Packing(self._sink, blocks)
         packing.advance()
-        return self._packed(packing)
+        return self._result_of_packing(packing)
 
     async def pack_in_turns(self, blocks: Sequence[Block]) -> list[Item] | None:
         """`pack`, but everybody else gets a turn of the loop now and then."""
@@ -143,9 +143,9 @@ class Attempts:
                     packing.advance(TURN_BYTES)
         finally:
             self._packing = None
-        return self._packed(packing)
+        return self._result_of_packing(packing)
 
-    def _packed(self, packing: Packing) -> list[Item] | None:
+    def _result_of_packing(self, packing: Packing) -> list[Item] | None:
         if packing.bug is not None:
             self.report_bug(packing.bug)
             return None
@@ -160,7 +160,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
             self.report_bug(error)
             return []
-        return dated(items, self._clock.monotonic())
+        return with_dates(items, self._clock.monotonic())
 
     def unpack(self, item: Item) -> bytes | None:
         """The lines of `item`; None if the sink can't give them back."""
@@ -200,20 +200,20 @@ class Attempts:
                     self._tried_at = _now()
                     self._circuit.became_ready()
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
-            result = _checked(result, len(batch.items))
-            self._circuit.answered(batch, result)
-            outcome = self._answered(batch, result)
+            result = _check(result, len(batch.items))
+            self._circuit.on_answer(batch, result)
+            outcome = self._on_answer(batch, result)
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled(error):
                 raise
-            failed, outcome = self._failed(batch, error)
+            failed, outcome = self._on_failure(batch, error)
             _forget_frames(error)
             return failed, _seconds(getattr(error, "retry_after", 0.0))
         finally:
             self._limit = None
             self._landed.set()
             stats.writes_in_flight -= 1
-            stats.attempted(outcome, self._clock.monotonic() - began)
+            stats.count_attempt(outcome, self._clock.monotonic() - began)
         return result, 0.0
 
     def _deadline(self) -> float:
@@ -225,9 +225,9 @@ class Attempts:
             deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
         return deadline
 
-    def _answered(self, batch: Batch, result: WriteResult) -> Outcome:
+    def _on_answer(self, batch: Batch, result: WriteResult) -> Outcome:
         for retryable, code in {(each.retryable, each.code) for each in result.failures}:
-            self._stats.failed("transient" if retryable else "permanent", code)
+            self._stats.count_failure("transient" if retryable else "permanent", code)
         if not result.failures:
             return "ok"
         if len(result.failures) < len(batch.items):
@@ -239,7 +239,7 @@ class Attempts:
         try:
             await self._sink.flush(deadline=deadline)
         except SinkError as error:
-            self._log.warning("flush_failed", sink=self._name, code=bounded(error.code))
+            self._log.warning("flush_failed", sink=self._name, code=to_code(error.code))
             return False
         except TimeoutError:
             raise
@@ -260,10 +260,10 @@ class Attempts:
                 raise
             self._log.warning("close_failed", sink=self._name, error=describe(error))
 
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
         try:
-            self._sink.restored(instance)
+            self._sink.on_restore(instance)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
             self.report_bug(error)
 
@@ -273,11 +273,11 @@ class Attempts:
         if self._on_sink_bug is not None:
             self._on_sink_bug(error)
 
-    def _failed(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
+    def _on_failure(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
         retryable = True
         outcome: Outcome = "transient"
         if isinstance(error, SinkError):
-            code, detail = bounded(error.code), str(error.detail)
+            code, detail = to_code(error.code), str(error.detail)
             if isinstance(error, PermanentSinkError):
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
@@ -285,7 +285,7 @@ class Attempts:
             if self._delivery.is_out_of_time(_now()):
                 return None, "cut"
             if self._delivery.is_held:
-                self._circuit.cut_off(_now() - self._tried_at, opening=not self._is_open)
+                self._circuit.on_cut_off(_now() - self._tried_at, opening=not self._is_open)
                 return None, "cut"
             outcome = "timeout"
             code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
@@ -295,18 +295,18 @@ class Attempts:
             code, detail = "cancelled", "by the sink itself; the outcome is unknown"
         else:
             self.report_bug(error)
-            self._stats.failed("bug", "bug")
-            return _all_failed(batch, "bug", retryable=False), "permanent"
+            self._stats.count_failure("bug", "bug")
+            return _fail_all(batch, "bug", retryable=False), "permanent"
         self._log.warning(
             "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
             retryable=retryable, lines=sum(item.lines for item in batch.items),
         )  # fmt: skip
-        self._circuit.failed(error, code, _now() - self._tried_at)
-        self._stats.failed("permanent" if outcome == "permanent" else "transient", code)
-        return _all_failed(batch, code, retryable=retryable), outcome
+        self._circuit.on_failure(error, code, _now() - self._tried_at)
+        self._stats.count_failure("permanent" if outcome == "permanent" else "transient", code)
+        return _fail_all(batch, code, retryable=retryable), outcome
 
 
-def bounded(code: object) -> str:
+def to_code(code: object) -> str:
     """A sink's error code as what may be a label: lower-case letters, digits, `_`, not endless."""
     return _UNSAFE_IN_CODE.sub("_", str(code).lower())[:_MAX_CODE] or "unnamed"
 
@@ -337,14 +337,14 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _all_failed(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
+def _fail_all(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
     return WriteResult(tuple(Failure(index, code, retryable) for index in range(len(batch.items))))
 
 
-def _checked(result: Any, items: int) -> WriteResult:
+def _check(result: Any, items: int) -> WriteResult:
     """`result`, made sure of: typing does not stop a sink from returning anything at all."""
     failures = tuple(
-        Failure(failure.index, bounded(failure.code), failure.retryable)
+        Failure(failure.index, to_code(failure.code), failure.retryable)
         if isinstance(failure, Failure) and 0 <= failure.index < items
         else _contract_broken(items)
         for failure in result.failures

@@ -59,16 +59,16 @@ class Circuit:
         """Loop time of the next attempt that may be made, if the process runs until then."""
         return self._clock.loop() + self._breaker.probe_at - self._now()
 
-    def answered(self, batch: Batch, result: WriteResult) -> None:
+    def on_answer(self, batch: Batch, result: WriteResult) -> None:
         """The destination has answered, which shows whether it takes anything."""
         self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
-            if self._breaker.succeeded():
+            if self._breaker.on_success():
                 self._log.info("circuit_closed", sink=self._sink)
         elif all(failure.retryable for failure in result.failures):
-            self._note(self._breaker.failed(self._now()), result.failures[0].code)
+            self._note(self._breaker.on_failure(self._now()), result.failures[0].code)
 
-    def failed(self, error: BaseException, code: str, seconds: float) -> None:
+    def on_failure(self, error: BaseException, code: str, seconds: float) -> None:
         """An attempt failed as a whole, which may speak against the destination.
 
         `seconds`: how long it took, which matters where there was no answer.
@@ -77,13 +77,13 @@ class Circuit:
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
-        self._note(self._breaker.failed(self._now(), permanent=permanent), code)
+        self._note(self._breaker.on_failure(self._now(), permanent=permanent), code)
 
     def became_ready(self) -> None:
         """The sink is open: what that took is nothing to hold against what follows."""
         self._unanswered = 0.0
 
-    def cut_off(self, seconds: float, *, opening: bool = False) -> None:
+    def on_cut_off(self, seconds: float, *, opening: bool = False) -> None:
         """A freeze came before the destination's answer, after so many seconds.
 
         One that hangs may never be given the time to fail; without this, each invocation of a
@@ -96,7 +96,7 @@ class Circuit:
         if not is_silent and self._breaker.state(self._now()) != "half_open":
             return
         self._unanswered = 0.0
-        self._note(self._breaker.failed(self._now(), at_once=not opening), CUT_OFF)
+        self._note(self._breaker.on_failure(self._now(), at_once=not opening), CUT_OFF)
 
     def _note(self, opened: bool, code: str) -> None:
         if opened:

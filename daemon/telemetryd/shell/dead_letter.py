@@ -105,7 +105,7 @@ class DeadLetter:
         return len(kept) == size
 
     def _write(self, line: bytes) -> None:
-        fd = self._opened()
+        fd = self._open()
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line
@@ -117,7 +117,7 @@ class DeadLetter:
                 os.ftruncate(fd, size)
             raise OSError(0, "no space for a whole record")
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         """The file at the path: a record in a file that was removed since would be lost."""
         if self._fd is not None:
             here = os.fstat(self._fd)

@@ -250,9 +250,9 @@ class DeliveryWorker:
         if self._spool is not None:
             self._spool.recover()
         self._task = asyncio.create_task(self._run(), name=f"deliver-{self.name}")
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_end)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
         self._idle.set()  # there is nothing left to wait for
         if not task.cancelled() and isinstance(bug := task.exception(), Exception):
             self._on_bug(bug)
@@ -295,11 +295,11 @@ class DeliveryWorker:
         if self._delivery.state in {delivery.HELD, delivery.PROBING}:  # which may be due by now
             self._nudge.set()
 
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         """The process runs on from a snapshot: `instance` is its new random id."""
         self._instance = instance
         self._rng.seed(instance)  # copies of one snapshot must not retry in step
-        self._attempts.restored(instance)
+        self._attempts.on_restore(instance)
 
     async def stop(
         self,
@@ -366,7 +366,7 @@ class DeliveryWorker:
 
     async def _open(self) -> None:
         await self._attempts.open_early()
-        self._delivery.opened()
+        self._delivery.on_opened()
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -409,7 +409,7 @@ class DeliveryWorker:
     def _take(self) -> None:
         blocks = self._queue.take(self._config.batch_max_bytes)
         size = sum(len(block.data) for block in blocks)
-        self._lingering.batched(len(blocks), size / self._config.batch_max_bytes)
+        self._lingering.on_batch(len(blocks), size / self._config.batch_max_bytes)
         self._in_flight.take(blocks)
 
     async def _pack(self) -> None:
@@ -441,7 +441,7 @@ class DeliveryWorker:
         self._in_flight.fill(items or [], batch_id)
         give_up_at = _now() + self._config.retry_max_elapsed_ms / 1000
         schedule = RetrySchedule(give_up_at=give_up_at, rng=self._rng)
-        self._delivery.packed(None if items is None else len(items), schedule)
+        self._delivery.on_packed(None if items is None else len(items), schedule)
 
     async def _write(self) -> None:
         self._attempt += 1
@@ -449,7 +449,7 @@ class DeliveryWorker:
         if result is not None:
             for item, reason in self._in_flight.settle(result):
                 self._lose_item(item, reason)
-        self._delivery.wrote(
+        self._delivery.on_written(
             self._in_flight.items, _now(), retry_after=retry_after, is_cut=result is None
         )
 

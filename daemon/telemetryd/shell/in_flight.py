@@ -79,7 +79,7 @@ class InFlight:
             failure = failures.get(index)
             if failure is None:
                 delivered.add(item.lines, item.size)
-                self._stats.delivered(now - item.received_at, item.lines)
+                self._stats.count_delivery(now - item.received_at, item.lines)
             else:
                 (left if failure.retryable else lost).append((item, failure.code))
         if left:

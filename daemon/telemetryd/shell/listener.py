@@ -75,10 +75,10 @@ class Door(Protocol):
 class Receiver(Protocol):
     """What the listener feeds."""
 
-    def received(self, size: int) -> None:
+    def on_received(self, size: int) -> None:
         """`size` bytes were read."""
 
-    def framed(self, parts: list[Framed]) -> None:
+    def on_framed(self, parts: list[Framed]) -> None:
         """They were framed, in order."""
 
 
@@ -304,10 +304,10 @@ class TelemetryListener:
         if self._connections:
             await self._none_open.wait()
 
-    def cut_off(self) -> None:
+    def reject_unfinished(self) -> None:
         """Reject what is unfinished, as if every connection ended here."""
         for connection in self._connections:
-            self._receiver.framed(connection.framer.eof())
+            self._receiver.on_framed(connection.framer.eof())
 
     # -- accepting -----------------------------------------------------------------------------
 
@@ -461,23 +461,23 @@ class TelemetryListener:
     def _read(self, connection: _Connection, size: int) -> None:
         now = self._last_activity = self._last_read = self._monotonic()
         try:
-            self._receiver.received(size)
+            self._receiver.on_received(size)
             parts = connection.framer.feed(self._buffer, size, now)
             if not connection.framer.unfinished_bytes:
                 connection.unfinished_since = None
             elif parts or connection.unfinished_since is None:
                 connection.unfinished_since = now
-            self._receiver.framed(parts)
+            self._receiver.on_framed(parts)
         except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading goes on
             self._on_bug(error)
 
-    def _closed(self, connection: _Connection, error: Exception | None) -> None:
+    def _on_closed(self, connection: _Connection, error: Exception | None) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._none_open.set()
         self._log.debug("connection_closed", error=repr(error) if error else None)
         try:
-            self._receiver.framed(connection.framer.eof())
+            self._receiver.on_framed(connection.framer.eof())
         except Exception as bug:  # noqa: BLE001 - as above
             self._on_bug(bug)
         if self._door is not None:
@@ -531,7 +531,7 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener._closed(self, exc)  # noqa: SLF001
+        self._listener._on_closed(self, exc)  # noqa: SLF001
 
     def hold(self, held: bool) -> None:
         """Pause or resume reading."""

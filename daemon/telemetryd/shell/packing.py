@@ -53,10 +53,10 @@ class Packing:
         taken = Count(sum(b.lines for b in blocks), sum(b.size for b in blocks))
         if packed != taken:
             raise SinkContractError(f"pack() made items of {packed} from blocks of {taken}")
-        self.items = dated(items, blocks[0].received_at if blocks else 0.0)
+        self.items = with_dates(items, blocks[0].received_at if blocks else 0.0)
 
 
-def dated(items: list[Item], received_at: float) -> list[Item]:
+def with_dates(items: list[Item], received_at: float) -> list[Item]:
     """`items`, those that don't tell when their lines were read with `received_at`.
 
     Else they would be as old as the machine: too old for a spool, and for every statistic.

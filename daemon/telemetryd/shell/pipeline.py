@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, UNTRUSTED, Count, Ledger
 from telemetryd.core.own_lines import without_own_lines
-from telemetryd.core.router import RouteRules, Selection, merged, opened
+from telemetryd.core.router import RouteRules, Selection, merge, open_pieces
 from telemetryd.core.stats import DaemonStats
 from telemetryd.core.untrusted import without_platform_events
 from telemetryd.core.watch import EventWatch
@@ -93,11 +93,11 @@ class Pipeline:
         self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
 
-    def received(self, size: int) -> None:
+    def on_received(self, size: int) -> None:
         """`size` bytes were read from a connection."""
         self._ledger.received.bytes += size
 
-    def framed(self, parts: list[Framed]) -> None:
+    def on_framed(self, parts: list[Framed]) -> None:
         """The framer's verdict on bytes that were read."""
         ledger = self._ledger
         bug: Exception | None = None
@@ -137,7 +137,7 @@ class Pipeline:
             self._ledger.unrouted.add(block.lines, block.size)
         undecodable = self._watch.undecodable
         for envelope in self._watch.find(block.data):
-            self._watched(envelope, block.source)
+            self._on_watched(envelope, block.source)
         if self._watch.undecodable > undecodable:
             self._stats.malformed_events += self._watch.undecodable - undecodable
             self._on_loss("event_malformed", block.source)
@@ -182,18 +182,18 @@ class Pipeline:
         if self._observer is not None and not self._is_anothers(source):
             self._observer.on_loss(cause)
 
-    def _watched(self, envelope: Envelope, source: int) -> None:
+    def _on_watched(self, envelope: Envelope, source: int) -> None:
         if envelope.type == "platform.logsDropped":
             self._on_loss("logs_dropped", source)
             try:
                 record = decode_record(envelope, lenient=True)
             except ProtocolError as error:
-                self._malformed(envelope, error.code)
+                self._on_malformed(envelope, error.code)
                 return
             if isinstance(record, LogsDropped):
                 lines, size = record.dropped_records or 0, record.dropped_bytes or 0
                 if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
-                    self._malformed(envelope, "range")
+                    self._on_malformed(envelope, "range")
                     return
                 self._ledger.upstream_dropped.add(lines, size)
                 reason = (record.reason or "")[:200]
@@ -201,7 +201,7 @@ class Pipeline:
         elif self._observer is not None:
             self._observer.on_event(envelope, source)
 
-    def _malformed(self, envelope: Envelope, code: str) -> None:
+    def _on_malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1
         self._log.warning("event_malformed", type=envelope.type, code=code)
 
@@ -209,15 +209,15 @@ class Pipeline:
         """Part a block among the sinks that do not want all of it as it came."""
         selections: list[list[Selection]] = []
         unrouted = Count()
-        for piece in opened(block, self._tracker):
+        for piece in open_pieces(block, self._tracker):
             if self._tracks:
                 piece.follow()
             selections.append([piece.select(rules) for _, rules in self._ruled])
             if not self._raw:
-                unrouted.add(*piece.unwanted())
+                unrouted.add(*piece.count_unwanted())
         self._ledger.unrouted.add(unrouted.lines, unrouted.bytes)
         for (worker, _), found in zip(self._ruled, zip(*selections, strict=True), strict=True):
-            selection = merged(block, found)
+            selection = merge(block, found)
             if selection.filtered_lines:
                 worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
             if selection.unjudged_lines:

@@ -175,7 +175,7 @@ class SinkQueue:
         return self._charged + more <= self._max and self._budget.fits(self._charged, more)
 
     def _charge(self, more: int) -> None:
-        self._budget.changed(self._charged, self._charged + more)
+        self._budget.on_change(self._charged, self._charged + more)
         self._charged += more
         if (self._charged > self._resume_below) is not self._is_crowded:
             self._is_crowded = not self._is_crowded

@@ -72,7 +72,7 @@ class SinkSpool:
         self._log = log
         kind = _UNSAFE.sub("_", sink_type)
         self._files = SpoolLog(
-            f"{config.path}/{name}.{kind}", max_bytes=config.max_bytes, on_error=self._failed
+            f"{config.path}/{name}.{kind}", max_bytes=config.max_bytes, on_error=self._on_error
         )
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(item_type).decode
@@ -94,7 +94,7 @@ class SinkSpool:
     @property
     def is_usable(self) -> bool:
         """Whether it may be asked to take something: if not, memory is the better place to wait."""
-        return self._monotonic() >= self._rests_until and self._opened()
+        return self._monotonic() >= self._rests_until and self._ensure_open()
 
     @property
     def disk_bytes(self) -> int:
@@ -112,7 +112,7 @@ class SinkSpool:
         if not self._files.is_open and self._monotonic() >= self._rests_until:
             self._rests_until = 0.0
             if self._files.exists():
-                self._opened()
+                self._ensure_open()
 
     @property
     def wants_recovery(self) -> bool:
@@ -134,12 +134,12 @@ class SinkSpool:
             self._account.spooled.add(sum(i.lines for i in items), sum(i.size for i in items))
             return
         try:
-            if not self._opened():
+            if not self._ensure_open():
                 raise OSError(0, "the spool can't be opened")  # noqa: TRY301 - as any other
             records = [self._record(item) for item in items]
             self._files.put_back(records)
         except (OSError, SinkContractError) as error:
-            self._failed(error)
+            self._on_error(error)
             self._rest_after(error)
             for item in items:
                 self._lose(item, _reason(error))
@@ -192,7 +192,7 @@ class SinkSpool:
 
     def _put(self, item: Item) -> None:
         try:
-            opened = self._opened()
+            opened = self._ensure_open()
             record = self._record(item)
             needed = SEGMENT_BYTES + HEADER_BYTES + len(record.payload or b"")
             if needed > self._config.max_bytes or not opened:
@@ -203,7 +203,7 @@ class SinkSpool:
                 pass
             self._append(record)
         except (OSError, SinkContractError) as error:
-            self._failed(error)
+            self._on_error(error)
             self._rest_after(error)
             self._lose(item, _reason(error))
             return
@@ -302,7 +302,7 @@ class SinkSpool:
         received = self._monotonic() - (self._clock.now_ms() - record.at_ms) / 1000
         return msgspec.structs.replace(item, received_at=received)
 
-    def _opened(self) -> bool:
+    def _ensure_open(self) -> bool:
         if self._files.is_open:
             return True
         if self._closed:
@@ -337,7 +337,7 @@ class SinkSpool:
         if isinstance(error, OSError):
             self._rests_until = self._monotonic() + _REST_SECONDS
 
-    def _failed(self, error: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
         self._log.error(
             "spool_failed", sink=self._name, path=self._files.directory,
             error=getattr(error, "strerror", None) or str(error),

@@ -37,7 +37,7 @@ class SpoolClock:
         `oldest_ms` of None: there are none, and nothing to go on with.
         """
         now = self._moment()
-        noted = _noted(lock)
+        noted = _read_note(lock)
         passed = noted.until(now) if noted is not None else None
         if noted is not None and passed is not None and noted.wall_ms + passed >= newest_ms:
             self._ahead_ms = noted.wall_ms - noted.steady_ms
@@ -50,7 +50,7 @@ class SpoolClock:
         _note(lock, now._replace(wall_ms=at))
 
 
-def _noted(lock: int) -> Moment | None:
+def _read_note(lock: int) -> Moment | None:
     try:
         return decode_moment(os.pread(lock, _NOTE_BYTES, 0))
     except OSError:

@@ -104,7 +104,7 @@ class SpoolLog:
 
     def open(self) -> None:
         """Lock the directory, making it if need be, and find what is there. Raises OSError."""
-        lock = self._locked()
+        lock = self._take_lock()
         try:
             self._suit(os.statvfs(self.directory))
             numbers = sorted(_numbers(os.listdir(self.directory)))  # noqa: PTH208
@@ -255,7 +255,7 @@ class SpoolLog:
             os.close(self._lock)
             self._lock = -1
 
-    def _locked(self) -> int:
+    def _take_lock(self) -> int:
         """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
         trust.make_directory(self.directory)
         _check_ownership(os.stat(self.directory))  # noqa: PTH116
@@ -272,7 +272,7 @@ class SpoolLog:
         try:
             return Segment.create(self._path(number))
         except FileNotFoundError:  # the function has tidied up its `/tmp`
-            lock = self._locked()
+            lock = self._take_lock()
             os.close(self._lock)
             self._lock = lock
             return Segment.create(self._path(number))

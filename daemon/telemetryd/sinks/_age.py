@@ -22,7 +22,7 @@ def begun_ms(fd: int, now: Moment) -> int:
     none, is as old as its last change.
     """
     status = os.fstat(fd)
-    begun = _noted(fd) if status.st_size else None
+    begun = _read_note(fd) if status.st_size else None
     if begun is None:
         idle = max(now.wall_ms - int(status.st_mtime * 1000), 0) if status.st_size else 0
         begun = Moment(now.boot, now.steady_ms - idle, now.wall_ms - idle)
@@ -32,7 +32,7 @@ def begun_ms(fd: int, now: Moment) -> int:
     return now.steady_ms - (max(now.wall_ms - begun.wall_ms, 0) if age is None else age)
 
 
-def _noted(fd: int) -> Moment | None:
+def _read_note(fd: int) -> Moment | None:
     try:
         return decode_moment(os.getxattr(fd, _ATTRIBUTE))
     except OSError:

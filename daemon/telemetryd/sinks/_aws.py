@@ -164,7 +164,7 @@ class AwsClient:
             await stack.aclose()
 
     async def _make(self) -> None:
-        http = await _imported()
+        http = await _import_http()
         session = http.session()  # a new one each time, since it caches its credentials
         region = self._region or session.get_config_variable("region")
         connect_timeout, read_timeout = self._timeouts
@@ -197,7 +197,7 @@ async def _require_credentials(session: Any) -> None:
         raise PermanentSinkError("no_credentials", detail, stops_sink=True)
 
 
-async def _imported() -> ModuleType:
+async def _import_http() -> ModuleType:
     """`_aws_http`, imported with aiobotocore in a thread that lets the loop go on."""
     if not _loaded:  # sys.modules would not tell whether another thread is still at it
         thread = SinkThread("import-aiobotocore")

@@ -91,7 +91,7 @@ _CUT_OFF: Final = (errno.ECONNRESET, errno.EPIPE)
 def sink_error(error: Exception) -> SinkError:
     """The SinkError that stands for `error`; an exception of no known kind is transient."""
     if isinstance(error, aws.ClientError):
-        return _answered(error)
+        return _from_answer(error)
     if isinstance(error, aws.SSLError):
         return _tls(error)
     for kind, code in _TRANSIENT:
@@ -108,7 +108,7 @@ def sink_error(error: Exception) -> SinkError:
     return TransientSinkError("aws_error", repr(error))
 
 
-def _answered(error: aws.ClientError) -> SinkError:
+def _from_answer(error: aws.ClientError) -> SinkError:
     """The service answered, with an error."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     metadata = error.response.get("ResponseMetadata", {})
@@ -126,10 +126,10 @@ def _answered(error: aws.ClientError) -> SinkError:
         return PermanentSinkError(_REFUSED[code], text, stops_sink=True)
     if code in _SERVER or status >= 500 or status in (0, 408):  # noqa: PLR2004 - RFC 9110
         return TransientSinkError("server_error", text, retry_after=retry_after)
-    return _refused(code, status, text)
+    return _from_refusal(code, status, text)
 
 
-def _refused(code: str, status: int, text: str) -> SinkError:
+def _from_refusal(code: str, status: int, text: str) -> SinkError:
     """The request was refused, by the service if the answer has a code of an error."""
     if code in ("", str(status)) and status != _TOO_LARGE:  # by who knows whom
         return TransientSinkError("garbled_answer", text)

@@ -233,7 +233,7 @@ def _matches(pattern: str) -> set[str]:
     return {name for name in METRIC_NAMES if fnmatchcase(name, pattern)}
 
 
-def expanded(template: str, context: SinkContext) -> str:
+def expand(template: str, context: SinkContext) -> str:
     """The name that `template` stands for.
 
     What a version such as `$LATEST` has, and a group's name may not have, becomes `_`.

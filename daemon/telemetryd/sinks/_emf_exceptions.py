@@ -93,7 +93,7 @@ def exception_in(record: LogRecord) -> FoundException | None:
         text = body.strip()
         if text[:1] != "{":
             return _in_text(text)
-        body = _decoded(text)
+        body = _decode(text)
     return _in_object(body, record.request_id) if isinstance(body, dict) else None
 
 
@@ -102,7 +102,7 @@ def _in_text(text: str) -> FoundException | None:
         if found := re.match(pattern, text):
             parts = found.groupdict()
             if parts.get("json"):
-                return _bare_report(_decoded(text[found.start("json") :]), r"(.+)")
+                return _bare_report(_decode(text[found.start("json") :]), r"(.+)")
             return FoundException(parts["type"], parts.get("id"))
     return _in_unframed(text) or _in_trace(text, is_dotnet="\tfail\t" in text[:_HEAD])
 
@@ -159,7 +159,7 @@ def _bare_report(body: Any, kinds: str) -> FoundException | None:
     return FoundException(found[1], None) if found else None
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         return _json.decode(without_lone_surrogates(text.encode()))
     except (*DECODE_FAILURES, UnicodeEncodeError):

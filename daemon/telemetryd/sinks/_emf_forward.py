@@ -29,7 +29,7 @@ class Forwarded(msgspec.Struct, frozen=True, gc=False):
     """Milliseconds since the Unix epoch."""
 
 
-def forwarded(event: Envelope, *, marked: bool) -> Forwarded | None:
+def find_document(event: Envelope, *, marked: bool) -> Forwarded | None:
     """The document in a `function` event; None if its record is anything else.
 
     With the text log format the record is a string that holds the document, with JSON the document

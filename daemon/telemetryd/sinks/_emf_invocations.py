@@ -196,7 +196,7 @@ class Invocations:
         if suspect is not None and suspect[0] == request_id:
             self._fail(invocation, measured, Status.ERROR, suspect[1])
 
-    def ended(self, reason: str) -> Measured | None:
+    def on_environment_end(self, reason: str) -> Measured | None:
         """The environment is reset for `reason` (Extensions API, Shutdown): what that ended.
 
         It is the last invocation or, where there was none, the initialisation. What the platform
@@ -209,7 +209,7 @@ class Invocations:
         if status is None or env is None:
             return None
         if not env.saw_start:
-            return self._ended_at_the_beginning(env)
+            return self._on_early_end(env)
         invocation = self._open.get(env.current) if env.current else None
         if invocation is None:
             return None
@@ -220,7 +220,7 @@ class Invocations:
         self._fail(invocation, measured, status, None)
         return measured if measured.values else None
 
-    def _ended_at_the_beginning(self, env: Environment) -> Measured | None:
+    def _on_early_end(self, env: Environment) -> Measured | None:
         """Count the initialisation or restore that the end of the environment cut short."""
         newest = env.beginnings[-1] if env.beginnings else None
         if newest is None or not newest.is_known or newest.has_succeeded:
@@ -283,22 +283,22 @@ class Invocations:
     def _init_runtime_done(
         self, env: Environment, record: InitRuntimeDone, at: int
     ) -> Measured | None:
-        return self._began(env, "init", record, at)
+        return self._measure_beginning(env, "init", record, at)
 
     def _restore_runtime_done(
         self, env: Environment, record: RestoreRuntimeDone, at: int
     ) -> Measured | None:
-        return self._began(env, "restore", record, at)
+        return self._measure_beginning(env, "restore", record, at)
 
     def _init_report(self, env: Environment, record: InitReport, at: int) -> Measured | None:
         kind = record.initialization_type or env.initialization
         # A snapshot's initialisation, when a version was published: each environment that is
         # restored from it hears of it again.
         is_told = kind != InitializationType.SNAP_START
-        return self._began(env, "init", record, at, record.metrics if is_told else None)
+        return self._measure_beginning(env, "init", record, at, record.metrics if is_told else None)
 
     def _restore_report(self, env: Environment, record: RestoreReport, at: int) -> Measured | None:
-        return self._began(env, "restore", record, at, record.metrics)
+        return self._measure_beginning(env, "restore", record, at, record.metrics)
 
     def _extension(self, env: Environment, record: ExtensionInit, at: int) -> Measured | None:
         if not (record.error_type or re.search(_BROKEN_EXTENSION, record.state or "")):
@@ -310,7 +310,7 @@ class Invocations:
         self._fail_beginning(env, beginning, measured, record.error_type or record.state)
         return measured if measured.values else None
 
-    def _began(
+    def _measure_beginning(
         self,
         env: Environment,
         kind: Kind,

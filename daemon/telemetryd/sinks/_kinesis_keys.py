@@ -53,7 +53,7 @@ class RequestKeys:
         while (found := data.find(_MARK, searched)) >= 0:
             begin = data.rfind(b"\n", 0, found) + 1
             searched = data.find(b"\n", found) + 1
-            request = _started(data[begin:searched])
+            request = _find_started(data[begin:searched])
             if not request or request == key:
                 continue
             if begin > at:
@@ -70,7 +70,7 @@ class RequestKeys:
             del self._requests[next(iter(self._requests))]
 
 
-def _started(line: bytes) -> str:
+def _find_started(line: bytes) -> str:
     """The id of the request that `line` says has started; empty when it does not."""
     envelope = decode_line(line)
     if envelope is None or envelope.type != START:

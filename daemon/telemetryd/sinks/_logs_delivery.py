@@ -141,7 +141,7 @@ class LogsDelivery:
             raise TransientSinkError("log_stream_missing", error.detail) from error
         return [
             Failure(call[position], code, retryable=False)
-            for position, code in rejected(answer.get("rejectedLogEventsInfo"), len(call))
+            for position, code in rejections(answer.get("rejectedLogEventsInfo"), len(call))
         ]
 
 
@@ -181,7 +181,7 @@ def plan(events: Sequence[LogEvent]) -> Iterator[list[int]]:
         yield call
 
 
-def rejected(info: object, count: int) -> Iterator[tuple[int, str]]:
+def rejections(info: object, count: int) -> Iterator[tuple[int, str]]:
     """Positions in a call of `count` events which the service rejected, and why, each once.
 
     Raises TransientSinkError where the answer's `info` makes no sense: some may have been.

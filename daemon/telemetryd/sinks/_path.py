@@ -41,7 +41,7 @@ def safe(value: str) -> str:
 def expand(template: str, context: SinkContext, now: float) -> str:
     """The path for the epoch second `now`; `{date}` is the UTC day, as 2026-03-14."""
     day = int(now // _DAY_SECONDS)
-    return _filled(template, context.function, context.version, context.instance, day)
+    return _fill(template, context.function, context.version, context.instance, day)
 
 
 def bases(template: str, context: SinkContext) -> set[str]:
@@ -95,7 +95,7 @@ def _names(directory: str, shape: re.Pattern[str]) -> set[str]:
 
 
 @lru_cache(maxsize=64)  # asked for before every write
-def _filled(template: str, function: str, version: str, instance: str, day: int) -> str:
+def _fill(template: str, function: str, version: str, instance: str, day: int) -> str:
     values = {
         "function": safe(function),
         "version": safe(version),

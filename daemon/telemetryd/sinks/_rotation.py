@@ -64,7 +64,7 @@ def rotate(path: str, now: float) -> str:
         micros += 1
 
 
-def rotated_files(path: str) -> list[str]:
+def list_rotated(path: str) -> list[str]:
     """The rotated files of `path`, compressed or not, oldest first; those that may be ours."""
     directory, base = os.path.split(path)
     with os.scandir(directory or ".") as entries:
@@ -79,7 +79,7 @@ def rotated_files(path: str) -> list[str]:
 
 def _latest_micros(path: str) -> int:
     """The time in the name of the last rotated file, in microseconds; -1 without any."""
-    for rotated in reversed(rotated_files(path)):
+    for rotated in reversed(list_rotated(path)):
         found = _SUFFIX.fullmatch(rotated, len(path))
         if found is None:
             continue
@@ -116,7 +116,7 @@ def compress(
     source_fd = os.open(path, _SOURCE_FLAGS)
     with os.fdopen(source_fd, "rb") as source:
         trust.check_file(path, os.fstat(source_fd), os.stat(os.path.dirname(path) or "."))  # noqa: PTH116, PTH120
-        fd = _claimed(partial)
+        fd = _claim(partial)
         if fd is None:
             return
         try:
@@ -166,7 +166,7 @@ def _pieces(source: IO[bytes], is_stopped: Callable[[], bool]) -> Iterator[bytes
             yield data
 
 
-def _claimed(partial: str) -> int | None:
+def _claim(partial: str) -> int | None:
     """`partial`, locked; None where another process writes to it."""
     while True:
         fd = trust.open_file(partial, _PARTIAL_FLAGS)
@@ -204,7 +204,7 @@ def is_compressed(path: str) -> bool:
     return not os.path.lexists(path) and any(os.path.lexists(path + e) for e in _ENDINGS)
 
 
-def unfinished(
+def find_unfinished(
     bases: Iterable[str], current: str, compression: Compression, *, whole_files: bool
 ) -> Iterator[str]:
     """Files that an earlier process left to be compressed; removes `.partial` files of no use.
@@ -216,7 +216,7 @@ def unfinished(
     for base in bases:
         if base != current and _is_in_use(base):
             continue
-        candidates = [each for each in rotated_files(base) if not each.endswith(_ENDINGS)]
+        candidates = [each for each in list_rotated(base) if not each.endswith(_ENDINGS)]
         if base != current and whole_files and trust.is_trusted(base):
             candidates.append(base)
         useful = [f"{each}{_ending(compression)}{_PARTIAL}" for each in candidates]
@@ -271,7 +271,7 @@ def _remove(partial: str) -> None:
 
 def delete_old(path: str, keep: int) -> list[str]:
     """Delete all but the last `keep` rotated files of `path`; the names of the deleted."""
-    rotated = rotated_files(path)
+    rotated = list_rotated(path)
     doomed = rotated[: max(0, len(rotated) - keep)]
     for each in doomed:
         with suppress(FileNotFoundError):

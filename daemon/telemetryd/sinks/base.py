@@ -259,7 +259,7 @@ class Sink(abc.ABC):
         A write may be on its way then. Raises SinkError; the next write tries again.
         """
 
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         """The process runs on from a snapshot that others started from too (SnapStart).
 
         Whatever was drawn to be unique no longer is: `instance` replaces `context.instance`.

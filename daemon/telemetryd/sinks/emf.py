@@ -14,10 +14,10 @@ import msgspec
 from telemetryd.sinks import _emf_prices
 from telemetryd.sinks._emf_catalogue import OWN_METRICS
 from telemetryd.sinks._emf_clock import EventTimes
-from telemetryd.sinks._emf_config import EmfConfig, expanded
+from telemetryd.sinks._emf_config import EmfConfig, expand
 from telemetryd.sinks._emf_documents import Documents, Finished, Layout, Measured
 from telemetryd.sinks._emf_exceptions import HINTS
-from telemetryd.sinks._emf_forward import FORWARD_HINT, forwarded
+from telemetryd.sinks._emf_forward import FORWARD_HINT, find_document
 from telemetryd.sinks._emf_invocations import Invocations
 from telemetryd.sinks._emf_lines import decode_event, lines_with
 from telemetryd.sinks._emf_self import SelfMetrics
@@ -94,15 +94,15 @@ class EmfSink(Sink):
         # printing is over in an instant, a conversation with CloudWatch Logs is not
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
 
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         """The process continues from a snapshot: from now on into a log stream of its own."""
-        super().restored(instance)
+        super().on_restore(instance)
         if self._logs is not None:
             self._logs.redirect(*self._log_names())
 
     def _log_names(self) -> tuple[str, str]:
         config = self._config
-        return expanded(config.log_group, self.context), expanded(config.log_stream, self.context)
+        return expand(config.log_group, self.context), expand(config.log_stream, self.context)
 
     async def open(self) -> None:
         """Make the log stream, for `delivery = "logs"`."""
@@ -116,7 +116,7 @@ class EmfSink(Sink):
         for block in blocks:
             self._pack_block(block, documents, items)
         items += map(_document_item, documents.finish())
-        items = _as_received(items, sum(block.added for block in blocks))
+        items = _with_received_sizes(items, sum(block.added for block in blocks))
         if self._self is not None and (measured := self._self.when_due()):
             items += self._own(measured)
         return items
@@ -144,7 +144,7 @@ class EmfSink(Sink):
     def own_items(self, end: str) -> list[Item]:
         """What no line has told: a failure that only the end tells of, telemetryd's own figures."""
         items: list[Item] = []
-        if measured := self._invocations.ended(end):
+        if measured := self._invocations.on_environment_end(end):
             items += self._own(measured)
         if self._self is not None:
             items += self._own(self._self.now())
@@ -247,7 +247,7 @@ class EmfSink(Sink):
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
             return None
-        found = forwarded(event, marked=self._logs is None)
+        found = find_document(event, marked=self._logs is None)
         if found is None:
             return None
         place = (block.source, offset, block.received_at)
@@ -275,7 +275,7 @@ def _rest_item(cuts: list[int], block: Block, lines: int) -> EmfItem:
     return EmfItem(b"", lines, size, *place, data=block.data, cuts=tuple(cuts))
 
 
-def _as_received(items: list[Item], added: int) -> list[Item]:
+def _with_received_sizes(items: list[Item], added: int) -> list[Item]:
     """`items` with sizes that do not count the `added` bytes of the lines: only the sum matters."""
     for index, item in enumerate(items):
         if not added:

@@ -140,10 +140,10 @@ class FileSink(Sink):
             elif file is not None and self._is_due(file, incoming):
                 self._rotate(path, now)
             if self._file is None:
-                opened = self._opened(path)
+                opened = self._open_file(path)
                 if self._is_due(opened, incoming):  # as an earlier process has left it
                     self._rotate(path, now)
-            return self._file or self._opened(path)
+            return self._file or self._open_file(path)
         except OSError as error:
             raise as_sink_error(error, path) from error
 
@@ -154,7 +154,7 @@ class FileSink(Sink):
             self.context.log.warning("close_failed", sink=self.context.name, error=str(error))
         self._ready(0)
 
-    def _opened(self, path: str) -> AppendFile:
+    def _open_file(self, path: str) -> AppendFile:
         self._file = file = AppendFile(path, self.context.salvage)
         if self._config.rotate_seconds:
             self._begun_ms = file.begun_ms(self._clock.moment())
@@ -234,7 +234,7 @@ class FileSink(Sink):
         current = expand(template, context, self._clock.wall())
         others = sorted(bases(template, context))
         by_date = "{date}" in template
-        found = _rotation.unfinished(others, current, compression, whole_files=by_date)
+        found = _rotation.find_unfinished(others, current, compression, whole_files=by_date)
         self._left_behind += [path for path in found if path not in self._left_behind]
         if self._config.keep:
             _rotation.delete_old(current, self._config.keep)

@@ -61,12 +61,12 @@ class KinesisSink(Sink):
         by_arn = config.stream.startswith("arn:")
         self._stream = {"StreamARN" if by_arn else "StreamName": config.stream}
 
-    def restored(self, instance: str) -> None:
+    def on_restore(self, instance: str) -> None:
         """The process continues from a snapshot that others continue from as well.
 
         `instance` is its new id. Records packed from now on have another random id.
         """
-        super().restored(instance)
+        super().on_restore(instance)
         self._packer.restart(instance)
 
     async def open(self) -> None:
@@ -101,7 +101,7 @@ class KinesisSink(Sink):
                     raise
                 # Earlier records are in. The rest is written again, and if there is still
                 # something wrong, raises again.
-                failures += _all_failed([entry for rest in calls[number:] for entry in rest], error)
+                failures += _fail_all([entry for rest in calls[number:] for entry in rest], error)
                 break
         if refusals and sum(failure.code == "invalid_request" for failure in failures) == len(
             batch.items
@@ -150,12 +150,12 @@ class KinesisSink(Sink):
                     if middle and calls < _MAX_CALLS_TO_FIND_THE_CULPRIT:
                         parts += [part[middle:], part[:middle]]
                     else:
-                        failures += _all_failed(part, error, retryable=False)
+                        failures += _fail_all(part, error, retryable=False)
                         self._log_refused(error.detail, failures[-len(part) :])
                 elif calls == 1:
                     raise
                 else:  # the halves before are in, or refused; the rest is written again
-                    failures += _all_failed(list(chain(part, *reversed(parts))), error)
+                    failures += _fail_all(list(chain(part, *reversed(parts))), error)
                     break
         return failures
 
@@ -213,7 +213,7 @@ def _ours(item: Item) -> RecordItem:
     return item
 
 
-def _all_failed(
+def _fail_all(
     entries: Sequence[Entry], error: SinkError, *, retryable: bool = True
 ) -> list[Failure]:
     return [Failure(index, error.code, retryable) for index, _ in entries]

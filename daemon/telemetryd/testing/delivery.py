@@ -28,7 +28,7 @@ class DeliveryContract(Subject):
         self.deliver(loop_factory, rig, blocks[:250], blocks[250:251], blocks[251:])
         size = len(data_of(blocks))
         assert rig.account.offered == rig.account.enqueued == Count(1200, size)
-        assert rig.settled() == {"delivered": Count(1200, size)}
+        assert rig.leaves() == {"delivered": Count(1200, size)}
         self.assert_received(received, data_of(blocks))
 
     @LOOPS
@@ -73,5 +73,5 @@ class DeliveryContract(Subject):
         ]
         rig = self.rig(tmp_path)
         self.deliver(loop_factory, rig, blocks)
-        assert rig.settled() == {"delivered": Count(9, len(data_of(blocks)))}
+        assert rig.leaves() == {"delivered": Count(9, len(data_of(blocks)))}
         self.assert_received(received, data_of(blocks))

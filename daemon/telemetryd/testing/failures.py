@@ -55,7 +55,7 @@ class FailureContract(Subject):
         blocks = numbered_blocks(5)
         rig = self.rig(tmp_path, fail_for_good)
         self.deliver(loop_factory, rig, blocks[:2], blocks[2:])
-        assert rig.settled() == {
+        assert rig.leaves() == {
             "dropped.refused": Count(6, len(data_of(blocks[:2]))),
             "delivered": Count(9, len(data_of(blocks[2:]))),
         }

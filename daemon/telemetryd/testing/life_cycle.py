@@ -115,11 +115,11 @@ class LifeCycleContract(Subject):
 
         async def scenario() -> None:
             sink = self.make(tmp_path)
-            sink.restored("f" * 32)
+            sink.on_restore("f" * 32)
             await sink.open()
             for number, half in enumerate((blocks[:2], blocks[2:])):
                 assert await sink.write(batch_of(sink, half), attempt=1, deadline=FAR) == DELIVERED
-                sink.restored(str(number) * 32)
+                sink.on_restore(str(number) * 32)
             await sink.close()
 
         self.run(loop_factory, scenario())

@@ -35,13 +35,13 @@ class OutageContract(Subject):
         async def scenario() -> str:
             rig.worker.start()
             rig.offer(before)
-            await self.flushed(rig)
+            await self.flush(rig)
             with outage as code:
                 await self.failure(rig, during)
                 rig.check_balance()
                 assert rig.worker.pending() == Count(6, len(data_of(during)))
             rig.offer(after)
-            await self.flushed(rig)
+            await self.flush(rig)
             await rig.stop()
             return code
 
@@ -64,7 +64,7 @@ class OutageContract(Subject):
         async def scenario() -> str:
             rig.worker.start()
             rig.offer(before)
-            await self.flushed(rig)
+            await self.flush(rig)
             with outage as code:
                 await self.failure(rig, during)
                 rig.offer([block(b"behind")])
@@ -112,12 +112,12 @@ class OutageContract(Subject):
         async def scenario() -> None:
             rig.worker.start()
             rig.offer(before)
-            await self.flushed(rig)
+            await self.flush(rig)
             with stall:
                 await self.failure(rig, during)
                 rig.check_balance()
                 assert rig.worker.pending() == Count(6, len(data_of(during)))
-            await self.flushed(rig)
+            await self.flush(rig)
             await rig.stop()
 
         self.run(loop_factory, scenario())
@@ -138,7 +138,7 @@ class OutageContract(Subject):
         async def scenario() -> None:
             rig.worker.start()
             rig.offer(before)
-            await self.flushed(rig)
+            await self.flush(rig)
             with stall:
                 rig.offer(during)
                 await rig.stop(0.2)

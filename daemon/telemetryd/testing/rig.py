@@ -81,7 +81,7 @@ class Rig:
         """Deliver for so long what can be delivered, lose (or `keep`, spool) the rest, close."""
         await self.worker.stop(asyncio.get_running_loop().time() + seconds, keep=keep)
 
-    def settled(self) -> dict[str, Count]:
+    def leaves(self) -> dict[str, Count]:
         """Where the lines went: the account's leaves that are not zero, drops by their reason."""
         account = self.account
         leaves = {
@@ -96,12 +96,12 @@ class Rig:
 
     def lines(self) -> dict[str, int]:
         """`settled`, lines only."""
-        return {name: count.lines for name, count in self.settled().items()}
+        return {name: count.lines for name, count in self.leaves().items()}
 
     def check_balance(self) -> None:
         """Assert that every line and byte offered is accounted for."""
         pending = self.worker.pending()
-        assert self.account.balanced(pending), self.account.page(pending)
+        assert self.account.is_balanced(pending), self.account.page(pending)
 
     def check_end(self) -> None:
         """Assert, after `stop`, that the books balance and nothing is left anywhere."""

@@ -60,10 +60,10 @@ def lose_answer() -> Step:
 
 
 class AnswerLostError(Exception):
-    """What `lose_answer` raises: carried out by `scripted`."""
+    """What `lose_answer` raises: carried out by `script_writes`."""
 
 
-def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:
+def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:
     """`base`, whose first writes follow `script`: what a step does not refuse is written.
 
     `attempts` is filled with the batch of every attempt.
@@ -110,5 +110,5 @@ def scripted(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) ->
 
 
 def last_error(sink: Sink) -> str:
-    """The traceback of what a sink of `scripted` raised last."""
+    """The traceback of what a sink of `script_writes` raised last."""
     return str(getattr(sink, "last_error", ""))

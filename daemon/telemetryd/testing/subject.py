@@ -25,7 +25,7 @@ from telemetryd.testing.hangs import (
 )
 from telemetryd.testing.loops import LoopFactory
 from telemetryd.testing.rig import Rig
-from telemetryd.testing.steps import Step, last_error, scripted
+from telemetryd.testing.steps import Step, last_error, script_writes
 from telemetryd.testing.surroundings import LogBook, context
 from telemetryd_proto.framing import Block
 
@@ -159,9 +159,9 @@ class Subject(abc.ABC):
         dead_letter: DeadLetter | None = None,
         **keys: object,
     ) -> Rig:
-        """The sink under a worker, its first writes failing by `steps`; see `scripted`."""
+        """The sink under a worker, its first writes failing by `steps`; see `script_writes`."""
         config = self.config(directory, **keys)
-        kind = scripted(self.sink_class, steps, attempts if attempts is not None else [])
+        kind = script_writes(self.sink_class, steps, attempts if attempts is not None else [])
         log = LogBook()
         sink = kind(config, context(log, instance=_new_instance()))
         return Rig(sink, config, log=log, dead_letter=dead_letter)
@@ -175,14 +175,14 @@ class Subject(abc.ABC):
             rig.log.on_event["circuit_opened"] = opened.set
             for wave in waves:
                 rig.offer(wave)
-                await self._unless(opened, self.flushed(rig), rig)
+                await self._unless(opened, self.flush(rig), rig)
                 rig.check_balance()
             await rig.stop()
 
         self.run(loop_factory, scenario())
         self.check(rig)
 
-    async def flushed(self, rig: Rig) -> None:
+    async def flush(self, rig: Rig) -> None:
         """Return when all is delivered. Raises TimeoutError if that takes too long.
 
         After failures a flush may be refused, so it is asked for until it is not.
