@@ -51,7 +51,7 @@ workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/wo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" GOFLAGS=-modcacherw go run $(ACTIONLINT) .github/workflows/*.yml
 
 # The tests of core and protocol alone: nothing of the daemon around them, and always the same examples.
-PURE_TESTS = $$(grep -lE '^(from|import) (telemetryd\.core|telemetryd_proto)' tests/unit/*.py tests/property/*.py \
+PURE_TESTS = $$(grep -rlE --include='*.py' '^(from|import) (telemetryd\.core|telemetryd_proto)' tests/unit tests/property \
   | xargs grep -LE '^(from|import) (telemetryd\.(sinks|testing)|bench)')
 
 # Processes that tests start are measured as well. They end by `posix._exit`, which saves nothing: where

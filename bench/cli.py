@@ -22,26 +22,18 @@ from typing import Final
 
 import msgspec
 
-from bench import (
-    check,
-    coldstart,
-    coldstart_report,
-    comparison,
-    files,
-    invoke,
-    rate,
-    readme,
-    report,
-    scenario,
-)
-from bench.coldstart_start import NoStartError
-from bench.cores import SEVERAL
-from bench.errors import AbsentError, LossError
-from bench.machine import describe
+from bench import coldstart, invoke
+from bench.coldstart import report as coldstart_report
+from bench.coldstart.start import NoStartError
+from bench.kit import files
+from bench.kit.cores import SEVERAL
+from bench.kit.errors import AbsentError, LossError
+from bench.kit.machine import describe
+from bench.kit.progress import Progress, say
+from bench.load import check, comparison, rate, readme, report, scenario
+from bench.load.scenario import FOLDER, Invoke, Load, Rate, Scenario
 from bench.peers import catalog
 from bench.peers.catalog import PeerError
-from bench.progress import Progress, say
-from bench.scenario import FOLDER, Invoke, Load, Rate, Scenario
 
 RESULTS: Final = Path(__file__).parent / "results"
 QUICK_REPEAT: Final = 3

@@ -11,15 +11,15 @@ from __future__ import annotations
 import sys
 import time
 
-from bench.lines import block_of_lines
+from bench.kit.lines import block_of_lines
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import RouteRules, merge, open_pieces
+from telemetryd.ingest.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd.log import EventLog
-from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
-from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import SinkContext
-from telemetryd.sinks.emf import EmfSink
+from telemetryd.sinks.emf.config import EmfConfig
+from telemetryd.sinks.emf.sink import EmfSink
 from telemetryd_proto.framing import Block
 
 BLOCK_BYTES = 1024 * 1024

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from io import BytesIO
 
-from bench.lines import block_of_lines
+from bench.kit.lines import block_of_lines
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
-from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
+from telemetryd.ingest.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd_proto.envelope import decode_lines
 from telemetryd_proto.framing import LineFramer, TailBudget
 

@@ -22,14 +22,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from bench import daemon
-from bench.lines import block_of_lines
-from bench.measure import wait_until_idle
+from bench.kit.lines import block_of_lines
+from bench.kit.progress import say
+from bench.load import daemon
+from bench.load.measure import wait_until_idle
 from bench.peers.catalog import cpu_seconds
-from bench.progress import say
 from telemetryd.core.own_lines import without_own_lines
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
-from telemetryd.shell.heap import MOST_KEPT_BYTES, keep_heap
+from telemetryd.ingest.heap import MOST_KEPT_BYTES, keep_heap
 from telemetryd_proto.framing import Block, LineFramer, TailBudget
 
 MIB: Final = 1024 * 1024

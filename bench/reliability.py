@@ -28,9 +28,9 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.errors import AbsentError
-from bench.limits import granted
-from bench.scenario import Limits
+from bench.kit.errors import AbsentError
+from bench.kit.limits import granted
+from bench.load.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
 ROOT: Final = Path(__file__).parents[1]

@@ -40,7 +40,7 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
-from bench.daemon import variables
+from bench.load.daemon import variables
 
 PATIENCE_SECONDS: Final = 120
 """What anything may take on a busy machine."""

@@ -26,8 +26,8 @@ _EARLY = (
 )  # fmt: skip
 # What it loads afterwards is what these import at once, and so on; it follows in the blob.
 _START = (
-    "telemetryd.extension.run", "telemetryd.config.values", "telemetryd.sinks.emf",
-    "telemetryd.sinks.stdout", "telemetryd.sinks.file", "concurrent.futures.thread", "numbers",
+    "telemetryd.extension.run", "telemetryd.config.values", "telemetryd.sinks.emf.sink",
+    "telemetryd.sinks.stdout", "telemetryd.sinks.file.sink", "concurrent.futures.thread", "numbers",
     "tomllib",
 )  # fmt: skip
 

@@ -27,19 +27,19 @@ from telemetryd.core.peers import Peers
 from telemetryd.core.router import RouteRules
 from telemetryd.core.stats import DaemonStats, Trigger
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
+from telemetryd.delivery.dead_letter import DeadLetter
+from telemetryd.delivery.losses import Losses
+from telemetryd.delivery.queue import SinkQueue
+from telemetryd.delivery.worker import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.errors import PermanentSinkError
+from telemetryd.ingest.gate import Gate
+from telemetryd.ingest.heap import keep_heap
+from telemetryd.ingest.listener import TelemetryListener
+from telemetryd.ingest.pipeline import Observer, Pipeline, Route
 from telemetryd.log import Log, describe
-from telemetryd.shell.dead_letter import DeadLetter
-from telemetryd.shell.delivery import CLOSE_SECONDS, DeliveryWorker
-from telemetryd.shell.gate import Gate
-from telemetryd.shell.heap import keep_heap
-from telemetryd.shell.listener import TelemetryListener
-from telemetryd.shell.losses import Losses
-from telemetryd.shell.pipeline import Observer, Pipeline, Route
-from telemetryd.shell.queue import SinkQueue
-from telemetryd.shell.usage import usage
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
+from telemetryd.usage import usage
 
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""

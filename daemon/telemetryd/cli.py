@@ -207,7 +207,7 @@ def _listen(_: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from telemetryd.check import check  # noqa: PLC0415 - as above
+    from telemetryd.commands.check import check  # noqa: PLC0415 - as above
 
     return check(os.environ, sys.stdout, sys.stderr, mode=options.mode)
 
@@ -219,19 +219,19 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from telemetryd.new import new_sink  # noqa: PLC0415 - as above
+    from telemetryd.commands.new import new_sink  # noqa: PLC0415 - as above
 
     return new_sink(options.name, sys.stdout, sys.stderr)
 
 
 def _health(options: argparse.Namespace) -> int:
-    from telemetryd.health import health  # noqa: PLC0415 - as above
+    from telemetryd.commands.health import health  # noqa: PLC0415 - as above
 
     return health(os.environ, sys.stdout, sys.stderr, alive=options.alive)
 
 
 def _iam(options: argparse.Namespace) -> int:
-    from telemetryd.iam import Place, iam, problem  # noqa: PLC0415 - as above
+    from telemetryd.commands.iam import Place, iam, problem  # noqa: PLC0415 - as above
 
     given = (options.region, options.account, options.function)
     if fault := problem(*given):
@@ -274,7 +274,7 @@ def _write_all(files: Mapping[str, str], directory: str) -> int:
 
 
 def _version(_: argparse.Namespace) -> int:
-    from telemetryd import versions  # noqa: PLC0415 - as above
+    from telemetryd.commands import versions  # noqa: PLC0415 - as above
 
     print(f"telemetryd {__version__} ({versions.interpreter()})")
     for name, version in versions.libraries().items():

@@ -16,9 +16,9 @@ from telemetryd.app import Daemon, Identity
 from telemetryd.clock import Clock
 from telemetryd.config import Loaded, effective_address, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
+from telemetryd.ingest.listener import bind
 from telemetryd.log import Log, LoggingBridge, describe
 from telemetryd.reload import Reloader
-from telemetryd.shell.listener import bind
 from telemetryd.signals import Wishes
 
 _STDOUT: Final = 1

@@ -23,9 +23,9 @@ from contract.test_stdout_sink_contract import full_stdout, stdout_as_pipe
 from helpers.emf_streams import block, done, metrics, report, start
 from helpers.fake_logs import TAKE, FakeLogs, fake_logs
 from telemetryd.log import utc_timestamp
-from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import SinkConfig
-from telemetryd.sinks.emf import EmfSink
+from telemetryd.sinks.emf.config import EmfConfig
+from telemetryd.sinks.emf.sink import EmfSink
 from telemetryd.testing import (
     LOOPS,
     LogBook,

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from telemetryd.sinks.base import SinkConfig
-from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.sinks.file.sink import FileConfig, FileSink
 from telemetryd.testing import Received, SinkContract
 
 

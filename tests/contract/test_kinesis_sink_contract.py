@@ -12,7 +12,7 @@ import pytest
 
 from helpers.kinesis_server import Error, Hang, KinesisServer, environment
 from telemetryd.sinks.base import SinkConfig
-from telemetryd.sinks.kinesis import KinesisSink
+from telemetryd.sinks.kinesis.sink import KinesisSink
 from telemetryd.testing import Received, SinkContract
 from telemetryd_proto.kinesis import unwrap
 

@@ -17,7 +17,7 @@ from helpers.scripted_platform import Call, line
 
 PLATFORM: Final = "127.0.0.2"
 SANDBOX: Final = "127.0.0.1"
-_SHIM = f"import telemetryd.shell.addresses as m\nm.is_ours = {SANDBOX!r}.__eq__\n"
+_SHIM = f"import telemetryd.ingest.addresses as m\nm.is_ours = {SANDBOX!r}.__eq__\n"
 _BURST = line(0).replace(b"line 0", b"flood " + b"x" * 500) * 400
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from telemetryd.clock import Clock
-from telemetryd.sinks._emf_config import EmfConfig
 from telemetryd.sinks.base import Item
-from telemetryd.sinks.emf import EmfSink
+from telemetryd.sinks.emf.config import EmfConfig
+from telemetryd.sinks.emf.sink import EmfSink
 from telemetryd.testing import LogBook, context
 from telemetryd_proto.framing import Block
 

@@ -9,8 +9,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetryd.sinks._kinesis_config import KinesisConfig
-from telemetryd.sinks._kinesis_packer import Packer, unpack
+from telemetryd.sinks.kinesis.config import KinesisConfig
+from telemetryd.sinks.kinesis.packer import Packer, unpack
 from telemetryd.testing import context, data_of
 from telemetryd_proto.framing import Block
 from telemetryd_proto.kinesis import Encoder, RecordId, UndecodableRecord, decode, unwrap

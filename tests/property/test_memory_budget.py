@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetryd.core.budget import MemoryBudget
-from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
+from telemetryd.delivery.queue import BLOCK_OVERHEAD, SinkQueue
 from telemetryd.sinks.base import Overflow
 from telemetryd.testing import block
 from telemetryd_proto.framing import Block

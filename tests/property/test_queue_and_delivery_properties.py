@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 from helpers.wall_clock import WallClock
 from telemetryd.core.ledger import Count
+from telemetryd.delivery.queue import BLOCK_OVERHEAD, SinkQueue
 from telemetryd.errors import PermanentSinkError, SinkUnavailable, TransientSinkError
-from telemetryd.shell.queue import BLOCK_OVERHEAD, SinkQueue
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,

@@ -22,8 +22,6 @@ from hypothesis import strategies as st
 from helpers.wall_clock import WallClock
 from telemetryd.core.ledger import Count
 from telemetryd.errors import PermanentSinkError, TransientSinkError
-from telemetryd.shell.spool_log import SpoolLog
-from telemetryd.shell.spool_segment import Segment
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -34,6 +32,8 @@ from telemetryd.sinks.base import (
     SpoolConfig,
     WriteResult,
 )
+from telemetryd.spool.segment import Segment
+from telemetryd.spool.segment_log import SpoolLog
 from telemetryd.testing import JumpingLoop, LogBook, Rig, block, context, run
 
 CLOCK = WallClock()

@@ -28,15 +28,13 @@ from telemetryd.core import (
     text_head,
     watch,
 )
-from telemetryd.sinks import (
-    _emf_forward,
-    _emf_invocations,
-    _emf_lines,
-    _kinesis_chunks,
-    _kinesis_keys,
-    _kinesis_packer,
-)
-from telemetryd.sinks._kinesis_config import KinesisConfig
+from telemetryd.sinks.emf import forward as emf_forward
+from telemetryd.sinks.emf import invocations as emf_invocations
+from telemetryd.sinks.emf import lines as emf_lines
+from telemetryd.sinks.kinesis import chunks as kinesis_chunks
+from telemetryd.sinks.kinesis import keys as kinesis_keys
+from telemetryd.sinks.kinesis import packer as kinesis_packer
+from telemetryd.sinks.kinesis.config import KinesisConfig
 from telemetryd.testing import context
 from telemetryd_proto import envelope, framing, kinesis, objects, surrogates
 
@@ -226,7 +224,7 @@ def test_metrics_from_lines_are_linear(wrapper: tuple[bytes, bytes], unit: bytes
     def run(data: bytes) -> Work:
         whole = wrapper[0] + data + wrapper[1]
         subject = sink(forward_emf=True, count_log_errors=True)
-        with counting(_emf_lines, _emf_invocations, _emf_forward, decoders=DECODERS) as work:
+        with counting(emf_lines, emf_invocations, emf_forward, decoders=DECODERS) as work:
             subject.pack([framing.Block(counted(whole, work), whole.count(b"\n"))])
         return work
 
@@ -251,8 +249,8 @@ def test_packing_and_unpacking_records_is_linear(unit: bytes, keys: dict[str, An
         lines = [line + b"\n" for line in data.split(b"\n") if line.strip()] or [b"x\n"]
         whole = b"".join(lines)
         config = msgspec.convert({"type": "kinesis", "stream": "s", **keys}, KinesisConfig)
-        subject = _kinesis_packer.Packer(config, context())
-        with counting(_kinesis_packer, _kinesis_chunks, _kinesis_keys, decoders=DECODERS) as work:
+        subject = kinesis_packer.Packer(config, context())
+        with counting(kinesis_packer, kinesis_chunks, kinesis_keys, decoders=DECODERS) as work:
             items = list(subject.pack([framing.Block(counted(whole, work), len(lines))]))
         for item in items:
             with counting(kinesis) as decoding:

@@ -28,7 +28,7 @@ REPOSITORY = "https://github.com/telemetryd/telemetryd"
 PICTURES = "https://raw.githubusercontent.com/telemetryd/telemetryd/main/"
 VERSION = telemetryd.__version__
 IMPORTS = {
-    "telemetryd": "import telemetryd.listen, telemetryd.sinks.kinesis",
+    "telemetryd": "import telemetryd.listen, telemetryd.sinks.kinesis.sink",
     "telemetryd-proto": "import telemetryd_proto.kinesis, telemetryd_proto.events",
 }
 

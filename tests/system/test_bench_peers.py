@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.lines import block_of_lines
+from bench.kit.lines import block_of_lines
+from bench.load.send import batches, post
 from bench.peers.catalog import BUILD_SECONDS, Peer, PeerAbsentError, load
 from bench.peers.verify import Counted, differences
-from bench.send import batches, post
 from extensions.local_kit import HANDLER, wait_for
 from helpers.lifecycle import UNHURRIED
 from telemetryd.local import InvokeResult, LocalConfig, LocalLambda

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from telemetryd.sinks._append_file import AppendFile
-from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.sinks.file.append_file import AppendFile
+from telemetryd.sinks.file.sink import FileConfig, FileSink
 from telemetryd.testing import (
     LOOPS,
     LogBook,

@@ -24,9 +24,9 @@ from helpers.emf_streams import block, metrics, report, start
 from helpers.fake_logs import check_limits
 from helpers.ports import reserved
 from telemetryd.log import utc_timestamp
-from telemetryd.sinks._aws import AwsClient
-from telemetryd.sinks._emf_config import EmfConfig
-from telemetryd.sinks.emf import EmfSink
+from telemetryd.sinks.aws.client import AwsClient
+from telemetryd.sinks.emf.config import EmfConfig
+from telemetryd.sinks.emf.sink import EmfSink
 from telemetryd.testing import LOOPS, LogBook, LoopFactory, Rig, context, run
 
 pytestmark = pytest.mark.system

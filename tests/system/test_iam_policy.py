@@ -1,7 +1,7 @@
 """The policy of `telemetryd iam`, enforced: it is enough for the sinks, and every action is needed.
 
 moto looks at the actions of a policy but matches only the resource `*`, so the resources are
-replaced; what they match is in tests/unit/test_iam.py.
+replaced; what they match is in tests/unit/commands/test_iam.py.
 """
 
 from __future__ import annotations

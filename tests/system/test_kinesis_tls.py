@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from helpers.kinesis_server import KinesisServer, environment
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks.base import DELIVERED, WriteResult
-from telemetryd.sinks.kinesis import KinesisSink
+from telemetryd.sinks.kinesis.sink import KinesisSink
 from telemetryd.testing import batch_of, block, context
 
 pytestmark = pytest.mark.system

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import AbsentError
-from bench.limits import groups
-from bench.scenario import Limits
+from bench.kit.errors import AbsentError
+from bench.kit.limits import groups
+from bench.load.scenario import Limits
 from helpers.lifecycle import Stage, install, play, settings, statuses
 
 LONG = 600.0

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import AbsentError
-from bench.limits import granted
-from bench.scenario import Limits
+from bench.kit.errors import AbsentError
+from bench.kit.limits import granted
+from bench.load.scenario import Limits
 from helpers.lifecycle import install, third_party
 from helpers.lost import LOSSES, assert_the_function_is_unharmed
 from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetryd import new, sink
+from telemetryd import sink
+from telemetryd.commands import new
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"telemetryd.sink", "telemetryd.testing"}

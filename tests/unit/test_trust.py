@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from telemetryd.check import check
+from telemetryd.commands.check import check
 from telemetryd.errors import TransientSinkError
-from telemetryd.shell.spool_log import SpoolLog
-from telemetryd.sinks.file import FileConfig, FileSink
+from telemetryd.sinks.file.sink import FileConfig, FileSink
+from telemetryd.spool.segment_log import SpoolLog
 from telemetryd.testing import LogBook, context, dead_letter_at
 from telemetryd.trust import UntrustedError, make_directory, open_file
 

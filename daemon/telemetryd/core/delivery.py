@@ -1,7 +1,7 @@
 """The delivery of one sink as a table: what may happen, and what is to be done about it.
 
     events     what has happened, or what stands in the way of the next step
-    commands   what the shell executes, in order: `shell.delivery`
+    commands   what the shell executes, in order: `delivery.worker`
 
 Nothing here waits, reads a clock or touches a sink. Lines are in one of four places: in the queue,
 on disk, in the batch that is in hand, or gone. There is one batch at a time. It is in hand from
@@ -178,7 +178,7 @@ _TAKES: Final = frozenset({MAY_TAKE, MAY_TAKE_SPOOLED, LAST})
 
 
 class Waiting(Protocol):
-    """The queue: `shell.queue.SinkQueue`."""
+    """The queue: `delivery.queue.SinkQueue`."""
 
     def __len__(self) -> int: ...
 
@@ -192,7 +192,7 @@ class Waiting(Protocol):
 
 
 class Destination(Protocol):
-    """What is known of the destination: `shell.circuit.Circuit`."""
+    """What is known of the destination: `delivery.circuit.Circuit`."""
 
     @property
     def is_open(self) -> bool:
@@ -212,7 +212,7 @@ class Destination(Protocol):
 
 
 class Disk(Protocol):
-    """Where lines can wait: `shell.spool.SinkSpool`."""
+    """Where lines can wait: `spool.sink_spool.SinkSpool`."""
 
     @property
     def is_empty(self) -> bool:

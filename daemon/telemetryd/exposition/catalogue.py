@@ -17,9 +17,9 @@ from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.lifecycle import CAUSES
 from telemetryd.core.stats import OUTCOMES, TRIGGERS, Histogram, SinkStats
-from telemetryd.shell.delivery import DeliveryWorker
-from telemetryd.shell.queue import SinkQueue
-from telemetryd.shell.usage import peak_rss_bytes
+from telemetryd.delivery.queue import SinkQueue
+from telemetryd.delivery.worker import DeliveryWorker
+from telemetryd.usage import peak_rss_bytes
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Value: TypeAlias = float | Histogram

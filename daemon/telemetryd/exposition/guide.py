@@ -10,7 +10,7 @@ from typing import Final
 
 from telemetryd.exposition.catalogue import FAMILIES, PROCESS
 from telemetryd.exposition.server import MAX_CONNECTIONS, SECONDS
-from telemetryd.sinks import _emf_guide
+from telemetryd.sinks.emf import guide as _emf_guide
 
 _INTRODUCTION: Final = """\
 # Metrics

@@ -14,7 +14,7 @@ What is to be done when, `core.lifecycle` says: `run` and `fallback` execute it.
 
 `boot`, `early`, `http`, `starter` and `fallback` run before, or without, everything else: they may
 import only built-in modules, and `core.lifecycle`, which imports nothing
-(`tests/integration/test_boot_imports.py`).
+(`tests/integration/extension/test_boot_imports.py`).
 """
 
 import _signal  # type: ignore[import-not-found]  # the stubs know only `signal`

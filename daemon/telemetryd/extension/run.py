@@ -41,8 +41,8 @@ from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
 from telemetryd.extension.boot import REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
+from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd.log import Level, Log, LoggingBridge, describe
-from telemetryd.shell.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
@@ -501,7 +501,7 @@ class _Extension:
         self._log.warning("sink_not_interruptible", consequence="it is not waited for")
         return None
 
-    # -- what telemetry tells (`shell.pipeline.Observer`) ------------------------------------------
+    # -- what telemetry tells (`ingest.pipeline.Observer`) ----------------------------------------
 
     def on_event(self, envelope: Envelope, source: int) -> None:
         """A life-cycle event has come."""

@@ -14,9 +14,9 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from telemetryd.local.api_extensions import ExtensionsApi
-from telemetryd.local.api_runtime import RuntimeApi
-from telemetryd.local.api_telemetry import TelemetryApi
+from telemetryd.local.api.extensions import ExtensionsApi
+from telemetryd.local.api.runtime import RuntimeApi
+from telemetryd.local.api.telemetry import TelemetryApi
 from telemetryd.local.clock import monotonic
 from telemetryd.local.config import ConfigError
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from telemetryd.local.config import LocalConfig
-    from telemetryd.local.delivery import SubscriptionStats
     from telemetryd.local.generation import Phase
+    from telemetryd.local.subscriber import SubscriptionStats
 
 _HEADER_LIMIT = 2 * 1024 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024

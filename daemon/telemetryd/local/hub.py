@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from telemetryd.local.delivery import Subscription, SubscriptionStats
 from telemetryd.local.events import FIRST_SCHEMA, LogLines, PlatformEvent
+from telemetryd.local.subscriber import Subscription, SubscriptionStats
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from telemetryd.local.config import LocalConfig
-    from telemetryd.local.delivery import Buffering, Sender
     from telemetryd.local.events import Kind
     from telemetryd.local.losses import How, LossPlan
+    from telemetryd.local.subscriber import Buffering, Sender
 
 
 class TelemetryHub:

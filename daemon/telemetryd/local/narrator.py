@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from telemetryd.local.delivery import SubscriptionStats
     from telemetryd.local.invocation import InvokeResult
+    from telemetryd.local.subscriber import SubscriptionStats
 
 _ERROR_LENGTH = 200
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from telemetryd.local.delivery import SendError
+from telemetryd.local.subscriber import SendError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from telemetryd.local.delivery import Pace
     from telemetryd.local.losses import How
+    from telemetryd.local.subscriber import Pace
 
 _DIAL_TIMEOUT = 1.0
 _HTTP_TRIES = 3

@@ -12,17 +12,17 @@ from typing import Final, TextIO
 import uvloop
 
 from telemetryd.config import Config, load
+from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.errors import EXIT_OK, EXIT_TEMPFAIL, ReplayError, SinkError
 from telemetryd.log import Log
 from telemetryd.replay.bookmark import Bookmark
-from telemetryd.replay.delivery import Replay, spooled_lines
+from telemetryd.replay.handover import Replay, spooled_lines
 from telemetryd.replay.progress import Progress
 from telemetryd.replay.sources import Piece, Source, pieces
-from telemetryd.shell.dead_letter import DeadLetter
-from telemetryd.shell.spool_log import LOCK, SpoolLog
-from telemetryd.shell.spool_segment import SUFFIX
 from telemetryd.sinks._thread import SinkThread
 from telemetryd.sinks.base import SinkConfig, SpoolConfig
+from telemetryd.spool.segment import SUFFIX
+from telemetryd.spool.segment_log import LOCK, SpoolLog
 from telemetryd.unpack import is_packed
 
 STDIN: Final = "-"

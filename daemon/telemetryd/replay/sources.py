@@ -41,7 +41,7 @@ class Piece(NamedTuple):
 
 
 class DeadRecord(msgspec.Struct):
-    """A record as `shell.dead_letter` writes it."""
+    """A record as `delivery.dead_letter` writes it."""
 
     reason: str
     size: int = msgspec.field(name="bytes")

@@ -19,9 +19,9 @@ from telemetryd.sinks.base import Sink
 GROUP: Final = "telemetryd.sinks"
 
 BUILT_IN: Final = {
-    "emf": ("telemetryd.sinks.emf", "EmfSink"),
-    "file": ("telemetryd.sinks.file", "FileSink"),
-    "kinesis": ("telemetryd.sinks.kinesis", "KinesisSink"),
+    "emf": ("telemetryd.sinks.emf.sink", "EmfSink"),
+    "file": ("telemetryd.sinks.file.sink", "FileSink"),
+    "kinesis": ("telemetryd.sinks.kinesis.sink", "KinesisSink"),
     "null": ("telemetryd.sinks.null", "NullSink"),
     "stdout": ("telemetryd.sinks.stdout", "StdoutSink"),
 }

@@ -24,7 +24,7 @@ import pytest
 
 # Before the imports below: a failed assertion of the suite then shows both sides.
 pytest.register_assert_rewrite(
-    "telemetryd.testing.delivery",
+    "telemetryd.testing.deliveries",
     "telemetryd.testing.failures",
     "telemetryd.testing.life_cycle",
     "telemetryd.testing.outages",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.stats import SinkStats
-from telemetryd.shell.dead_letter import DeadLetter
-from telemetryd.shell.delivery import DeliveryWorker
-from telemetryd.shell.losses import Losses
-from telemetryd.shell.queue import SinkQueue
+from telemetryd.delivery.dead_letter import DeadLetter
+from telemetryd.delivery.losses import Losses
+from telemetryd.delivery.queue import SinkQueue
+from telemetryd.delivery.worker import DeliveryWorker
 from telemetryd.sinks.base import Overflow, Sink, SinkConfig
 from telemetryd.testing.surroundings import LogBook
 from telemetryd_proto.framing import Block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetryd.testing.delivery import DeliveryContract
+from telemetryd.testing.deliveries import DeliveryContract
 from telemetryd.testing.failures import FailureContract
 from telemetryd.testing.life_cycle import LifeCycleContract
 from telemetryd.testing.outages import OutageContract

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, NoReturn, TypeAlias, TypeVar
 
 import pytest
 
-from telemetryd.shell.dead_letter import DeadLetter
+from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.sinks.base import Batch, Sink, SinkConfig
 from telemetryd.testing.hangs import (
     Alarm,

@@ -1,0 +1,1 @@
+"""What all of bench is made of: cores, charts, statistics, progress."""

@@ -1,0 +1,100 @@
+"""Control groups: what a Lambda function of some size may use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench.kit.errors import AbsentError
+from bench.load.scenario import Limits
+
+ROOT: Final = Path("/sys/fs/cgroup")
+NAME: Final = f"telemetryd-bench-{os.getpid()}"
+PERIOD_MICROSECONDS: Final = 20_000
+_LEAVE_SECONDS: Final = 2.0
+
+
+@contextlib.contextmanager
+def groups(limits: Limits) -> Iterator[list[Path]]:
+    """Control groups of `limits`, for as long as it lasts: none where nothing is limited.
+
+    Raises AbsentError where the machine grants none (it needs root, and controllers of either
+    version).
+    """
+    made: list[Path] = []
+    try:
+        try:
+            for group, values in _settings(limits).items():
+                group.mkdir(exist_ok=True)
+                made.append(group)
+                for name, value in values.items():
+                    (group / name).write_text(value)
+                _without_swap(group, limits)
+        except OSError as error:
+            raise AbsentError(
+                f"[limits] needs root and a writable {ROOT} with the controllers memory and cpu: "
+                f"{error}"
+            ) from error
+        yield made
+    finally:
+        for group in made:
+            _remove(group)
+
+
+@contextlib.contextmanager
+def granted(limits: Limits) -> Iterator[list[str]]:
+    """What to put before a command so that it runs within `limits`. Raises what `groups` does."""
+    with groups(limits) as made:
+        enter = " ".join(f"{group}/cgroup.procs" for group in made)
+        script = f'for group in {enter}; do echo $$ > "$group"; done; exec "$@"'
+        yield ["sh", "-c", script, "sh"] if made else []
+
+
+def _settings(limits: Limits) -> dict[Path, dict[str, str]]:
+    unified = (ROOT / "cgroup.controllers").exists() and not (ROOT / "memory").is_dir()
+    found: dict[Path, dict[str, str]] = {}
+    if limits.memory_mb:
+        key = "memory.max" if unified else "memory.limit_in_bytes"
+        found.setdefault(_group(unified, "memory"), {})[key] = _bytes(limits)
+    if limits.cpu_percent:
+        quota = int(PERIOD_MICROSECONDS * limits.cpu_percent / 100)
+        group = found.setdefault(_group(unified, "cpu"), {})
+        if unified:
+            group["cpu.max"] = f"{quota} {PERIOD_MICROSECONDS}"
+        else:
+            group["cpu.cfs_period_us"] = str(PERIOD_MICROSECONDS)
+            group["cpu.cfs_quota_us"] = str(quota)
+    return found
+
+
+def _bytes(limits: Limits) -> str:
+    return str(limits.memory_mb * 1024 * 1024)
+
+
+def _without_swap(group: Path, limits: Limits) -> None:
+    """Swapped out memory counts as well, where the kernel keeps account of it."""
+    for name, value in (("memory.swap.max", "0"), ("memory.memsw.limit_in_bytes", _bytes(limits))):
+        if limits.memory_mb and (group / name).exists():
+            (group / name).write_text(value)
+
+
+def _group(unified: bool, controller: str) -> Path:
+    return ROOT / NAME if unified else ROOT / controller / NAME
+
+
+def _remove(group: Path) -> None:
+    """A process that was killed takes a moment to leave."""
+    end = time.monotonic() + _LEAVE_SECONDS
+    while True:
+        try:
+            group.rmdir()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -1,0 +1,1 @@
+"""A load: scenarios, senders, receivers, what is measured of them."""

@@ -1,0 +1,36 @@
+"""What README.md shows of results: between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from bench.load import report
+
+README: Final = Path(__file__).parents[2] / "README.md"
+_PART: Final = re.compile(r"(<!-- bench:([a-z0-9-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
+
+
+def filled(text: str, results: Path) -> str:
+    """Return `text` with each marked part from `results`. Raises OSError where there is none."""
+
+    def part(found: re.Match[str]) -> str:
+        name = found[2]
+        result = report.read(results / f"{name}.json")
+        machine = result.machine
+        lines = [
+            f"![{result.settings.title}: CPU per line](bench/results/{name}.svg)",
+            "",
+            *report.table(result),
+            "",
+            (
+                f"`python -m bench run {name}`: {result.settings.source.lines:,} lines, medians "
+                f"(lowest to highest) of {result.settings.repeat} runs in turn, each receiver on "
+                f"one core; {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
+                f"{machine['python']}."
+            ),
+        ]
+        return f"{found[1]}{chr(10).join(lines)}\n{found[3]}"
+
+    return _PART.sub(part, text)

@@ -1,0 +1,1 @@
+"""Commands that look at something, print it and end."""

@@ -1,0 +1,108 @@
+"""`telemetryd check`: whether the configuration is valid, what is in effect, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from telemetryd import trust
+from telemetryd.config import (
+    DEFAULT_PATHS,
+    Config,
+    Mode,
+    effective_address,
+    effective_memory,
+    effective_metrics,
+    effective_overflow,
+    load,
+    pattern_warnings,
+)
+from telemetryd.config.explain import printable, render
+from telemetryd.core.patterns import risk_in_the_layer, risk_of
+from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.log import EventLog
+from telemetryd.masking import without_secrets
+from telemetryd.sinks.base import SinkContext
+from telemetryd.sinks.file.path import expand
+from telemetryd.sinks.file.sink import FileConfig
+
+
+def check(
+    environ: Mapping[str, str],
+    out: TextIO,
+    err: TextIO,
+    *,
+    mode: Mode = "listen",
+    default_paths: Sequence[str] = DEFAULT_PATHS,
+) -> int:
+    """Print the effective configuration to `out`, or each problem to `err`.
+
+    The output is TOML (secrets blacked out) with the origin of each value as a comment; defaults
+    that depend on `mode` are shown as they are in that mode. Returns the exit status: 0, or 78
+    (EX_CONFIG) when there is a problem.
+    """
+    try:
+        loaded = load(environ, default_paths=default_paths, mode=mode, terminal=out.isatty())
+    except ConfigError as error:
+        return report(error, err)
+    sinks = loaded.config.sinks.items()
+    effective: dict[str, object] = {
+        f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
+    }
+    host, port = effective_address(loaded.config, mode)
+    effective |= {"telemetry.host": host, "telemetry.port": port}
+    effective["metrics.listen"] = effective_metrics(loaded.config, mode)
+    effective["memory.max_bytes"] = effective_memory(loaded.config, mode, environ)
+    origins = {
+        key: f"default of `{mode}`"
+        if key in effective and origin == "default"
+        else without_secrets(origin)
+        for key, origin in loaded.origins.items()
+    }
+    files = (
+        printable(without_secrets(loaded.file)) or f"none; looked for {', '.join(default_paths)}"
+    )
+    out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
+    out.write(render(loaded.config, origins, effective))
+    out.write("\n")
+    warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
+    if mode == "lambda":
+        remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
+        out.writelines(
+            f"# sinks.{name}: {printable(without_secrets(remark))}\n" for name, remark in remarks
+        )
+        # what re2 can't judge here is among the warnings already
+        layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
+        warnings.extend(warning for warning in layer if warning not in warnings)
+    out.writelines(f"# warning: {without_secrets(warning)}\n" for warning in warnings)
+    out.write("# configuration is valid\n")
+    return EXIT_OK
+
+
+def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is worth knowing of files that are there already, and will be written to."""
+    context = SinkContext(
+        name="",
+        function=environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+        version=environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        instance="0" * 32,
+        salvage=lambda _data, _reason: False,
+        log=EventLog(),
+    )
+    paths = {"dead_letter.path": config.dead_letter.path}
+    for name, sink in config.sinks.items():
+        if isinstance(sink, FileConfig):
+            paths[f"sinks.{name}.path"] = expand(sink.path, context, context.clock.wall())
+        if sink.spool is not None:
+            paths[f"sinks.{name}.spool.path"] = f"{sink.spool.path}/{name}.{sink.type}"
+    for key, path in paths.items():
+        if path and (concern := trust.concern(path)):
+            yield f"{key}: {printable(concern)}"
+
+
+def report(error: ConfigError, err: TextIO) -> int:
+    """Print each problem to `err`; the exit status that goes with it."""
+    err.writelines(f"{without_secrets(problem)}\n" for problem in error.problems)
+    count = len(error.problems)
+    err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
+    return EXIT_CONFIG

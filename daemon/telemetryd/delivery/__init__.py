@@ -1,0 +1,1 @@
+"""From one sink's queue to its destination: batches, attempts, retries, losses."""

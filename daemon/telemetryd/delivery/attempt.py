@@ -1,0 +1,360 @@
+"""One attempt at a time: a sink's `open`, `write` and `close`, whatever they do, as plain values.
+
+Each gets a deadline. What a sink raises, or returns against the contract, becomes a result that
+names every item's fate; a bug is logged as `sink_bug` and costs its own batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from telemetryd.core.delivery import Delivery
+from telemetryd.core.stats import Outcome, SinkStats
+from telemetryd.delivery.circuit import Circuit
+from telemetryd.delivery.packing import TURN_BYTES, Packing, with_dates
+from telemetryd.errors import PermanentSinkError, SinkContractError, SinkError
+from telemetryd.log import DaemonLog, describe
+from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
+from telemetryd_proto.framing import Block
+
+LAST_CHANCE_SECONDS: Final = 0.3
+"""What an attempt may take at the end, where the circuit is not closed and lines can wait on disk:
+enough for a destination that is back, and too little to hold up the end."""
+_MAX_CODE: Final = 64
+_MAX_DETAIL: Final = 500
+_UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
+
+
+class Attempts:
+    """Calls one sink. `delivery` says whether the process is about to be frozen, or to end.
+
+    `can_wait`: lines can outlast even a destination that refuses everything until somebody changes
+    something there.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        config: SinkConfig,
+        log: DaemonLog,
+        *,
+        delivery: Delivery,
+        circuit: Circuit,
+        stats: SinkStats,
+        can_wait: bool = False,
+    ) -> None:
+        self._on_sink_bug: Callable[[BaseException], None] | None = None
+        self._delivery = delivery
+        self._stats = stats
+        self._circuit = circuit
+        self._clock = sink.context.clock
+        self._sink = sink
+        self._name = sink.context.name
+        self._seconds = config.write_timeout_ms / 1000
+        self._log = log
+        self._can_wait = can_wait
+        self._is_open = False
+        self._tried_at = 0.0
+        """Loop time at which the last attempt began; when it had to open the sink, at its end."""
+        self._landed = asyncio.Event()
+        self._landed.set()
+        self._limit: asyncio.Timeout | None = None
+        self._packing: Packing | None = None
+
+    def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
+        """Call `call` with each bug of the sink, while it still has its traceback."""
+        self._on_sink_bug = call
+
+    async def break_off(self) -> None:
+        """End the attempt that is on its way, if there is one. `delivery` is held already."""
+        if self._limit is not None:
+            if not self._limit.expired():
+                self._limit.reschedule(_now())
+            await self._landed.wait()
+
+    def hurry(self) -> None:
+        """The attempt that is on its way may be the last chance of a failing destination."""
+        limit = self._limit
+        if limit is not None and not limit.expired() and self._delivery.has_last_chance:
+            latest = _now() + LAST_CHANCE_SECONDS
+            limit.reschedule(min(limit.when() or latest, latest))
+
+    # -- calls -------------------------------------------------------------------------------
+
+    async def open(self, deadline: float) -> str:
+        """Open the sink; why it can't be, or "". A write tries again."""
+        began, limit = _now(), asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                await self._sink.open()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks may be open
+            if is_cancelled(error):
+                raise
+            if limit.expired():
+                return f"not open within {max(deadline - began, 0.0):.1f} s"
+            return describe(error)
+        self._is_open = True
+        return ""
+
+    async def reopen(self, deadline: float) -> str:
+        """Have the sink open its files again; why it can't, or "". The next write tries again."""
+        if not self._is_open:
+            return ""
+        began, limit = _now(), asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                await self._sink.reopen()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must reopen too
+            if is_cancelled(error):
+                raise
+            if limit.expired():
+                return f"not open within {max(deadline - began, 0.0):.1f} s"
+            return describe(error)
+        return ""
+
+    def limit(self, seconds: float) -> None:
+        """From now on an attempt may take so long."""
+        self._seconds = seconds
+
+    async def open_early(self) -> None:
+        """Open the sink ahead of the first line: what is wrong should be known early."""
+        if not self._is_open and (reason := await self.open(_now() + self._seconds)):
+            self._log.warning("sink_not_ready", sink=self._name, error=reason)
+
+    def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
+        """The sink's items, which must stand for exactly the lines of `blocks`; None: a bug."""
+        if self._packing is not None:  # its lines came before these
+            self._packing.advance()
+        packing = Packing(self._sink, blocks)
+        packing.advance()
+        return self._result_of_packing(packing)
+
+    async def pack_in_turns(self, blocks: Sequence[Block]) -> list[Item] | None:
+        """`pack`, but everybody else gets a turn of the loop now and then."""
+        packing = self._packing = Packing(self._sink, blocks)
+        try:
+            packing.advance(TURN_BYTES)
+            while not packing.is_done:
+                await asyncio.sleep(0)
+                if not packing.is_done:  # `pack` may have come in between
+                    packing.advance(TURN_BYTES)
+        finally:
+            self._packing = None
+        return self._result_of_packing(packing)
+
+    def _result_of_packing(self, packing: Packing) -> list[Item] | None:
+        if packing.bug is not None:
+            self.report_bug(packing.bug)
+            return None
+        return packing.items
+
+    def own_items(self, end: str) -> list[Item]:
+        """What the sink has to add itself at the end; it must stand for no line."""
+        try:
+            items = list(self._sink.own_items(end))
+            if any(item.lines or item.size for item in items):
+                raise SinkContractError("own_items() made items that stand for lines")  # noqa: TRY301 - its handler is every bug's
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self.report_bug(error)
+            return []
+        return with_dates(items, self._clock.monotonic())
+
+    def unpack(self, item: Item) -> bytes | None:
+        """The lines of `item`; None if the sink can't give them back."""
+        try:
+            data = self._sink.unpack(item)
+            if data is None:
+                return None
+            if bytes(data).count(b"\n") != item.lines:
+                raise SinkContractError("unpack() did not give back the item's lines")  # noqa: TRY301 - its handler is every bug's
+        except Exception as error:  # noqa: BLE001 - the lines are still counted
+            self.report_bug(error)
+            return None
+        return bytes(data)
+
+    async def write(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
+        """One write, every failure turned into a result; and the destination's wish to wait.
+
+        None when a freeze or the end of the process cut the attempt: the destination did not say
+        anything.
+        """
+        self._tried_at = _now()
+        deadline = self._deadline()
+        stats, began = self._stats, self._clock.monotonic()
+        outcome: Outcome = "cut"
+        if attempt == 1:
+            stats.batch_lines.observe(sum(item.lines for item in batch.items))
+            stats.batch_bytes.observe(sum(len(item.payload) for item in batch.items))
+        else:
+            stats.retries += 1
+        stats.writes_in_flight += 1
+        try:
+            self._landed.clear()
+            async with asyncio.timeout_at(deadline) as self._limit:
+                if not self._is_open:
+                    await self._sink.open()
+                    self._is_open = True
+                    self._tried_at = _now()
+                    self._circuit.became_ready()
+                result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
+            result = _check(result, len(batch.items))
+            self._circuit.on_answer(batch, result)
+            outcome = self._on_answer(batch, result)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
+            failed, outcome = self._on_failure(batch, error)
+            _forget_frames(error)
+            return failed, _seconds(getattr(error, "retry_after", 0.0))
+        finally:
+            self._limit = None
+            self._landed.set()
+            stats.writes_in_flight -= 1
+            stats.count_attempt(outcome, self._clock.monotonic() - began)
+        return result, 0.0
+
+    def _deadline(self) -> float:
+        """Of the attempt that begins now, in loop seconds."""
+        deadline = self._tried_at + self._seconds
+        if self._delivery.stop_at is not None:
+            deadline = min(deadline, self._delivery.stop_at)
+        if self._delivery.has_last_chance:
+            deadline = min(deadline, self._tried_at + LAST_CHANCE_SECONDS)
+        return deadline
+
+    def _on_answer(self, batch: Batch, result: WriteResult) -> Outcome:
+        for retryable, code in {(each.retryable, each.code) for each in result.failures}:
+            self._stats.count_failure("transient" if retryable else "permanent", code)
+        if not result.failures:
+            return "ok"
+        if len(result.failures) < len(batch.items):
+            return "partial"
+        return "transient" if any(each.retryable for each in result.failures) else "permanent"
+
+    async def flush(self, deadline: float) -> bool:
+        """Have the sink make durable what it accepted; whether it did. TimeoutError passes."""
+        try:
+            await self._sink.flush(deadline=deadline)
+        except SinkError as error:
+            self._log.warning("flush_failed", sink=self._name, code=to_code(error.code))
+            return False
+        except TimeoutError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still flush
+            if is_cancelled(error):
+                raise
+            self.report_bug(error)
+            return False
+        return True
+
+    async def close(self, deadline: float) -> None:
+        """Close the sink by `deadline`."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._sink.close()
+        except (Exception, asyncio.CancelledError) as error:  # the other sinks must still be closed
+            if is_cancelled(error):
+                raise
+            self._log.warning("close_failed", sink=self._name, error=describe(error))
+
+    def on_restore(self, instance: str) -> None:
+        """The process runs on from a snapshot: `instance` is its new random id."""
+        try:
+            self._sink.on_restore(instance)
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self.report_bug(error)
+
+    def report_bug(self, error: BaseException) -> None:
+        """The sink did what no sink may do."""
+        self._log.error("sink_bug", sink=self._name, error=describe(error))
+        if self._on_sink_bug is not None:
+            self._on_sink_bug(error)
+
+    def _on_failure(self, batch: Batch, error: BaseException) -> tuple[WriteResult | None, Outcome]:
+        retryable = True
+        outcome: Outcome = "transient"
+        if isinstance(error, SinkError):
+            code, detail = to_code(error.code), str(error.detail)
+            if isinstance(error, PermanentSinkError):
+                retryable = error.stops_sink and self._can_wait
+                outcome = "permanent"
+        elif isinstance(error, TimeoutError):
+            if self._delivery.is_out_of_time(_now()):
+                return None, "cut"
+            if self._delivery.is_held:
+                self._circuit.on_cut_off(_now() - self._tried_at, opening=not self._is_open)
+                return None, "cut"
+            outcome = "timeout"
+            code, detail = "timeout", f"no answer within {round(self._seconds * 1000)} ms"
+        elif isinstance(error, OSError):  # not wrapped as it should be; still the world's fault
+            code, detail = "io_error", error.strerror or describe(error)
+        elif isinstance(error, asyncio.CancelledError):
+            code, detail = "cancelled", "by the sink itself; the outcome is unknown"
+        else:
+            self.report_bug(error)
+            self._stats.count_failure("bug", "bug")
+            return _fail_all(batch, "bug", retryable=False), "permanent"
+        self._log.warning(
+            "write_failed", sink=self._name, code=code, detail=detail[:_MAX_DETAIL],
+            retryable=retryable, lines=sum(item.lines for item in batch.items),
+        )  # fmt: skip
+        self._circuit.on_failure(error, code, _now() - self._tried_at)
+        self._stats.count_failure("permanent" if outcome == "permanent" else "transient", code)
+        return _fail_all(batch, code, retryable=retryable), outcome
+
+
+def to_code(code: object) -> str:
+    """A sink's error code as what may be a label: lower-case letters, digits, `_`, not endless."""
+    return _UNSAFE_IN_CODE.sub("_", str(code).lower())[:_MAX_CODE] or "unnamed"
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether our task is being cancelled, as opposed to a sink letting such an error out."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of the frames that `error` came through, and with them of the batch.
+
+    A sink that keeps its error in a variable has made a circle of error and frame; until the
+    garbage collector came by, each failed attempt would hold on to its batch.
+    """
+    seen: set[int] = set()
+    following: list[BaseException | None] = [error]
+    while following:
+        each = following.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            following += (each.__cause__, each.__context__)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _fail_all(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
+    return WriteResult(tuple(Failure(index, code, retryable) for index in range(len(batch.items))))
+
+
+def _check(result: Any, items: int) -> WriteResult:
+    """`result`, made sure of: typing does not stop a sink from returning anything at all."""
+    failures = tuple(
+        Failure(failure.index, to_code(failure.code), failure.retryable)
+        if isinstance(failure, Failure) and 0 <= failure.index < items
+        else _contract_broken(items)
+        for failure in result.failures
+    )
+    return WriteResult(failures) if failures else DELIVERED
+
+
+def _contract_broken(items: int) -> Failure:
+    raise SinkContractError(f"write() did not return failures of its {items} items")
+
+
+def _seconds(wish: object) -> float:
+    return float(wish) if isinstance(wish, int | float) else 0.0

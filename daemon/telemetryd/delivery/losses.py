@@ -1,0 +1,67 @@
+"""Where lines go that a sink did not get: to its failover, to the dead letter, or nowhere.
+
+Each is counted once, and goes whole to where it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from telemetryd.core.ledger import SinkAccount
+from telemetryd.delivery.dead_letter import DeadLetter
+from telemetryd.log import DaemonLog
+from telemetryd_proto.framing import Block
+
+
+class Losses:
+    """The losses of the sink `name`."""
+
+    def __init__(
+        self,
+        name: str,
+        account: SinkAccount,
+        *,
+        dead_letter: DeadLetter | None,
+        log: DaemonLog,
+    ) -> None:
+        self._name = name
+        self._account = account
+        self._dead_letter = dead_letter
+        self._log = log
+        self._failover: Callable[[Block], None] | None = None
+
+    def fail_over(self, offer: Callable[[Block], None]) -> None:
+        """From now on, `offer` lines to the sink that stands in for this one."""
+        self._failover = offer
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether lost lines are kept by anybody, or only counted."""
+        return self._failover is not None or self._dead_letter is not None
+
+    def lose(self, block: Block, reason: str, *, by_policy: bool = False) -> None:
+        """Lines that are not delivered: to the failover, to the dead letter, or only counted.
+
+        `by_policy`: the queue's overflow policy dropped them. The dead letter is for what no
+        policy allows for, so they are only counted there.
+        """
+        lines, size = block.lines, block.size
+        if self._failover is not None:
+            self._account.failed_over.add(lines, size)
+            self._log.warning("lines_failed_over", sink=self._name, reason=reason, lines=lines)
+            self._failover(block)
+        elif by_policy:
+            self._account.drop(reason, lines, size)
+            self._log.warning("lines_dropped", sink=self._name, reason=reason, lines=lines)
+        elif self._dead_letter is not None and self._dead_letter.keep(
+            block.data, reason=reason, sink=self._name, source=block.source, offset=block.offset
+        ):
+            self._account.dead_lettered.add(lines, size)
+            self._log.warning("lines_dead_lettered", sink=self._name, reason=reason, lines=lines)
+        else:
+            self.lose_unread(lines, size, reason)
+
+    def lose_unread(self, lines: int, size: int, reason: str) -> None:
+        """Lines that are not delivered and can't be given back: only counted."""
+        self._account.drop(reason, lines, size)
+        self._log.error("lines_dropped", sink=self._name, reason=reason, lines=lines)

@@ -1,0 +1,1 @@
+"""From the socket to the sinks' queues: what is read, and where it goes."""

@@ -1,0 +1,226 @@
+"""The straight line from framed blocks to the sinks' queues.
+
+    listener -> received/framed -> watch (life-cycle events) -> router -> one queue per sink
+
+Everything here runs inside one socket read, synchronously: nothing is awaited, so a block is in
+every queue, or counted as lost, before the next read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from telemetryd.core.fields import RequestTracker
+from telemetryd.core.ledger import OWN_LOG, UNTRUSTED, Count, Ledger
+from telemetryd.core.own_lines import without_own_lines
+from telemetryd.core.router import RouteRules, Selection, merge, open_pieces
+from telemetryd.core.stats import DaemonStats
+from telemetryd.core.untrusted import without_platform_events
+from telemetryd.core.watch import EventWatch
+from telemetryd.delivery.dead_letter import DeadLetter
+from telemetryd.delivery.worker import DeliveryWorker
+from telemetryd.log import DaemonLog
+from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.errors import ProtocolError
+from telemetryd_proto.events import LogsDropped, decode_record
+from telemetryd_proto.framing import Block, Framed, Rejected
+
+_IMPLAUSIBLE: Final = 1 << 48
+"""Lines or bytes that no platform lost: one senseless number must not spoil the sum."""
+
+
+class Observer(Protocol):
+    """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
+
+    def on_event(self, envelope: Envelope, source: int) -> None:
+        """An event of `core.watch.LIFE_CYCLE` has come, by connection `source`."""
+
+    def on_lines(self, count: int) -> None:
+        """So many whole lines have come, after the events among them."""
+
+    def on_loss(self, cause: str) -> None:
+        """Telemetry was lost; `cause` is one of `core.lifecycle.CAUSES`."""
+
+    def on_connections(self, count: int, *, lost: bool) -> None:
+        """So many connections are open now; `lost`: the platform's may have ended."""
+
+
+class Route:
+    """A sink's worker, and the rules before its queue (None: every line, as it came)."""
+
+    __slots__ = ("rules", "worker")
+
+    def __init__(self, worker: DeliveryWorker, rules: RouteRules | None) -> None:
+        self.worker = worker
+        self.rules = rules
+
+
+class Pipeline:
+    """Receives what the listener reads and hands it on."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        routes: Sequence[Route],
+        *,
+        dead_letter: DeadLetter | None,
+        observer: Observer | None,
+        trusts: Callable[[int], bool] | None = None,
+        is_anothers: Callable[[int], bool] = lambda _: False,
+        watch: EventWatch,
+        tracker: RequestTracker,
+        drop_own_lines: bool,
+        stats: DaemonStats,
+        log: DaemonLog,
+    ) -> None:
+        self._ledger = ledger
+        self._stats = stats
+        self._watch = watch
+        self._drop_own_lines = drop_own_lines
+        self._discarding = not routes
+        self.reroute(routes)
+        self._tracker = tracker
+        self._dead_letter = dead_letter
+        self._observer = observer
+        self._trusts = trusts
+        self._is_anothers = is_anothers
+        self._log = log
+
+    def reroute(self, routes: Sequence[Route]) -> None:
+        """Judge what comes from now on by the rules that `routes` have."""
+        self._raw = [route.worker for route in routes if route.rules is None]
+        self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
+        self._tracks = any(rules.wants_requests for _, rules in self._ruled)
+
+    def on_received(self, size: int) -> None:
+        """`size` bytes were read from a connection."""
+        self._ledger.received.bytes += size
+
+    def on_framed(self, parts: list[Framed]) -> None:
+        """The framer's verdict on bytes that were read."""
+        ledger = self._ledger
+        bug: Exception | None = None
+        for part in parts:
+            ledger.received.lines += part.lines
+            if isinstance(part, Block):
+                block = self._admit(part)
+                if block is None:
+                    continue
+                ledger.framed.add(block.lines, block.size)
+                try:
+                    self._accept(block)
+                except Exception as error:  # noqa: BLE001 - ours; the books must go on
+                    if not self._discarding:
+                        ledger.unrouted.add(block.lines, block.size)
+                        self.discard()
+                    bug = error
+            else:
+                ledger.rejected[part.reason].add(part.lines, part.size)
+                if part.reason != "empty":
+                    self._report_rejected(part)
+                    self._on_loss("line_rejected", part.source)
+        if bug is not None:
+            raise bug
+
+    @property
+    def is_discarding(self) -> bool:
+        """Whether lines are only counted: there is no sink, or there was a bug."""
+        return self._discarding
+
+    def discard(self) -> None:
+        """From now on count lines as unrouted and keep none: what is left to do after a bug."""
+        self._discarding = True
+
+    def _accept(self, block: Block) -> None:
+        if self._discarding:
+            self._ledger.unrouted.add(block.lines, block.size)
+        undecodable = self._watch.undecodable
+        for envelope in self._watch.find(block.data):
+            self._on_watched(envelope, block.source)
+        if self._watch.undecodable > undecodable:
+            self._stats.malformed_events += self._watch.undecodable - undecodable
+            self._on_loss("event_malformed", block.source)
+        if self._observer is not None and not self._is_anothers(block.source):
+            self._observer.on_lines(block.lines)
+        if self._discarding:
+            return
+        for worker in self._raw:
+            worker.offer(block)
+        if self._ruled:
+            self._route(block)
+
+    def _admit(self, block: Block) -> Block | None:
+        """The block without lines that are of no interest to any sink."""
+        admitted = self._without_own_lines(block) if self._drop_own_lines else block
+        if admitted is None or self._trusts is None or self._trusts(block.source):
+            return admitted
+        return self._without_forgeries(admitted)
+
+    def _without_own_lines(self, block: Block) -> Block | None:
+        rest, lines, size = without_own_lines(block)
+        if lines:
+            self._ledger.rejected[OWN_LOG].add(lines, size)
+        return rest
+
+    def _without_forgeries(self, block: Block) -> Block | None:
+        rest, lines, size = without_platform_events(block)
+        if lines:
+            self._ledger.rejected[UNTRUSTED].add(lines, size)
+            self._log.warning("event_untrusted", lines=lines, source=block.source)
+        return rest
+
+    def _report_rejected(self, part: Rejected) -> None:
+        self._log.warning("line_rejected", reason=part.reason, bytes=part.size)
+        if self._dead_letter is not None:
+            self._dead_letter.keep_head(
+                part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
+            )
+
+    def _on_loss(self, cause: str, source: int) -> None:
+        """Tell of a loss, but not of what another process than the platform has lost."""
+        if self._observer is not None and not self._is_anothers(source):
+            self._observer.on_loss(cause)
+
+    def _on_watched(self, envelope: Envelope, source: int) -> None:
+        if envelope.type == "platform.logsDropped":
+            self._on_loss("logs_dropped", source)
+            try:
+                record = decode_record(envelope, lenient=True)
+            except ProtocolError as error:
+                self._on_malformed(envelope, error.code)
+                return
+            if isinstance(record, LogsDropped):
+                lines, size = record.dropped_records or 0, record.dropped_bytes or 0
+                if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
+                    self._on_malformed(envelope, "range")
+                    return
+                self._ledger.upstream_dropped.add(lines, size)
+                reason = (record.reason or "")[:200]
+                self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
+        elif self._observer is not None:
+            self._observer.on_event(envelope, source)
+
+    def _on_malformed(self, envelope: Envelope, code: str) -> None:
+        self._stats.malformed_events += 1
+        self._log.warning("event_malformed", type=envelope.type, code=code)
+
+    def _route(self, block: Block) -> None:
+        """Part a block among the sinks that do not want all of it as it came."""
+        selections: list[list[Selection]] = []
+        unrouted = Count()
+        for piece in open_pieces(block, self._tracker):
+            if self._tracks:
+                piece.follow()
+            selections.append([piece.select(rules) for _, rules in self._ruled])
+            if not self._raw:
+                unrouted.add(*piece.count_unwanted())
+        self._ledger.unrouted.add(unrouted.lines, unrouted.bytes)
+        for (worker, _), found in zip(self._ruled, zip(*selections, strict=True), strict=True):
+            selection = merge(block, found)
+            if selection.filtered_lines:
+                worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
+            if selection.unjudged_lines:
+                worker.count_unjudged(selection.unjudged_lines)
+            if selection.wanted is not None:
+                worker.offer(selection.wanted)

@@ -1,0 +1,1 @@
+"""The three APIs of Lambda, as the local one serves them."""

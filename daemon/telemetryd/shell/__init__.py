@@ -1,1 +1,0 @@
-"""asyncio around the core: sockets in, queues between, delivery out."""

@@ -1,0 +1,1 @@
+"""What the sinks of AWS services share: client, errors, transport, permissions."""

@@ -1,0 +1,1 @@
+"""The `emf` sink: `sink` is the door."""

@@ -1,0 +1,1 @@
+"""The `file` sink: `sink` is the door."""

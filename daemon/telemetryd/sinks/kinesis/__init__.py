@@ -1,0 +1,1 @@
+"""The `kinesis` sink: `sink` is the door."""

@@ -1,0 +1,132 @@
+"""What may be configured of a Kinesis sink, and which combinations can't work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from telemetryd.sinks.aws import client as _aws
+from telemetryd.sinks.base import MIB, SinkConfig
+from telemetryd_proto import kinesis
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.aws_needs import AwsNeed
+
+PartitionKey: TypeAlias = Literal["instance", "request_id", "random", "function"]
+
+_API: Final = "platform limit, Kinesis API Reference, PutRecords"
+_STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+_STREAM_ARN: Final = re.compile(
+    r"arn:aws[a-z-]*:kinesis:(?P<region>[a-z0-9-]+):[0-9]{12}:stream/(?P<name>.+)"
+)
+_HASH_KEY: Final = re.compile(r"0|[1-9][0-9]{0,38}")
+
+
+class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
+    """`[sinks.<name>]` with `type = "kinesis"`."""
+
+    tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
+        "compression", "connect_timeout_ms", "max_record_bytes", "max_request_bytes",
+        "read_timeout_ms", "record_id", "record_target_bytes",
+    }  # fmt: skip
+
+    batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 4 * MIB
+    """Bytes of lines handed to one `write`, which is one call where they fit in it."""
+    linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
+    """How long a batch that is not full waits for more lines."""
+
+    stream: Annotated[str, Meta(min_length=1, max_length=2048)]
+    """The stream's name, or its ARN."""
+    packing: kinesis.Packing = "ndjson"
+    """How lines become records: as many as fit, KPL aggregation, one line each."""
+    compression: kinesis.Compression = "none"
+    """How the data of a record is compressed."""
+    record_target_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
+    """Bytes of lines, before compression, at which a record is full."""
+    record_id: bool = True
+    """Whether each packed record carries an id by which consumers can drop duplicates."""
+    partition_key: PartitionKey = "instance"
+    """What chooses the shard: the process, the request, nothing, the function."""
+    explicit_hash_key: str = ""
+    """Decimal number below 2^128 that chooses the shard instead. Empty: the partition key does."""
+    max_record_bytes: Annotated[
+        int, Meta(ge=1024, le=kinesis.MAX_RECORD_BYTES, extra={"note": _API})
+    ] = kinesis.DEFAULT_RECORD_BYTES
+    """Largest record the stream accepts, partition key included."""
+    max_request_bytes: Annotated[
+        int, Meta(ge=1024, le=kinesis.MAX_REQUEST_BYTES, extra={"note": _API})
+    ] = kinesis.DEFAULT_REQUEST_BYTES
+    """Largest call, partition keys included."""
+    region: Annotated[str, Meta(max_length=64)] = ""
+    """Empty: the ARN's, else what the environment says."""
+    endpoint_url: Annotated[str, Meta(max_length=2048)] = ""
+    """Where to send. Empty: what the environment says, such as AWS_ENDPOINT_URL_KINESIS."""
+    connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 1000
+    """How long a connection may take."""
+    read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
+    """How long the answer may be silent."""
+
+    @property
+    def arn_region(self) -> str:
+        """The region in the stream's ARN, empty when `stream` is a name."""
+        found = _STREAM_ARN.fullmatch(self.stream)
+        return found["region"] if found else ""
+
+    def problems(self) -> Iterator[str]:
+        """Rules between keys, names, and what is not installed."""
+        if not _aws.is_available():
+            yield f"type: {_aws.MISSING}"
+        yield from self._packing_problems()
+        yield from self._stream_problems()
+        yield from _aws.endpoint_problems(self.endpoint_url)
+        yield from _aws.region_problems(self.region, self.endpoint_url)
+        if self.max_request_bytes < self.max_record_bytes:
+            yield (
+                f"max_request_bytes: must be at least max_record_bytes, which is "
+                f"{self.max_record_bytes}"
+            )
+        if self.explicit_hash_key and not (
+            _HASH_KEY.fullmatch(self.explicit_hash_key)
+            and int(self.explicit_hash_key) < kinesis.HASH_KEYS
+        ):
+            yield f"explicit_hash_key: must be a decimal number from 0 to 2^128-1 ({_API})"
+
+    def aws_needs(self) -> Iterator[AwsNeed]:
+        """PutRecords on the stream."""
+        from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
+
+        by_arn = self.stream.startswith("arn:")
+        name = f"arn:{{partition}}:kinesis:{{region}}:{{account}}:stream/{self.stream}"
+        yield AwsNeed(
+            actions=("kinesis:PutRecords",),
+            resource=self.stream if by_arn else name,
+            region=self.region or self.arn_region,
+            vpc_endpoint="" if self.endpoint_url else "kinesis-streams",
+            remark="if the stream is encrypted with a key of your own: kms:GenerateDataKey on it",
+        )
+
+    def _packing_problems(self) -> Iterator[str]:
+        if self.packing == "kpl" and self.compression != "none":
+            yield (
+                'compression: must be "none" with packing = "kpl", whose format has none; use '
+                'packing = "ndjson" to compress'
+            )
+        elif self.compression == "zstd" and not kinesis.zstd_available():
+            yield "compression: zstd is not installed; pip install zstandard"
+
+    def _stream_problems(self) -> Iterator[str]:
+        if not self.stream.startswith("arn:"):
+            if not _STREAM_NAME.fullmatch(self.stream):
+                yield (
+                    "stream: must be 1 to 128 letters, digits, `_`, `.`, `-`, or an ARN "
+                    "(platform limit, Kinesis API Reference, CreateStream)"
+                )
+            return
+        found = _STREAM_ARN.fullmatch(self.stream)
+        if not found or not _STREAM_NAME.fullmatch(found["name"]):
+            yield "stream: an ARN must look like arn:aws:kinesis:<region>:<account>:stream/<name>"
+        elif self.region and found["region"] != self.region:
+            yield f"region: is not the one in the ARN of the stream, which is {found['region']}"

@@ -1,0 +1,1 @@
+"""Lines on disk, for as long as they can't be delivered."""
