@@ -139,9 +139,9 @@ INJECTED = {
     "every read": "import telemetryd.ingest.pipeline as m\n"
     "def on_framed(self, parts): raise ZeroDivisionError('injected')\n"
     "m.Pipeline.on_framed = on_framed\n",
-    "a worker": "import telemetryd.delivery.worker as m\n"
+    "a worker": "import telemetryd.delivery.steps as m\n"
     "async def pack(self): raise ZeroDivisionError('injected')\n"
-    "m.DeliveryWorker._pack = pack\n",
+    "m.Steps._pack = pack\n",
     "every invocation": "import telemetryd.core.lifecycle as m\n"
     "def on_invoke(self, now): raise ZeroDivisionError('injected')\n"
     "m.Pacer.on_invoke = on_invoke\n",
