@@ -47,7 +47,7 @@ _LONGEST: Final = 400
 
 def loosen(data: bytes) -> bytes:
     """Return `data` as JSON that strict readers take, where only usual sins keep them from it."""
-    return _loosened(data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE))
+    return _loosen(data.removeprefix(_BYTE_ORDER_MARK).translate(_CONTROL_TO_SPACE))
 
 
 def loosen_lines(lines: list[bytes]) -> list[bytes]:
@@ -62,11 +62,11 @@ def loosen_lines(lines: list[bytes]) -> list[bytes]:
         return lines if loose_lines == lines else loose_lines
     if _BYTE_ORDER_MARK in text:
         text = b"\n".join([line.removeprefix(_BYTE_ORDER_MARK) for line in lines])
-    loose = _loosened(text.translate(_CONTROL_BUT_NEWLINE))
+    loose = _loosen(text.translate(_CONTROL_BUT_NEWLINE))
     return lines if loose == text else loose.split(b"\n")
 
 
-def _loosened(data: bytes) -> bytes:
+def _loosen(data: bytes) -> bytes:
     """Loosen JSON, or lines of JSON, without control characters."""
     if not data.isascii() and not _is_utf8(data):
         data = data.translate(_HIGH_TO_QUESTION)

@@ -80,7 +80,7 @@ def run_bounded(loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T], se
     """
     runner = asyncio.Runner(loop_factory=loop_factory)
     try:
-        result, stacks = runner.run(_watched(coroutine, seconds))
+        result, stacks = runner.run(_watch(coroutine, seconds))
         if not stacks:
             runner.close()
             return result
@@ -127,7 +127,7 @@ def _lasting(known: Collection[threading.Thread], seconds: float) -> list[thread
     return [thread for thread in left if thread.is_alive()]
 
 
-async def _watched(coroutine: Coroutine[Any, Any, T], seconds: float) -> tuple[T, str]:
+async def _watch(coroutine: Coroutine[Any, Any, T], seconds: float) -> tuple[T, str]:
     task = asyncio.ensure_future(coroutine)
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from architecture import PAGE, drawn
@@ -24,3 +25,22 @@ def test_every_module_it_names_exists() -> None:
     assert len(modules) > 12
     for name in modules:
         assert (package / f"{name}.py").exists() or (package / name).is_dir(), name
+
+
+def test_every_method_and_test_it_names_exists() -> None:
+    """`Losses.lose`, and the tests that it sends readers to."""
+    package = ROOT / "daemon" / "telemetryd"
+    methods = {
+        f"{node.name}.{member.name}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        for member in node.body
+        if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    named = set(re.findall(r"`([A-Z]\w+\.\w+)`", TEXT))
+    assert len(named) > 4
+    assert named <= methods
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", TEXT):
+        assert f"def {name}(" in tests, name
