@@ -9,7 +9,7 @@ import pytest
 
 import floors
 
-FLOORS = {"daemon": 50, "daemon/core": 100}
+FLOORS = {("daemon",): 50, ("daemon/core", "daemon/more"): 100}
 
 
 def page(covered: int, of: int, branches: int = 0) -> dict[str, object]:
@@ -25,9 +25,11 @@ def test_a_file_counts_for_the_innermost_package() -> None:
     files = {
         "daemon/a.py": page(1, 4),
         "daemon/core/b.py": page(3, 3, 2),
-        "daemon/c.py": page(2, 2),
+        "daemon/more/d.py": page(0, 5),
+        "daemon/c.py": page(2, 4),
     }
-    assert floors.covered(files, FLOORS) == {"daemon": 50.0, "daemon/core": 100.0}
+    found = floors.covered(files, FLOORS)
+    assert found == {("daemon",): 37.5, ("daemon/core", "daemon/more"): 50.0}
 
 
 def test_a_package_without_a_floor_is_an_error() -> None:
@@ -43,7 +45,7 @@ def test_below_its_floor_a_package_fails(
     done: int,
     status: int,
 ) -> None:
-    monkeypatch.setattr(floors, "FLOORS", {"daemon": 100})
+    monkeypatch.setattr(floors, "FLOORS", {("daemon",): 100})
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"files": {"daemon/a.py": page(done, 4)}}))
     assert floors.main(report) == status
@@ -53,4 +55,4 @@ def test_below_its_floor_a_package_fails(
 def test_every_package_of_the_source_has_a_floor() -> None:
     root = Path(__file__).parents[2]
     for path in (*root.glob("daemon/**/*.py"), *root.glob("proto/telemetryd_proto/*.py")):
-        assert floors.package_of(str(path.relative_to(root)), floors.FLOORS)
+        assert floors.packages_of(str(path.relative_to(root)), floors.FLOORS)
