@@ -180,7 +180,7 @@ def main() -> int:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     archive = (OUT / "telemetry.ndjson").resolve()
-    print("A Lambda on your desk: a Python handler, and telemetryd as its extension.\n")
+    print("A local Lambda: a Python handler with telemetryd as its extension.\n")
     environment, log = asyncio.run(play(archive))
     if not archive.exists():
         print(f"nothing arrived in {archive}; telemetryd says:")
