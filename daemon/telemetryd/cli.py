@@ -1,4 +1,4 @@
-"""The command line: reads arguments, calls one command, turns errors into text and exit status."""
+"""The command line: parses arguments, runs a command, prints errors, returns the exit status."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from telemetryd.errors import EXIT_CANTCREAT, EXIT_OK, EXIT_USAGE, TelemetrydErr
 _DESCRIPTION = """\
 Receives AWS Lambda telemetry as NDJSON over TCP and delivers every line to the configured sinks.
 
-In a Lambda layer it needs no arguments. On a desk:
+As a Lambda extension it takes no arguments. On your machine:
 
-  telemetryd listen          receive on 127.0.0.1:4243 until Ctrl-C (twice: wait for no slow sink)
-  telemetryd local --handler app.handler --invoke 3    try it beside your function
-  telemetryd check           is my configuration right, and where does each value come from?
+  telemetryd listen          receive on 127.0.0.1:4243; Ctrl-C drains, a second Ctrl-C hurries
+  telemetryd local --handler app.handler --invoke 3    run it with your function on a local Lambda
+  telemetryd check           validate the configuration and show where each value comes from
 """
 _EPILOG = f"""\
-configuration: defaults < TOML file < environment < options
-  --config FILE              else TELEMETRYD_CONFIG=FILE,
-                             else /var/task/telemetryd.toml, else /opt/telemetryd.toml
+configuration, each overrides the one before: defaults, TOML file, environment, options
+  --config FILE              default: TELEMETRYD_CONFIG, then /var/task/telemetryd.toml,
+                             then /opt/telemetryd.toml
   TELEMETRYD_SECTION__KEY    e.g. TELEMETRYD_SINKS__ARCHIVE__TYPE=file
                                   TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{{function}}.ndjson
-exit status: 0 done, 64 wrong arguments, 69 the port is taken or the address is not ours (`health`:
-the daemon is not well), 70 a bug in telemetryd, 73 a file can't be written, 78 wrong configuration.
+exit status: 0 success, 64 invalid arguments, 69 the port is taken or the address is not local
+(`health`: the daemon is not healthy), 70 a bug in telemetryd, 73 a file can't be written,
+78 invalid configuration.
 All keys: {DOCS}/configuration.md
 """
 _REPLAY = """\
-It can be stopped with Ctrl-C at any time, and ends by itself where the destination takes nothing;
-the same command then goes on where it was. What a file holds stays in it (the place is kept in
-PATH.NAME.replayed); what a spool holds leaves it as it is delivered.
+Ctrl-C stops the replay at any time. It stops by itself when the destination takes nothing. The same
+command then continues where the last one stopped. A replay leaves files unchanged and stores its
+position in PATH.NAME.replayed. It removes records from a spool when they are delivered.
 
-What comes through a pipe is read once: what is read and not delivered goes to the dead letter.
+A pipe can be read only once. Lines that were read and not delivered go to the dead letter.
 
-exit status: 0 all of it is delivered, 66 PATH can't be read, 75 not all yet, 78 wrong configuration
+exit status: 0 all lines are delivered, 66 PATH can't be read, 75 some lines are not delivered yet,
+78 invalid configuration
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors end with EX_USAGE, as the help says."""
+    """A parser that exits with EX_USAGE on an error."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -51,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command that `arguments` name; the exit status."""
+    """Run the command that `arguments` name. Return the exit status."""
     if arguments[:1] == ["local"]:  # it has arguments of its own
         return _local(arguments[1:])
     parser = _parser()
@@ -84,12 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, summary in (
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
-        ("replay", _replay, "deliver what was kept: a spool, a dead letter, any NDJSON file"),
-        ("new", _new, "write a package for a sink of your own, whose contract test passes"),
-        ("health", _health, "ask the daemon on this machine how it is; for probes"),
+        ("replay", _replay, "deliver a spool, a dead letter or an NDJSON file to a sink"),
+        ("new", _new, "create a Python package for a sink of your own, with its tests"),
+        ("health", _health, "ask the daemon on this machine for its health; for probes"),
         ("iam", _iam, "print the IAM policy that the configured sinks need"),
-        ("schema", _schema, "print a JSON Schema: of an event, or of a message of an API"),
-        ("version", _version, "print the versions of telemetryd and of everything it runs on"),
+        ("schema", _schema, "print the JSON Schema of an event or of an API's message"),
+        ("version", _version, "print the versions of telemetryd, Python and the libraries"),
     ):
         sub = commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
@@ -103,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_const",
                 const="lambda",
                 default="listen",
-                help="check for use as an extension, where other defaults apply",
+                help="check with the defaults of the Lambda extension, not those of `listen`",
             )
         elif name == "replay":
             sub.epilog = _REPLAY
@@ -111,19 +113,19 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "path",
                 metavar="PATH",
-                help="the file (plain, gzip or zstd), a pipe, - for "
-                "standard input, or a spool's directory",
+                help="a file (plain, gzip or zstd), a pipe, a spool's directory, or - for "
+                "standard input",
             )
             sub.add_argument(
                 "--sink",
                 metavar="NAME",
                 required=True,
-                help="which [sinks.NAME] of the configuration gets it; its filters do not apply",
+                help="the sink [sinks.NAME] that gets the lines; its filters do not apply",
             )
             sub.add_argument(
                 "--all-sinks",
                 action="store_true",
-                help="of a dead letter, what any sink could not deliver, not only this one",
+                help="replay the lines of all sinks from a dead letter, not only of this sink",
             )
         elif name == "new":
             sub.add_argument("kind", metavar="KIND", choices=["sink"], help="sink")
@@ -132,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--alive",
                 action="store_true",
-                help="be content with any answer, for a probe that restarts what fails it",
+                help="succeed on any answer; for liveness probes, which restart the daemon",
             )
         elif name == "iam":
             for what, default in (
@@ -140,45 +142,46 @@ def _parser() -> argparse.ArgumentParser:
                 ("account", "a placeholder"),
                 ("function", "AWS_LAMBDA_FUNCTION_NAME"),
             ):
-                sub.add_argument(f"--{what}", default="", help=f"to fill in; without it {default}")
+                sub.add_argument(
+                    f"--{what}", default="", help=f"the {what} in the policy (default: {default})"
+                )
         elif name == "schema":
             sub.add_argument(
                 "name",
                 metavar="NAME",
                 nargs="?",
                 default="event",
-                help="whose schema: `event` (the default), one line of the stream, or another of "
-                "those that `telemetryd schema list` names",
+                help="a name that `telemetryd schema list` prints (default: event, one line)",
             )
             sub.add_argument(
-                "--write", metavar="DIRECTORY", help="write all schemas there instead of printing"
+                "--write", metavar="DIRECTORY", help="write all schemas to this directory"
             )
-    local = commands.add_parser("local", help="run a function and its extensions on this machine")
+    local = commands.add_parser("local", help="run a function and its extensions on a local Lambda")
     local.set_defaults(command=lambda _: _local(()))
     return parser
 
 
 def _add_common(command: argparse.ArgumentParser, name: str) -> None:
-    """Add the options that several commands have, each in place of a variable."""
+    """Add the options that several commands share. Each replaces an environment variable."""
     if name in ("listen", "check", "replay", "health", "iam"):
         command.add_argument(
-            "--config", metavar="FILE", help="the configuration; else TELEMETRYD_CONFIG"
+            "--config", metavar="FILE", help="the configuration (default: TELEMETRYD_CONFIG)"
         )
     if name in ("listen", "check"):
         command.add_argument(
-            "--port", type=_port, help="where lines are received; else TELEMETRYD_TELEMETRY__PORT"
+            "--port", type=_port, help="port to listen on (default: TELEMETRYD_TELEMETRY__PORT)"
         )
 
 
 def _port(text: str) -> int:
-    """Return the number of a TCP port, 0 being any free one. Raises ArgumentTypeError."""
+    """Return the TCP port in `text`; 0 means any free port. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) <= len("65535") and int(text) <= 65535):  # noqa: PLR2004
         raise argparse.ArgumentTypeError(f"{text!a} is no port: a number from 0 to 65535")
     return int(text)
 
 
 def _use(options: argparse.Namespace) -> None:
-    """Put the options that stand for a variable in its place, above what the environment says."""
+    """Set the environment variables that `options` replace."""
     given = {"TELEMETRYD_CONFIG": "config", "TELEMETRYD_TELEMETRY__PORT": "port"}
     for variable, option in given.items():
         if (value := getattr(options, option, None)) is not None:
@@ -195,7 +198,7 @@ def _local(arguments: Sequence[str]) -> int:
 
 
 def _hold_hangup() -> None:
-    """Hold SIGHUP back until `listen` follows it: its sender can't know that it is too early."""
+    """Block SIGHUP until `listen` handles it: by default it would end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
 
 

@@ -39,12 +39,11 @@ EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
 
 _DESCRIPTION = """\
-Run a function and its extensions in a Lambda execution environment on this machine: Runtime API,
-Extensions API and Telemetry API at one address, the processes' sandbox at another, with Lambda's
-life cycle (init, invocations, freeze and thaw, timeout, shutdown by the clock). Any extension runs
-under it; without --extension it is telemetryd itself.
+Run a function and its extensions in a Lambda execution environment on this machine. It serves
+the Runtime, Extensions and Telemetry APIs, and follows Lambda's life cycle: init, invocations,
+freeze and thaw, timeout, shutdown with a deadline. It runs any extension (default: telemetryd).
 
-With --invoke or --event it makes those invocations and shuts down. Without, it serves
+With --invoke or --event it makes these invocations and shuts down. Otherwise it serves
 POST /2015-03-31/functions/function/invocations until Ctrl-C.
 """
 
@@ -55,14 +54,15 @@ examples:
   telemetryd local --bootstrap 'node bootstrap.js' --extension ./my-extension --timeout 10
   telemetryd local --handler app.handler --mode managed-instances --concurrency 4
 
-TELEMETRYD_* variables, AWS credentials and AWS_ENDPOINT_URL* of the calling shell reach function
-and extensions. What happens is told on standard error; the responses to --event go to standard
-output. The exit status is 1 when an invocation failed, 64 for wrong usage.
+Function and extensions get the shell's TELEMETRYD_* variables, AWS credentials and
+AWS_ENDPOINT_URL*.
+Progress goes to standard error, the responses to --event go to standard output.
+exit status: 0 success, 1 an invocation failed, 64 invalid arguments, 130 Ctrl-C.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors end with EX_USAGE, as the help says."""
+    """A parser that exits with EX_USAGE on an error."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -79,17 +79,32 @@ def _parser() -> argparse.ArgumentParser:
     runtime = parser.add_argument_group("the function")
     which = runtime.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--handler", metavar="MODULE.FUNCTION", help="run it with AWS's Python runtime client"
+        "--handler",
+        metavar="MODULE.FUNCTION",
+        help="a Python handler, run with AWS's runtime client",
     )
-    which.add_argument("--bootstrap", metavar="CMD", help="run any other runtime: a command line")
+    which.add_argument("--bootstrap", metavar="CMD", help="the command line of any other runtime")
     runtime.add_argument(
-        "--task-root", metavar="DIR", default=".", help="the function's code (default: here)"
+        "--task-root",
+        metavar="DIR",
+        default=".",
+        help="directory of the function's code (default: .)",
     )
-    runtime.add_argument("--timeout", type=float, default=3.0, metavar="S", help="default: 3")
-    runtime.add_argument("--memory", type=int, default=512, metavar="MB", help="default: 512")
-    runtime.add_argument("--log-format", choices=("text", "json"), default="text")
     runtime.add_argument(
-        "--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of its own"
+        "--timeout", type=float, default=3.0, metavar="S", help="seconds (default: 3)"
+    )
+    runtime.add_argument(
+        "--memory", type=int, default=512, metavar="MB", help="memory size (default: 512)"
+    )
+    runtime.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="default: text"
+    )
+    runtime.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a variable for function and extensions; may be repeated",
     )
     extensions = parser.add_argument_group("extensions")
     extensions.add_argument(
@@ -97,45 +112,53 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="an executable; may be repeated (default: telemetryd)",
+        help="an extension's executable; may be repeated (default: telemetryd)",
     )
     extensions.add_argument(
-        "--extensions-dir", metavar="DIR", help="start every file in it, like /opt/extensions"
+        "--extensions-dir",
+        metavar="DIR",
+        help="start every file in this directory, as Lambda does with /opt/extensions",
     )
-    extensions.add_argument("--no-extension", action="store_true", help="start none")
+    extensions.add_argument("--no-extension", action="store_true", help="start no extension")
     extensions.add_argument(
-        "--config", metavar="F", help="telemetryd's configuration (TELEMETRYD_CONFIG)"
+        "--config", metavar="F", help="telemetryd's configuration; sets TELEMETRYD_CONFIG"
     )
     environment = parser.add_argument_group("the environment")
-    environment.add_argument("--mode", choices=get_args(Mode), default="on-demand")
     environment.add_argument(
-        "--concurrency", type=int, default=1, metavar="N", help="managed-instances only"
+        "--mode", choices=get_args(Mode), default="on-demand", help="default: on-demand"
     )
     environment.add_argument(
-        "--no-freeze", action="store_true", help="let processes run between invocations"
+        "--concurrency",
+        type=int,
+        default=1,
+        metavar="N",
+        help="invocations at a time (managed-instances only; default: 1)",
+    )
+    environment.add_argument(
+        "--no-freeze", action="store_true", help="do not freeze processes between invocations"
     )
     environment.add_argument(
         "--platform-address",
         default=PLATFORM_ADDRESS,
         metavar="IP",
-        help=f"where Lambda's APIs are (default: {PLATFORM_ADDRESS})",
+        help=f"address of Lambda's APIs (default: {PLATFORM_ADDRESS})",
     )
     environment.add_argument(
         "--sandbox-address",
         default=SANDBOX_ADDRESS,
         metavar="IP",
-        help="what sandbox.localdomain names for the processes, where telemetry is sent "
+        help="address that sandbox.localdomain resolves to; telemetry is sent there "
         f"(default: {SANDBOX_ADDRESS})",
     )
     environment.add_argument(
         "--no-private-hosts",
         action="store_true",
-        help="give the processes no /etc/hosts of their own with that name",
+        help="do not give the processes an /etc/hosts with that name",
     )
     environment.add_argument(
         "--connect-late",
         action="store_true",
-        help="connect for telemetry with the first batch, not during the subscription",
+        help="connect at the first batch of telemetry, not during the subscription",
     )
     environment.add_argument(
         "--lose",
@@ -151,30 +174,33 @@ def _parser() -> argparse.ArgumentParser:
     what = invocations.add_mutually_exclusive_group()
     what.add_argument("--invoke", type=int, metavar="N", help="invoke N times with the event {}")
     what.add_argument(
-        "--event", action="append", metavar="FILE", help="invoke with this JSON; - is stdin"
+        "--event",
+        action="append",
+        metavar="FILE",
+        help="invoke with this JSON file; - is stdin; may be repeated",
     )
     invocations.add_argument(
         "--tenant",
         action="append",
         default=[],
         metavar="ID",
-        help="the function has tenant isolation: --invoke and --event name these tenants in turn, "
-        "callers of --port one of their own (X-Amz-Tenant-Id); may be repeated",
+        help="turn on tenant isolation; --invoke and --event use these tenants in turn, callers of "
+        "--port send X-Amz-Tenant-Id; may be repeated",
     )
     invocations.add_argument(
-        "--port", type=int, default=9000, help="where to serve (default: 9000; 0: any free one)"
+        "--port", type=int, default=9000, help="port to serve on (default: 9000; 0: any free port)"
     )
     parser.add_argument(
         "--echo",
         choices=("none", "extension", "all"),
         default="extension",
-        help="whose printed lines to show (default: the extensions')",
+        help="show the output of these processes (default: extension)",
     )
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command with its arguments, without the program's name; returns the exit status."""
+    """Run the command with `argv`, which lacks the program's name. Return the exit status."""
     arguments = _parser().parse_args(argv)
     narrator = Narrator(sys.stderr)
     try:
@@ -195,7 +221,7 @@ def main(argv: Sequence[str]) -> int:
 def _config(
     arguments: argparse.Namespace, surroundings: Mapping[str, str], narrator: Narrator
 ) -> LocalConfig:
-    """The configuration that the arguments ask for. Raises `ConfigError`."""
+    """Return the configuration that the arguments ask for. Raises `ConfigError`."""
     extensions = arguments.extension
     if not (extensions or arguments.extensions_dir or arguments.no_extension):
         extensions = [_own_command()]
@@ -239,7 +265,7 @@ def _echo(wanted: str, narrator: Narrator) -> Echo | None:
 
 
 def _own_command() -> Path:
-    """The `telemetryd` script of this Python, or the one on PATH."""
+    """Return the `telemetryd` script of this Python, or else of PATH. Raises `ConfigError`."""
     beside = Path(sys.executable).with_name("telemetryd")
     found = str(beside) if beside.is_file() else shutil.which("telemetryd")
     if found is None:
@@ -251,7 +277,7 @@ def _own_command() -> Path:
 
 
 def _variables(arguments: argparse.Namespace, surroundings: Mapping[str, str]) -> dict[str, str]:
-    """The variables of function and extensions: the shell's that matter, then --env, --config."""
+    """Return the variables of function and extensions: the shell's, then --env, then --config."""
     variables = {
         name: value
         for name, value in surroundings.items()
@@ -266,13 +292,13 @@ def _variables(arguments: argparse.Namespace, surroundings: Mapping[str, str]) -
     if arguments.config is not None:
         path = Path(arguments.config).absolute()
         if not path.is_file():
-            raise ConfigError(f"--config: {path} is no file")
+            raise ConfigError(f"--config: {path} is not a file")
         variables["TELEMETRYD_CONFIG"] = str(path)
     return variables
 
 
 def _events(arguments: argparse.Namespace) -> list[bytes] | None:
-    """The events to invoke with; None: serve instead. Raises `ConfigError`."""
+    """Return the events to invoke with, None to serve instead. Raises `ConfigError`."""
     if arguments.invoke is not None:
         if arguments.invoke < 0:
             raise ConfigError(f"--invoke: {arguments.invoke} is negative")
@@ -302,8 +328,7 @@ async def _run(
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if task is not None:
-        # The first signal ends the work and shuts the environment down by the clock; the second
-        # ends that, and kills.
+        # The first signal shuts the environment down within Lambda's deadlines; the second kills.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
     environment = LocalLambda(config)
@@ -336,7 +361,7 @@ async def _serve(environment: LocalLambda, port: int, narrator: Narrator) -> Non
 async def _invoke_all(
     environment: LocalLambda, events: list[bytes], arguments: argparse.Namespace
 ) -> int:
-    """Concurrent on managed instances, one after the other elsewhere."""
+    """Invoke with each event: managed instances at once, others in turn. Return the exit status."""
     tenants = itertools.cycle(arguments.tenant or [None])
     if environment.config.is_managed:
         results = await asyncio.gather(*(environment.invoke(event) for event in events))
