@@ -1,7 +1,7 @@
-"""The catalogue of log events: what each says, and what to do about it.
+"""The catalogue of log events: the meaning of each, and what to do.
 
-Written for those who alert on the log. `make docs` generates docs/log.md from it, and a test holds
-it to the code. The daemon itself does not import this module.
+Its readers alert on the log. `make docs` generates docs/log.md from it. A test compares it with the
+code. The daemon does not import this module.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ EventName: TypeAlias = Literal[
     "write_failed",
     "write_retried",
 ]
-"""The name of every event: a type checker finds one that is not here."""
+"""The name of every event. A type checker refuses any other."""
 
 
 @dataclass(frozen=True)
@@ -96,347 +96,359 @@ class LogEvent:
 
     name: EventName
     levels: tuple[str, ...]
-    """Levels it is written at, the usual one first."""
+    """The levels that the event is written at, the usual one first."""
     meaning: str
     action: str = ""
-    """What the reader should do; empty where nothing need be done."""
+    """What the reader should do. Empty: nothing."""
 
 
 EVENTS: Final = (
     # Start and end
-    LogEvent("started", ("info",), "The extension is up. Times since its own start are in it."),
-    LogEvent("listening", ("info",), "`telemetryd listen` takes connections."),
+    LogEvent(
+        "started",
+        ("info",),
+        "The extension has started. The facts include milliseconds since the process started.",
+    ),
+    LogEvent("listening", ("info",), "`telemetryd listen` accepts connections."),
     LogEvent(
         "stopping",
         ("info",),
-        "SHUTDOWN or a signal has come: telemetryd reads what is left, delivers, and ends.",
+        "telemetryd got SHUTDOWN or a signal. It reads the rest, delivers it, and exits.",
     ),
     LogEvent(
         "draining_cut_short",
         ("info",),
-        "A second signal came: what is still queued is spooled or counted as dropped.",
+        "telemetryd got a second signal. Lines in the queues are spooled or dropped, and counted.",
     ),
     LogEvent("restored", ("info",), "SnapStart restored this environment from its snapshot."),
     LogEvent(
         "not_started",
         ("error",),
-        "`telemetryd listen` can't start; `problems` lists why.",
-        "Mend each problem; `telemetryd check` shows the configuration in effect.",
+        "`telemetryd listen` can't start. `problems` lists the reasons.",
+        "Fix each problem. `telemetryd check` shows the configuration in effect.",
     ),
     LogEvent(
         "start_failed",
         ("error",),
-        "The extension could not start, and `fail_closed` asks to fail the init.",
-        "See `error`; without `fail_closed` the function would run without telemetry.",
+        "The extension could not start. `fail_closed` is set, so the init fails.",
+        "Read `error`. Without `fail_closed` the function runs without telemetry.",
     ),
     LogEvent(
         "degraded",
         ("error",),
-        "After a failure, telemetry is read, counted and discarded. The function runs on.",
+        "telemetryd failed. It reads, counts and discards telemetry. The function runs.",
         "Report a bug with `error`.",
     ),
     LogEvent(
         "internal_error",
         ("error",),
-        "A bug of telemetryd's. What it cost is in the ledger.",
+        "A bug in telemetryd. The ledger counts the lines that it cost.",
         "Report it with `error`.",
     ),
     LogEvent(
         "ledger_unbalanced",
         ("error",),
-        "The counts of the ledger do not meet: a bug of telemetryd's.",
+        "The ledger does not balance, because of a bug in telemetryd.",
         "Report it with the ledger.",
     ),
     # Configuration
     LogEvent(
         "configuration_invalid",
         ("error",),
-        "The configuration has mistakes, listed in `problems`.",
-        "Mend them; `telemetryd check --lambda` shows the same before deploying.",
+        "The configuration is invalid. `problems` lists the faults.",
+        "Fix them. `telemetryd check --lambda` shows them before you deploy.",
     ),
     LogEvent(
         "configuration_repaired",
         ("error",),
-        "In Lambda: faulty keys have their defaults, faulty sinks are left out.",
-        "Mend the configuration; until then a sink in `left_out` gets nothing.",
+        "In Lambda: invalid keys have their defaults. `left_out` lists sinks that are off.",
+        "Fix the configuration. The sinks in `left_out` get no lines until then.",
     ),
     LogEvent(
         "configuration_warning",
         ("warning",),
-        "The configuration is valid, but has something that may not be meant.",
+        "The configuration is valid, but may not do what you want.",
         "Read `details`.",
     ),
     # The platform
     LogEvent(
         "register_failed",
         ("error",),
-        "The platform refused the extension; the init fails.",
-        "Read `fix`. Most often the file in /opt/extensions has another name.",
+        "The platform refused to register the extension. The init fails.",
+        "Read `fix`. The usual cause is another name of the file in /opt/extensions.",
     ),
     LogEvent(
         "interpreter_not_started",
         ("error",),
-        "The layer's interpreter can't run here. Its launcher keeps the function running.",
-        "Read the reason: an image without glibc, or one older than 2.26, for example.",
+        "The layer's interpreter can't start here. The function runs without telemetry.",
+        "Read the reason. Common causes are an image without glibc, or with one before 2.26.",
     ),
     LogEvent(
         "name_refused",
         ("warning",),
-        "The platform refused this program's own name, so that of its starter was used.",
+        "The platform refused this file's name. telemetryd registered under its starter's name.",
         "Give the script in /opt/extensions the same name.",
     ),
     LogEvent(
         "subscription_failed",
         ("error",),
-        "The Telemetry API could not be reached. No telemetry arrives; the function runs.",
+        "The Telemetry API can't be reached. No telemetry arrives. The function runs.",
     ),
     LogEvent(
         "subscription_refused",
         ("error", "warning"),
-        "The Telemetry API refused the subscription. No telemetry arrives; the function runs.",
+        "The Telemetry API refused the subscription. No telemetry arrives. The function runs.",
         "A warning with status 202 is normal under AWS's emulator. Otherwise read `answer`.",
     ),
     LogEvent(
         "port_not_available",
         ("warning",),
-        "The telemetry port is taken, so a free one is used.",
-        "Nothing, unless another program must know the port: set `telemetry.port`.",
+        "The telemetry port is in use. telemetryd listens on another one.",
+        "Set `telemetry.port` if another program must know the port.",
     ),
     LogEvent(
         "init_error_not_reported",
         ("error",),
-        "`fail_closed` could not tell the platform that the init failed.",
+        "`fail_closed` is set, but the report of the failed init did not reach the platform.",
     ),
     LogEvent(
         "platform_gone",
         ("error",),
-        "The Extensions API does not answer any more. telemetryd delivers what it has and ends.",
+        "The Extensions API no longer answers. telemetryd delivers what it has and exits.",
     ),
     LogEvent(
         "answer_malformed",
         ("error",),
-        "An answer of the Extensions API made no sense; the next event is asked for again.",
+        "A response of the Extensions API is malformed. telemetryd asks for the next event again.",
     ),
     LogEvent(
         "answer_repaired",
         ("warning",),
-        "Members of an answer of the Extensions API are of odd types; they count as absent.",
+        "Members of a response of the Extensions API have wrong types. telemetryd ignores them.",
     ),
     LogEvent(
         "deadline_implausible",
         ("warning",),
-        "The platform named a deadline that can't be meant; it counts as none.",
+        "The platform sent an implausible deadline. telemetryd ignores it.",
     ),
     LogEvent(
         "end_missed",
         ("warning",),
-        "The end of an invocation was not seen within its bound; `reason` says why.",
-        "A single one needs nothing. Repeated, lines arrive an invocation later.",
+        "The end of an invocation did not arrive in time. `reason` says why the wait ended.",
+        "A single event needs no action. If it repeats, lines arrive one invocation later.",
     ),
     LogEvent(
         "end_not_awaited",
         ("warning",),
-        "Ends of invocations are not waited for, for the `reason` given.",
-        "Lines are delivered alongside the invocations. Change the setting if that is not meant.",
+        "telemetryd does not wait for the ends of invocations. `reason` says why.",
+        "Lines are delivered during invocations. Change the setting if you do not want that.",
     ),
     LogEvent(
         "request_unknown",
         ("info",),
-        "A platform event names a request that never began here.",
+        "A platform event names a request that did not start in this environment.",
     ),
     LogEvent(
         "upstream_dropped",
         ("warning",),
-        "Lambda dropped lines before telemetryd could read them; the ledger counts them.",
-        "Print less at once, give the function more memory, or raise `telemetry.buffering`.",
+        "Lambda dropped lines before telemetryd read them. The ledger counts them.",
+        "Print less at once, add memory to the function, or raise `telemetry.buffering`.",
     ),
     LogEvent(
         "accept_failed",
         ("error",),
-        "A connection could not be accepted. What is connected is still read.",
-        "Raise the limit of open files, if `error` says so.",
+        "telemetryd could not accept a connection. It still reads the open ones.",
+        "If `error` names open files, raise their limit.",
     ),
     # Connections and lines
-    LogEvent("connection_opened", ("debug",), "A sender has connected."),
-    LogEvent("connection_closed", ("debug",), "A sender has gone."),
+    LogEvent("connection_opened", ("debug",), "A sender connected."),
+    LogEvent("connection_closed", ("debug",), "A sender closed its connection."),
     LogEvent(
         "connection_refused",
         ("warning",),
-        "There is no place, or no descriptor, for another connection; `reason` says which.",
-        "Raise `telemetry.max_connections`, or the limit of open files; or set "
+        "telemetryd refused a connection: too many are open, or descriptors ran out (`reason`).",
+        "Raise `telemetry.max_connections` or the limit of open files, or set "
         "`telemetry.idle_seconds`.",
     ),
     # Who connects, in Lambda
     LogEvent(
         "connection_beyond",
         ("info",),
-        "A telemetry connection beyond the first: Lambda needs one, any process can make more.",
+        "A telemetry connection beyond the first is open. Lambda needs only one.",
     ),
     LogEvent(
         "connection_foreign",
         ("warning",),
-        "A connection came to an address that is neither loopback nor the sandbox's.",
-        "Set `telemetry.host` if nothing outside should reach the port.",
+        "A connection arrived at an address that is neither loopback nor the sandbox's.",
+        "Set `telemetry.host` to close the port to the outside.",
     ),
     LogEvent(
         "connection_held",
         ("warning",),
-        "Another process in the sandbox sends more than the sinks take. It waits; Lambda does not.",
+        "Another process in the sandbox sends faster than the sinks deliver. telemetryd pauses it.",
         "See which process connects to the telemetry port.",
     ),
     LogEvent(
         "event_untrusted",
         ("warning",),
-        "A platform event came from a connection that is not the platform's, and is rejected.",
-        "See which process connects; `telemetry.trust` decides.",
+        "telemetryd rejected a platform event, because its connection is not the platform's.",
+        "See which process connects, or change `telemetry.trust`.",
     ),
     LogEvent(
         "trust_given_up",
         ("error",),
-        "No platform event came from the platform's connection; those of all are believed.",
+        "No platform event came from the platform's connection. All connections are trusted now.",
         'Set `telemetry.trust = "any"` and report a bug.',
     ),
     LogEvent(
         "sandbox_not_ours",
         ("warning",),
-        "`sandbox.localdomain` is no address of this sandbox; telemetry may never arrive.",
-        "See what the name resolves to (`/etc/hosts`).",
+        "`sandbox.localdomain` is not an address of this sandbox. Telemetry may not arrive.",
+        "Check what the name resolves to (`/etc/hosts`).",
     ),
     # Reload
     LogEvent(
         "reloaded",
         ("info",),
-        "SIGHUP: files are open again, the configuration is read again; `applied` has changed.",
-        "What `needs_restart` names changes with a restart.",
+        "SIGHUP reopened files and reread the configuration. `applied` lists the changes.",
+        "Restart telemetryd to apply the keys in `needs_restart`.",
     ),
     LogEvent(
         "restart_needed",
         ("warning",),
-        "The configuration has changes in `keys` that a running process can't take on.",
+        "`keys` lists changes of the configuration that need a restart.",
         "Restart telemetryd.",
     ),
-    LogEvent("reload_ignored", ("info",), "SIGHUP came while telemetryd was ending."),
+    LogEvent(
+        "reload_ignored", ("info",), "telemetryd ignored SIGHUP, because it is shutting down."
+    ),
     LogEvent(
         "reload_failed",
         ("error",),
-        "A reload failed in our own code; the work goes on as it was.",
+        "A reload failed because of a bug in telemetryd. The old configuration stays in effect.",
         "Report a bug with `error`.",
     ),
     LogEvent(
         "sink_not_reopened",
         ("warning",),
-        "After SIGHUP a sink could not open its file again; its next write tries again.",
-        "See `error`: a path that is gone, or rights that have changed.",
+        "A sink could not reopen its file on SIGHUP. It retries at its next write.",
+        "Read `error`. The path may be gone, or its permissions changed.",
     ),
     LogEvent(
         "log_lines_skipped",
         ("warning",),
-        "Standard error took no lines for a while; so many of the log's are missing.",
-        "See who reads it: a stopped terminal, a full pipe, a slow disk.",
+        "Standard error was blocked. telemetryd dropped lines of its log and counted them.",
+        "Check its reader: a stopped terminal, a full pipe, or a slow disk.",
     ),
     LogEvent(
         "reading_paused",
         ("debug",),
-        "The queue of a sink that blocks is full: reading stops, and the senders are held up.",
+        'A queue with `overflow = "block"` is full. telemetryd stops reading, and senders wait.',
     ),
-    LogEvent("reading_resumed", ("debug",), "Such a queue has room again."),
+    LogEvent(
+        "reading_resumed", ("debug",), "The queue has room again. telemetryd continues reading."
+    ),
     # Places
     LogEvent(
         "idle_connection_closed",
         ("info",),
-        "A connection was silent for `telemetry.idle_seconds`, and is closed.",
+        "telemetryd closed a connection that was silent for `telemetry.idle_seconds`.",
     ),
     LogEvent(
         "descriptor_limit_not_raised",
         ("warning",),
-        "The soft limit of open files could not be raised to the hard one.",
-        "Raise it from outside: `ulimit -n`, `LimitNOFILE=`.",
+        "telemetryd could not raise the soft limit of open files to the hard limit.",
+        "Raise it before the start, with `ulimit -n` or `LimitNOFILE=`.",
     ),
     LogEvent(
         "line_rejected",
         ("warning",),
-        "A line was too long, cut off, or not what it should be; `reason` says which.",
-        "`dead_letter` keeps such lines.",
+        "telemetryd rejected a line that is too long, cut off, or malformed (`reason`).",
+        "Set `dead_letter.path` to keep such lines.",
     ),
     LogEvent(
         "event_malformed",
         ("warning",),
-        "A platform event could not be decoded. It is passed on unchanged.",
+        "telemetryd could not decode a platform event. It delivers the line unchanged.",
     ),
     # Sinks
     LogEvent(
         "sink_not_ready",
         ("warning",),
-        "A sink could not be opened yet. Its lines wait.",
-        "Read `error`; `telemetryd iam` prints the policy it needs.",
+        "A sink could not open its destination. Its lines wait in the queue.",
+        "Read `error`. `telemetryd iam` prints the policy that the sink needs.",
     ),
     LogEvent("sink_not_open", ("error",), "A sink was not open before the first `next`."),
     LogEvent(
         "sink_bug",
         ("error",),
-        "A sink broke its contract. The batch it had is dropped as `bug`.",
+        "A sink broke its contract. Its batch is dropped under the reason `bug`.",
         "Report it to the sink's author.",
     ),
     LogEvent(
         "sink_not_interruptible",
         ("warning",),
-        "A sink holds up a flush or the end; it is not waited for.",
+        "A sink ignores the deadline of a flush or shutdown. telemetryd does not wait for it.",
     ),
     LogEvent(
         "write_failed",
         ("warning",),
-        "A destination refused a batch, or did not answer.",
-        "Read `code`. Retryable failures are tried again.",
+        "A destination refused a batch or did not answer.",
+        "Read `code`. telemetryd retries transient failures.",
     ),
-    LogEvent("write_retried", ("info",), "A batch was delivered after earlier failures."),
-    LogEvent("flush_failed", ("warning",), "A sink could not flush what it had taken."),
+    LogEvent("write_retried", ("info",), "A batch was delivered after failed attempts."),
+    LogEvent("flush_failed", ("warning",), "A sink could not flush lines that it had accepted."),
     LogEvent("close_failed", ("warning",), "A sink could not be closed cleanly."),
     LogEvent(
         "records_refused",
         ("info",),
-        "Kinesis refused some records of a request, for throttling for one. They are sent again.",
-        "Add shards if it goes on.",
+        "Kinesis refused some records of a request, for example by throttling. They are retried.",
+        "Add shards if it continues.",
     ),
     LogEvent(
         "circuit_opened",
         ("error",),
-        "A destination failed repeatedly and is left alone for a while.",
-        "Read the failures before it. Lines are spooled, failed over or dropped, and counted.",
+        "A destination failed repeatedly. telemetryd pauses delivery to it and probes it later.",
+        "Read the events before it. Lines are spooled, failed over or dropped, and counted.",
     ),
-    LogEvent("circuit_closed", ("info",), "The destination takes lines again."),
+    LogEvent("circuit_closed", ("info",), "The destination accepts lines again."),
     LogEvent(
         "rotation_failed",
         ("warning",),
-        "A file could not be rotated or compressed. Lines go on to the current file.",
+        "A file could not be rotated or compressed. Lines still go to the current file.",
         "Read `error` and `path`.",
     ),
     # Lines that were not delivered
     LogEvent(
         "lines_dropped",
         ("error", "warning"),
-        "Lines are lost; `reason` says why. A warning where the overflow policy asks for it.",
+        "Lines are dropped (`reason`). It is a warning if the overflow policy requires it.",
         "docs/reliability.md lists the reasons.",
     ),
-    LogEvent("lines_failed_over", ("warning",), "Lines go to the failover instead."),
-    LogEvent("lines_dead_lettered", ("warning",), "Lines go to the dead letter instead."),
+    LogEvent("lines_failed_over", ("warning",), "Lines went to the failover instead."),
+    LogEvent("lines_dead_lettered", ("warning",), "Lines went to the dead letter instead."),
     LogEvent(
         "dead_letter_failed",
         ("error",),
-        "The dead letter can't be written. What should be in it is counted as dropped.",
+        "The dead letter can't be written. Its lines are counted as dropped.",
         "Read `fix`.",
     ),
     # Spools
-    LogEvent("lines_spooled", ("info",), "Lines wait on disk for the sink or the next process."),
+    LogEvent(
+        "lines_spooled",
+        ("info",),
+        "Lines were written to disk. The sink delivers them later, or the next process does.",
+    ),
     LogEvent(
         "spool_recovered",
         ("info", "warning"),
-        "An earlier process left lines on disk; they are delivered first. A warning with damage.",
+        "An earlier process left lines on disk. They go first. A warning if some are damaged.",
     ),
     LogEvent(
         "spool_failed",
         ("error",),
-        "The spool could not be written. Lines wait in memory.",
-        "Read `error` and `path`: a full disk, for one.",
+        "The spool can't be written. Lines wait in memory.",
+        "Read `error` and `path`. A common cause is a full disk.",
     ),
     LogEvent(
         "spool_unusable",
@@ -447,35 +459,40 @@ EVENTS: Final = (
     LogEvent(
         "damage_found",
         ("warning",),
-        "A file of the spool is damaged. Intact records are delivered, the rest is counted.",
+        "A file of the spool is damaged. Intact records are delivered, the others are counted.",
     ),
     # Exposition
-    LogEvent("metrics_served", ("info",), "`/metrics` and `/healthz` can be asked."),
+    LogEvent("metrics_served", ("info",), "`/metrics` and `/healthz` are available."),
     LogEvent(
         "metrics_not_served",
         ("warning",),
-        "`/metrics` can't be served; everything else runs.",
+        "`/metrics` is not available. Everything else works.",
         "Read `fix`.",
     ),
-    LogEvent("metrics_failed", ("error",), "A scrape failed: a bug of telemetryd's.", "Report it."),
+    LogEvent(
+        "metrics_failed",
+        ("error",),
+        "A scrape failed because of a bug in telemetryd.",
+        "Report it.",
+    ),
     LogEvent(
         "library_message",
         ("warning", "error"),
-        "A library wrote to Python's `logging`; `source` names it.",
+        "A library wrote to Python's `logging`. `source` names it.",
     ),
-    LogEvent("ledger", ("info",), "The ledger, printed once at the end, without a level."),
+    LogEvent("ledger", ("info",), "The ledger, printed once at exit. It has no level."),
 )
 
 
 _INTRODUCTION: Final = """\
 # The log
 
-telemetryd writes one JSON object a line to standard error: `ts`, `level`, `event`,
-`"logger":"telemetryd"`, then facts. It never holds text of your log lines, or secrets. Lines of one
-event, sink and cause are limited; `suppressed` counts the others. Alert on `event`: its meaning
-stays, the wording of facts may change. `make docs` generates this page.
+telemetryd writes its log to standard error, one JSON object a line: `ts`, `level`, `event`,
+`"logger":"telemetryd"`, then facts. It never holds secrets or text of your log lines. Lines of one
+event, sink and cause are limited; `suppressed` counts the others. Alert on `event`: its meaning is
+stable. The wording of facts may change. `make docs` generates this page.
 
-| event | level | what it says | what to do |
+| event | level | meaning | what to do |
 |---|---|---|---|"""
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the structs, so that it can't tell of keys that do not exist.
+"""Writes docs/configuration.md from the structs, so that it lists the keys that exist.
 
     python -m telemetryd.config.document > docs/configuration.md
 
@@ -44,47 +44,49 @@ path = "/tmp/telemetry-dead-letter.ndjson"
 _INTRODUCTION = f"""\
 # Configuration
 
-Nothing has to be configured. A value is taken from the last of these places that has one:
+Every key has a default, except those of sinks marked "required". Each of these places overrides the
+one before:
 
 1. the defaults in the tables below;
-2. a TOML file: the one that `{CONFIG_VARIABLE}` names, else the first that exists of
+2. a TOML file: the one that `{CONFIG_VARIABLE}` names, otherwise the first existing one of
    {" and ".join(f"`{path}`" for path in DEFAULT_PATHS)};
 3. environment variables `TELEMETRYD_<SECTION>__<KEY>`, with two underscores where the key has a
    dot: `{variable("telemetry.buffering.timeout_ms")}=25`,
    `{variable("sinks.archive.type")}=file`, `{variable("fail_closed")}=true`.
 
-`telemetryd check` prints what is in effect and where each value comes from, with secrets blacked
-out. It exits with 78 when something is wrong, and names every problem at once: an unknown key or
-variable, a value outside its limits, keys that do not go together.
+`telemetryd check` prints the configuration in effect and the origin of each value, with secrets
+masked. It exits with 78 if the configuration is invalid, and lists every problem: an unknown key or
+variable, a value outside its limits, keys that conflict.
 
-In Lambda a fault does not stop the function: the log names it, and the key has its default. A sink
-with a fault in where its lines go, or which, is left out instead: its data never goes elsewhere.
+In Lambda a fault does not stop the function. The log names it, and the key gets its default. Some
+keys decide where lines of a sink go, or which lines. A fault in one of them turns the sink off, so
+its data never goes elsewhere.
 
 ```toml
 {EXAMPLE}```
 
-In the file, values keep their TOML type: `port = "4243"` is an error. In variables, numbers and
-`true`/`false` are written plainly, lists with commas (`platform,function`) or as a JSON or TOML
-array, and tables as JSON or TOML. Names of variables are read without regard to case. Every
-variable that begins with `TELEMETRYD_` has to name a key, except those that Kubernetes and
-`docker --link` make for a service of such a name ([signals.md](signals.md#the-environment)).
+In the file, values need their TOML type: `port = "4243"` is an error. In variables, write numbers
+and `true`/`false` as they are, lists with commas (`platform,function`) or as a JSON or TOML array,
+and tables as JSON or TOML. Names of variables are case-insensitive. Every variable that begins with
+`TELEMETRYD_` must name a key. The exceptions are variables that Kubernetes and `docker --link` set
+for a service named telemetryd ([signals.md](signals.md#the-environment)).
 
-The file is a regular one of at most 256 KiB. `SIGHUP` makes `telemetryd listen` read it again;
-[signals.md](signals.md#reload) says which keys change at once.
+The file must be a regular file of at most 256 KiB. `SIGHUP` makes `telemetryd listen` read it
+again; [signals.md](signals.md#reload) says which keys change at once.
 """
 
 _SINKS = f"""\
 ## `[sinks.<name>]`
 
-One section for each destination. The name is yours: up to 40 lower-case letters, digits and single
-underscores. Without any section there is a warning and one sink named `default`: in `listen`
-`stdout` where standard output is a terminal, and else `null`, which counts and discards. Types of
-other packages are found through the entry-point group `{GROUP}`. These keys exist for every type:
+One section for each destination. Choose its name: up to 40 lower-case letters, digits and single
+underscores. Without any section, telemetryd adds a sink named `default`. In Lambda it is `emf`. In
+`listen` it is `stdout` if standard output is a terminal, otherwise `null`; a warning says so. Other
+packages add types through the entry-point group `{GROUP}`. These keys exist for every type:
 """
 
 
 def render() -> str:
-    """The whole document, in Markdown."""
+    """Return the whole document in Markdown."""
     parts = [_INTRODUCTION, "## Top level\n", _table(Config)]
     for field in msgspec.structs.fields(Config):
         if field.encode_name == "sinks":

@@ -275,9 +275,9 @@ class Reader:
         return sinks
 
     def _default_sink(self) -> SinkConfig:
-        """What runs when no sink is configured: in Lambda, metrics for everybody.
+        """Return the sink that runs when none is configured.
 
-        Elsewhere the terminal somebody looks at, and where there is none, nothing.
+        In Lambda it is `emf`, elsewhere `stdout` on a terminal and `null` without one.
         """
         from telemetryd.sinks.registry import sink_class  # noqa: PLC0415 - not before `next`
 

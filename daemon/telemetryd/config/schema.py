@@ -1,4 +1,4 @@
-"""What may be configured: one frozen struct per section, limits and meaning on each key.
+"""The schema of the configuration: a frozen struct per section, limits and meaning on each key.
 
 Platform limits carry the name of the document they come from in `Meta.extra["note"]`; the loader
 prints it with the error. `Meta.extra["must"]` replaces the wording of what is allowed where a
@@ -72,7 +72,7 @@ class Buffering(Section, frozen=True, kw_only=True):
             ge=256 * KIB,
             le=MIB,
             description="Bytes Lambda collects before it sends a batch; it may exceed this by one "
-            "event. Counts in the function's memory.",
+            "event. The buffer is part of the function's memory.",
             extra={"note": _BUFFERING},
         ),
     ] = MIB
@@ -89,38 +89,38 @@ class Buffering(Section, frozen=True, kw_only=True):
 
 
 class Telemetry(Section, frozen=True, kw_only=True):
-    """`[telemetry]`: what is received, and where.
+    """`[telemetry]`: what telemetryd receives, and where.
 
-    Limits: AWS Lambda Developer Guide, "Lambda Telemetry API reference"; the TCP destination after
-    the OpenAPI file AWS publishes for the subscription request.
+    Limits: AWS Lambda Developer Guide, "Lambda Telemetry API reference". For the TCP destination:
+    the OpenAPI file that AWS publishes for the subscription request.
     """
 
     types: Annotated[
         tuple[EventType, ...],
         Meta(
             min_length=1,
-            description="Kinds of events to subscribe to. `extension` brings the output of all "
-            "extensions, ours included; it can't be combined with a `stdout` sink.",
+            description="Kinds of events to subscribe to. `extension` is the output of all "
+            "extensions, telemetryd included. It can't be combined with a `stdout` sink.",
         ),
     ] = ("platform", "function")
     protocol: Annotated[
         Literal["tcp"],
-        Meta(description="How Lambda delivers.", extra={"note": _NO_HTTP}),
+        Meta(description="Protocol that Lambda sends telemetry by.", extra={"note": _NO_HTTP}),
     ] = "tcp"
     host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
-    """Address the listener binds. Not set: `127.0.0.1` in `listen`; in Lambda `::`, which is every
-    address of the sandbox, IPv4 as well, because Lambda connects to the one that it calls
-    `sandbox.localdomain`. Where there is no IPv6, `::` is taken for `0.0.0.0`."""
+    """Address to listen on. Not set: `127.0.0.1` in `listen`. In Lambda `::`, which means every
+    address of the sandbox, IPv4 included, because Lambda connects to `sandbox.localdomain`. Without
+    IPv6, `::` means `0.0.0.0`."""
     port: (
         Annotated[int, Meta(ge=0, le=65_535, extra={"must": _PORT, "note": _DESTINATION})] | None
     ) = None
-    """TCP port the listener binds; 0 takes any free one. Not set: 4243 in `listen`, 28353 in
-    Lambda, where any free one replaces a port that another extension has, also at one address."""
+    """TCP port to listen on; 0: any free port. Not set: 4243 in `listen`, 28353 in Lambda. In
+    Lambda any free port replaces one that another extension uses, even at one address only."""
     schema_version: Annotated[
         Literal["2022-07-01", "2022-12-13", "2025-01-29"],
         Meta(
-            description="Telemetry API schema to ask for. Managed Instances accept only the "
-            "newest.",
+            description="Telemetry API schema to subscribe with. Managed Instances accept only "
+            "the newest.",
             extra={"note": _SCHEMA},
         ),
     ] = "2025-01-29"
@@ -129,8 +129,8 @@ class Telemetry(Section, frozen=True, kw_only=True):
         Meta(
             ge=KIB,
             le=64 * MIB,
-            description="Longest line accepted; a longer one is discarded up to its newline and "
-            "counted.",
+            description="Longest line that is accepted. A longer one is discarded up to its "
+            "newline, and counted.",
         ),
     ] = 4 * MIB
     tail_budget_bytes: Annotated[
@@ -138,20 +138,20 @@ class Telemetry(Section, frozen=True, kw_only=True):
         Meta(
             ge=KIB,
             le=1024 * MIB,
-            description="Bytes the unfinished lines of all connections may take together; at "
-            "least `max_line_bytes`.",
+            description="Most bytes of unfinished lines, of all connections together. At least "
+            "`max_line_bytes`.",
         ),
     ] = 16 * MIB
     max_connections: Annotated[
-        int, Meta(ge=1, le=1024, description="Connections open at the same time.")
+        int, Meta(ge=1, le=1024, description="Most connections open at the same time.")
     ] = 256
     trust: Annotated[
         Literal["any", "platform"],
         Meta(
-            description="Whose platform events are believed in Lambda. `any`: everybody's who "
-            "connects; `platform`: those of the connections that are Lambda's, as far as that can "
-            "be told; others are rejected as `untrusted`. If then none arrive, all are believed, "
-            "with an error in the log (`trust_given_up`)."
+            description="Connections whose platform events are trusted in Lambda. `any`: all; "
+            "`platform`: those that are Lambda's, as far as telemetryd can tell. Events of others "
+            "are rejected as `untrusted`. If Lambda's connections bring none, telemetryd trusts "
+            "all and logs the error `trust_given_up`."
         ),
     ] = "any"
     idle_seconds: Annotated[
@@ -160,8 +160,8 @@ class Telemetry(Section, frozen=True, kw_only=True):
             ge=0,
             le=30 * 86_400,
             description="Seconds without a byte after which `listen` closes a connection; 0: "
-            "never. A sender that knows nothing of it loses what it sends next. Peers that have "
-            "vanished are found out anyway (TCP keepalive). Without effect in Lambda.",
+            "never. A sender that does not expect it loses its next lines. TCP keepalive detects "
+            "vanished peers in any case. No effect in Lambda.",
         ),
     ] = 0
     buffering: Buffering = Buffering()
@@ -189,15 +189,15 @@ class Telemetry(Section, frozen=True, kw_only=True):
 
 
 class Flush(Section, frozen=True, kw_only=True):
-    """`[flush]`: when queued lines are pushed out, and how long anyone may wait for it."""
+    """`[flush]`: when telemetryd flushes queued lines, and how long a flush may take."""
 
     strategy: Annotated[
         Literal["auto", "invocation", "continuous", "interval"],
         Meta(
             description="When to flush in Lambda. `invocation`: at the end of each invocation; "
-            "`continuous`: alongside the invocations, never waiting; `interval`: every "
-            "`interval_ms`; `auto`: `invocation` while invocations are rare, `continuous` when "
-            "busy."
+            "`continuous`: during invocations, without a wait at their end; `interval`: every "
+            "`interval_ms`; `auto`: `invocation` for a rare function, `continuous` for a busy "
+            "one."
         ),
     ] = "auto"
     interval_ms: Annotated[
@@ -232,8 +232,8 @@ class Flush(Section, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=LONGEST_INVOCATION_MS,
-            description="Milliseconds without telemetry after which the end of an invocation is "
-            "not awaited any longer: the function may still run, or its end was lost.",
+            description="Milliseconds without telemetry after which telemetryd stops waiting for "
+            "the end of an invocation: the function may still run, or the event was lost.",
             extra={"note": _INVOCATION},
         ),
     ] = 30_000
@@ -242,8 +242,8 @@ class Flush(Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=1500,
-            description="Milliseconds kept free before any deadline of the platform, at the "
-            "least: with the lag that is measured they grow.",
+            description="Least milliseconds to finish before any deadline of the platform. The "
+            "margin grows with the measured lag.",
             extra={"note": _SHUTDOWN},
         ),
     ] = 150
@@ -252,36 +252,36 @@ class Flush(Section, frozen=True, kw_only=True):
         Meta(
             ge=100,
             le=9500,
-            description="Milliseconds `telemetryd listen` may take to drain after a signal "
-            "that ends it.",
+            description="Most milliseconds that `telemetryd listen` drains after a signal that "
+            "ends it.",
             extra={"note": _EXIT},
         ),
     ] = 8000
 
 
 class Memory(Section, frozen=True, kw_only=True):
-    """`[memory]`: what the queues of all sinks may hold together.
+    """`[memory]`: the memory of the queues of all sinks together.
 
-    Half is dealt out evenly, so that a slow sink can't take everything. Any sink may use the
-    other half. Lines of up to 16 MiB in the making (`telemetry.tail_budget_bytes`) and what
-    is being packed and sent (`batch_max_bytes` of each sink) come on top.
+    Half is divided evenly, so that a slow sink can't take everything. Any sink may use the other
+    half. Unfinished lines (`telemetry.tail_budget_bytes`) and the batch that each sink packs and
+    sends (`batch_max_bytes`) come on top.
     """
 
     max_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] | None = None
-    """Bytes of lines, waiting or in flight, in all queues. Not set: an eighth of the function's
-    memory in Lambda, but 8 to 256 MiB; 256 MiB in `listen`."""
+    """Most bytes of lines in all queues, waiting or in flight. Not set: in Lambda an eighth of the
+    function's memory, but 8 to 256 MiB; 256 MiB in `listen`."""
 
 
 class Metrics(Section, frozen=True, kw_only=True):
-    """`[metrics]`: telemetryd's own figures, for Prometheus and for probes.
+    """`[metrics]`: telemetryd's own metrics, for Prometheus and for probes.
 
-    `/metrics` in Prometheus' text and OpenMetrics formats, `/healthz` with 200 or 503; see
-    [metrics.md](metrics.md). Neither has encryption nor passwords: keep the address local.
+    `/metrics` uses the Prometheus text format or OpenMetrics, `/healthz` answers 200 or 503; see
+    [metrics.md](metrics.md). Neither has encryption or passwords, so keep the address local.
     """
 
     listen: Annotated[str, Meta(max_length=300)] | None = None
-    """`address:port` to serve them at; port 0 takes any free one. Not set: `127.0.0.1:9464` in
-    `listen`, none in Lambda, where no client could ask. Empty: none."""
+    """`address:port` to serve them at; port 0: any free port. Not set: `127.0.0.1:9464` in
+    `listen`, none in Lambda, where no client could connect. Empty: none."""
 
     def problems(self) -> Iterator[str]:
         """An address and a port."""
@@ -290,13 +290,13 @@ class Metrics(Section, frozen=True, kw_only=True):
 
 
 class Lambda(Section, frozen=True, kw_only=True):
-    """`[lambda]`: how the extension takes part in the life cycle of the environment."""
+    """`[lambda]`: how the extension follows the life cycle of the environment."""
 
     next: Annotated[
         Literal["early", "ready"],
         Meta(
-            description="When the extension makes its first `next` call. `early`: as soon as it "
-            "has subscribed, so that the function starts at once; `ready`: when the sinks are "
+            description="When the extension calls `next` for the first time. `early`: right after "
+            "its subscription, so that it delays the init little; `ready`: when the sinks are "
             "open."
         ),
     ] = "early"
@@ -310,14 +310,14 @@ class Lambda(Section, frozen=True, kw_only=True):
 
 
 class DeadLetter(Section, frozen=True, kw_only=True):
-    """`[dead_letter]`: an optional file for what could not be framed, decoded or delivered."""
+    """`[dead_letter]`: an optional file for lines that can't be framed, decoded or delivered."""
 
     path: Annotated[
         str,
         Meta(
             max_length=4095,
-            description="File that keeps lines which could not be framed, decoded or delivered. "
-            "Empty: none, such lines are only counted.",
+            description="File for lines that can't be framed, decoded or delivered. Empty: none; "
+            "such lines are only counted.",
         ),
     ] = ""
     max_bytes: Annotated[
@@ -325,7 +325,7 @@ class DeadLetter(Section, frozen=True, kw_only=True):
         Meta(
             ge=64 * KIB,
             le=1024 * 1024 * MIB,
-            description="Size the file may reach; after that, lines are only counted.",
+            description="Most bytes of the file. Beyond them, lines are only counted.",
         ),
     ] = 64 * MIB
     max_record_bytes: Annotated[
@@ -333,7 +333,7 @@ class DeadLetter(Section, frozen=True, kw_only=True):
         Meta(
             ge=256,
             le=64 * MIB,
-            description="Bytes kept of one piece; a longer one is cut and marked.",
+            description="Most bytes of one record. A longer one is truncated and marked.",
         ),
     ] = 256 * KIB
 
@@ -347,11 +347,11 @@ class DeadLetter(Section, frozen=True, kw_only=True):
 
 
 class Log(Section, frozen=True, kw_only=True):
-    """`[log]`: telemetryd's own log, one JSON object per line on stderr."""
+    """`[log]`: telemetryd's own log on standard error, one JSON object per line."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="Least severe lines written. The ledger is written at any level."),
+        Meta(description="Least severe level that is written. The ledger is written at any level."),
     ] = "info"
 
 
@@ -361,8 +361,8 @@ class Config(Section, frozen=True, kw_only=True):
     fail_closed: Annotated[
         bool,
         Meta(
-            description="Fail the initialisation of the function (`init/error`) when telemetryd "
-            'can\'t work. Needs `lambda.next = "ready"`. By default the function always runs.'
+            description="Fail the init of the function (`init/error`) when telemetryd can't work. "
+            'Needs `lambda.next = "ready"`. By default the function runs without telemetry.'
         ),
     ] = False
     telemetry: Telemetry = Telemetry()
@@ -387,8 +387,8 @@ class Config(Section, frozen=True, kw_only=True):
                 if sink.type == "stdout":
                     yield (
                         f'telemetry.types: "extension" can\'t be combined with the stdout sink '
-                        f"sinks.{name}: what it prints would come back as extension events, "
-                        f"without end; leave out one of them"
+                        f"sinks.{name}: its output would return as extension events in an "
+                        f"endless loop; remove one of them"
                     )
 
     def _failover_problems(self) -> Iterator[str]:

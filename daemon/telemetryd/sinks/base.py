@@ -40,24 +40,24 @@ MIB: Final = 1024 * 1024
 
 
 class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[sinks.<name>.spool]`: what can't be delivered now waits on disk. Off without the section.
+    """`[sinks.<name>.spool]`: keeps lines on disk that can't be delivered now. Off unless set.
 
-    Used while the circuit is open or the queue is nearly full, and at an end of the process that
-    the environment outlives (a function's time-out or failure); delivered in order when the sink is
-    back, by this process or the next. With it, `drop_oldest` and `drop_newest` put on disk what the
-    queue has no room for.
+    The spool is used while the circuit is open or the queue is nearly full. It is also used when
+    the process ends before the environment (a timeout or failure of the function). This process or
+    the next one delivers the lines in order when the sink recovers. With a spool, `drop_oldest` and
+    `drop_newest` write lines to disk when the queue is full.
     """
 
     tuning: ClassVar[frozenset[str]] = frozenset({"max_bytes", "max_age_ms"})
     """As of the sink: a fault in `path` leaves the spool out."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
-    """Directory for the spools of all sinks; made if need be. No other user can read it.
-    Lambda keeps `/tmp` as long as the environment."""
+    """Directory for the spools of all sinks. It is created if it does not exist, and only its owner
+    can read it. In Lambda `/tmp` lasts as long as the environment."""
     max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 64 * MIB
-    """Bytes on disk. Beyond them, and where the disk is full, the oldest give way."""
+    """Most bytes on disk. Beyond them, and on a full disk, the oldest lines are dropped."""
     max_age_ms: Annotated[int, Meta(ge=1000, le=30 * 86_400_000)] = 6 * 3_600_000
-    """How long a line may wait before it is lost all the same."""
+    """Milliseconds after which a spooled line is dropped."""
 
     def problems(self) -> Iterator[str]:
         """A usable path."""
@@ -75,7 +75,7 @@ def _level_problems(min_level: str) -> Iterator[str]:
 
 
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keys every `[sinks.<name>]` section has; a sink's own `Config` extends it."""
+    """The keys of every `[sinks.<name>]` section. A sink's own `Config` extends it."""
 
     tuning: ClassVar[frozenset[str]] = frozenset(
         {
@@ -89,48 +89,49 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     type: str
     types: tuple[str, ...] = ()
-    """Event types the sink gets, such as `function`, `platform.report`, or `platform` for all of
-    them; empty: every line, undecoded. Lines without a type, of other senders, pass unless only
-    platform events are wanted."""
+    """Event types the sink gets, such as `function`, `platform.report`, or `platform` for all
+    platform events. Empty: every line, undecoded. Lines without a type, from other senders, pass
+    unless all listed types are platform events."""
     min_level: str = ""
-    """Least severe log lines the sink gets (trace, debug, info, warn, error, fatal), where a line's
-    level can be told, by the names and numbers of all usual loggers; empty: all. Platform events
-    are not concerned."""
+    """Least severe log lines the sink gets: trace, debug, info, warn, error or fatal. Empty: all.
+    telemetryd knows the level names and numbers of all usual loggers. Lines without a level pass.
+    Platform events are not filtered."""
     include: tuple[str, ...] = ()
-    """Regular expressions; the sink gets lines in which at least one is found. Empty: all. They run
-    on google-re2, in linear time. What it lacks, such as look-around, runs on Python's `re`, which
-    sees the first 4 KiB of a line and can block; so does, in the Lambda layer, all that is more
-    than text with `|` and `.*`. `telemetryd check` names such patterns."""
+    """Regular expressions. The sink gets lines that match at least one. Empty: all. They run on
+    google-re2, in linear time. Patterns that it can't run, such as look-around, run on Python's
+    `re`, which sees the first 4 KiB of a line and can block. In the Lambda layer every pattern runs
+    on `re` that is more than text with `|` and `.*`. `telemetryd check` names such patterns."""
     exclude: tuple[str, ...] = ()
-    """Regular expressions; the sink gets no line in which one is found."""
+    """Regular expressions. The sink gets no line that matches one."""
     fields: tuple[Field, ...] = ()
-    """Members added to each line that is a JSON object: `function`, `version`, `instance` (of this
-    process), and `request_id`, the invocation a line belongs to, where that can be told."""
+    """Members to add to each line that is a JSON object: `function`, `version`, `instance` (of this
+    process), and `request_id` (of the line's invocation, if it is known)."""
     failover: str = ""
-    """Name of the sink that gets what this one can't deliver, whatever that sink's own filters say.
-    It gets its own lines as well; one that should get nothing else has `exclude = ["^"]`."""
+    """Name of the sink that gets the lines that this one can't deliver. Its filters do not apply to
+    them. It gets its own lines as well, unless it has `exclude = ["^"]`."""
     overflow: Overflow | None = None
-    """What happens when the queue is full; not set: `block` in `listen`, `drop_oldest` in Lambda.
-    `block` holds up every sink. With the others a slow or dead sink holds up no other; for one that
-    keeps up with 10 MB/s, a burst may wait in the kernel, at most 100 ms in any two seconds."""
+    """What happens when the queue is full. Not set: `block` in `listen`, `drop_oldest` in Lambda.
+    `block` stops reading, so it delays every sink. With the others a slow or dead sink delays no
+    other. For a sink that delivers 10 MB/s, reading may pause during a burst, at most 100 ms in any
+    two seconds."""
     queue_max_bytes: Annotated[int, Meta(ge=64 * 1024, le=8192 * MIB)] = 16 * MIB
-    """Bytes of lines that may wait or be in flight, bookkeeping included."""
+    """Most bytes of lines, waiting or in flight, bookkeeping included."""
     batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
-    """Bytes of lines handed to one `write`; one larger block is a batch of its own."""
+    """Most bytes of lines in one `write`. A larger block is a batch of its own."""
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
-    """How long a batch that is not full waits for more lines."""
+    """Milliseconds that a batch waits for more lines until it is full."""
     write_timeout_ms: Annotated[int, Meta(ge=10, le=600_000)] = 10_000
-    """How long one attempt may take."""
+    """Most milliseconds of one attempt."""
     retry_max_elapsed_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 30_000
-    """How long a batch is retried before it goes to the dead letter or is dropped."""
+    """Milliseconds to retry a batch. Then it goes to the dead letter or is dropped."""
 
     spool: SpoolConfig | None = None
-    """Keeps on disk what can't be delivered now; see `[sinks.<name>.spool]`."""
+    """Keeps lines on disk that can't be delivered now; see `[sinks.<name>.spool]`."""
 
     def shared_problems(self) -> Iterator[str]:
-        """What is wrong in the keys all sinks have, as `"key: text"`.
+        """Yield the problems in the keys that all sinks have, as `"key: text"`.
 
-        A sink's `Config` states rules of its own in a method `problems` of the same kind.
+        A sink's `Config` has a method `problems` of the same kind for rules of its own.
         """
         if self.min_level:
             yield from _level_problems(self.min_level)
@@ -142,13 +143,13 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
 
     def remarks(self) -> Iterator[str]:
-        """Return what `telemetryd check --lambda` adds about the sink, such as what it costs."""
+        """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""
         return iter(())
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
-        """What the sink needs of the function's role and network, for `telemetryd iam`: nothing.
+        """Yield what the sink needs of the function's role and network, for `telemetryd iam`.
 
-        Never called where the sink runs, so imports belong inside.
+        By default nothing. It is never called where the sink runs, so import inside.
         """
         return iter(())
 

@@ -1,4 +1,4 @@
-"""`type = "null"`: accepts every line and keeps none; what runs when no sink is configured."""
+"""`type = "null"`: accepts every line and discards it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`type = "stdout"`: lines as they came, on standard output."""
+"""`type = "stdout"`: writes unchanged lines to standard output."""
 
 from __future__ import annotations
 

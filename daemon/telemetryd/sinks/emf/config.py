@@ -53,51 +53,51 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     }  # fmt: skip
 
     types: tuple[str, ...] = ("platform",)
-    """Event types the sink gets; `function` is added when `forward_emf` or the exceptions among the
+    """Event types the sink gets. `function` is added if `forward_emf` or the exceptions among the
     `errors` need it."""
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1000
-    """How long a batch that is not full waits for more lines. What comes together becomes one
-    document."""
+    """Milliseconds that a batch waits for more lines until it is full. Events of one batch share
+    documents."""
     namespace: Annotated[str, Meta(min_length=1, max_length=MAX_NAMESPACE)] = "telemetryd"
     """CloudWatch namespace of the metrics."""
     dimensions: Annotated[
         tuple[tuple[str, ...], ...], Meta(min_length=1, max_length=_MAX_DIMENSION_SETS)
     ] = (("function_name",),)
-    """Dimension sets, of `function_name`, `function_version` and the names of `properties`. Each
-    set makes every metric once more, and each is billed."""
+    """Dimension sets of `function_name`, `function_version` and the names of `properties`.
+    CloudWatch bills every metric once per set."""
     properties: dict[str, str] | None = None
-    """Texts to add to every document, such as `{stage = "prod"}`; usable as dimensions."""
+    """Texts to add to every document, such as `{stage = "prod"}`. Dimensions can use them."""
     metrics: Annotated[tuple[str, ...], Meta(min_length=1)] = DEFAULT_METRICS
-    """Metrics to emit, by their names in docs/metrics.md, each of which is billed; `*` stands for
-    any characters, so `["*"]` is all of them. `telemetryd check --lambda` prints the price."""
+    """Metrics to emit, by their names in docs/metrics.md. Each is billed, and `telemetryd check
+    --lambda` prints the price. `*` matches any characters, so `["*"]` means all."""
     self_metrics: bool = True
-    """Tell of telemetryd itself as well, once a minute while there are events and at the end: those
-    of `metrics` whose names begin with `telemetryd_`."""
+    """Emit metrics of telemetryd itself: those of `metrics` whose names begin with `telemetryd_`.
+    They are emitted once a minute while there are events, and at exit."""
     resolution: Literal[60, 1] = 60
-    """Seconds of the finest period CloudWatch keeps. 1 is high resolution, which costs more where
-    alarms use it."""
+    """Seconds of the finest period that CloudWatch keeps. 1 means high resolution. Alarms on it
+    cost more."""
     delivery: Literal["stdout", "logs"] = "stdout"
-    """`stdout`: printed, Lambda carries it to the function's log group; needs no permission.
-    `logs`: PutLogEvents."""
+    """`stdout`: documents go to standard output, and Lambda sends them to the function's log group.
+    It needs no permission. `logs`: PutLogEvents."""
     log_group: str = "/aws/lambda/{function}"
-    """Log group for `delivery = "logs"`; `{function}`, `{version}`, `{instance}` are filled in.
-    Made if it does not exist and the role permits it."""
+    """Log group for `delivery = "logs"`. `{function}`, `{version}` and `{instance}` are replaced.
+    It is created if it does not exist and the role permits it."""
     log_stream: str = "telemetryd/{instance}"
-    """Log stream for `delivery = "logs"`, filled in the same way; made once."""
+    """Log stream for `delivery = "logs"`, with the same placeholders. It is created once."""
     region: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     """AWS region for `delivery = "logs"`; not set: the function's."""
     endpoint_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
-    """URL of CloudWatch Logs for `delivery = "logs"`; not set: as any AWS tool would find it."""
+    """URL of CloudWatch Logs for `delivery = "logs"`; not set: AWS's usual rules apply."""
     forward_emf: bool = False
-    """Deliver EMF documents that the function itself prints. For functions whose role denies them
-    CloudWatch Logs: elsewhere CloudWatch has read them already, and would count them twice."""
+    """Deliver EMF documents that the function prints. Use it only if the function's role denies
+    CloudWatch Logs. Otherwise CloudWatch reads them itself, and counts them twice."""
     count_log_errors: bool | None = None
-    """Count as errors the exceptions of handlers, which only the function's log tells of. Every
-    log line is then looked at. Not set: where `errors` is among the `metrics`; true adds it."""
+    """Count exceptions of handlers as errors. Only the function's log shows them, so telemetryd
+    searches every log line. Not set: on if `errors` is among the `metrics`. True adds it."""
     price_metric: Annotated[float, Meta(ge=0, le=1000, extra={"note": _METRIC_PRICE})] = (
         _emf_prices.METRIC
     )
-    """US dollars for one metric and month; only `telemetryd check --lambda` uses it."""
+    """US dollars for one metric and month. Only `telemetryd check --lambda` uses it."""
     price_request: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = _emf_prices.REQUEST
     """US dollars for one request."""
     price_x86_64: Annotated[float, Meta(ge=0, le=1, extra={"note": _PRICE})] = (

@@ -1,4 +1,4 @@
-"""`type = "file"`: lines as they came, appended to a file; rotated and compressed when asked."""
+"""`type = "file"`: appends unchanged lines to a file, which it can rotate and compress."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
     }  # fmt: skip
 
     path: str
-    """Where to; `{function}`, `{version}`, `{instance}`, `{date}` are filled in."""
+    """The file. `{function}`, `{version}`, `{instance}` and `{date}` are replaced."""
     rotate_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024 * MIB)] = 0
-    """Start a new file when this one would grow beyond so many bytes; 0: never."""
+    """Start a new file before this one grows beyond so many bytes; 0: never."""
     rotate_seconds: Annotated[int, Meta(ge=0, le=366 * 86_400)] = 0
-    """Start a new file when this one is so old, whichever process has begun it; 0: never."""
+    """Start a new file when this one is so many seconds old, in whichever process; 0: never."""
     keep: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    """How many rotated files to keep, of the same `{date}` where `path` has one; 0: all."""
+    """How many rotated files to keep; 0: all. If `path` has `{date}`: of each date."""
     compression: _rotation.Compression = "none"
-    """How to compress a file once it is rotated (or its `{date}` has passed). What the end of the
-    process cuts off, the next one finishes."""
+    """How to compress a file when it is rotated, or when its `{date}` has passed. If the process
+    ends before, the next one finishes the compression."""
     fsync: Literal["never", "flush", "always"] = "never"
-    """When to force lines to the disk: leave it to the kernel, at each flush, at each write."""
+    """When to call `fsync`: never, at each flush, or at each write."""
 
     def problems(self) -> Iterator[str]:
         """Rules between keys."""

@@ -1,4 +1,4 @@
-"""What may be configured of a Kinesis sink, and which combinations can't work."""
+"""The configuration of a Kinesis sink, and its rules."""
 
 from __future__ import annotations
 
@@ -34,40 +34,42 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
     }  # fmt: skip
 
     batch_max_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 4 * MIB
-    """Bytes of lines handed to one `write`, which is one call where they fit in it."""
+    """Most bytes of lines in one `write`. It is one API call if they fit."""
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
-    """How long a batch that is not full waits for more lines."""
+    """Milliseconds that a batch waits for more lines until it is full."""
 
     stream: Annotated[str, Meta(min_length=1, max_length=2048)]
     """The stream's name, or its ARN."""
     packing: kinesis.Packing = "ndjson"
-    """How lines become records: as many as fit, KPL aggregation, one line each."""
+    """How lines become records. `ndjson`: as many lines as fit; `kpl`: KPL aggregation; `single`:
+    one line each."""
     compression: kinesis.Compression = "none"
-    """How the data of a record is compressed."""
+    """Compression of the data of a record."""
     record_target_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
     """Bytes of lines, before compression, at which a record is full."""
     record_id: bool = True
-    """Whether each packed record carries an id by which consumers can drop duplicates."""
+    """Whether each packed record has an id for deduplication."""
     partition_key: PartitionKey = "instance"
-    """What chooses the shard: the process, the request, nothing, the function."""
+    """What chooses the shard. `instance`: the process; `request_id`: the request; `random`: chance,
+    for each record; `function`: the function."""
     explicit_hash_key: str = ""
-    """Decimal number below 2^128 that chooses the shard instead. Empty: the partition key does."""
+    """Decimal number below 2^128 that chooses the shard. Empty: the partition key chooses."""
     max_record_bytes: Annotated[
         int, Meta(ge=1024, le=kinesis.MAX_RECORD_BYTES, extra={"note": _API})
     ] = kinesis.DEFAULT_RECORD_BYTES
-    """Largest record the stream accepts, partition key included."""
+    """Largest record that the stream accepts, partition key included."""
     max_request_bytes: Annotated[
         int, Meta(ge=1024, le=kinesis.MAX_REQUEST_BYTES, extra={"note": _API})
     ] = kinesis.DEFAULT_REQUEST_BYTES
-    """Largest call, partition keys included."""
+    """Largest API call, partition keys included."""
     region: Annotated[str, Meta(max_length=64)] = ""
-    """Empty: the ARN's, else what the environment says."""
+    """AWS region. Empty: the ARN's, otherwise the environment's."""
     endpoint_url: Annotated[str, Meta(max_length=2048)] = ""
-    """Where to send. Empty: what the environment says, such as AWS_ENDPOINT_URL_KINESIS."""
+    """URL of the API. Empty: the environment's, such as AWS_ENDPOINT_URL_KINESIS."""
     connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 1000
-    """How long a connection may take."""
+    """Most milliseconds to connect."""
     read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
-    """How long the answer may be silent."""
+    """Most milliseconds to wait for the next byte of a response."""
 
     @property
     def arn_region(self) -> str:
