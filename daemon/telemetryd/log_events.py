@@ -396,7 +396,7 @@ EVENTS: Final = (
         "A destination refused a batch or did not answer.",
         "Read `code`. telemetryd retries transient failures.",
     ),
-    LogEvent("write_retried", ("info",), "A batch was delivered after failed attempts."),
+    LogEvent("write_retried", ("info",), "telemetryd waits, then writes a failed batch again."),
     LogEvent("flush_failed", ("warning",), "A sink could not flush lines that it had accepted."),
     LogEvent("close_failed", ("warning",), "A sink could not be closed cleanly."),
     LogEvent(
@@ -408,8 +408,10 @@ EVENTS: Final = (
     LogEvent(
         "circuit_opened",
         ("error",),
-        "A destination failed repeatedly. telemetryd pauses delivery to it and probes it later.",
-        "Read the events before it. Lines are spooled, failed over or dropped, and counted.",
+        "A destination accepts nothing. telemetryd probes it in `next_attempt_seconds`: 1, doubled "
+        "up to 60, or 60 at once if it needs a change (`permanent`).",
+        "Read `code` and the `write_failed` before it. `cut_off` means that freezes came before any "
+        "answer. Lines wait on disk or in memory, fail over, or are dropped and counted.",
     ),
     LogEvent("circuit_closed", ("info",), "The destination accepts lines again."),
     LogEvent(
@@ -423,7 +425,7 @@ EVENTS: Final = (
         "lines_dropped",
         ("error", "warning"),
         "Lines are dropped (`reason`). It is a warning if the overflow policy requires it.",
-        "docs/reliability.md lists the reasons.",
+        "docs/sinks.md, Errors and reasons, lists the reasons.",
     ),
     LogEvent("lines_failed_over", ("warning",), "Lines went to the failover instead."),
     LogEvent("lines_dead_lettered", ("warning",), "Lines went to the dead letter instead."),

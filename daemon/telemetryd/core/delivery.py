@@ -1,7 +1,7 @@
 """The delivery of one sink as a table: what may happen, and what is to be done about it.
 
     events     what has happened, or what stands in the way of the next step
-    commands   what the shell executes, in order: `delivery.worker`
+    commands   what `delivery.steps` executes, in order
 
 Nothing here waits, reads a clock or touches a sink. Lines are in one of four places: in the queue,
 on disk, in the batch that is in hand, or gone. There is one batch at a time. It is in hand from
@@ -76,7 +76,7 @@ LOSE: Final = "lose"
 FULL: Final = "full"
 """The queue is nearly full, or the circuit is open: lines should wait on disk instead."""
 OVERFLOW: Final = "overflow"
-"""The queue gave up its oldest lines for new ones."""
+"""The queue has no room: it gave up its oldest lines, or the new ones, as its policy says."""
 OVERFLOW_TO_DISK: Final = "overflow_to_disk"
 """The same, and there is room on disk."""
 OVER: Final = "over"
@@ -226,8 +226,8 @@ class Disk(Protocol):
 class Delivery:
     """The state, the flags, and the decisions between rows of the table.
 
-    Times are loop seconds. The worker calls `next` after it has executed the commands of the last
-    call, and tells what came of them with `opened`, `packed` or `wrote`.
+    Times are loop seconds. `delivery.steps` calls `next` after it has executed the commands of the
+    last call, and tells what came of them with `on_opened`, `on_packed` or `on_written`.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class Delivery:
         """The event that the last commands brought about."""
         self._retry_at = 0.0
 
-    # -- what the shell asks -------------------------------------------------------------------
+    # -- what is asked -------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
@@ -327,7 +327,7 @@ class Delivery:
         circuit = self._circuit
         return self._keeps and circuit.is_failing and not circuit.is_closed and self._can_spool()
 
-    # -- what the shell tells ------------------------------------------------------------------
+    # -- what is told --------------------------------------------------------------------------
 
     def fail_over(self) -> None:
         """From now on another sink takes what this one can't deliver."""

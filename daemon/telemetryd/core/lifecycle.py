@@ -1,7 +1,7 @@
 """The life cycle of the extension as a table: what may happen, and what is to be done about it.
 
     events   an answer to `next`, the end of an invocation, a bound that has passed, a signal
-    commands what the shell executes, in order: `extension.run`, or `extension.fallback`
+    commands what `extension.run` or `extension.fallback` executes, in order
 
 Nothing here waits, reads a clock or talks to anybody. Time is an argument. Every wait on the
 platform has a bound, because the platform guarantees none of the events that are waited for: an
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # -- the table -------------------------------------------------------------------------------------
 
 INIT: Final = "INIT"
-"""`next` has never been asked for."""
+"""The daemon is not up. `boot` may have asked for the first `next` already."""
 IDLE: Final = "IDLE"
 """`next` is on its way; the environment may be frozen, or a function may run unawaited."""
 INVOKED: Final = "INVOKED"
