@@ -410,8 +410,8 @@ EVENTS: Final = (
         ("error",),
         "A destination accepts nothing. telemetryd probes it in `next_attempt_seconds`: 1, doubled "
         "up to 60, or 60 at once if it needs a change (`permanent`).",
-        "Read `code` and the `write_failed` before it. `cut_off` means that freezes came before any "
-        "answer. Lines wait on disk or in memory, fail over, or are dropped and counted.",
+        "Read `code` and the `write_failed` before it. `cut_off`: freezes came before any answer. "
+        "Lines wait on disk or in memory, fail over, or are dropped and counted.",
     ),
     LogEvent("circuit_closed", ("info",), "The destination accepts lines again."),
     LogEvent(
