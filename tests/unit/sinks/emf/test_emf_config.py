@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -187,7 +188,9 @@ def test_the_readme_tells_the_price_of_the_default() -> None:
         f"{len(DEFAULT)} metrics, about {usd} USD per function and month (list price of "
         f"{_emf_prices.REGION}, {_emf_prices.AS_OF};"
     )
-    assert told in (ROOT / "README.md").read_text()
+    page = (ROOT / "README.md").read_text()
+    assert told in page
+    assert set(re.findall(r"about (\S+) USD per function", page)) == {usd}
 
 
 def test_names_at_their_limits_are_accepted() -> None:
