@@ -16,7 +16,7 @@ from telemetryd.extension import boot
 
 
 def _discard(session: boot.Session) -> None:
-    """Read the platform's connection, which may have come during the subscription."""
+    """Read the platform's connection, which may have arrived during the subscription."""
     assert session.listener is not None
     if session.early:
         connection = socket.socket(fileno=session.early[0].detach())

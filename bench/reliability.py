@@ -159,7 +159,7 @@ class Stage:
             if done():
                 return
             await env.invoke({"print": 0, "sleep": 0.1})
-        raise TimeoutError(f"waited in vain until {what}")
+        raise TimeoutError(f"waited without success until {what}")
 
     async def all_arrived(self, env: LocalLambda) -> None:
         """Return when nothing is missing."""

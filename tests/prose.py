@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,29 +15,39 @@ PAGES = (
     "docs/**/*.md", "proto/README.md", "examples/**/README.md", "bench/README.md",
     "bench/results/*.md",
 )  # fmt: skip
-CODE = ("daemon/**/*.py", "proto/**/*.py", "layer/**/*.py")
+CODE = ("daemon/**/*.py", "proto/**/*.py", "layer/**/*.py", "bench/**/*.py", "examples/**/*.py")
 STYLE = "docs/style.md"
-_RULE = "These words are not used:"
+_HEADER = "| Not | But |\n|---|---|\n"
 
 
-def forbidden(page: str) -> list[str]:
-    """Return the words that the rule of docs/style.md lists. Raises ValueError without it."""
-    (line,) = (line for line in page.splitlines() if _RULE in line)
-    return re.findall(r"[a-z]+(?: [a-z]+)*", line.partition(_RULE)[2])
+def forbidden(page: str) -> dict[str, str]:
+    """Return the words of the table in docs/style.md, each with its suggestion.
+
+    Raises ValueError without the table.
+    """
+    before, header, rest = page.partition(_HEADER)
+    if not header:
+        raise ValueError(f"{STYLE}: no table begins with {_HEADER!r} after {before[-40:]!r}")
+    rows = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines())
+    cells = ([cell.strip() for cell in row.strip("|").split("|")] for row in rows)
+    return {row[0]: row[1] for row in cells}
 
 
-def pattern(words: list[str]) -> re.Pattern[str]:
+def pattern(words: Iterable[str]) -> re.Pattern[str]:
     """Return a pattern of any of the words, a line's end between two of them included."""
     either = "|".join(words).replace(" ", r"\s+")
     return re.compile(rf"\b(?:{either})\b", re.IGNORECASE)
 
 
 def in_page(text: str, words: re.Pattern[str]) -> Iterator[tuple[int, str]]:
-    """Yield the line and the word of each use outside the rule itself."""
+    """Yield the line and the word of each use outside the table itself."""
+    before, header, rest = text.partition(_HEADER)
+    if header:  # as many lines, without words
+        table = "".join(itertools.takewhile(lambda row: row.startswith("|"), rest.splitlines(True)))
+        blank = "\n" * (header + table).count("\n")
+        text = before + blank + rest[len(table) :]
     for found in words.finditer(text):
-        start = text.rfind("\n", 0, found.start()) + 1
-        if _RULE not in text[start : found.start()]:
-            yield text.count("\n", 0, found.start()) + 1, found[0]
+        yield text.count("\n", 0, found.start()) + 1, found[0]
 
 
 def in_code(text: str, words: re.Pattern[str]) -> Iterator[tuple[int, str]]:
@@ -49,13 +60,16 @@ def in_code(text: str, words: re.Pattern[str]) -> Iterator[tuple[int, str]]:
 
 def faults(root: Path) -> list[str]:
     """Return a line for each use of a forbidden word below `root`."""
-    words = pattern(forbidden((root / STYLE).read_text(encoding="utf-8")))
+    suggestions = forbidden((root / STYLE).read_text(encoding="utf-8"))
+    words = pattern(suggestions)
     found = []
     for globs, look in ((PAGES, in_page), (CODE, in_code)):
         for path in sorted({path for one in globs for path in root.glob(one)}):
             text = path.read_text(encoding="utf-8")
             name = path.relative_to(root)
-            found += [f"{name}:{line}: avoid {word!r}" for line, word in look(text, words)]
+            for line, word in look(text, words):
+                better = suggestions[" ".join(word.lower().split())]
+                found.append(f"{name}:{line}: avoid {word!r}; write {better}")
     return found
 
 

@@ -58,7 +58,7 @@ class Stage:
             await self._finish(call, counts=counts)
 
     async def _answer(self) -> tuple[asyncio.Task[Any], float]:
-        """Call and wait for the answer: the invocation, which may go on, and the caller's ms."""
+        """Call and wait for the answer: the invocation, which may continue, and the caller's ms."""
         tag = f"call {self._calls}"
         self._calls += 1
         self.printed.update(f"{tag} i={number}" for number in range(self._lines))

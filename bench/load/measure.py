@@ -263,7 +263,7 @@ def _size(path: Path) -> int:
 def wait_until_idle(pid: int, began: float, still: float) -> float:
     """Return when the process has used no CPU for `still` seconds: its ledger is complete then.
 
-    Less than `_NOTHING_SECONDS` is none: timers go on.
+    Less than `_NOTHING_SECONDS` is none: timers continue.
 
     The seconds from `began` to when it used some last.
     """

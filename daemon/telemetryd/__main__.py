@@ -17,7 +17,7 @@ _STDERR = 2
 
 
 def main() -> NoReturn:
-    """Run and exit; threads that hang in a system call can't hold up the end.
+    """Run and exit; threads that hang in a system call can't delay the end.
 
     Started without arguments where Lambda runs extensions, the process is one.
     """

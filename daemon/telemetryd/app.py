@@ -225,7 +225,7 @@ class Daemon:
     ) -> bool:
         """Read what still comes, deliver, close, and print the ledger; whether it balances.
 
-        Reading ends after `quiet` seconds of silence, more in the midst of a line, or at
+        Reading ends after `quiet` seconds of silence, more in the middle of a line, or at
         `read_until`, delivery at `deadline` (both loop time); what is left then is dropped as
         `shutdown`. Past the deadline a sink may take `grace` seconds to end its write, and as many
         to close. `keep`: the disk outlives this process, so that a spool is of use. `reason`: why
@@ -418,7 +418,7 @@ class _BrokenSink(Sink):
 
 
 def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
-    """What the queue does when it is full: with a spool, the oldest make room, and go on disk."""
+    """What the queue does when it is full: with a spool, the oldest make room, and go to disk."""
     overflow = effective_overflow(config, mode)
     return "drop_oldest" if config.spool is not None and overflow == "drop_newest" else overflow
 

@@ -36,7 +36,7 @@ class Moment(NamedTuple):
     boot: str
     """Which boot of which machine; empty: unknown."""
     steady_ms: int
-    """Milliseconds since that boot: goes on while the machine sleeps, and is never set."""
+    """Milliseconds since that boot: continues while the machine sleeps, and is never set."""
     wall_ms: int
     """Milliseconds since the Unix epoch, as far as the clock was right."""
 

@@ -52,7 +52,7 @@ class ConfigError(TelemetrydError):
 
 
 class ReplayError(TelemetrydError):
-    """A replay can't begin, or not go on: the text says why, and what to do."""
+    """A replay can't begin, or not continue: the text says why, and what to do."""
 
     exit_status = EXIT_NOINPUT
 

@@ -46,7 +46,7 @@ class LogStream:
         self._busy = False
         """Whether the thread is writing, perhaps for ever."""
         self._is_stuck = False
-        """Whether it was waited for in vain, and nothing has moved since."""
+        """Whether it was waited for without success, and nothing has moved since."""
         self._thread: threading.Thread | None = None
         _all.add(self)
 

@@ -76,7 +76,7 @@ class Reloader:
             self._again = False
             try:
                 await self._reload_once()
-            except Exception as bug:  # noqa: BLE001 - ours: the work goes on as it was
+            except Exception as bug:  # noqa: BLE001 - ours: the work continues as it was
                 self._log.error("reload_failed", error=describe(bug))
 
     async def _reload_once(self) -> None:

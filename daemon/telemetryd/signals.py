@@ -40,7 +40,7 @@ class Wishes:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str] = loop.create_future()
-        """The name of the signal that ends the work, or why it can't go on."""
+        """The name of the signal that ends the work, or why it can't continue."""
         self.hurrying: asyncio.Future[str] = loop.create_future()
         """... and of the one that ends the patience."""
         for number in ending_signals():
@@ -61,7 +61,7 @@ class Wishes:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
 
     def fail(self, bug: Exception) -> None:
-        """The work can't go on."""
+        """The work can't continue."""
         if not self.stopping.done():
             self.stopping.set_exception(bug)
 

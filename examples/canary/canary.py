@@ -40,7 +40,7 @@ Invoke = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class CanaryError(Exception):
-    """The canary cannot go on; the message says what to do."""
+    """The canary cannot continue; the message says what to do."""
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from telemetryd_proto._record_id import (
 _MAGICS: Final = (_record_compression.GZIP_MAGIC, _record_compression.ZSTD_MAGIC, _kpl.MAGIC)
 """None of them can stand in UTF-8 text."""
 _MAX_GUESSES: Final = 64
-"""Magics in the midst of a line that are tried; further ones are taken as part of it."""
+"""Magics in the middle of a line that are tried; further ones are taken as part of it."""
 
 
 class Found(NamedTuple):
@@ -118,7 +118,7 @@ class Boundaries:
     def after(self, at: int, begin: int, *, strict: bool = True) -> int:
         """The first boundary at or behind `at`, in lines that begin at `begin`; else the end.
 
-        What begins like a record where a line does is one (or damaged); in the midst of a line,
+        What begins like a record where a line does is one (or damaged); in the middle of a line,
         and everywhere if not `strict`, only what is a whole one.
         """
         data = self._data

@@ -77,7 +77,7 @@ def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
     """Decode lines that are split already, each as `decode_line` does.
 
     Returns:
-        One entry a line, in order. A bad line costs itself alone, wherever it is and whatever its
+        One entry a line, in order. A bad line affects only itself, wherever it is and whatever its
         neighbours are.
 
     """
@@ -86,7 +86,7 @@ def decode_lines(lines: Sequence[bytes]) -> list[Envelope | None]:
     while True:
         try:
             # The loop runs in C. After a bad line `envelopes` holds all before it and `rest` is
-            # behind it, so decoding goes on from there.
+            # behind it, so decoding continues from there.
             envelopes.extend(map(_decode, rest))
         except DECODE_FAILURES:
             envelopes.append(decode_refused(lines[len(envelopes)]))

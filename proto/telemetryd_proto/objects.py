@@ -39,7 +39,7 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
 
     Returns:
         One entry a line, in order; None for a line that is not exactly one JSON object. A bad line
-        costs itself alone, and half a surrogate pair not even that.
+        affects only itself, and half a surrogate pair not even that.
 
     """
     rest = iter(lines)

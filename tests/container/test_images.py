@@ -61,7 +61,7 @@ def test_the_layer_is_the_one_that_make_layer_builds(layer: str, tmp_path: Path)
 
 
 def test_the_extension_image_holds_opt_alone(extension: str) -> None:
-    """Whoever copies it gets one file to be started, and its directory."""
+    """A copy has one file to start, and its directory."""
     with kit.files_of(extension) as root:
         assert [path.name for path in root.iterdir()] == ["opt"]
         assert {path.name for path in (root / "opt").iterdir()} == {"extensions", "telemetryd"}

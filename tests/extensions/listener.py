@@ -3,7 +3,7 @@
 
 Everything goes to one file (`LISTENER_FILE`) as JSON lines with a `kind`: `api` (a call and its
 status), `event` (INVOKE, SHUTDOWN), `telemetry` (one event), `connection`. A process appends; so a
-restarted extension goes on in the same file. `LISTENER_MODE` is a JSON object:
+restarted extension continues in the same file. `LISTENER_MODE` is a JSON object:
 
     protocol   "TCP" (default) or "HTTP"
     events     what to register for, default ["INVOKE", "SHUTDOWN"]

@@ -104,7 +104,7 @@ def wait_for(condition: Callable[[], object], limit: float = 60.0) -> None:
     """Wait for something another process does; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "waited without success"
         time.sleep(0.005)
 
 

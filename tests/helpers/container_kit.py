@@ -44,7 +44,7 @@ SMALL: Final = ("--memory", "128m", "--cpus", "0.0714")
 
 
 def require() -> None:
-    """Fail the tests, saying what is missing: nobody asks for them and wants them skipped."""
+    """Fail the tests, saying what is missing: no one asks for them and wants them skipped."""
     missing = [tool for tool in ("buildah", "podman", "runc", "nsenter") if not shutil.which(tool)]
     if missing:
         packages = " ".join({"nsenter": "util-linux"}.get(tool, tool) for tool in missing)

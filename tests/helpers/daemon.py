@@ -67,7 +67,7 @@ class Daemon:
     """`telemetryd listen` in a process of its own; a context manager.
 
     The environment holds `environment`, each key with `TELEMETRYD_` in front, and `foreign` as it
-    is, alone: no HOME, no PATH. `stdout` is a file, or with `stdout_pipe` a pipe that nobody
+    is, alone: no HOME, no PATH. `stdout` is a file, or with `stdout_pipe` a pipe that no one
     reads until `read_stdout`, or the descriptor `stdout_fd`.
     """
 
@@ -124,7 +124,7 @@ class Daemon:
                     self.barrier()
                     break
                 except ConnectionRefusedError:
-                    assert time.monotonic() < until, "nobody listens"
+                    assert time.monotonic() < until, "no one listens"
             yield self
         finally:
             self._kill()
@@ -278,7 +278,7 @@ def reset(connection: socket.socket) -> None:
 
 @contextlib.contextmanager
 def frozen(daemon: Daemon) -> Iterator[None]:
-    """The process is stopped meanwhile, as Lambda freezes an environment."""
+    """The process is stopped at the same time, as Lambda freezes an environment."""
     os.kill(daemon.process.pid, signal.SIGSTOP)
     try:
         yield

@@ -154,7 +154,7 @@ class KinesisServer:
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Nobody listens on the port meanwhile, and connections are cut."""
+        """No one listens on the port at the same time, and connections are cut."""
         self._call(self._close())
         try:
             yield

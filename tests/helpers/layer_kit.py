@@ -71,7 +71,7 @@ def debootstrap(release: str, arch: str = "") -> Path:
 
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """No other suite of this user's, which has the same cache, is at `place` meanwhile."""
+    """No other suite of this user's, which has the same cache, is at `place` at the same time."""
     with place.with_name(f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

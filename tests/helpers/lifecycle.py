@@ -62,7 +62,7 @@ def until(condition: Callable[[], object]) -> None:
     """Wait for what another process does."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "waited without success"
         time.sleep(0.005)
 
 
@@ -185,7 +185,7 @@ what a busy machine takes to end then."""
 class TimesOut(NamedTuple):
     """An event whose invocation is to time out: it alone has no more than so many seconds.
 
-    The next one has to start all processes anew, which takes what it takes.
+    The next one has to start all processes again, which takes what it takes.
     """
 
     event: Any

@@ -35,7 +35,7 @@ def assert_the_function_is_unharmed(directory: Path, loss: str, extensions: Sequ
     figures = ledger["figures"]
     assert figures["invocations"] == len(EVENTS)
     missed = figures["ends_missed"]
-    assert missed.keys() <= CAUSES.keys() - {"deadline"}, "a wait went on to the deadline"
+    assert missed.keys() <= CAUSES.keys() - {"deadline"}, "a wait continued to the deadline"
     warned = [line["reason"] for line in stage.log("end_missed")]
     assert sorted(warned) == sorted(missed), "one warning for each cause"
     if loss in NEVER_MISSED:

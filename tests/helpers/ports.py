@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def reserved() -> Iterator[int]:
-    """A port where nobody listens, unless it is told to: connections to it are refused.
+    """A port where no one listens, unless it is told to: connections to it are refused.
 
     A port that was free a moment ago may be somebody else's by now. This one stays bound, which
-    keeps the kernel from giving it away; whoever sets SO_REUSEADDR, as any server does, can listen
-    on it all the same.
+    keeps the kernel from giving it away; a socket with SO_REUSEADDR, which any server sets, can
+    listen on it all the same.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

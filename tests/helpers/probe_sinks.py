@@ -50,7 +50,7 @@ class Gate(Sink):
 
 
 class Stubborn(Gate):
-    """Can't be interrupted: a write that waits goes on waiting, whatever is asked of it."""
+    """Can't be interrupted: a write that waits continues waiting, whatever is asked of it."""
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Wait and append, cancelled or not."""

@@ -64,7 +64,7 @@ def until(
         scrape = Scrape(port)
         if condition(scrape):
             return scrape
-        assert time.monotonic() < end, f"waited in vain, at last for {scrape.samples}"
+        assert time.monotonic() < end, f"waited without success, at last for {scrape.samples}"
         time.sleep(0.005)  # what is asked has something else to do
 
 

@@ -180,7 +180,7 @@ def test_nothing_of_the_functions_environment_has_an_effect(launcher: Path, tmp_
 
 
 def test_without_an_interpreter_it_keeps_the_function_running(broken: Path) -> None:
-    """One line, then `next` until SHUTDOWN, whatever else the platform says meanwhile."""
+    """One line, then `next` until SHUTDOWN, whatever else the platform says at the same time."""
     with run(broken) as platform:
         platform.register()
         platform.expect(NEXT).invoke("a")

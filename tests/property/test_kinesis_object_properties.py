@@ -61,7 +61,7 @@ def test_every_record_of_an_object_comes_back(
         time = "2026-03-14T10:00:00.000Z"
         encoder = Encoder(packing, compression)
         pieces.append(encoder.encode(data, record_id=record_id, key="k", time=time))
-        if record_id is None and plain and after_plain:  # it goes on with the one before it
+        if record_id is None and plain and after_plain:  # it continues with the one before it
             expected[-1] = Decoded(expected[-1].record_id, expected[-1].lines + lines)
         else:
             expected.append(Decoded(None if record_id is None else str(record_id), lines))

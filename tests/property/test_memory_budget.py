@@ -58,7 +58,7 @@ def test_the_queues_together_hold_no_more_than_the_budget(
 
 
 def test_a_blocking_queue_stops_reading_when_the_others_use_everything() -> None:
-    """It still has its own part, so it goes on as soon as that has room."""
+    """It still has its own part, so it continues as soon as that has room."""
     budget = MemoryBudget(40_000, 2)
     hog = SinkQueue(40_000, "drop_oldest", lambda _: None, budget)
     holds: list[bool] = []
@@ -70,6 +70,6 @@ def test_a_blocking_queue_stops_reading_when_the_others_use_everything() -> None
     assert blocking.charged_bytes <= budget.own_bytes + 2 * (1000 + BLOCK_OVERHEAD)
     while holds == [True]:
         taken = blocking.take(1)
-        assert taken, "reading never went on"
+        assert taken, "reading never continued"
         blocking.settle(taken)
     assert holds == [True, False]

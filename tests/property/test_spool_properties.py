@@ -157,7 +157,7 @@ async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: li
         rig.check_balance()
     if end == "kill":
         assert rig.worker._spool is not None
-        rig.worker._spool.close()  # as the kernel would, and nobody does anything more
+        rig.worker._spool.close()  # as the kernel would, and no one does anything more
     else:
         await rig.stop(2.0, keep=end == "keep")
         rig.check_end()

@@ -1,4 +1,4 @@
-"""The memory that queues share: a part of one's own, and one for whoever needs it."""
+"""The memory that queues share: a part for each queue, and one for any that needs it."""
 
 from __future__ import annotations
 

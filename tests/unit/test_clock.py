@@ -1,4 +1,4 @@
-"""The clock that goes on in a freeze, and ages that no setting of a clock changes."""
+"""The clock that continues in a freeze, and ages that no setting of a clock changes."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_what_needs_the_time_takes_a_clock() -> None:
 
 
 def test_no_test_replaces_the_time_of_a_module() -> None:
-    """It would go on passing when the module takes its time from elsewhere."""
+    """It would continue passing when the module takes its time from elsewhere."""
     replaced = re.compile(r"""(setattr|patch)\w*\([^)]*(\.time["']|["'](time|monotonic)["'])""")
     found = [
         path.name

@@ -79,7 +79,7 @@ def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[s
     if blocking and len(sinks) > 1:
         keys = ", ".join(f"sinks.{name}.overflow" for name in blocking)
         yield (
-            f'{keys}: "block" stops reading when the queue is full, and so holds up every other '
+            f'{keys}: "block" stops reading when the queue is full, and so delays every other '
             f'sink; "drop_oldest" or "drop_newest" keeps them independent'
         )
 

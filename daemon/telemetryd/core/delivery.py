@@ -7,7 +7,7 @@ Nothing here waits, reads a clock or touches a sink. Lines are in one of four pl
 on disk, in the batch that is in hand, or gone. There is one batch at a time. It is in hand from
 PACKING until `SETTLE`; HELD and PROBING may come with it or before it.
 
-`stop` is no state: at the end of the process the same steps go on, faster and within a bound.
+`stop` is no state: at the end of the process the same steps continue, faster and within a bound.
 `Delivery` owns every flag that says so.
 """
 
@@ -38,7 +38,7 @@ WRITING: Final = "WRITING"
 BACKING_OFF: Final = "BACKING_OFF"
 """The same batch is tried again later."""
 ENDING: Final = "ENDING"
-"""No attempt is made any more; what is left goes on disk, or is lost."""
+"""No attempt is made any more; what is left goes to disk, or is lost."""
 CLOSED: Final = "CLOSED"
 STATES: Final = (
     OPENING, IDLE, LINGERING, HELD, PROBING, PACKING, WRITING, BACKING_OFF, ENDING, CLOSED,
@@ -310,7 +310,7 @@ class Delivery:
 
     @property
     def may_linger(self) -> bool:
-        """Whether a batch should go on filling: it is not full, and no flush waits for it."""
+        """Whether a batch should continue filling: it is not full, and no flush waits for it."""
         return not self._flushes and self._queue.queued_bytes < self._batch_max_bytes
 
     @property
@@ -319,7 +319,7 @@ class Delivery:
         return self._disk is not None and not self._disk.is_empty
 
     def is_out_of_time(self, now: float) -> bool:
-        """Whether the end has come."""
+        """Whether the process is ending."""
         return self._stop_at is not None and now >= self._stop_at
 
     def is_left_to_the_next(self) -> bool:
@@ -509,7 +509,7 @@ class Delivery:
         return self._stop_at is None and self._circuit.is_open and self._can_spool()
 
     def _may_spill(self) -> bool:
-        """Whether what the queue has no room for goes on disk."""
+        """Whether what the queue has no room for goes to disk."""
         wished = self._keeps if self._stop_at is not None else not self._is_futile()
         return self._disk is not None and wished and self._disk.is_usable
 

@@ -364,7 +364,7 @@ class LifeCycle:
         """`next` was answered with INVOKE. `deadline`: the function's, by the loop's clock.
 
         `oldest`: the age of the oldest line that waits. A deadline beyond `LONGEST_SECONDS` is
-        taken for that.
+        treated as that.
         """
         self._on_answer()
         self._counts.invocations += 1
@@ -485,7 +485,7 @@ class LifeCycle:
         return request in self._begun
 
     def on_start(self, request: str) -> None:
-        """`platform.start` has come."""
+        """`platform.start` has arrived."""
         if len(request) > MAX_ID:
             return
         _remember(self._started, request, None)
@@ -494,7 +494,7 @@ class LifeCycle:
             self._ahead, self._lost_ahead = request, ""
 
     def on_end(self, request: str, at: float | None, wall: float, *, is_report: bool) -> bool:
-        """`platform.runtimeDone` or (`is_report`) `platform.report` has come, at `wall`.
+        """`platform.runtimeDone` or (`is_report`) `platform.report` has arrived, at `wall`.
 
         `at` is when it was made, if it says so; what is not plausible was made when it came.
         The report is made when everybody has asked for `next`: it says nothing about whether the
@@ -525,7 +525,7 @@ class LifeCycle:
         return known
 
     def on_lines(self, lines: int, now: float) -> None:
-        """So many whole lines have come, after the events among them were noticed."""
+        """So many whole lines have arrived, after the events among them were noticed."""
         if lines > self._foreign_lines:
             self._heard = now
         self._foreign_lines = 0

@@ -27,7 +27,7 @@ _TYPE_WITHIN: Final = 1024
 class _TypeVerdicts(dict[str, bool]):
     """Whether a type is wanted, judged once: a stream has a dozen types and endless lines.
 
-    A line without a type, the empty one, is surely no event of the platform, and may be any log
+    A line without a type, the empty one, is certainly no event of the platform, and may be any log
     line. It is wanted where anything but platform events is.
     """
 

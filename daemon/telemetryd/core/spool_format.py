@@ -4,7 +4,7 @@
     record    magic, lengths and counts, checksum of the payload, checksum of these; the payload
 
 The counts can be read without the payload, and damage costs the records it hits: from a header that
-is not one, reading goes on at the next that is. All numbers are little-endian.
+is not one, reading continues at the next that is. All numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Pauses:
         return self._since is not None
 
     def change(self, now: float, *, paused: bool) -> None:
-        """At `now` it stands still, or goes on; nothing if it did so already."""
+        """At `now` it stands still, or continues; nothing if it did so already."""
         if paused and self._since is None:
             self.count += 1
             self._since = now

@@ -3,7 +3,7 @@
 One byte search per block; only lines that look like one of ours are decoded, each at most once. The
 text of a log line can't fool it: a candidate counts only if its envelope says so. Nor can it make
 the search dear: a name that is no value of a member `type` is passed over, and where such names are
-many, the search goes on for the member.
+many, the search continues for the member.
 
 Where the name that is searched for has a capital letter, that byte is searched for first: one byte
 is found seven times faster than a name, and capital letters are rare in most logs. Where they are

@@ -22,7 +22,7 @@ from telemetryd_proto.framing import Block
 
 LAST_CHANCE_SECONDS: Final = 0.3
 """What an attempt may take at the end, where the circuit is not closed and lines can wait on disk:
-enough for a destination that is back, and too little to hold up the end."""
+enough for a destination that is back, and too little to delay the end."""
 _MAX_CODE: Final = 64
 _MAX_DETAIL: Final = 500
 _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
@@ -139,7 +139,7 @@ class Attempts:
             packing.advance(TURN_BYTES)
             while not packing.is_done:
                 await asyncio.sleep(0)
-                if not packing.is_done:  # `pack` may have come in between
+                if not packing.is_done:  # `pack` may have run in between
                     packing.advance(TURN_BYTES)
         finally:
             self._packing = None
@@ -318,7 +318,7 @@ def is_cancelled(error: BaseException) -> bool:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Let go of the frames that `error` came through, and with them of the batch.
+    """Release the frames that `error` came through, and with them of the batch.
 
     A sink that keeps its error in a variable has made a circle of error and frame; until the
     garbage collector came by, each failed attempt would hold on to its batch.

@@ -6,8 +6,8 @@ Bytes stay charged until they are *settled*, so lines in flight count as much as
 each block is charged a little more than its lines: tiny blocks can't slip under the bound. A block
 that is larger than the whole queue is cut into smaller ones, so that only a line can be too large.
 
-`block` never drops: it asks for reading to stop above `max_bytes` and to go on below a quarter of
-it. What was read before the stop is still accepted, so it may exceed the bound by one read.
+`block` never drops: it asks for reading to stop above `max_bytes` and to continue below a quarter
+of it. What was read before the stop is still accepted, so it may exceed the bound by one read.
 
 The drop policies do so too, above half of `max_bytes`, but only for a sink that is fast: a burst
 that outruns it for a moment waits in the kernel instead of being dropped. Such a pause is over in
@@ -113,7 +113,7 @@ class SinkQueue:
 
     @property
     def resume_below_bytes(self) -> int:
-        """Holding this or less, it lets reading go on."""
+        """Holding this or less, it lets reading continue."""
         return self._resume_below
 
     @property

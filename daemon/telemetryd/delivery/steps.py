@@ -173,13 +173,13 @@ class Steps:
             self._execute(self.delivery.overflow())
 
     def divert_soon(self) -> None:
-        """See to it that what waits in memory goes on disk, if it should."""
+        """See to it that what waits in memory goes to disk, if it should."""
         if not self._diverts_soon and self.delivery.should_divert():
             self._diverts_soon = True
             asyncio.get_running_loop().call_soon(self._divert)
 
     async def spool_queue(self) -> None:
-        """The end is near: what waits goes on disk now, a batch in each turn of the loop.
+        """The end is near: what waits goes to disk now, a batch in each turn of the loop.
 
         At the deadline there would be no time for it: packing may be slow, a queue large.
         """

@@ -11,7 +11,7 @@ A lost line is counted under the last reason its destination gave, for it or, wh
 before its turn, for the batch it waited behind; under `shutdown` if there was none. Nothing a sink
 does, short of blocking the loop, ends the worker (see `delivery.attempt`).
 
-With a spool, what can't be delivered now goes on disk: while the circuit is open, when the queue is
+With a spool, what can't be delivered now goes to disk: while the circuit is open, when the queue is
 nearly full, and at the end of a process whose disk outlives it. What is there goes first, so order
 is kept.
 """
@@ -37,7 +37,7 @@ from telemetryd.sinks.base import Sink, SinkConfig
 from telemetryd_proto.framing import Block
 
 _KEEP_SHARE: Final = 0.5
-"""Of the time at the end, how long lines are delivered from memory before they go on disk first."""
+"""Of the time at the end, how long lines are delivered from memory before they go to disk first."""
 CLOSE_SECONDS: Final = 0.5
 """What `close`, and the end of a cancelled write, may take when the deadline has already passed."""
 
@@ -259,7 +259,7 @@ class DeliveryWorker:
             self._task.cancel()
             _, running = await asyncio.wait({self._task}, timeout=grace)
             if running:
-                late = SinkContractError("write() goes on although it was cancelled")
+                late = SinkContractError("write() continues although it was cancelled")
                 self._attempts.report_bug(late)
         left = self._delivery.is_left_to_the_next()
         self.abandon(self._steps.trouble, keep=keep)

@@ -237,8 +237,8 @@ FAMILIES: Final = (
     ),
     Family(
         "queue_mark_bytes", "gauge", ("sink", "mark"),
-        "The queue's water marks: `pause`, above which it stops reading (with a drop policy only "
-        "for a burst, while the sink is fast); `resume`, at which reading goes on; `spool`, above "
+        "The queue's water marks: `pause`, above which reading stops (with a drop policy only "
+        "for a burst, while the sink is fast); `resume`, at which it continues; `spool`, above "
         "which a spool is used. What the other queues hold may lower them.",
         _marks,
     ),

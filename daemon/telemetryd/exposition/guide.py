@@ -27,7 +27,7 @@ _PROMETHEUS: Final = f"""\
 
 `listen` serves `http://127.0.0.1:9464/metrics`; `metrics.listen` sets another address, or none. In
 Lambda it is off unless set. The format is what the scraper prefers: Prometheus' text, or
-OpenMetrics. If the address is taken, telemetryd says so once and goes on without.
+OpenMetrics. If the address is taken, telemetryd says so once and continues without.
 
 ```yaml
 scrape_configs:
@@ -57,7 +57,7 @@ rate(telemetryd_upstream_dropped_lines_total[5m]) > 0    # ... before they reach
 telemetryd_sink_up == 0                                  # a destination is down
 telemetryd_queue_oldest_seconds > 60                     # delivery does not keep up
 telemetryd_spool_oldest_seconds > 600                    # ... and the disk holds what waits
-rate(telemetryd_read_paused_seconds_total[5m]) > 0.5     # the senders are held up half of the time
+rate(telemetryd_read_paused_seconds_total[5m]) > 0.5     # the senders are delayed half of the time
 ```
 """
 
@@ -81,7 +81,7 @@ _HEALTH: Final = """\
 
 It is meant for readiness: telemetryd gets over an open circuit by itself, and a restart would cost
 what waits in memory. For liveness, ask for any answer at all. `reading` is `paused` while a full
-queue holds up the senders, which is no fault. When an open circuit is due for its next attempt, the
+queue delays the senders, which is no fault. When an open circuit is due for its next attempt, the
 sink counts as up again, because only new lines can tell.
 
 ## The ledger's figures

@@ -287,7 +287,7 @@ def _bound(host: str, port: int) -> _socket.socket:
 
 
 def subscribe(session: Session) -> None:
-    """Subscribe to telemetry over TCP; whatever the answer, the function goes on."""
+    """Subscribe to telemetry over TCP; whatever the answer, the function continues."""
     assert session.listener is not None  # noqa: S101 - `listen` comes first
     settings = session.settings
     port = session.listener.getsockname()[1]

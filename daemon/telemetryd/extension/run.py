@@ -79,7 +79,7 @@ _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN; the exit status."""
-    os.environ.pop(REGISTER_FD, None)  # it would be taken for a setting that does not exist
+    os.environ.pop(REGISTER_FD, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
     logging.getLogger().addHandler(LoggingBridge(log))
@@ -156,7 +156,7 @@ async def _serve(session: Session, config: Config, log: Log, clock: Clock) -> in
     try:
         return await extension.serve()
     except BaseException:
-        session.ledger = extension.abandon()  # `fallback` goes on counting
+        session.ledger = extension.abandon()  # `fallback` continues counting
         raise
 
 
@@ -249,7 +249,7 @@ class _Extension:
         timer.cancel()
         try:
             await self._shut_down(deadline, reason)
-        except Exception as bug:  # noqa: BLE001 - the end has come in any case
+        except Exception as bug:  # noqa: BLE001 - the end has arrived in any case
             self._on_bug(bug)
             self._daemon.print_ledger()
         return EXIT_OK
@@ -399,7 +399,7 @@ class _Extension:
         timer.cancel()
         if loop.time() >= due:
             cycle.on_lag(loop.time() - due)
-            await listener.catch_up()  # what has come in time is looked at first
+            await listener.catch_up()  # what has arrived in time is looked at first
         return commands
 
     def _doubt_trust(self) -> None:
@@ -469,7 +469,7 @@ class _Extension:
         self._log.warning(
             "answer_repaired",
             error=str(error)[:500],
-            consequence="members that do not fit are taken for absent",
+            consequence="members that do not fit are treated as absent",
         )  # fmt: skip
 
     def _deadline(self, deadline_ms: int | None, *, most: float = _SHUTDOWN_SECONDS) -> float:
@@ -504,7 +504,7 @@ class _Extension:
     # -- what telemetry tells (`ingest.pipeline.Observer`) ----------------------------------------
 
     def on_event(self, envelope: Envelope, source: int) -> None:
-        """A life-cycle event has come."""
+        """A life-cycle event has arrived."""
         self._saw_platform = True
         try:
             record = decode_record(envelope, lenient=True)
@@ -534,7 +534,7 @@ class _Extension:
             self.on_loss("event_malformed")
 
     def on_lines(self, count: int) -> None:
-        """So many lines have come, after the events among them."""
+        """So many lines have arrived, after the events among them."""
         self._cycle.on_lines(count, self._loop.time())
 
     def on_loss(self, cause: str) -> None:

@@ -32,8 +32,9 @@ RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
 _UNFINISHED_SECONDS: Final = 0.5
-"""Silence in the midst of a line: where the receive buffer ran full the kernel has thrown something
-away, and the peer's kernel sends it again, after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
+"""Silence in the middle of a line: where the receive buffer ran full the kernel has thrown
+something away, and the peer's kernel sends it again, after 200 ms or twice that (Linux,
+TCP_RTO_MIN)."""
 KEEPALIVE_SECONDS: Final = 60
 """Silence after which the kernel asks a peer whether it is there, and waits for an answer ..."""
 KEEPALIVE_PROBES: Final = (4, 15)
@@ -263,10 +264,10 @@ class TelemetryListener:
                 connection.wait(self._crowded and self._door.makes_way(connection.source))
 
     async def drain(self, *, quiet: float, deadline: float) -> None:
-        """Return when nothing came for `quiet` seconds from now on, or at loop time `deadline`.
+        """Return after `quiet` seconds without data, or at loop time `deadline`.
 
-        The peer sends no EOF, so quiet is the only sign that all has come, and it is none in the
-        midst of a line; what waits in the backlog is still accepted and read.
+        The peer sends no EOF. Silence means that the stream is complete, unless a line is
+        unfinished. Connections in the backlog are still accepted and read.
         """
         loop = asyncio.get_running_loop()
         self._last_activity = self._monotonic()
@@ -280,7 +281,7 @@ class TelemetryListener:
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
 
     async def _is_behind(self) -> bool:
-        """Whether something has come since the loop last looked at its sockets.
+        """Whether something has arrived since the loop last looked at its sockets.
 
         It looks at its timers first: after a time in which this process got no turn, what came
         in between has not been seen when the time is up.
@@ -468,7 +469,7 @@ class TelemetryListener:
             elif parts or connection.unfinished_since is None:
                 connection.unfinished_since = now
             self._receiver.on_framed(parts)
-        except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading goes on
+        except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading continues
             self._on_bug(error)
 
     def _on_closed(self, connection: _Connection, error: Exception | None) -> None:

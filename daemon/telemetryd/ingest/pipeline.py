@@ -34,10 +34,10 @@ class Observer(Protocol):
     """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
 
     def on_event(self, envelope: Envelope, source: int) -> None:
-        """An event of `core.watch.LIFE_CYCLE` has come, by connection `source`."""
+        """An event of `core.watch.LIFE_CYCLE` has arrived, by connection `source`."""
 
     def on_lines(self, count: int) -> None:
-        """So many whole lines have come, after the events among them."""
+        """So many whole lines have arrived, after the events among them."""
 
     def on_loss(self, cause: str) -> None:
         """Telemetry was lost; `cause` is one of `core.lifecycle.CAUSES`."""
@@ -110,7 +110,7 @@ class Pipeline:
                 ledger.framed.add(block.lines, block.size)
                 try:
                     self._accept(block)
-                except Exception as error:  # noqa: BLE001 - ours; the books must go on
+                except Exception as error:  # noqa: BLE001 - ours; the books must continue
                     if not self._discarding:
                         ledger.unrouted.add(block.lines, block.size)
                         self.discard()

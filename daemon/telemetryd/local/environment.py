@@ -321,7 +321,7 @@ class LocalLambda:
             self._tell("freeze")
 
     async def thaw(self) -> None:
-        """Let everything go on where `freeze` stopped it."""
+        """Let everything continue where `freeze` stopped it."""
         if self._generation is not None and self._generation.frozen:
             self._generation.thaw()
             self._tell("thaw")

@@ -404,7 +404,7 @@ class Generation:
         await processes.wait_stopped(self._stopped)
 
     def thaw(self) -> None:
-        """Let every process and the delivery go on."""
+        """Let every process and the delivery continue."""
         if self.frozen:
             self.frozen = False
             processes.continue_all(self.processes(), self._stopped)
@@ -520,7 +520,7 @@ class Generation:
         await self._end_runtimes()
 
     async def close(self) -> None:
-        """Let go of everything; harmless when done already."""
+        """Release everything; harmless when done already."""
         self._stopping = True
         self._descendants.hold(self.processes())
         for process in self.processes():

@@ -132,7 +132,7 @@ class TelemetryHub:
             subscription.freeze()
 
     def thaw(self) -> None:
-        """Let delivery go on."""
+        """Let delivery continue."""
         for subscription in self.subscriptions:
             subscription.thaw()
 

@@ -139,7 +139,7 @@ class SandboxHosts:
         return enter
 
     def close(self) -> None:
-        """Let go of the namespace; it ends with its last process."""
+        """Release the namespace; it ends with its last process."""
         for namespace in self._namespaces:
             os.close(namespace)
         self._namespaces.clear()

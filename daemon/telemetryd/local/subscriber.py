@@ -111,7 +111,7 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         ...
 
 
@@ -356,7 +356,7 @@ class Subscription:
             self._timer = None
 
     def thaw(self) -> None:
-        """Go on where `freeze` stopped."""
+        """Continue where `freeze` stopped."""
         if self._pace.awake.is_set():
             return
         self._pace.awake.set()

@@ -1,4 +1,4 @@
-"""How far a file has been replayed, kept beside it, so that the next call goes on from there."""
+"""How far a file has been replayed, kept beside it, so that the next call continues from there."""
 
 from __future__ import annotations
 

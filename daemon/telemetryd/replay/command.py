@@ -38,7 +38,7 @@ def replay(
 ) -> int:
     """Deliver what is in `path` to the configured `sink`; the exit status.
 
-    0: all of it; EX_TEMPFAIL (75): call again to go on. Raises TelemetrydError: it can't begin.
+    0: all of it; EX_TEMPFAIL (75): call again to continue. Raises TelemetrydError: it can't begin.
     """
     config = load(environ).config
     if sink not in config.sinks:
@@ -147,7 +147,7 @@ class _Run:
             reader.close()
         self._lost = replay.lost_lines
         progress.finish(read, replay.account.delivered.lines)
-        return self._summary(replay, finished=finished, rest="what the pipe still holds")
+        return self._summary(replay, finished=finished, rest="with the rest of the pipe")
 
     @property
     def _wanted(self) -> str | None:
@@ -186,7 +186,7 @@ class _Run:
         finished = await self._play(replay, replay.spool(progress.show))
         left = replay.account.spooled.bytes
         progress.finish(max(total - left, 0), replay.account.delivered.lines)
-        rest = f"{replay.account.spooled.lines:,} lines"
+        rest = f"with {replay.account.spooled.lines:,} lines"
         return self._summary(replay, finished=finished, rest=rest)
 
     async def _foreign_spool(self, name: str, kind: str, progress: Progress) -> bool:
@@ -217,7 +217,7 @@ class _Run:
         finally:
             source.close()
         progress.finish(done, replay.account.delivered.lines)
-        return self._summary(replay, finished=finished, rest="what is left in the spool")
+        return self._summary(replay, finished=finished, rest="with the rest of the spool")
 
     # -- one replay ----------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ class _Run:
         self._say(text)
         if not finished:
             why = "stopped" if replay.stop_asked else f"{self._sink} takes nothing now"
-            self._say(f"{why}; the same command goes on with {rest}")
+            self._say(f"{why}; the same command continues {rest}")
         return finished
 
     def _say(self, text: str) -> None:

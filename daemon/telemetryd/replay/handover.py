@@ -1,7 +1,7 @@
 """Hands what was kept to one sink, under the worker that the daemon runs it under.
 
 Nothing is given up that the destination may take later: when its circuit opens, the replay ends
-where it is, and the next call goes on from there.
+where it is, and the next call continues from there.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Replay:
         return True
 
     async def close(self) -> None:
-        """Let go of what is not delivered, and close the sink."""
+        """Release what is not delivered, and close the sink."""
         await self._worker.stop(_now() + _CLOSE_SECONDS, keep=True)
 
     async def _until_settled(self) -> bool:

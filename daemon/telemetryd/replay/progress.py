@@ -1,4 +1,4 @@
-"""Shows on stderr how far a long work has come: a bar on a terminal, a line now and then else."""
+"""Shows on stderr the progress of a long task: a bar on a terminal, a line now and then else."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC
 
 
 class Piece(NamedTuple):
-    """Lines to deliver, and where the file goes on behind them."""
+    """Lines to deliver, and where the file continues behind them."""
 
     blocks: list[Block]
     end: int

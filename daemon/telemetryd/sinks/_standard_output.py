@@ -18,7 +18,7 @@ _STALL_SECONDS: Final = 5.0
 class StandardOutput:
     """File descriptor 1, written by a thread of its own, which is called `name`.
 
-    A reader that goes away is permanent (`stdout_closed`); one that stalls holds up only this sink.
+    A reader that goes away is permanent (`stdout_closed`); one that stalls delays only this sink.
     """
 
     def __init__(self, name: str) -> None:
@@ -94,7 +94,7 @@ def _rest_of_line(payload: bytes, left: bytes) -> bytes:
 
 
 def _refusal(error: OSError) -> SinkError | None:
-    """The error in the terms of the Sink contract; None when it is time to go on."""
+    """The error in the terms of the Sink contract; None when it is time to continue."""
     if isinstance(error, BlockingIOError):  # somebody made the descriptor we share non-blocking
         poll = select.poll()
         poll.register(_STDOUT, select.POLLOUT)

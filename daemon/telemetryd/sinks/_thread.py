@@ -43,7 +43,7 @@ class SinkThread:
         return await future
 
     def close(self) -> None:
-        """Let the thread end when it is done; a call that hangs does not hold up the caller."""
+        """Let the thread end when it is done; a call that hangs does not delay the caller."""
         calls, self._calls = self._calls, None
         if calls is None:
             return

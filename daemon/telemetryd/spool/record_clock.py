@@ -1,7 +1,7 @@
 """The time of a spool: milliseconds that no setting of the clock moves, in whatever process.
 
 A record says when its lines were read, in milliseconds since the Unix epoch as that process saw it
-which began the spool. Later processes of the same boot go on with the same clock: the lock file
+which began the spool. Later processes of the same boot continue with the same clock: the lock file
 says how it relates to the time since boot. After another boot only the wall clock can tell how long
 lines have waited. Its word is taken within bounds: time does not go back, and the oldest line gets
 an hour in the new process, or as long as it may wait at all if that is less.
@@ -32,9 +32,9 @@ class SpoolClock:
         return self._moment().steady_ms + self._ahead_ms
 
     def begin(self, lock: int, oldest_ms: int | None, newest_ms: int, max_age_ms: int) -> None:
-        """Go on with the clock of a spool whose records are so old. `lock`: its lock file.
+        """Continue with the clock of a spool whose records are so old. `lock`: its lock file.
 
-        `oldest_ms` of None: there are none, and nothing to go on with.
+        `oldest_ms` of None: there are none, and nothing to continue with.
         """
         now = self._moment()
         noted = _read_note(lock)

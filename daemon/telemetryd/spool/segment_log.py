@@ -46,7 +46,7 @@ class Taken(NamedTuple):
 class SpoolLog:
     """A spool in `directory`. Only one process may have it open.
 
-    `on_error` gets what the disk refused where work goes on; without it that is raised too.
+    `on_error` gets what the disk refused where work continues; without it that is raised too.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class SpoolLog:
         return lost
 
     def date(self, clock: SpoolClock, max_age_ms: int) -> None:
-        """Have `clock` go on where the process before left it."""
+        """Have `clock` continue where the process before left it."""
         known = [segment for _, segment in self._segments if segment.records]
         oldest = min((segment.oldest_ms for segment in known), default=None)
         newest = max((segment.newest_ms for segment in known), default=0)

@@ -94,7 +94,7 @@ def run_bounded(loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T], se
 
 
 def stacks_of_threads(before: Collection[threading.Thread], seconds: float) -> str:
-    """Wait so long for threads that are not of `before`; the stack of each that goes on.
+    """Wait so long for threads that are not of `before`; the stack of each that continues.
 
     Only of those that the process would wait for at its end.
     """

@@ -58,7 +58,7 @@ class LifeCycleContract(Subject):
     def test_writes_again_after_close_and_reopen(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
-        """A closed sink can be opened again, and goes on after what it wrote before."""
+        """A closed sink can be opened again, and continues after what it wrote before."""
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(4)
 
@@ -77,7 +77,7 @@ class LifeCycleContract(Subject):
     def test_a_flush_may_come_while_a_write_is_under_way(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
-        """Both end well: lines go on arriving while somebody waits for the earlier ones."""
+        """Both end well: lines keep arriving while somebody waits for the earlier ones."""
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(30)
 

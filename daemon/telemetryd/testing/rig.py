@@ -40,7 +40,7 @@ class Rig:
         self.log = log or LogBook()
         self.account = SinkAccount()
         self.holds: list[bool] = []
-        """Each time the queue asked for reading to stop (True) or to go on (False)."""
+        """Each time the queue asked for reading to stop (True) or to continue (False)."""
         self.stats = SinkStats()
         self.queue = SinkQueue(
             config.queue_max_bytes, overflow, self.holds.append, stats=self.stats

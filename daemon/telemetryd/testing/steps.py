@@ -99,7 +99,7 @@ def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch
 
         @contextmanager
         def _remembering(self) -> Iterator[None]:
-            """The worker lets go of an error's frames: of a sink that always fails they tell."""
+            """The worker releases an error's frames: of a sink that always fails they tell."""
             try:
                 yield
             except Exception:

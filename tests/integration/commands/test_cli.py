@@ -28,7 +28,7 @@ def run(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,  # as long as it takes where nobody answers for names
+        timeout=120,  # as long as it takes where no one answers for names
         check=False,
     )
 

@@ -65,7 +65,7 @@ def test_a_sink_that_keeps_failing_is_not_well_but_alive(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("options", [(), ("--alive",)])
 def test_nobody_there(options: tuple[str, ...]) -> None:
-    """One line, which says where nobody answered."""
+    """One line, which says where no one answered."""
     with reserved() as port:
         address = f"127.0.0.1:{port}"
         done = ask(*options, METRICS__LISTEN=address)

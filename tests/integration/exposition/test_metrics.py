@@ -177,7 +177,7 @@ def test_lines_that_can_not_be_judged(tmp_path: Path) -> None:
 @moves("queue_bytes", "queue_oldest_seconds", "pending_lines", "writes_in_flight", "read_paused",
        "read_pauses", "read_paused_seconds")  # fmt: skip
 def test_a_sink_that_does_not_keep_up(tmp_path: Path) -> None:
-    """Standard output that nobody reads: the queue fills, reading stops, and goes on afterwards."""
+    """Standard output that no one reads: the queue fills, reading stops, and continues later."""
     keys: Settings = ON | sink(
         "out", type="stdout", queue_max_bytes=65_536, write_timeout_ms=600_000
     )
@@ -609,7 +609,7 @@ def test_the_document_is_current() -> None:
         assert f"| `{family.full_name}` | {family.kind} |" in text
 
 
-# -- requests nobody should make ----------------------------------------------------------------
+# -- requests no one should make ----------------------------------------------------------------
 
 GARBAGE = {
     "not HTTP": (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"400"),
@@ -669,7 +669,7 @@ def test_connections_that_ask_nothing_are_bounded_and_end(served: Any) -> None:
     silent = [connect(served.metrics_port) for _ in range(16)]
     one_more = connect(served.metrics_port)
     assert received(one_more) == b""
-    served.send(event(1))  # telemetry goes on
+    served.send(event(1))  # telemetry continues
     for each in silent:
         assert received(each) == b""
         each.close()

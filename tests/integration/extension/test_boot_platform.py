@@ -114,7 +114,7 @@ def test_the_older_schema_is_tried_once() -> None:
     ],
 )
 def test_without_a_subscription_it_polls_on(status: int, body: bytes, tries: int) -> None:
-    """The silent connection of a refused subscription included; invocations are not held up."""
+    """The silent connection of a refused subscription included; invocations are not delayed."""
     with ScriptedPlatform(INVOCATION | settings(FLUSH__MAX_ADDED_MS=900_000)) as platform:
         platform.register()
         for _ in range(tries):
@@ -272,7 +272,7 @@ def test_what_comes_while_it_gets_no_turn_is_read(tmp_path: Path, degraded: bool
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """Meanwhile the process does not run."""
+    """At the same time the process does not run."""
     os.kill(pid, signal.SIGSTOP)
     os.waitpid(pid, os.WUNTRACED)
     try:
@@ -314,7 +314,7 @@ def test_a_stream_that_never_becomes_quiet_does_not_keep_it(tmp_path: Path) -> N
 
 
 def test_the_platform_is_gone(tmp_path: Path) -> None:
-    """As when the emulator is killed: no answer, nobody listens, what is queued is delivered."""
+    """As when the emulator is killed: no answer, no one listens, what is queued is delivered."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
         call.invoke("a")
@@ -367,7 +367,7 @@ def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path: Path) -> Non
 
 
 def test_after_a_bug_no_invocation_is_held_up(tmp_path: Path) -> None:
-    """A `runtimeDone` that nobody sees any more is not waited for, not even by the one running."""
+    """A `runtimeDone` that no one sees any more is not waited for, not even by the one running."""
     code = (
         "import telemetryd.ingest.pipeline as m\n"
         "def on_framed(self, parts): raise ZeroDivisionError('injected')\n"

@@ -81,7 +81,7 @@ def test_signals_while_what_is_loaded_breaks(tmp_path: Path) -> None:
 @EACH
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_a_signal_in_the_midst_of_things(tmp_path: Path, number: int, is_broken: bool) -> None:
-    """Each of them asks for the same, whoever runs the life cycle."""
+    """Each of them asks for the same, in `run` and in `fallback`."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no uvloop here')")
     variables = {"PYTHONPATH": str(tmp_path)} if is_broken else {}
     with ScriptedPlatform(variables) as platform:

@@ -96,7 +96,7 @@ def test_a_loss_ends_the_wait(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("case", ["connection_closed", "logs_dropped", "line_rejected"])
 def test_a_loss_at_a_cold_start_ends_the_wait(tmp_path: Path, case: str) -> None:
-    """All of it has come before telemetryd is up: it is noticed all the same."""
+    """All of it has arrived before telemetryd is up: it is noticed all the same."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call = platform.begin()
         call.invoke("a", LONG)
@@ -108,7 +108,7 @@ def test_a_loss_at_a_cold_start_ends_the_wait(tmp_path: Path, case: str) -> None
 
 
 def test_without_a_connection_nothing_is_awaited(tmp_path: Path) -> None:
-    """The subscription is accepted, and nobody ever dials."""
+    """The subscription is accepted, and no one ever dials."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         platform.register()
         platform.expect("/2022-07-01/telemetry").answer(200, b'"OK"')

@@ -23,7 +23,7 @@ def lines_at_each_freeze(
     *,
     pause: float = 0.0,
 ) -> tuple[list[int], LocalLambda]:
-    """Function lines in `path` whenever the environment has come to rest."""
+    """Function lines in `path` whenever the environment is at rest."""
 
     async def scenario() -> tuple[list[int], LocalLambda]:
         seen = []
@@ -60,7 +60,7 @@ def test_auto_delivers_before_the_freeze_while_invocations_are_rare(tmp_path: Pa
 
 @pytest.mark.parametrize("strategy", ["continuous", "auto"])
 def test_when_busy_nobody_waits_for_a_flush(tmp_path: Path, strategy: str) -> None:
-    """A sink that hangs, and no limit but the function's own: whoever waited would time out."""
+    """A sink that hangs, and no limit but the function's own: a wait for it would time out."""
     stage = Stage(tmp_path)
     gate = tmp_path / "open"
     variables = third_party(tmp_path / "p", "Gate", PATH=tmp_path / "out", GATE=gate)

@@ -81,7 +81,7 @@ async def invoke_until(env: LocalLambda, condition: Callable[[], object]) -> Non
         if condition():
             return
         assert (await env.invoke({"print": 0, "sleep": 0.1})).status == "success"
-    raise AssertionError("waited in vain")
+    raise AssertionError("waited without success")
 
 
 def numbers(lines: list[bytes]) -> list[int]:
@@ -185,7 +185,7 @@ def test_at_the_end_of_the_environment_nothing_is_left_on_its_disk(tmp_path: Pat
 
 
 def test_without_a_failover_they_are_counted_as_lost(tmp_path: Path) -> None:
-    """Nobody is told that lines are kept which nobody can ever read."""
+    """No one is told that lines are kept which no one can ever read."""
     spooling = Spooling(tmp_path)
     play(spooling.config(), {"print": 30})
     (page,) = spooling.pages()

@@ -59,7 +59,7 @@ def test_the_one_that_was_there_first_is_one(tmp_path: Path) -> None:
 
 
 def test_connections_beyond_the_first_are_counted_and_served(tmp_path: Path) -> None:
-    """Nobody is turned away on a guess."""
+    """No one is turned away on a guess."""
     with ScriptedPlatform(file_sink(tmp_path / "f") | INVOCATION) as platform:
         telemetry, call, following = begin(platform)
         for number in range(3):

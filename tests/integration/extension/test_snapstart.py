@@ -1,4 +1,4 @@
-"""A snapshot is restored under a running extension: what was unique is drawn anew."""
+"""A snapshot is restored under a running extension: what was unique is drawn again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input: each bad line costs itself alone, with exact counters, and memory stays bounded."""
+"""Bad input: each bad line affects only itself, with exact counters, and memory stays bounded."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_storm_of_resets(tmp_path: Path) -> None:
 
 
 def test_connections_beyond_the_limit_are_refused(tmp_path: Path) -> None:
-    """Those that are open go on, and a place that becomes free is given away again."""
+    """Those that are open continue, and a place that becomes free is given away again."""
     archive = tmp_path / "archive"
     limit: Settings = {"TELEMETRY__MAX_CONNECTIONS": 2, "LOG__LEVEL": "debug"}
     with Daemon(tmp_path, **limit, **file_sink(archive)) as daemon:

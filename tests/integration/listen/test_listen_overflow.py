@@ -1,6 +1,6 @@
 """Overflow: a sink that can't keep up loses what its policy says, exactly, or stops the sender.
 
-The sink that can't keep up is standard output into a pipe that nobody reads.
+The sink that can't keep up is standard output into a pipe that no one reads.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def test_block_stops_the_sender_and_loses_nothing(tmp_path: Path) -> None:
     with Daemon(tmp_path, stdout_pipe=True, LOG__LEVEL="debug", **stuck("block")) as daemon:
         connection = daemon.connect()
         rest = send_until_paused(daemon, connection, memoryview(sent))
-        assert len(rest) > len(sent) // 2, "the sender could go on"
+        assert len(rest) > len(sent) // 2, "the sender could continue"
         daemon.read_stdout()
         daemon.wait_for("reading_resumed", sink="out")
         connection.sendall(rest)

@@ -60,7 +60,7 @@ def test_what_is_queued_and_who_is_connected_stays(tmp_path: Path) -> None:
 
 
 def test_logrotate_with_create(tmp_path: Path) -> None:
-    """The new file is there at once, and the old one is let go of: it can be compressed."""
+    """The new file is there at once, and the old one is released: it can be compressed."""
     place = Configured(tmp_path)
     old = tmp_path / "archive.1"
     with place.daemon() as daemon:

@@ -176,7 +176,7 @@ def test_fields_come_in_front_and_the_line_stays_as_it_was(tmp_path: Path) -> No
     )
     sent = lines_of(lambda _: True)
     with Daemon(tmp_path, **sinks) as daemon:
-        # Two connections, one after the other: the second goes on with the same invocation.
+        # Two connections, one after the other: the second continues with the same invocation.
         middle = sent.index(b"\n", len(sent) // 2) + 1
         daemon.send(*pieces(sent[:middle], 333))
         daemon.send(sent[middle:])
@@ -347,7 +347,7 @@ def test_the_failover_rests_when_what_is_wrong_is_put_right(tmp_path: Path) -> N
             sent += 1
         outcome = daemon.stop()
     data = events(sent)
-    assert spare.read_bytes() + mended.read_bytes() == data, "in order, whoever wrote it"
+    assert spare.read_bytes() + mended.read_bytes() == data, "in order, by whichever process"
     assert outcome.sink("broken")["delivered"] == leaf_of(mended.read_bytes())
     assert outcome.sink("broken")["failed_over"] == leaf_of(spare.read_bytes())
     assert outcome.events("circuit_closed")[0]["sink"] == "broken"
@@ -435,7 +435,7 @@ def test_a_dead_sink_with_a_drop_policy_delays_no_other(tmp_path: Path, policy: 
 
 
 def test_sinks_of_a_network_service_fail_over_with_the_lines_as_they_came(tmp_path: Path) -> None:
-    """Nobody listens where the stream should be: what was packed and compressed is unpacked."""
+    """No one listens where the stream should be: what was packed and compressed is unpacked."""
     spare = tmp_path / "spare"
     data = events(1000)
     with reserved() as port:

@@ -141,7 +141,7 @@ CHUNK = events(200)
 
 @contextlib.contextmanager
 def sending(daemon: Daemon, data: bytes, *, every: float = 0.0) -> Iterator[None]:
-    """Meanwhile `data` is sent over and over, until the daemon ends the connection."""
+    """At the same time `data` is sent over and over, until the daemon ends the connection."""
     connection = daemon.connect()
     ended = threading.Event()
 

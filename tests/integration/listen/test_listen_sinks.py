@@ -31,7 +31,7 @@ def test_standard_output_carries_the_lines_and_nothing_else(tmp_path: Path) -> N
 
 
 def test_a_reader_of_standard_output_that_goes_away(tmp_path: Path) -> None:
-    """As in `telemetryd listen | head`: the other sink goes on."""
+    """As in `telemetryd listen | head`: the other sink continues."""
     archive = tmp_path / "archive"
     with Daemon(
         tmp_path, stdout_pipe=True, **sink("out", type="stdout"), **file_sink(archive)
@@ -56,7 +56,7 @@ def test_several_sinks_get_every_line(tmp_path: Path) -> None:
 
 
 def test_delivery_resumes_when_what_is_wrong_with_the_path_is_put_right(tmp_path: Path) -> None:
-    """Here a file is where a directory is needed; nothing that was sent meanwhile is lost."""
+    """Here a file is where a directory is needed; nothing sent in that time is lost."""
     directory = tmp_path / "logs"
     directory.write_text("in the way")
     with Daemon(tmp_path, **file_sink(directory / "archive")) as daemon:

@@ -35,7 +35,7 @@ TOO_LONG = b"y" * 3000 + b"\n"
 
 
 class Stalled:
-    """What nobody reads, full to the brim, for a process to write its log to."""
+    """What no one reads, full to the brim, for a process to write its log to."""
 
     def __init__(self, ours: int, theirs: int) -> None:
         self.ours, self.theirs = ours, theirs

@@ -127,7 +127,7 @@ def test_handler_exception_is_the_callers_error_and_the_platforms_success(tmp_pa
 
 
 def test_timeout_resets_and_the_next_invocation_runs_a_suppressed_init(tmp_path: Path) -> None:
-    """The runtime is killed, SHUTDOWN says timeout; then everything starts and subscribes anew."""
+    """The runtime is killed, SHUTDOWN says timeout; then everything starts and subscribes again."""
     config, record = make(tmp_path)
 
     async def scenario() -> tuple[InvokeResult, InvokeResult, LocalLambda]:
@@ -212,7 +212,7 @@ def test_extension_crash_fails_the_invocation_that_runs(tmp_path: Path) -> None:
 
 
 def test_extension_killed_while_frozen_fails_the_next_invocation(tmp_path: Path) -> None:
-    """Nobody notices between invocations; the next one pays, the one after it is good again."""
+    """No one notices between invocations; the next one pays, the one after it is good again."""
     config, _ = make(tmp_path)
 
     async def scenario() -> tuple[InvokeResult, InvokeResult]:
@@ -285,7 +285,7 @@ def test_extension_init_error_fails_init_with_its_type(tmp_path: Path) -> None:
 
 
 def test_extension_under_a_wrong_name_never_counts_as_registered(tmp_path: Path) -> None:
-    """It is taken for an internal extension, and init waits for the real one until its limit."""
+    """It is treated as an internal extension, and init waits for the real one until its limit."""
     mode = {"name": "somebody", "events": ["INVOKE"]}
     config, record = make(tmp_path, mode, init_timeout=2.5, timeout=2.5, shutdown_budget=0.1)
 

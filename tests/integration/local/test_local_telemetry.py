@@ -107,7 +107,7 @@ def test_newlines_can_be_stripped_as_the_emulator_does(tmp_path: Path) -> None:
 
 
 def test_extension_output_comes_back_as_extension_records(tmp_path: Path) -> None:
-    """To whoever subscribed to `extension`, and counted apart from the function's."""
+    """Sent to subscribers of `extension`, and counted apart from the function's."""
     config, record = make(tmp_path, {**ALL, "print": True})
     _, env = run(config, {}, {})
     assert record.records("extension") == [f"{NAME}: invocation {n}\n" for n in (1, 2)]
@@ -157,7 +157,7 @@ def test_what_is_buffered_can_be_sent_before_shutdown(tmp_path: Path) -> None:
 
 
 def test_so_can_what_is_made_during_a_shutdown(tmp_path: Path) -> None:
-    """The report of a timeout comes after SHUTDOWN was sent, and nobody waits for a timer then."""
+    """The report of a timeout comes after SHUTDOWN was sent, and no one waits for a timer then."""
     buffering = {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 30_000}
     config, record = make(tmp_path, {"buffering": buffering}, report_after_reset="during")
 
@@ -172,7 +172,7 @@ def test_so_can_what_is_made_during_a_shutdown(tmp_path: Path) -> None:
 
 
 def test_a_consumer_that_reads_nothing_loses_whole_batches_and_is_told(tmp_path: Path) -> None:
-    """The function goes on; when the consumer reads again, `logsDropped` says how much it lost."""
+    """The function continues; when the consumer reads again, `logsDropped` counts the loss."""
     mode = {"stuck": 2}
     config, record = make(
         tmp_path, mode, stall_timeout=0.5, tcp_send_buffer=4096, freeze=False, timeout=50
@@ -233,7 +233,7 @@ def test_late_subscription_is_closed_and_its_connection_silent(tmp_path: Path) -
 
 
 def test_repeated_subscription_is_recognised(tmp_path: Path) -> None:
-    """The same request again is 200 `AlreadySubscribed`, a different one 500; the first goes on."""
+    """The same request again is 200 `AlreadySubscribed`, a different one 500; the first stays."""
     config, record = make(tmp_path, {"twice": True})
     run(config, {})
     assert [status for status, _ in record.calls("/telemetry")] == [200, 200, 500]

@@ -270,7 +270,7 @@ def test_what_is_no_lines_is_refused_by_name_and_nothing_of_it_is_delivered(
 
 
 def test_on_a_terminal_it_shows_a_bar(tmp_path: Path) -> None:
-    """One line, drawn anew, then the summary."""
+    """One line, drawn again, then the summary."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(20_000))
     ours, theirs = os.openpty()
@@ -333,7 +333,7 @@ def test_what_was_read_from_a_pipe_and_is_refused_is_in_the_dead_letter(
 
 
 def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server: KinesisServer) -> None:
-    """The destination hangs in the midst of it; what was settled is not sent again."""
+    """The destination hangs in the middle of it; what was settled is not sent again."""
     source = tmp_path / "lines.ndjson"
     source.write_bytes(numbered(12_000))
     server.script = [None, None, Hang()]
@@ -342,7 +342,7 @@ def test_stopped_with_ctrl_c_it_goes_on_where_it_was(tmp_path: Path, server: Kin
         process.send_signal(signal.SIGINT)
         _, printed = process.communicate(timeout=120)
     assert process.returncode == EX_TEMPFAIL, printed
-    assert "stopped; the same command goes on with from byte" in printed
+    assert "stopped; the same command continues from byte" in printed
     first = arrived(server)
     assert 0 < len(first) < len(numbered(12_000))
     replay(source, "a", kinesis())
@@ -357,7 +357,7 @@ def test_it_ends_where_the_destination_takes_nothing_and_loses_nothing(
     source.write_bytes(numbered(100))
     server.otherwise = Error(500, "InternalFailure")
     printed = replay(source, "a", kinesis(), status=EX_TEMPFAIL)
-    assert "a takes nothing now; the same command goes on with from byte 0" in printed
+    assert "a takes nothing now; the same command continues from byte 0" in printed
     assert "0 lines delivered" in printed
     server.otherwise = None
     replay(source, "a", kinesis())
@@ -504,7 +504,7 @@ def test_a_spool_stays_what_it_is_while_the_destination_takes_nothing(
     spool = kinesis_spool(tmp_path)
     server.otherwise = Error(500, "InternalFailure")
     printed = replay(spool, "a", kinesis(), status=EX_TEMPFAIL)
-    assert "goes on with 50 lines" in printed
+    assert "continues with 50 lines" in printed
     assert "  0%" in printed
     server.otherwise = None
     replay(spool, "a", kinesis())
@@ -534,7 +534,7 @@ def test_another_type_of_sink_gets_the_lines(tmp_path: Path, server: KinesisServ
     ],
 )
 def test_wrong_input_is_named(tmp_path: Path, path: str, sink: str, status: int, told: str) -> None:
-    """What, where, and how to go on; no traceback."""
+    """What, where, and how to continue; no traceback."""
     (tmp_path / "lines").write_bytes(b"1\n")
     printed = replay(tmp_path / path, sink, file_sink(tmp_path / "out"), status=status)
     assert told in printed

@@ -104,7 +104,7 @@ def test_managed_instances_are_measured_from_start_and_report(tmp_path: Path) ->
 
 
 def test_telemetryd_tells_of_itself_at_the_end(tmp_path: Path) -> None:
-    """In a document that is nobody's line: the books know only the function's."""
+    """In a document that is no one's line: the books know only the function's."""
     stage = Stage(tmp_path)
     results, _ = play(stage.config(EMF, sink=False), *[{"print": 3}] * 3)
     (document,) = [d for _, line in stage.printed if "telemetryd" in (d := json.loads(line))]

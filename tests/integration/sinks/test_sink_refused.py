@@ -1,4 +1,4 @@
-"""What nobody can know before: AWS refuses the sink. The log says why, the ledger how much."""
+"""What no one can know before: AWS refuses the sink. The log says why, the ledger how much."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_a_sink_that_aws_refuses_is_said_once_and_costs_the_function_nothing(
 def test_an_endpoint_that_is_not_there_costs_the_function_nothing(tmp_path: Path) -> None:
     """Its lines are lost under what the network said."""
     stage = Stage(tmp_path)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         config = stage.config(kinesis(url) | IN_TIME, freeze=False, **SHORT_END)
 
         async def scenario() -> tuple[list[Any], LocalLambda]:

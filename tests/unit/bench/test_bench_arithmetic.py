@@ -327,7 +327,7 @@ def test_lines_have_the_sizes_and_the_kinds_that_were_asked_for() -> None:
 
 
 def test_lines_tell_of_invocations_none_of_which_comes_again_soon() -> None:
-    """Whoever counts each invocation once must count all of them."""
+    """A sink that counts each invocation once must count all of them."""
     traffic = Traffic(Source(lines=1_000_000))
     assert len(traffic.blocks) == DISTINCT_BLOCKS
     reported: list[str] = []

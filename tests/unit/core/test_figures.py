@@ -1,4 +1,4 @@
-"""What a sink is told of telemetryd: growth since it last asked, and the whole as JSON."""
+"""The figures that a sink gets: growth since it last asked, and the whole as JSON."""
 
 import msgspec
 
@@ -113,7 +113,7 @@ def test_every_member_is_documented() -> None:
 
 
 def test_documents_tell_where_lines_went_and_why() -> None:
-    """Nobody sees the ledger before the end, which in Lambda may be hours away."""
+    """No one sees the ledger before the end, which in Lambda may be hours away."""
     process = Process()
     ledger = process.ledger
     ledger.received.add(9, 900)

@@ -276,7 +276,7 @@ def test_a_connection_that_ends_ends_the_wait_at_once() -> None:
 
 @pytest.mark.parametrize("cause", ["logs_dropped", "line_rejected", ""])
 def test_a_loss_between_start_and_invoke_counts(cause: str) -> None:
-    """At a cold start all of it may have come before INVOKE is looked at."""
+    """At a cold start all of it may have arrived before INVOKE is looked at."""
     subject = Life().connect().start().begins("a")
     if cause:
         subject.lose(cause)
@@ -477,7 +477,7 @@ def test_asking_without_an_invocation_is_no_wait() -> None:
 
 
 def test_a_missed_end_costs_what_passed_since_the_last_sign() -> None:
-    """At the most: whether the function still ran, nobody said."""
+    """At the most: whether the function still ran, no one said."""
     subject = missed()
     assert subject.stats.added_seconds.count == 0
     subject.begins("b").invoke("b")

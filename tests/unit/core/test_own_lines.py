@@ -1,4 +1,4 @@
-"""Telemetryd's own lines are recognised when they come back, and nobody else's are."""
+"""Telemetryd's own lines are recognised when they come back, and no one else's are."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_stderr_is_where_the_log_goes() -> None:
 
 
 def test_many_lines_that_only_look_like_ours_are_skipped_at_once(tmp_path: Path) -> None:
-    """Behind the ninth, search goes on where an event of an extension is."""
+    """Behind the ninth, search continues where an event of an extension is."""
     ours = event(own(tmp_path))
     alike = event({"logger": "telemetryd"}, kind="function")
     kept, lines, size = without_own_lines(block(*[alike] * 20, ours, *[alike] * 20))

@@ -197,7 +197,7 @@ def test_fields_can_be_renewed() -> None:
 
 
 def in_pieces(block: Block, wanted: RouteRules) -> tuple[Selection, tuple[int, int]]:
-    """What a sink gets of a block that is opened piece by piece, and what nobody gets."""
+    """What a sink gets of a block that is opened piece by piece, and what no one gets."""
     tracker = RequestTracker(one_at_a_time=True)
     selections, lines, size = [], 0, 0
     for piece in router.open_pieces(block, tracker):

@@ -63,7 +63,7 @@ def test_what_a_dead_sink_cannot_deliver_goes_to_its_failover_in_order() -> None
     assert accepted(spare) == data_of(blocks)
     assert broken.lines() == {"failed_over": 60}
     assert spare.lines() == {"delivered": 60}
-    assert len(batches(broken)) == FAILURES  # then nobody asks it any more
+    assert len(batches(broken)) == FAILURES  # then no one asks it any more
     for rig in (broken, spare):
         rig.check_end()
 

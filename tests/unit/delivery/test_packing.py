@@ -69,7 +69,7 @@ def attempts_of(subject: StepwiseSink) -> tuple[Attempts, LogBook]:
 
 @pytest.mark.parametrize("in_the_way", [False, True])
 def test_a_large_batch_is_packed_in_several_turns_and_delivered_whole(*, in_the_way: bool) -> None:
-    """Also when the worker is flushed and stopped meanwhile."""
+    """Also when the worker is flushed and stopped at the same time."""
     subject = sink()
     rig = Rig(subject, SinkConfig(type="stepwise", linger_ms=0, batch_max_bytes=8 << 20))
 
@@ -110,7 +110,7 @@ def test_who_packs_meanwhile_packs_later_lines_later() -> None:
 
 @pytest.mark.parametrize("fails_at", [0, 3, 5])
 def test_a_bug_midway_is_that_of_its_batch_alone(fails_at: int) -> None:
-    """Whoever runs the generator when it raises."""
+    """In the caller that runs the generator when it raises."""
     subject = sink(fails_at)
     attempts, log = attempts_of(subject)
 

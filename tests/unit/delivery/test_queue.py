@@ -239,7 +239,7 @@ def test_wait_ends_with_an_offer_a_wake_or_the_time() -> None:
     queue, _ = queue_of("block")
 
     async def scenario() -> None:
-        queue.wake()  # nobody waits: no effect
+        queue.wake()  # no one waits: no effect
         for end in (lambda: queue.offer(thousand(0)), queue.wake):
             waiting = asyncio.create_task(queue.wait())
             await asyncio.sleep(0)

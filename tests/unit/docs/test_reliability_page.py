@@ -17,7 +17,7 @@ TEXT = PAGE.read_text()
 
 
 def test_its_table_has_every_situation_and_every_promise_was_kept() -> None:
-    """Whoever adds one measures anew."""
+    """A new situation needs new measurements."""
     _, _, table = TEXT.partition(HEADER + "\n")
     rows = list(itertools.takewhile(lambda row: row.startswith("|"), table.splitlines()))
     for row, situation in zip(rows, SITUATIONS.values(), strict=True):

@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz` in the process: what is told of a daemon, and when a page fails."""
+"""`/metrics` and `/healthz` in the process: what a daemon reports, and when a page fails."""
 
 from __future__ import annotations
 

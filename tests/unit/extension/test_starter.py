@@ -86,7 +86,7 @@ def test_nothing_is_guessed(extensions: Path, text: str) -> None:
 
 
 def test_what_is_no_script_is_not_read(extensions: Path) -> None:
-    """A pipe that nobody writes to, a link to nowhere, a text too far from the beginning."""
+    """A pipe that no one writes to, a link to nowhere, a text too far from the beginning."""
     os.mkfifo(extensions / "pipe")
     (extensions / "link").symlink_to("nowhere")
     script(extensions / "long", "#" * 65536 + f"\nexec {PROGRAM}")

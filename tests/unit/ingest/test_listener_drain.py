@@ -1,4 +1,4 @@
-"""When reading ends: silence is a sign that all has come, but not in the midst of a line."""
+"""When reading ends: silence is a sign that all has arrived, but not in the middle of a line."""
 
 # ruff: noqa: D102 - the protocol describes them
 from __future__ import annotations

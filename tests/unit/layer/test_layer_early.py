@@ -38,6 +38,6 @@ def test_from_one_name_up_to_the_end_of_another() -> None:
     ],
 )
 def test_a_name_that_no_longer_fits_ends_the_build(first: str, last: str, told: str) -> None:
-    """Whoever changes a version is told which line to change."""
+    """A changed version fails the test, which names the line to change."""
     with pytest.raises(BuildError, match=told):
         ranges((first, last))

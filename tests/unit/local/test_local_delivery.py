@@ -50,7 +50,7 @@ async def subscribed(
 
 
 async def receive(reading: socket.socket, lines: int) -> list[bytes]:
-    """Read until so many lines have come."""
+    """Read until so many lines have arrived."""
     data = b""
     async with asyncio.timeout(LIMIT):
         while data.count(b"\n") < lines:
@@ -232,7 +232,7 @@ def test_a_frozen_consumer_is_not_stalled() -> None:
 
 
 def test_a_closed_connection_drops_every_later_batch() -> None:
-    """No reconnection: as AWS's emulator does. The function is not held up."""
+    """No reconnection: as AWS's emulator does. The function is not delayed."""
 
     async def scenario() -> tuple[SubscriptionStats, list[PlatformEvent]]:
         async with subscribed(Buffering(1_000, 1 << 20, 25)) as (subscription, reading, reports):

@@ -49,7 +49,7 @@ def test_a_schema_for_events_and_for_each_request_and_answer() -> None:
 def test_the_committed_schema_is_current(name: str) -> None:
     committed = (COMMITTED / name).read_text(encoding="utf-8")
     assert committed == schema.render()[name], (
-        f"proto/schema/{name} is not what the types say; write schema.render() there anew"
+        f"proto/schema/{name} is not what the types say; write schema.render() there again"
     )
 
 

@@ -115,7 +115,7 @@ def test_close_cancels_what_waits_ends_the_thread_and_may_be_called_twice() -> N
         await first
         await asyncio.to_thread(worker.join, 10)
         assert not worker.is_alive()
-        assert await thread.run(str, 7) == "7", "a later call starts anew"
+        assert await thread.run(str, 7) == "7", "a later call starts again"
         thread.close()
 
     asyncio.run(scenario())

@@ -272,7 +272,7 @@ def test_with_a_spool_that_can_not_be_used_lines_wait_in_memory(tmp_path: Path) 
         rig.offer([block(b"1")])
         await opened.wait()
         rig.offer([block(b"2"), block(b"3")])
-        assert await rig.flush(600) is False  # nobody waits for what is down
+        assert await rig.flush(600) is False  # no one waits for what is down
         await sink.delivered.wait()
         assert await rig.flush()
         await rig.stop()

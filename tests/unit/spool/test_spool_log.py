@@ -181,7 +181,7 @@ def test_a_damaged_record_costs_itself_and_not_its_neighbours(tmp_path: Path, at
     data[second + (6 if at == "header" else HEADER_BYTES + 3)] ^= 0x40
     file.write_bytes(data)
     again = opened(tmp_path)
-    if at == "header":  # whose lines nobody can count
+    if at == "header":  # whose lines no one can count
         assert again.damaged_bytes == len(encode_record(record(2)))
         assert drained(again) == [record(1), record(3)]
     else:

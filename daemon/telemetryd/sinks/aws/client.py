@@ -198,7 +198,7 @@ async def _require_credentials(session: Any) -> None:
 
 
 async def _import_http() -> ModuleType:
-    """`_aws_http`, imported with aiobotocore in a thread that lets the loop go on."""
+    """`_aws_http`, imported with aiobotocore in a thread that lets the loop continue."""
     if not _loaded:  # sys.modules would not tell whether another thread is still at it
         thread = SinkThread("import-aiobotocore")
         try:

@@ -105,7 +105,7 @@ def session() -> Any:
 def encode_in_bulk(client: Any, operation: str, key: str) -> None:
     """Have msgspec encode the parameter `key` of `operation`, as large as it may be.
 
-    botocore encodes in Python: 4 MiB of records hold up the event loop five times as long. The
+    botocore encodes in Python: 4 MiB of records delay the event loop five times as long. The
     parameter is taken out before botocore builds the body and put in before it signs, by two of
     its documented events. Its members must bear the names of the wire; bytes become base64.
     """

@@ -73,7 +73,7 @@ class Environment:
 
     @property
     def began_at(self) -> int | None:
-        """When it began last, in ms; None where no such event has come."""
+        """When it began last, in ms; None where no such event has arrived."""
         return next((each.at for each in reversed(self.beginnings) if each.is_known), None)
 
     @property
@@ -91,7 +91,7 @@ class Environment:
                 continue
             if each.is_known and each.at == at:
                 return None
-            if not each.is_known and at <= each.at:  # what followed it has come before it
+            if not each.is_known and at <= each.at:  # what followed it has arrived before it
                 each.at, each.is_known = at, True
                 each.phase = each.phase or phase
                 self.beginnings.sort(key=_time)

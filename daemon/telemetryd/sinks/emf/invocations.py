@@ -96,7 +96,7 @@ class _Invocation(msgspec.Struct, gc=False):
     timeouts: bool = False
     memory: bool = False
     began: bool = False
-    """Its `start` has come; `started`: it was counted, whatever came."""
+    """Its `start` has arrived; `started`: it was counted, whatever came."""
     cold: bool = False
     withheld: tuple[str | None, str | None] | None = None
     """Status and reason of a failure that is an earlier life's, unless its `start` comes yet."""
@@ -478,7 +478,7 @@ class Invocations:
     def _resume(
         self, env: Environment, request_id: str, at: int
     ) -> tuple[_Invocation, Measured, bool]:
-        """The invocation an event goes on with; counted now if its `start` was lost.
+        """The invocation an event continues with; counted now if its `start` was lost.
 
         And whether it is one of an earlier life, of which nothing was known until now.
         """

@@ -101,8 +101,8 @@ def compress(
 
     The original goes only after the compressed file is complete and on the disk. When that fails it
     stays, and what was written of the other goes; when it is cut off both stay, and the next call
-    goes on from there. Where another process is at it, nothing is done. Raises OSError; CutOffError
-    once `is_stopped`.
+    continues from there. Where another process is at it, nothing is done. Raises OSError;
+    CutOffError once `is_stopped`.
     """
     opener, ending = _COMPRESSORS[compression]
     if not os.path.lexists(path):

@@ -87,7 +87,7 @@ class FileSink(Sink):
         self._tidy_soon()
 
     async def reopen(self) -> None:
-        """Let go of the file, and open what is at the path now: after logrotate's `create`."""
+        """Release the file, and open what is at the path now: after logrotate's `create`."""
         await self._writer.run(self._reopen)
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
@@ -173,7 +173,7 @@ class FileSink(Sink):
     def _rotate(self, path: str, now: float) -> None:
         try:
             rotated = _rotation.rotate(path, now)
-        except OSError as error:  # go on in the same file: lines matter more than its size
+        except OSError as error:  # continue in the same file: lines matter more than its size
             self._log_rotation_failed(path, error)
         else:
             self._left_behind.append(rotated)

@@ -40,8 +40,8 @@ class RequestKeys:
     def runs(self, blocks: Sequence[Block], before: str) -> Iterator[tuple[str, list[Block]]]:
         """Neighbouring lines of the same request, with its id.
 
-        `before` is the key of lines that come before any `platform.start`. A new connection goes on
-        with the request that started last on any.
+        `before` is the key of lines that come before any `platform.start`. A new connection
+        continues with the request that started last on any.
         """
         pieces = (piece for block in blocks for piece in self._pieces(block, before))
         for key, run in groupby(pieces, itemgetter(0)):

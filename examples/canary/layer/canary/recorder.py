@@ -92,7 +92,7 @@ class Record:
             self.ended(str(record.get("requestId"))).set()
 
     def ended(self, request_id: str) -> threading.Event:
-        """What is set when this invocation's `platform.runtimeDone` has come."""
+        """What is set when this invocation's `platform.runtimeDone` has arrived."""
         with self._lock:
             if len(self._runtime_done) > MAX_EVENTS:
                 self._runtime_done.clear()

@@ -188,7 +188,7 @@ def test_events_outside_the_window_are_refused_one_by_one(
     assert server.messages() == ["event 3", "event 0"]
 
 
-# aiohttp warns of bodies over 1 MiB, which 10,000 events can reach; nobody sees it in production
+# aiohttp warns of bodies over 1 MiB, which 10,000 events can reach; no one sees it in production
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 @LOOPS
 def test_many_large_old_and_new_events_keep_every_limit(

@@ -553,12 +553,12 @@ def test_credentials_refused_twice_are_permanent_until_there_are_others(
         with pytest.raises(PermanentSinkError) as caught:
             await subject.write(batch, attempt=2, deadline=0.0)
         assert caught.value.code == "credentials_refused"
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mended")  # found by the circuit's next probe
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "fixed")  # found by the circuit's next probe
         server.otherwise = None
         assert await subject.write(batch, attempt=3, deadline=0.0) == DELIVERED
 
     use(sink(), scenario)
-    assert "=mended/" in server.requests[-1].headers["authorization"]
+    assert "=fixed/" in server.requests[-1].headers["authorization"]
 
 
 def test_without_credentials_open_says_so(
