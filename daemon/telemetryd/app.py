@@ -59,7 +59,7 @@ class Identity:
 
     @property
     def values(self) -> dict[str, str]:
-        """What `fields` may add to an event."""
+        """Return the values that `fields` may add to an event."""
         return {"function": self.function, "version": self.version, "instance": self.instance}
 
 
@@ -82,7 +82,7 @@ class Daemon:
         started: float | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        """Assemble; nothing starts yet.
+        """Assemble the parts. Nothing starts yet.
 
         `memory_bytes` is what all queues may hold together (`config.effective_memory`).
         `on_bug` learns of an exception that should be impossible, `observer` of what the life
@@ -175,7 +175,7 @@ class Daemon:
         await self.listener.start(early)
 
     def prove(self, source: int) -> None:
-        """Connection `source` brings what the platform alone should know."""
+        """Note that connection `source` sent something that only the platform should know."""
         if self._gate is not None and (budget := self._gate.prove(source)) is not None:
             self.listener.charge(source, budget)
 
@@ -257,7 +257,7 @@ class Daemon:
         await asyncio.gather(*stopping)
 
     def _stages(self) -> list[list[DeliveryWorker]]:
-        """The workers, each in a later stage than those that fail over to it."""
+        """Return the workers in stages. Each comes after those that fail over to it."""
         left, stages = list(self._workers), []
         while left:
             targets = {id(worker.failover) for worker in left if worker.failover is not None}
@@ -273,7 +273,7 @@ class Daemon:
         return bool(statement["balanced"])
 
     def statement(self) -> dict[str, Any]:
-        """The ledger as it stands, in the form that is printed."""
+        """Return the current ledger, in the form that is printed."""
         books = self.ledger.statement(
             self.pending(), unfinished_bytes=self.listener.unfinished_bytes
         )
@@ -290,16 +290,16 @@ class Daemon:
                 worker.abandon(reason, keep=keep)
 
     async def hold_writes(self) -> None:
-        """See to it that no write a freeze could cut off is in flight, until `release_writes`."""
+        """Keep writes that a freeze could cut off from being in flight, until `release_writes`."""
         await asyncio.gather(*(worker.hold() for worker in self._workers))
 
     def release_writes(self) -> None:
-        """The environment runs (again): writes may begin, overdue ones at once."""
+        """Permit writes again: the environment runs. Overdue ones begin at once."""
         for worker in self._workers:
             worker.release()
 
     def on_restore(self) -> None:
-        """The process runs on from a snapshot (SnapStart): draw what must be unique again."""
+        """Renew ids that must be unique, after a restore from a snapshot (SnapStart)."""
         self._identity.instance = os.urandom(16).hex()
         for route in self._routes:
             route.worker.on_restore(self._identity.instance)
@@ -307,33 +307,33 @@ class Daemon:
                 route.rules.fields.renew(self._identity.values)
 
     def oldest_seconds(self, now: float) -> float:
-        """Age of the oldest line that waits in a queue, at the monotonic second `now`."""
+        """Return the age of the oldest queued line, at the monotonic second `now`."""
         received = (worker.oldest_received_at() for worker in self._workers)
         return max((now - at for at in received if at is not None), default=0.0)
 
     @property
     def log_skipped_lines(self) -> int:
-        """Lines of the log that standard error did not take."""
+        """Return how many lines of the log standard error did not take."""
         return self._log.skipped_lines
 
     @property
     def is_discarding(self) -> bool:
-        """Whether lines are only counted: there is no sink, or there was a bug."""
+        """True if lines are only counted: there is no sink, or there was a bug."""
         return self._pipeline.is_discarding
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the end has begun."""
+        """True if the shutdown has begun."""
         return self._stopping
 
     @property
     def workers(self) -> Sequence[DeliveryWorker]:
-        """One for each sink."""
+        """Return the workers, one for each sink."""
         return self._workers
 
     @property
     def queues(self) -> Mapping[str, SinkQueue]:
-        """Each sink's, by name."""
+        """Return the queue of each sink, by name."""
         return {w.name: queue for w, queue in zip(self._workers, self._queues, strict=True)}
 
     def discard(self) -> None:
@@ -341,7 +341,7 @@ class Daemon:
         self._pipeline.discard()
 
     def pending(self) -> dict[str, Count]:
-        """Lines waiting and in flight, by sink."""
+        """Return the lines that wait or are in flight, by sink."""
         return {worker.name: worker.pending() for worker in self._workers}
 
     def _worker(
@@ -399,7 +399,7 @@ class Daemon:
         )
 
     def _hold_reading(self, sink: str, held: bool) -> None:
-        """A sink with `overflow = "block"` is full, or has room again."""
+        """Stop reading for a full sink with `overflow = "block"`, or resume it."""
         (self._held_by.add if held else self._held_by.discard)(sink)
         self.listener.hold_reading(bool(self._held_by))
         self._log.debug("reading_paused" if held else "reading_resumed", sink=sink)
@@ -418,13 +418,13 @@ class _BrokenSink(Sink):
 
 
 def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
-    """What the queue does when it is full: with a spool, the oldest make room, and go to disk."""
+    """Return what a full queue does. With a spool the oldest lines go to disk."""
     overflow = effective_overflow(config, mode)
     return "drop_oldest" if config.spool is not None and overflow == "drop_newest" else overflow
 
 
 def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
-    """What the sink's section asks for; None for every line as it came."""
+    """Return the filters and fields of the sink's section, None if it has none."""
     if not (sink.types or sink.min_level or sink.include or sink.exclude or sink.fields):
         return None
     return RouteRules(

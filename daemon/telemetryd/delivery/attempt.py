@@ -116,7 +116,7 @@ class Attempts:
         return ""
 
     def limit(self, seconds: float) -> None:
-        """From now on an attempt may take so long."""
+        """Limit the time of an attempt from now on."""
         self._seconds = seconds
 
     async def open_early(self) -> None:
@@ -125,7 +125,7 @@ class Attempts:
             self._log.warning("sink_not_ready", sink=self._name, error=reason)
 
     def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
-        """The sink's items, which must stand for exactly the lines of `blocks`; None: a bug."""
+        """Return the sink's items, which must hold exactly the lines of `blocks`. None: a bug."""
         if self._packing is not None:  # its lines came before these
             self._packing.advance()
         packing = Packing(self._sink, blocks)
@@ -133,7 +133,7 @@ class Attempts:
         return self._result_of_packing(packing)
 
     async def pack_in_turns(self, blocks: Sequence[Block]) -> list[Item] | None:
-        """`pack`, but everybody else gets a turn of the loop now and then."""
+        """Return what `pack` does, but let other tasks run in between."""
         packing = self._packing = Packing(self._sink, blocks)
         try:
             packing.advance(TURN_BYTES)
@@ -152,7 +152,7 @@ class Attempts:
         return packing.items
 
     def own_items(self, end: str) -> list[Item]:
-        """What the sink has to add itself at the end; it must stand for no line."""
+        """Return items that the sink adds at the end. They must not hold lines."""
         try:
             items = list(self._sink.own_items(end))
             if any(item.lines or item.size for item in items):
@@ -163,7 +163,7 @@ class Attempts:
         return with_dates(items, self._clock.monotonic())
 
     def unpack(self, item: Item) -> bytes | None:
-        """The lines of `item`; None if the sink can't give them back."""
+        """Return the lines of `item`, None if the sink can't give them back."""
         try:
             data = self._sink.unpack(item)
             if data is None:
@@ -176,7 +176,7 @@ class Attempts:
         return bytes(data)
 
     async def write(self, batch: Batch, attempt: int) -> tuple[WriteResult | None, float]:
-        """One write, every failure turned into a result; and the destination's wish to wait.
+        """Return the result of one write, failures included, and how long to wait.
 
         None when a freeze or the end of the process cut the attempt: the destination did not say
         anything.
@@ -217,7 +217,7 @@ class Attempts:
         return result, 0.0
 
     def _deadline(self) -> float:
-        """Of the attempt that begins now, in loop seconds."""
+        """Return the deadline of the attempt that begins now, in loop seconds."""
         deadline = self._tried_at + self._seconds
         if self._delivery.stop_at is not None:
             deadline = min(deadline, self._delivery.stop_at)
@@ -261,14 +261,14 @@ class Attempts:
             self._log.warning("close_failed", sink=self._name, error=describe(error))
 
     def on_restore(self, instance: str) -> None:
-        """The process runs on from a snapshot: `instance` is its new random id."""
+        """Give the sink its new random id `instance`, after a restore from a snapshot."""
         try:
             self._sink.on_restore(instance)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
             self.report_bug(error)
 
     def report_bug(self, error: BaseException) -> None:
-        """The sink did what no sink may do."""
+        """Count and log that the sink broke its contract."""
         self._log.error("sink_bug", sink=self._name, error=describe(error))
         if self._on_sink_bug is not None:
             self._on_sink_bug(error)
@@ -307,12 +307,12 @@ class Attempts:
 
 
 def to_code(code: object) -> str:
-    """A sink's error code as what may be a label: lower-case letters, digits, `_`, not endless."""
+    """Return a sink's error code as a label: lower-case letters, digits, `_`, of bounded length."""
     return _UNSAFE_IN_CODE.sub("_", str(code).lower())[:_MAX_CODE] or "unnamed"
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether our task is being cancelled, as opposed to a sink letting such an error out."""
+    """True if our task is being cancelled, and the sink did not raise the error itself."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
@@ -342,7 +342,7 @@ def _fail_all(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
 
 
 def _check(result: Any, items: int) -> WriteResult:
-    """`result`, made sure of: typing does not stop a sink from returning anything at all."""
+    """Return `result` after a check. A sink can return anything at all."""
     failures = tuple(
         Failure(failure.index, to_code(failure.code), failure.retryable)
         if isinstance(failure, Failure) and 0 <= failure.index < items

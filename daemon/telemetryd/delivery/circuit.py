@@ -35,32 +35,32 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether no attempt should be made now."""
+        """True if no attempt should be made now."""
         # asked for every block: no clock is needed while all goes well
         return not self._breaker.is_closed and self._breaker.state(self._now()) == "open"
 
     @property
     def is_closed(self) -> bool:
-        """Whether attempts are made as if nothing were wrong."""
+        """True if attempts are made without restriction."""
         return self._breaker.is_closed
 
     @property
     def is_failing(self) -> bool:
-        """Whether the destination took nothing of the last attempt."""
+        """True if the destination took nothing of the last attempt."""
         return self._breaker.is_failing
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the destination said that waiting will not help."""
+        """True if the destination said that waiting does not help."""
         return self._breaker.permanent
 
     @property
     def probe_at(self) -> float:
-        """Loop time of the next attempt that may be made, if the process runs until then."""
+        """Return the loop time of the next permitted attempt, if the process runs until then."""
         return self._clock.loop() + self._breaker.probe_at - self._now()
 
     def on_answer(self, batch: Batch, result: WriteResult) -> None:
-        """The destination has answered, which shows whether it takes anything."""
+        """Note a response of the destination, which shows whether it takes anything."""
         self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
             if self._breaker.on_success():
@@ -69,7 +69,7 @@ class Circuit:
             self._note(self._breaker.on_failure(self._now()), result.failures[0].code)
 
     def on_failure(self, error: BaseException, code: str, seconds: float) -> None:
-        """An attempt failed as a whole, which may speak against the destination.
+        """Note that an attempt failed as a whole, which may open the circuit.
 
         `seconds`: how long it took, which matters where there was no answer.
         """
@@ -80,11 +80,11 @@ class Circuit:
         self._note(self._breaker.on_failure(self._now(), permanent=permanent), code)
 
     def became_ready(self) -> None:
-        """The sink is open: what that took is nothing to hold against what follows."""
+        """Note that the sink is open. The time that took does not count against it."""
         self._unanswered = 0.0
 
     def on_cut_off(self, seconds: float, *, opening: bool = False) -> None:
-        """A freeze came before the destination's answer, after so many seconds.
+        """Note that a freeze cut off an attempt without a response, after so many seconds.
 
         One that hangs may never be given the time to fail; without this, each invocation of a
         function would wait for it. `opening`: the sink was still getting ready, which may take

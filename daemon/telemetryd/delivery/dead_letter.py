@@ -118,7 +118,7 @@ class DeadLetter:
             raise OSError(0, "no space for a whole record")
 
     def _open(self) -> int:
-        """The file at the path: a record in a file that was removed since would be lost."""
+        """Return the file at the path: a record in a file that was removed would be lost."""
         if self._fd is not None:
             here = os.fstat(self._fd)
             try:

@@ -51,22 +51,22 @@ class InFlight:
         self._id = batch_id
 
     def batch(self) -> Batch:
-        """What is to be written now."""
+        """Return the batch to write now."""
         return Batch(self._id, tuple(item for item, _ in self._items), self._numbers)
 
     @property
     def blocks(self) -> list[Block]:
-        """Those that are not items yet."""
+        """Return the blocks that are not items yet."""
         return self._blocks
 
     @property
     def items(self) -> int:
-        """How many are not settled."""
+        """Return how many items are not settled."""
         return len(self._items)
 
     @property
     def code(self) -> str:
-        """The reason of the last failure."""
+        """Return the reason of the last failure."""
         return self._items[-1][1]
 
     def settle(self, result: WriteResult) -> list[Loss]:
@@ -90,12 +90,12 @@ class InFlight:
         return lost
 
     def give_up_items(self) -> list[Loss]:
-        """Hand over what is not settled. The caller must count it."""
+        """Return the items that are not settled. The caller must count them."""
         items, self._items = self._items, []
         return items
 
     def give_up_blocks(self) -> list[Block]:
-        """Hand over what has not become items. The caller must count it."""
+        """Return the blocks that are not items yet. The caller must count them."""
         blocks, self._blocks = self._blocks, []
         return blocks
 
@@ -115,5 +115,5 @@ class InFlight:
         return total(*blocks, *(Count(item.lines, item.size) for item, _ in self._items))
 
     def oldest_received_at(self) -> float | None:
-        """When its oldest line was read, in monotonic seconds; None without items."""
+        """Return when its oldest line was read, in monotonic seconds; None without items."""
         return self._items[0][0].received_at if self._items else None

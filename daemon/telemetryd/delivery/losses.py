@@ -31,16 +31,16 @@ class Losses:
         self._failover: Callable[[Block], None] | None = None
 
     def fail_over(self, offer: Callable[[Block], None]) -> None:
-        """From now on, `offer` lines to the sink that stands in for this one."""
+        """From now on `offer` lost lines to the failover."""
         self._failover = offer
 
     @property
     def wants_data(self) -> bool:
-        """Whether lost lines are kept by anybody, or only counted."""
+        """True if lost lines are kept somewhere, not only counted."""
         return self._failover is not None or self._dead_letter is not None
 
     def lose(self, block: Block, reason: str, *, by_policy: bool = False) -> None:
-        """Lines that are not delivered: to the failover, to the dead letter, or only counted.
+        """Send undelivered lines to the failover or the dead letter, or only count them.
 
         `by_policy`: the queue's overflow policy dropped them. The dead letter is for what no
         policy allows for, so they are only counted there.
@@ -62,6 +62,6 @@ class Losses:
             self.lose_unread(lines, size, reason)
 
     def lose_unread(self, lines: int, size: int, reason: str) -> None:
-        """Lines that are not delivered and can't be given back: only counted."""
+        """Count undelivered lines that can't be read back."""
         self._account.drop(reason, lines, size)
         self._log.error("lines_dropped", sink=self._name, reason=reason, lines=lines)

@@ -93,17 +93,17 @@ class SinkQueue:
 
     @property
     def charged_bytes(self) -> int:
-        """Bytes queued and in flight, with their overhead."""
+        """Return the bytes that wait and are in flight, with their overhead."""
         return self._charged
 
     @property
     def capacity_bytes(self) -> int:
-        """What it may hold at most."""
+        """Return the most bytes that it may hold."""
         return self._max
 
     @property
     def own_bytes(self) -> int:
-        """What it may hold whatever the queues of other sinks do."""
+        """Return the bytes that it may hold whatever the queues of other sinks do."""
         return self._budget.own_bytes
 
     @property
@@ -123,16 +123,16 @@ class SinkQueue:
 
     @property
     def is_nearly_full(self) -> bool:
-        """Whether it holds more than `HIGH_WATER` of what it may, or than the others leave."""
+        """True if it holds more than `HIGH_WATER` of its capacity, or than the others leave."""
         return self._charged > self.spool_above_bytes or self._budget.is_tight(self._charged)
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of the lines waiting."""
+        """Return the bytes of the waiting lines."""
         return self._queued_bytes
 
     def oldest_received_at(self) -> float | None:
-        """When the oldest line waiting was read, in monotonic seconds; None when none waits."""
+        """Return when the oldest waiting line was read, in monotonic seconds; None without one."""
         return self._blocks[0].received_at if self._blocks else None
 
     def waiting(self) -> Count:

@@ -152,7 +152,7 @@ class Steps:
 
     @property
     def trouble(self) -> str:
-        """The last reason that the destination gave for not taking lines, while it stands."""
+        """Return the last reason for which the destination took no lines, while it is valid."""
         return self._in_flight.trouble
 
     def pending(self) -> Count:
@@ -160,7 +160,7 @@ class Steps:
         return self._in_flight.pending()
 
     def oldest_received_at(self) -> float | None:
-        """When the oldest line in hand was read, in monotonic seconds; None without any."""
+        """Return when the oldest line in hand was read, in monotonic seconds; None without one."""
         return self._in_flight.oldest_received_at()
 
     def spill(self, block: Block) -> None:
@@ -179,7 +179,7 @@ class Steps:
             asyncio.get_running_loop().call_soon(self._divert)
 
     async def spool_queue(self) -> None:
-        """The end is near: what waits goes to disk now, a batch in each turn of the loop.
+        """Spool the waiting lines before the end, a batch in each turn of the loop.
 
         At the deadline there would be no time for it: packing may be slow, a queue large.
         """

@@ -78,38 +78,38 @@ class DeliveryWorker:
 
     @property
     def is_up(self) -> bool:
-        """Whether writes are made: the worker runs, and the circuit is not open."""
+        """True if writes are made: the worker runs, and the circuit is not open."""
         running = self._task is not None and not self._task.done()
         return running and not self._circuit.is_open
 
     @property
     def linger_seconds(self) -> float:
-        """How long a batch that is not full waits at present."""
+        """Return how long a batch waits at present until it is full."""
         return self._steps.lingering.seconds
 
     @property
     def has_spool(self) -> bool:
-        """Whether what can't be delivered may wait on disk."""
+        """True if lines that can't be delivered may wait on disk."""
         return self._spool is not None
 
     @property
     def spool_disk_bytes(self) -> int:
-        """Bytes of the files the spool has open."""
+        """Return the bytes of the files that the spool has open."""
         return self._spool.disk_bytes if self._spool is not None else 0
 
     @property
     def spool_oldest_seconds(self) -> float:
-        """Age of the oldest line on disk; 0 without any."""
+        """Return the age of the oldest line on disk; 0 without one."""
         return self._spool.oldest_seconds if self._spool is not None else 0.0
 
     @property
     def failover(self) -> DeliveryWorker | None:
-        """The worker that gets what this one can't deliver."""
+        """Return the worker that gets the lines that this one can't deliver."""
         return self._failover
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its destination is left alone for now, because it takes nothing."""
+        """True if its destination is left alone for now, because it takes nothing."""
         return self._circuit.is_open
 
     def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
@@ -125,7 +125,7 @@ class DeliveryWorker:
     # -- what the pipeline calls -------------------------------------------------------------
 
     def offer(self, block: Block) -> None:
-        """Enqueue `block`; what the overflow policy drops for it is counted at once."""
+        """Enqueue `block`. Count at once what the overflow policy drops for it."""
         account = self.account
         account.offered.add(block.lines, block.size)
         account.enqueued.add(block.lines, block.size)
@@ -221,7 +221,7 @@ class DeliveryWorker:
             await self._attempts.break_off()
 
     def release(self) -> None:
-        """The process runs (again): writes may begin, and what has lingered too long is written."""
+        """Permit writes again: the process runs. Batches that lingered too long are written."""
         self._delivery.release()
         self._queue.wake()
         if self._delivery.state in {delivery.HELD, delivery.PROBING}:  # which may be due by now

@@ -59,14 +59,14 @@ def say(level: Level, event: EventName, **facts: object) -> None:
 
 
 def timestamp() -> str:
-    """The time as `2026-03-14T10:15:30.123Z`."""
+    """Return the time as `2026-03-14T10:15:30.123Z`."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
     return f"{stamp}.{int(now * 1000) % 1000:03d}Z"
 
 
 def _escape(text: str) -> str:
-    """`text` as the inside of a JSON string."""
+    """Return `text` as the inside of a JSON string."""
     text = text.encode(errors="replace").decode()  # such as a path that is not UTF-8
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(max(char, " ") for char in text)
@@ -104,7 +104,7 @@ class Session:
         """Processor time used until the first `next`, in seconds."""
 
     def connect(self) -> _socket.socket:
-        """A new connection to the API. Raises OSError."""
+        """Return a new connection to the API. Raises OSError."""
         # The host as bytes: for a string the interpreter would load its IDNA codec, and `re`.
         addresses = _socket.getaddrinfo(self.host.encode(), self.port, 0, _socket.SOCK_STREAM)
         for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
@@ -116,7 +116,7 @@ class Session:
         raise OSError(f"{self.host} has no address")
 
     def call(self, method: str, path: str, headers: dict[str, str], body: str) -> http.Answer:
-        """One call on a connection of its own. Raises OSError or ValueError."""
+        """Return the answer to a call, on its own connection. Raises OSError or ValueError."""
         sock = self.connect()
         try:
             sock.sendall(
@@ -127,7 +127,7 @@ class Session:
             sock.close()
 
     def next_request(self) -> bytes:
-        """The bytes of `GET /event/next`."""
+        """Return the bytes of `GET /event/next`."""
         path = "/2020-01-01/extension/event/next"
         return http.request("GET", self.api, path, ((http.IDENTIFIER, self.identifier),))
 
@@ -176,13 +176,13 @@ def read_answer(sock: _socket.socket) -> http.Answer:
 
 
 def extension_name(argv0: str) -> str:
-    """The name to register under: the base name the process was started as."""
+    """Return the name to register under: the base name of the process's file."""
     name = argv0.rpartition("/")[2]
     return "telemetryd" if name in ("", "__main__.py", "-m", "-c") else name
 
 
 def environment() -> dict[str, str]:
-    """What `os.environ` holds; to load `os` takes as long as all that is done here."""
+    """Return the content of `os.environ`. Loading `os` takes as long as everything here."""
     encoding = sys.getfilesystemencoding()
     return {
         name.decode(encoding, "surrogateescape"): value.decode(encoding, "surrogateescape")

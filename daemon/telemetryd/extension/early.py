@@ -114,7 +114,7 @@ _KEYS: tuple[tuple[tuple[str, ...], str, Callable[[object], object]], ...] = (
 
 
 def read(environ: Mapping[str, str], default_paths: Sequence[str] = DEFAULT_PATHS) -> Early:
-    """The settings in `environ` and in the TOML file it names, or that lies at a default path."""
+    """Return the settings in `environ` and in the TOML file, named there or at a default path."""
     settings = Early()
     table = _read_file(environ.get("TELEMETRYD_CONFIG", ""), default_paths, settings.problems)
     variables = {}

@@ -29,7 +29,7 @@ class _Stopped(Exception):  # noqa: N818 - a wish, not an error
 
 
 def run(session: boot.Session, error: BaseException) -> int:
-    """Serve the life cycle until SHUTDOWN; the exit status."""
+    """Serve the life cycle until SHUTDOWN. Return the exit status."""
     for problem in session.settings.problems:
         boot.say("error", "configuration_invalid", problem=problem)
     boot.say(
@@ -73,7 +73,7 @@ class _Loop:
             self._add(connection)
 
     def serve(self) -> None:
-        """Poll until the platform says SHUTDOWN. Raises what tells that it is gone."""
+        """Poll until the platform sends SHUTDOWN. Raises an error if the platform is gone."""
         for number in ENDING_SIGNALS:
             _signal.signal(number, self._on_signal)
         release_signals()
@@ -109,7 +109,7 @@ class _Loop:
         self._print_ledger()
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        """Break off what waits; what has been read is counted first."""
+        """Cancel the wait. Lines that were read are counted first."""
         self._signal = self._signal or ENDING_SIGNALS[number]
         if not self._busy:
             self._stop()
@@ -119,7 +119,7 @@ class _Loop:
         raise _Stopped(self._signal)
 
     def _next(self) -> http.Answer:
-        """The next event, while telemetry is read. Raises OSError or ValueError."""
+        """Return the next event. Telemetry is read in that time. Raises OSError or ValueError."""
         session = self._session
         for last_try in (False, True):
             try:
@@ -221,7 +221,7 @@ class _Loop:
             _add(self._truncated, tail)
 
     def _print_ledger(self) -> None:
-        """The ledger of the process: what the daemon had counted before it failed, and this."""
+        """Print the ledger: the daemon's counts before it failed, and these."""
         import json  # noqa: PLC0415 - at the very end, where no caller waits for it
 
         for tail in self._tails.values():
@@ -259,7 +259,7 @@ def _add(count: list[int], size: int) -> None:
 
 
 def _deadline(body: bytes) -> float:
-    """`deadlineMs` of a SHUTDOWN event in epoch seconds; 0 when none is there that makes sense."""
+    """Return `deadlineMs` of a SHUTDOWN event in epoch seconds; 0 without a plausible one."""
     try:
         deadline = float(_member(body, b"deadlineMs").strip(b'"')) / 1000
     except ValueError:
@@ -269,7 +269,7 @@ def _deadline(body: bytes) -> float:
 
 
 def _member(body: bytes, name: bytes) -> bytes:
-    """The value of the first member of this name: a number, or a string that holds no comma."""
+    """Return the value of the first member of this name: a number, or a string without a comma."""
     name = b'"' + name + b'"'
     at = body.find(name)
     while at >= 0:

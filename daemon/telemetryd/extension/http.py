@@ -9,7 +9,7 @@ IDENTIFIER = "lambda-extension-identifier"
 def request(
     method: str, host: str, path: str, headers: tuple[tuple[str, str], ...], body: bytes = b""
 ) -> bytes:
-    """The bytes of a request. A GET has no body: the platform refuses one on `next`."""
+    """Return the bytes of a request. A GET has no body: the platform refuses one on `next`."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers]
     if method != "GET":
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether another request may follow on the same connection."""
+        """True if another request may follow on the same connection."""
         known_end = self._length >= 0 or self.chunked
         return known_end and self.headers.get("connection", "").lower() != "close"
 

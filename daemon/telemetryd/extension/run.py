@@ -78,7 +78,7 @@ _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 
 def run(session: Session) -> int:
-    """Serve until SHUTDOWN; the exit status."""
+    """Serve until SHUTDOWN. Return the exit status."""
     os.environ.pop(REGISTER_FD, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
@@ -98,7 +98,7 @@ def run(session: Session) -> int:
 
 
 def _config(session: Session, log: Log) -> Config | None:
-    """The configuration, without sinks if it is invalid; None when init has been failed for it."""
+    """Return the configuration, without sinks if it is invalid; None if the init was failed."""
     early_problems, session.settings.problems = session.settings.problems, []
     try:
         loaded = load(os.environ, mode="lambda", tolerant=True)
@@ -128,7 +128,7 @@ def _config(session: Session, log: Log) -> Config | None:
 
 
 def _with_subscribed_types(config: Config, settings: Early) -> Config:
-    """`config` with the types that were subscribed to, and without a sink that would feed on them.
+    """Return `config` with the subscribed types, without a sink that would read its own output.
 
     What the stdout sink prints would come back as `extension` events, without end.
     """
@@ -141,7 +141,7 @@ def _with_subscribed_types(config: Config, settings: Early) -> Config:
 
 
 def _api_address(session: Session) -> str:
-    """The API's address, "" where that can't be told."""
+    """Return the API's address, "" if it is unknown."""
     try:
         if session.next_socket is not None:
             address: str = session.next_socket.getpeername()[0]
@@ -353,7 +353,7 @@ class _Extension:
         return self._on_invoke(event) if event.event_type == "INVOKE" else self._cycle.other()
 
     def _on_invoke(self, event: NextEvent) -> Commands:
-        """An invocation has begun."""
+        """Return what to do when an invocation begins."""
         try:
             if self._daemon.stats.invocations:  # the one before has told what it can
                 self._doubt_trust()
@@ -367,7 +367,7 @@ class _Extension:
             return self._fail(bug)
 
     async def _next_event(self) -> NextEvent | None:
-        """The next event; None when a signal ends the process."""
+        """Return the next event, None when a signal ends the process."""
         await self._client.ask()
         self._cycle.on_asked(self._now())
         self._daemon.stats.start_seconds["next"] = self._session.next_after
@@ -403,7 +403,7 @@ class _Extension:
         return commands
 
     def _doubt_trust(self) -> None:
-        """Believe all peers, if none that is believed has sent an event."""
+        """Trust all peers if no trusted one has sent an event."""
         refused = self._daemon.ledger.rejected[UNTRUSTED].lines
         if refused and not self._saw_platform:
             self._saw_platform = True
@@ -442,7 +442,7 @@ class _Extension:
             return self._fail(bug)
 
     async def _hold(self) -> Commands:
-        """Break off the writes that a freeze would cut off."""
+        """Cancel the writes that a freeze would cut off."""
         try:
             await self._within(self._daemon.hold_writes(), self._loop.time())
             return self._cycle.held()
@@ -473,7 +473,7 @@ class _Extension:
         )  # fmt: skip
 
     def _deadline(self, deadline_ms: int | None, *, most: float = _SHUTDOWN_SECONDS) -> float:
-        """The platform's epoch deadline as loop time, less the margin.
+        """Return the platform's epoch deadline as loop time, less the margin.
 
         Where there is none, `most` seconds are left, and so where it is a mistake: further from
         now, either way, than a function may run.
@@ -491,7 +491,7 @@ class _Extension:
         return self._loop.time() + max(left - margin, _LEAST_SECONDS)
 
     async def _within(self, work: Coroutine[Any, Any, T], until: float) -> T | None:
-        """The outcome of `work`; None when a sink that can't be interrupted holds it up."""
+        """Return the outcome of `work`, None if a sink that can't be interrupted delays it."""
         task = asyncio.ensure_future(work)
         patience = max(until - self._loop.time(), 0.0) + _PATIENCE_SECONDS
         await asyncio.wait({task}, timeout=patience)
@@ -504,7 +504,7 @@ class _Extension:
     # -- what telemetry tells (`ingest.pipeline.Observer`) ----------------------------------------
 
     def on_event(self, envelope: Envelope, source: int) -> None:
-        """A life-cycle event has arrived."""
+        """Handle a life-cycle event."""
         self._saw_platform = True
         try:
             record = decode_record(envelope, lenient=True)
@@ -534,16 +534,16 @@ class _Extension:
             self.on_loss("event_malformed")
 
     def on_lines(self, count: int) -> None:
-        """So many lines have arrived, after the events among them."""
+        """Note how many lines have arrived, after the events among them."""
         self._cycle.on_lines(count, self._loop.time())
 
     def on_loss(self, cause: str) -> None:
-        """Telemetry was lost."""
+        """Note that telemetry was lost."""
         self._cycle.on_loss(cause)
         self._noticed.set()
 
     def on_connections(self, count: int, *, lost: bool) -> None:
-        """So many connections are open now; `lost`: the platform's may have ended."""
+        """Note how many connections are open. `lost`: the platform's may have ended."""
         self._cycle.on_connections(count, lost=lost)
         self._noticed.set()
 
@@ -561,7 +561,7 @@ class _Extension:
         self._noticed.set()
 
     async def _flush_by_timer(self) -> None:
-        """Where nothing marks the end of an invocation, or none is waited for: by the clock."""
+        """Flush by the clock, where no end of an invocation is known or waited for."""
         flush = self._config.flush
         while True:
             by_interval = flush.strategy == "interval" or self._cycle.delivers_alongside

@@ -21,7 +21,7 @@ _MAX_SCRIPT_BYTES = 64 * 1024
 
 
 def name_of_starter(program: str, refused: str, directory: str = EXTENSIONS) -> str:
-    """The name of the file in `directory` that must have started `program`; empty if unknown.
+    """Return the name of the file in `directory` that started `program`; empty if unknown.
 
     The only file there, or else the only script that mentions `program`, the path we were started
     by; or if none does, `refused`, the name we had from it.
@@ -44,7 +44,7 @@ def name_of_starter(program: str, refused: str, directory: str = EXTENSIONS) -> 
 
 
 def _mentions(text: bytes, name: bytes) -> bool:
-    """Whether `text` holds `name`, not as a part of a longer name."""
+    """True if `text` holds `name`, not as a part of a longer name."""
     at = text.find(name)
     while at >= 0:
         end = at + len(name)
@@ -59,7 +59,7 @@ def _is_of_name(byte: bytes) -> bool:
 
 
 def _scripts(files: Sequence[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
-    """The names of those of the files that are scripts, each with the beginning of its text."""
+    """Yield the name and the first bytes of each file that is a script."""
     for name, path in files:
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs start-up time

@@ -12,7 +12,7 @@ _MAX_HOSTS_BYTES: Final = 64 * 1024
 
 
 def is_ours(address: str) -> bool:
-    """Whether a socket of ours can have `address`."""
+    """True if a socket of this sandbox can have `address`."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -23,7 +23,7 @@ def is_ours(address: str) -> bool:
 
 
 def sandbox_addresses(path: str = HOSTS) -> tuple[str, ...]:
-    """The addresses of `SANDBOX` by the hosts file; none where it is not named there.
+    """Return the addresses of `SANDBOX` in the hosts file, none if it has no such name.
 
     No name server is asked: that takes its time, and where there is none, all of it.
     """

@@ -27,7 +27,7 @@ class ConnectionObserver(Protocol):
     """Who follows the life cycle."""
 
     def on_connections(self, count: int, *, lost: bool) -> None:
-        """So many connections are open now; `lost`: the platform's may have ended."""
+        """Note how many connections are open. `lost`: the platform's may have ended."""
 
 
 class Gate:
@@ -44,7 +44,7 @@ class Gate:
         stats: DaemonStats,
         log: DaemonLog,
     ) -> None:
-        """`closes_foreign`: this is no sandbox, but a machine with a network of its own."""
+        """`closes_foreign`: this is a machine with a network of its own, not a sandbox."""
         self._peers = peers
         self._observer = observer
         self._max_line_bytes = max_line_bytes
@@ -57,7 +57,7 @@ class Gate:
         self._sandbox: frozenset[str] | None = None
 
     def on_open(self, source: int, local: str, peer: str, *, early: bool) -> TailBudget | None:
-        """Connection `source` was made from `peer` to `local`: its budget, None to close it."""
+        """Return the budget of a connection from `peer` to `local`, None to close it."""
         if not self._is_ours_to_serve(plain(local), plain(peer)):
             return None
         found = self._peers.add(source, peer, early=early)
@@ -75,18 +75,18 @@ class Gate:
         return self._own_budget(source) if found.likely else self._share()
 
     def on_close(self, source: int) -> None:
-        """The connection has ended."""
+        """Forget a connection that has ended."""
         self._owners.discard(source)
         self._held.discard(source)
         lost = self._peers.remove(source)
         self._observer.on_connections(self._peers.open, lost=lost)
 
     def is_anothers(self, source: int) -> bool:
-        """Whether the connection is safely another process's."""
+        """True if the connection certainly belongs to another process."""
         return self._peers.is_anothers(source)
 
     def makes_way(self, source: int) -> bool:
-        """Whether the connection is to wait while the queues fill; counted and logged once."""
+        """True if the connection must wait while the queues fill. Counted and logged once."""
         if not self._peers.is_anothers(source):
             return False
         if source not in self._held:
@@ -102,7 +102,7 @@ class Gate:
         return True
 
     def prove(self, source: int) -> TailBudget | None:
-        """The connection brings what the platform alone should know: its new budget, if any."""
+        """Return a new budget, if any, for a connection that knows what only Lambda should."""
         return self._own_budget(source) if self._peers.prove(source) else None
 
     def _own_budget(self, source: int) -> TailBudget:
@@ -115,7 +115,7 @@ class Gate:
         return TailBudget(self._shared.limit // SHARES, within=self._shared)
 
     def _is_ours_to_serve(self, local: str, peer: str) -> bool:
-        """False for a connection that is to be closed."""
+        """Return False for a connection that must be closed."""
         if is_within(local):
             return True
         if self._sandbox is None:

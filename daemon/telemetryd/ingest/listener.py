@@ -61,30 +61,30 @@ class Door(Protocol):
     """Who admits connections, where not everybody is the same (`ingest.gate`)."""
 
     def on_open(self, source: int, local: str, peer: str, *, early: bool) -> TailBudget | None:
-        """A connection was made: its budget; None to close it."""
+        """Return the budget of a new connection, None to close it."""
 
     def on_close(self, source: int) -> None:
-        """It has ended."""
+        """Note that the connection has ended."""
 
     def is_anothers(self, source: int) -> bool:
-        """Whether it is safely not the platform's."""
+        """True if the connection certainly is not the platform's."""
 
     def makes_way(self, source: int) -> bool:
-        """Whether it is not to be read while the queues fill."""
+        """True if the connection must not be read while the queues fill."""
 
 
 class Receiver(Protocol):
     """What the listener feeds."""
 
     def on_received(self, size: int) -> None:
-        """`size` bytes were read."""
+        """Note that `size` bytes were read."""
 
     def on_framed(self, parts: list[Framed]) -> None:
-        """They were framed, in order."""
+        """Take the framed bytes, in order."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host`:`port` (0: any free port). Raises ListenError."""
+    """Return a socket that listens on `host`:`port` (0: any free port). Raises ListenError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -113,13 +113,13 @@ def _keep_alive(sock: socket.socket) -> None:
 
 
 def _is_among_last(fd: int) -> bool:
-    """Whether few descriptors are left beyond `fd`: the kernel gives the lowest that is free."""
+    """True if few descriptors are left beyond `fd`: the kernel gives the lowest free one."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return fd >= limit - min(SPARE_DESCRIPTORS, limit // _SPARE_PART) and limit > 0
 
 
 def _ends(sock: socket.socket) -> tuple[str, str]:
-    """The addresses at this end of a connection and at the other, "" where it is gone already."""
+    """Return the local and the remote address of a connection, "" if it is closed already."""
     local: str = sock.getsockname()[0]
     try:
         peer: str = sock.getpeername()[0]
@@ -190,7 +190,7 @@ class TelemetryListener:
 
     @property
     def problem(self) -> str:
-        """What keeps new connections out, "" if nothing does."""
+        """Return the reason why new connections are refused, "" if they are not."""
         if len(self._connections) >= self._max_connections:
             return (
                 f"no place is left for a connection, all {self._max_connections} are taken; raise "
@@ -205,11 +205,11 @@ class TelemetryListener:
 
     @property
     def unfinished_bytes(self) -> int:
-        """Bytes read that belong to lines whose newline has not come."""
+        """Return the bytes read of lines whose newline has not arrived."""
         return sum(c.framer.unfinished_bytes for c in self._connections)
 
     def unfinished_since(self) -> float | None:
-        """When the oldest line in the making was begun (monotonic); None: there is none.
+        """Return when the oldest unfinished line began (monotonic), None without one.
 
         Those of other processes than the platform don't count.
         """
@@ -239,7 +239,7 @@ class TelemetryListener:
         self._limit_idleness()
 
     def set_limits(self, *, max_connections: int, idle_seconds: float) -> None:
-        """From now on other limits hold; no open connection is closed for `max_connections`."""
+        """Apply other limits from now on. `max_connections` closes no open connection."""
         self._max_connections = max_connections
         if idle_seconds != self._idle_seconds:
             self._idle_seconds = idle_seconds
@@ -281,7 +281,7 @@ class TelemetryListener:
             await asyncio.sleep(min(max(left, _POLL_SECONDS), deadline - now))
 
     async def _is_behind(self) -> bool:
-        """Whether something has arrived since the loop last looked at its sockets.
+        """True if data has arrived since the loop last looked at its sockets.
 
         It looks at its timers first: after a time in which this process got no turn, what came
         in between has not been seen when the time is up.
@@ -306,7 +306,7 @@ class TelemetryListener:
             await self._none_open.wait()
 
     def reject_unfinished(self) -> None:
-        """Reject what is unfinished, as if every connection ended here."""
+        """Reject unfinished lines, as if every connection ended here."""
         for connection in self._connections:
             self._receiver.on_framed(connection.framer.eof())
 
@@ -347,7 +347,7 @@ class TelemetryListener:
                     self._open_soon(connection, sock)
 
     def _take_in(self, sock: socket.socket, *, early: bool = False) -> _Connection | None:
-        """The connection of an accepted socket, to be opened; None where it was refused."""
+        """Return the connection of an accepted socket, None if it was refused."""
         if len(self._connections) >= self._max_connections:
             sock.close()
             self._refuse(reason="max_connections", fix="raise telemetry.max_connections")

@@ -34,16 +34,16 @@ class Observer(Protocol):
     """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
 
     def on_event(self, envelope: Envelope, source: int) -> None:
-        """An event of `core.watch.LIFE_CYCLE` has arrived, by connection `source`."""
+        """Note an event of `core.watch.LIFE_CYCLE` from connection `source`."""
 
     def on_lines(self, count: int) -> None:
-        """So many whole lines have arrived, after the events among them."""
+        """Note how many whole lines have arrived, after the events among them."""
 
     def on_loss(self, cause: str) -> None:
-        """Telemetry was lost; `cause` is one of `core.lifecycle.CAUSES`."""
+        """Note that telemetry was lost. `cause` is one of `core.lifecycle.CAUSES`."""
 
     def on_connections(self, count: int, *, lost: bool) -> None:
-        """So many connections are open now; `lost`: the platform's may have ended."""
+        """Note how many connections are open. `lost`: the platform's may have ended."""
 
 
 class Route:
@@ -88,17 +88,17 @@ class Pipeline:
         self._log = log
 
     def reroute(self, routes: Sequence[Route]) -> None:
-        """Judge what comes from now on by the rules that `routes` have."""
+        """Route further lines by the rules that `routes` have now."""
         self._raw = [route.worker for route in routes if route.rules is None]
         self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
 
     def on_received(self, size: int) -> None:
-        """`size` bytes were read from a connection."""
+        """Count `size` bytes that were read from a connection."""
         self._ledger.received.bytes += size
 
     def on_framed(self, parts: list[Framed]) -> None:
-        """The framer's verdict on bytes that were read."""
+        """Count and route what the framer made of the bytes."""
         ledger = self._ledger
         bug: Exception | None = None
         for part in parts:
@@ -125,11 +125,11 @@ class Pipeline:
 
     @property
     def is_discarding(self) -> bool:
-        """Whether lines are only counted: there is no sink, or there was a bug."""
+        """True if lines are only counted: there is no sink, or there was a bug."""
         return self._discarding
 
     def discard(self) -> None:
-        """From now on count lines as unrouted and keep none: what is left to do after a bug."""
+        """Count lines as unrouted from now on, and keep none, because of a bug."""
         self._discarding = True
 
     def _accept(self, block: Block) -> None:
@@ -151,7 +151,7 @@ class Pipeline:
             self._route(block)
 
     def _admit(self, block: Block) -> Block | None:
-        """The block without lines that are of no interest to any sink."""
+        """Return the block without lines that no sink wants."""
         admitted = self._without_own_lines(block) if self._drop_own_lines else block
         if admitted is None or self._trusts is None or self._trusts(block.source):
             return admitted
@@ -206,7 +206,7 @@ class Pipeline:
         self._log.warning("event_malformed", type=envelope.type, code=code)
 
     def _route(self, block: Block) -> None:
-        """Part a block among the sinks that do not want all of it as it came."""
+        """Divide a block among the sinks that do not want all of it unchanged."""
         selections: list[list[Selection]] = []
         unrouted = Count()
         for piece in open_pieces(block, self._tracker):
