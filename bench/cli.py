@@ -63,31 +63,38 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = commands.add_parser("list", help="scenarios and peers")
+    listing = commands.add_parser("list", help="list scenarios and peers")
     listing.set_defaults(command=_list)
     run = commands.add_parser("run", help="measure scenarios")
     run.set_defaults(command=_run)
-    run.add_argument("scenario", nargs="*", help="names that `list` shows, or paths of TOML files")
-    run.add_argument("--all", action="store_true", help="every scenario")
+    run.add_argument("scenario", nargs="*", help="names from `list`, or paths of TOML files")
+    run.add_argument("--all", action="store_true", help="run every scenario")
     run.add_argument(
         "--repeat", type=_positive_int, help="runs of each receiver (default: the scenario's)"
     )
-    run.add_argument("--no-peers", action="store_true", help="only the copier beside telemetryd")
-    run.add_argument("--peers", help="these peers only, separated by commas")
-    run.add_argument("--seconds", type=_positive, help="how long a rate is held")
-    run.add_argument("--minutes", type=_positive, help="the same, for a soak")
     run.add_argument(
-        "--quick", action="store_true", help="fewer lines, 3 runs, only the copier beside it"
+        "--no-peers", action="store_true", help="measure only telemetryd and the copier"
     )
-    run.add_argument("--out", type=Path, default=RESULTS, help="folder for results")
-    comparing = commands.add_parser("compare", help="two folders of results")
+    run.add_argument("--peers", help="measure only these peers, separated by commas")
+    run.add_argument("--seconds", type=_positive, help="duration of a rate")
+    run.add_argument("--minutes", type=_positive, help="duration of a soak")
+    run.add_argument(
+        "--quick", action="store_true", help="fewer lines, 3 runs, no peers but the copier"
+    )
+    run.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder for results (default: bench/results)"
+    )
+    comparing = commands.add_parser("compare", help="compare two folders of results")
     comparing.set_defaults(command=_compare)
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     comparing.add_argument(
-        "--tolerance", type=float, default=0.15, help="change that is noise (default: 0.15)"
+        "--tolerance",
+        type=float,
+        default=0.15,
+        help="relative change that counts as noise (default: 0.15)",
     )
-    writing = commands.add_parser("readme", help="the table of README.md")
+    writing = commands.add_parser("readme", help="write the table of README.md")
     writing.set_defaults(command=_readme)
     return parser
 

@@ -89,11 +89,21 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Build telemetryd's self-contained Lambda layer.",
-        epilog="The cache is $TELEMETRYD_LAYER_CACHE, else telemetryd-layer in the user's caches.",
+        epilog="The default cache is $TELEMETRYD_LAYER_CACHE, or else ~/.cache/telemetryd-layer.",
     )
-    parser.add_argument("--arch", choices=sorted(MACHINES), help="default: this machine's")
-    parser.add_argument("--cache", type=Path, metavar="DIR", default=default_directory())
-    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("dist"))
+    parser.add_argument(
+        "--arch", choices=sorted(MACHINES), help="architecture (default: this machine's)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", default=default_directory(), help="keep stages here"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        default=Path("dist"),
+        help="write the zip here (default: dist)",
+    )
     return parser
 
 

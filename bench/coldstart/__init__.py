@@ -133,7 +133,7 @@ def _kinesis() -> Iterator[dict[str, str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, write the results, print the tables; the exit status."""
+    """Measure, write the results, print the tables. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.coldstart",
         description=__doc__,
@@ -142,18 +142,31 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--layer", type=Path, default=LAYER, metavar="ZIP")
     parser.add_argument("--runs", type=int, default=Options().runs)
     parser.add_argument(
-        "--limited-runs", type=int, default=Options().limited_runs, help="with a share of the CPU"
+        "--limited-runs",
+        type=int,
+        default=Options().limited_runs,
+        help="starts with a share of the CPU",
     )
-    parser.add_argument("--quick", action="store_true", help="few runs: a minute or two")
-    parser.add_argument("--only", default=",".join(NAMES), metavar="NAMES", help="by commas")
+    parser.add_argument("--quick", action="store_true", help="fewer starts: a minute or two")
     parser.add_argument(
-        "--share", type=float, action="append", metavar="PERCENT", help="100 is the whole CPU"
+        "--only", default=",".join(NAMES), metavar="NAMES", help="subjects, separated by commas"
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        action="append",
+        metavar="PERCENT",
+        help="share of a CPU; may be repeated",
     )
     parser.add_argument("--cache", choices=("warm", "cold"), action="append")
-    parser.add_argument("--no-init", action="store_true", help="leave out the local Lambda")
+    parser.add_argument(
+        "--no-init", action="store_true", help="do not measure the init on the local Lambda"
+    )
     parser.add_argument("--no-kinesis", action="store_true")
     parser.add_argument("--no-instructions", action="store_true")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for results")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder for results (default: bench/results)"
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.only.split(",")) - set(NAMES):
         parser.error(f"--only: {', '.join(sorted(unknown))}; there is: {', '.join(NAMES)}")

@@ -293,17 +293,17 @@ def write(result: Result, folder: Path) -> None:
 
 
 def main() -> int:
-    """Measure and print the tables; the exit status."""
+    """Measure and print the tables. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="bench.invoke",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     usual = Settings()
-    parser.add_argument("--repeat", type=int, default=usual.repeat, metavar="N")
-    parser.add_argument("--busy", type=int, default=usual.busy, metavar="N")
-    parser.add_argument("--rare", type=int, default=usual.rare, metavar="N")
-    parser.add_argument("--lines", type=int, default=usual.lines, metavar="N")
+    parser.add_argument("--repeat", type=int, default=usual.repeat, metavar="N", help="runs")
+    parser.add_argument("--busy", type=int, default=usual.busy, metavar="N", help="calls at once")
+    parser.add_argument("--rare", type=int, default=usual.rare, metavar="N", help="rare calls")
+    parser.add_argument("--lines", type=int, default=usual.lines, metavar="N", help="lines a call")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--layer", type=Path, metavar="ZIP", help="measure the layer's executable")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON, Markdown and chart")
