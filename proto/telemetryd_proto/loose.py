@@ -60,16 +60,17 @@ def loosen_lines(lines: list[bytes]) -> list[bytes]:
     if len(text) > _LONG * len(lines):
         loose_lines = [loosen(line) for line in lines]
         return lines if loose_lines == lines else loose_lines
+    strict = text
     if _BYTE_ORDER_MARK in text:
         text = b"\n".join([line.removeprefix(_BYTE_ORDER_MARK) for line in lines])
     loose = _loosen(text.translate(_CONTROL_BUT_NEWLINE))
-    return lines if loose == text else loose.split(b"\n")
+    return lines if loose == strict else loose.split(b"\n")
 
 
 def _loosen(data: bytes) -> bytes:
     """Loosen JSON, or lines of JSON, without control characters."""
-    if not data.isascii() and not _is_utf8(data):
-        data = data.translate(_HIGH_TO_QUESTION)
+    if not _is_utf8(data):  # a line must not cost its neighbours theirs
+        data = b"\n".join([_to_utf8(line) for line in data.split(b"\n")])
     # a search for one byte takes a tenth of the time of one for a word
     is_no_number = (b"N" in data and b"NaN" in data) or (b"I" in data and b"Infinity" in data)
     if is_no_number or has_huge_number(data):
@@ -118,13 +119,11 @@ def _with_null_for_names(data: bytes, *, signed: bool) -> bytes:
 def _inside_strings(data: bytes) -> bytes:
     """Return a mask: 0xFF for each byte from a quote to before the next, 0 for any other.
 
-    A quote that is escaped is none. A string that never ends reaches to the end of its line.
+    A quote that is escaped is none. Of several lines each begins outside of a string.
     """
     plain = data.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in data else data
     if b"\n" in plain:
-        plain = b"\n".join(
-            [line[:-1] + b'"' if line.count(b'"') & 1 else line for line in plain.split(b"\n")]
-        )
+        plain = b"\n".join([_with_even_quotes(line) for line in plain.split(b"\n")])
     bits = int(plain.translate(_BITS_OF_QUOTES), 2)
     reach = 1
     while reach < len(data):  # each bit becomes the parity of all before it, in steps that double
@@ -133,12 +132,26 @@ def _inside_strings(data: bytes) -> bytes:
     return f"{bits:0{len(data)}b}".encode().translate(_MASK_OF_BITS)
 
 
+def _with_even_quotes(line: bytes) -> bytes:
+    """Blank out the last quote of a line that has an odd number: it can be no JSON anyhow."""
+    if line.count(b'"') % 2 == 0:
+        return line
+    before, _, after = line.rpartition(b'"')
+    return before + b" " + after
+
+
 def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
     try:
         data.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _to_utf8(line: bytes) -> bytes:
+    return line if _is_utf8(line) else line.translate(_HIGH_TO_QUESTION)
 
 
 def has_huge_number(data: bytes) -> bool:

@@ -30,6 +30,9 @@ class _Untyped(msgspec.Struct, gc=False, kw_only=True):
     record: msgspec.Raw = _NULL
 
 
+_OTHER_TYPE = (msgspec.ValidationError, UnicodeDecodeError)
+"""What is raised for a `type` that is no text; the line may be an object all the same."""
+
 _decode = msgspec.json.Decoder(AnyObject).decode
 _decode_untyped = msgspec.json.Decoder(_Untyped).decode
 
@@ -49,7 +52,7 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
         try:
             objects.extend(map(_decode, rest))  # in C, as in `envelope.decode_lines`
             break
-        except msgspec.ValidationError:
+        except _OTHER_TYPE:
             append(_decode_other(lines[len(objects)]))
         except DECODE_FAILURES:
             append(None)
@@ -61,7 +64,7 @@ def decode_objects(lines: Sequence[bytes]) -> list[AnyObject | None]:
             try:
                 append(_decode(line))
                 break
-            except msgspec.ValidationError:
+            except _OTHER_TYPE:
                 append(_decode_other(line))
             except DECODE_FAILURES:
                 append(None)
