@@ -16,15 +16,9 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 import msgspec
 
 from telemetryd import DOCS
-from telemetryd.local.config import (
-    PLATFORM_ADDRESS,
-    SANDBOX_ADDRESS,
-    ConfigError,
-    LocalConfig,
-    Mode,
-)
+from telemetryd.local import ConfigError, LocalConfig, LocalLambda, TenantError
+from telemetryd.local.config import PLATFORM_ADDRESS, SANDBOX_ADDRESS, Mode
 from telemetryd.local.env_vars import WITHHELD
-from telemetryd.local.environment import LocalLambda, TenantError
 from telemetryd.local.frontend import Frontend
 from telemetryd.local.narrator import Narrator
 

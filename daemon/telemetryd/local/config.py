@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from telemetryd.local.api.server import MAX_EXTENSIONS
 from telemetryd.local.losses import LossError, Losses
 
 Mode = Literal["on-demand", "snap-start", "managed-instances"]
@@ -21,9 +22,6 @@ Listener = Callable[[str, Mapping[str, Any]], None]
 PLATFORM_ADDRESS = "127.100.0.1"
 SANDBOX_ADDRESS = "127.100.0.6"
 """Two addresses, as Lambda's 169.254.100.1 and .6 are. Linux has all of 127.0.0.0/8."""
-
-MAX_EXTENSIONS = 10
-"""Extensions of one function, internal and external together (Lambda quotas)."""
 
 _MEMORY_RANGE = (128, 32_768)
 _MAX_TIMEOUT = 900.0

@@ -14,9 +14,6 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
-from telemetryd.local.api.extensions import ExtensionsApi
-from telemetryd.local.api.runtime import RuntimeApi
-from telemetryd.local.api.telemetry import TelemetryApi
 from telemetryd.local.clock import monotonic
 from telemetryd.local.config import ConfigError
 from telemetryd.local.events import LineCounts, PlatformEvent, ProcessExit
@@ -25,6 +22,9 @@ from telemetryd.local.guard import guard_app
 from telemetryd.local.http_bodies import error_answer
 from telemetryd.local.invocation import Invocation, InvokeResult, milliseconds
 from telemetryd.local.losses import Losses, LossPlan
+from telemetryd.local.routes.extensions import ExtensionsApi
+from telemetryd.local.routes.runtime import RuntimeApi
+from telemetryd.local.routes.telemetry import TelemetryApi
 from telemetryd.local.runs import ManagedRun, OnDemandRun
 from telemetryd.local.sandbox import NoNamespaceError, SandboxHosts, hosts_line
 
@@ -329,10 +329,10 @@ class LocalLambda:
     def kill_extension(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to an extension's process group. Raises `KeyError` for unknown names."""
         generation = self._generation
-        extension = generation.extensions.get(name) if generation is not None else None
-        if extension is None or extension.process is None:
+        process = generation.extension_processes.get(name) if generation is not None else None
+        if process is None:
             raise KeyError(f"no extension named {name!r} is running")
-        extension.process.signal(number)
+        process.signal(number)
 
     # -- invocations ----------------------------------------------------------------------
 

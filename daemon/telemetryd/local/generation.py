@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from telemetryd.local import processes
+from telemetryd.local.api.server import ExtensionsServer, Function
 from telemetryd.local.clock import epoch_ms, monotonic
 from telemetryd.local.env_vars import extension_environment, runtime_environment
 from telemetryd.local.events import ProcessExit, platform_event
-from telemetryd.local.extension import Extension
 from telemetryd.local.hub import TelemetryHub
 from telemetryd.local.invocation import Failure, milliseconds
+from telemetryd.local.polls import HeldPolls
 from telemetryd.local.processes import ChildProcess, LaunchError
 from telemetryd.local.runtime_slot import RuntimeSlot
 from telemetryd.local.signalling import Changes
@@ -68,9 +70,22 @@ class Generation:
             on_pressure=self._apply_pressure,
             losses=losses,
         )
-        self.extensions: dict[str, Extension] = {
-            path.name: Extension(path.name, internal=False) for path in config.extension_paths()
-        }
+        self.server = ExtensionsServer(
+            Function(
+                config.function_name,
+                config.function_version,
+                config.handler or "",
+                config.account_id,
+            ),
+            lambda: str(uuid4()),
+            external=[path.name for path in config.extension_paths()],
+            managed=config.is_managed,
+        )
+        """Who has registered for what, and what each may do next."""
+        self.extensions = self.server.extensions
+        self.polls = HeldPolls(self.server)
+        self.extension_processes: dict[str, ChildProcess] = {}
+        """Of the external extensions that could be started, by name."""
         self.slots = [RuntimeSlot(index, address) for index, address in enumerate(addresses)]
         self.failure: Failure | None = None
         self.timed_out = False
@@ -96,17 +111,10 @@ class Generation:
 
     # -- what the APIs need ---------------------------------------------------------------
 
-    def find(self, identifier: str) -> Extension | None:
-        """The extension with this identifier, if it has registered."""
-        for extension in self.extensions.values():
-            if extension.identifier == identifier and extension.is_registered:
-                return extension
-        return None
-
-    @property
-    def runtime_asked(self) -> bool:
-        """Whether internal registration is closed: a runtime has asked for an invocation."""
-        return any(slot.asked for slot in self.slots)
+    def note_asked(self, slot: RuntimeSlot) -> None:
+        """A runtime is done with its init; internal extensions come too late from now on."""
+        slot.asked = True
+        self.server.close_registration()
 
     def fail(self, error_type: str, message: str) -> None:
         """Something fatal happened; the first such report counts."""
@@ -124,7 +132,7 @@ class Generation:
     async def runtime_next(self, slot: RuntimeSlot) -> None:
         """A runtime asks for its next invocation: the one before is over, output included."""
         asked = monotonic()
-        slot.asked = True
+        self.note_asked(slot)
         process = slot.process
         if process is not None:
             # The runtime wrote everything before it asked, so it is in the pipe now, and belongs
@@ -237,7 +245,7 @@ class Generation:
         missing = [item.name for item in self.extensions.values() if not item.is_registered]
         if missing:
             what = f"not registered: {', '.join(missing)} (the name must be the file's base name)"
-        elif not self.runtime_asked:
+        elif not any(slot.asked for slot in self.slots):
             what = "the runtime did not ask for an invocation"
         else:
             waiting = [item.name for item in self.extensions.values() if item.state != "Ready"]
@@ -275,14 +283,15 @@ class Generation:
     def _start_extensions(self) -> None:
         environment = extension_environment(self.config, self.slots[0].address)
         for path in self.config.extension_paths():
-            extension = self.extensions[path.name]
             try:
-                extension.process = self._launch("extension", path.name, [str(path)], environment)
+                self.extension_processes[path.name] = self._launch(
+                    "extension", path.name, [str(path)], environment
+                )
             except LaunchError as error:
-                extension.state = "LaunchError"
                 denied = isinstance(error.__cause__, PermissionError)
-                extension.error_type = "PermissionDenied" if denied else "Extension.LaunchError"
-                self.fail(extension.error_type, f"extension could not be started: {error}")
+                error_type = "PermissionDenied" if denied else "Extension.LaunchError"
+                self.extensions[path.name].fail_launch(error_type)
+                self.fail(error_type, f"extension could not be started: {error}")
 
     def _start_runtimes(self) -> None:
         command = self.config.runtime_command()
@@ -318,9 +327,11 @@ class Generation:
 
     def processes(self) -> list[ChildProcess]:
         """Every process, extensions first."""
-        found = [item.process for item in self.extensions.values()]
-        found += [slot.process for slot in self.slots]
-        return [process for process in found if process is not None]
+        runtimes = [slot.process for slot in self.slots]
+        return [
+            *self.extension_processes.values(),
+            *(process for process in runtimes if process is not None),
+        ]
 
     def _output(self, process: ChildProcess, stream: str, block: bytes) -> None:
         kind: Kind = "extension" if process.role == "extension" else "function"
@@ -360,7 +371,7 @@ class Generation:
         extension = self.extensions.get(process.name)
         if process.role == "extension" and extension is not None:
             if extension.shutdown_sent or self._stopping:
-                extension.state = "Exited" if code == 0 else "ShutdownFailed"
+                extension.end(clean=code == 0)
             self.fail("Extension.Crash", f"extension {process.name} ended: {how}")
         else:
             self.fail("Runtime.ExitError", f"Runtime exited with error: {how}")
@@ -385,7 +396,7 @@ class Generation:
         slot.assign(invocation)
         for extension in self.extensions.values():
             if "INVOKE" in extension.events:
-                extension.send(event)
+                self.polls.send(extension, event)
 
     @property
     def extensions_at_rest(self) -> bool:
@@ -434,8 +445,7 @@ class Generation:
                 await slot.process.finish(_OUTPUT_LIMIT)
 
     def _budget(self) -> float:
-        external = any(item.process is not None for item in self.extensions.values())
-        if external:
+        if self.extension_processes:
             return self.config.shutdown_budget
         return _INTERNAL_BUDGET if self.extensions else 0.0
 
@@ -457,25 +467,15 @@ class Generation:
         if self.config.flushes_at_shutdown:
             limit = min(budget * _FLUSH_SHARE, deadline - monotonic())
             await self.hub.flush(max(limit, 0.0))
-        for extension in self.extensions.values():
-            if extension.process is None or not extension.process.alive:
+        event = {"eventType": "SHUTDOWN", "deadlineMs": deadline_ms, "shutdownReason": reason}
+        for name, process in self.extension_processes.items():
+            extension = self.extensions[name]
+            if not process.alive:
                 continue
-            told = "SHUTDOWN" in extension.events and extension.state in (
-                "Registered",
-                "Ready",
-                "Running",
-            )
-            if told:
-                extension.shutdown_sent = True
-                extension.send(
-                    {
-                        "eventType": "SHUTDOWN",
-                        "deadlineMs": deadline_ms,
-                        "shutdownReason": reason,
-                    }
-                )
+            if "SHUTDOWN" in extension.events and extension.may_poll:
+                self.polls.send(extension, event)
             else:
-                extension.process.signal(signal.SIGKILL)
+                process.signal(signal.SIGKILL)
         if after_shutdown_sent is not None:
             after_shutdown_sent()
             if self.config.flushes_at_shutdown:
@@ -484,23 +484,23 @@ class Generation:
         await self.close()
 
     async def _end_extensions(self, deadline: float) -> None:
-        running = {
-            item: item.process for item in self.extensions.values() if item.process is not None
-        }
+        running = [
+            (self.extensions[name], process) for name, process in self.extension_processes.items()
+        ]
         # An extension is done when its process has ended. Asking for another event after SHUTDOWN
         # says the same: AWS's Rust library does that, and the service is known to accept it.
         await self.changes.wait_until(
             lambda: all(
                 not process.alive or (item.shutdown_sent and item.at_rest)
-                for item, process in running.items()
+                for item, process in running
             ),
             deadline,
         )
-        for item, process in running.items():
+        for item, process in running:
             if process.alive:
                 process.at_deadline = not item.at_rest
                 process.signal(signal.SIGKILL)
-        for process in running.values():
+        for _, process in running:
             await process.wait(_EXIT_LIMIT)
             await process.finish(_OUTPUT_LIMIT)
 
@@ -526,8 +526,7 @@ class Generation:
         for process in self.processes():
             process.kill_now()
         self._descendants.kill()
-        for extension in self.extensions.values():
-            extension.abandon()
+        self.polls.abandon()
         for slot in self.slots:
             slot.abandon()
         await self.hub.close()

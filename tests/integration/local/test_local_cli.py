@@ -223,7 +223,7 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     bare = [sys.executable, "-S", "-c"]
     library = next(path for path in sys.path if path.endswith("site-packages"))
     sources = [str(HANDLER.parent.parent / name) for name in ("daemon", "proto")]
-    code = f"import sys; sys.path += {sources}; import telemetryd.local"
+    code = f"import sys; sys.path += {sources}; from telemetryd.local import LocalLambda"
     answer = subprocess.run([*bare, code], capture_output=True, text=True, check=False)
     assert "ImportError: telemetryd local needs aiohttp" in answer.stderr
     assert "pip install 'telemetryd[local]'" in answer.stderr

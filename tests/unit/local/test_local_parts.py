@@ -16,7 +16,6 @@ from telemetryd.local.events import (
     PlatformEvent,
     platform_event,
 )
-from telemetryd.local.extension import Extension, StateError
 from telemetryd.local.invocation import Failure
 from telemetryd.local.lines import LineSplitter
 
@@ -127,23 +126,3 @@ def test_failure_status_follows_its_origin() -> None:
     assert Failure("Sandbox.Timedout", "").status == "failure"
     assert Failure("Client.ExecutionEnvironmentShutDown", "").status == "failure"
     assert Failure("Runtime.ExitError", "").status == "error"
-
-
-def test_extension_states() -> None:
-    """Register once, then poll; init errors before the first poll, exit errors at any time."""
-    extension = Extension("e", internal=False)
-    with pytest.raises(StateError):
-        extension.begin_poll()
-    extension.register(("INVOKE",))
-    with pytest.raises(StateError):
-        extension.register(())
-    extension.begin_poll()
-    resting = extension.at_rest
-    extension.send({"eventType": "INVOKE"})
-    assert (resting, extension.at_rest) == (True, False)
-    with pytest.raises(StateError):
-        extension.report_error("InitError", "Extension.Late")
-    extension.report_error("ExitError", "Extension.Gone")
-    assert (extension.state, extension.error_type) == ("ExitError", "Extension.Gone")
-    with pytest.raises(StateError):
-        extension.begin_poll()

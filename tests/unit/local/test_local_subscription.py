@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from telemetryd.local.api.extensions import Refused
-from telemetryd.local.api.telemetry import parse
+from telemetryd.local.api.server import Refused
+from telemetryd.local.routes.telemetry import parse
 from telemetryd.local.subscriber import Buffering
 
 GOOD: dict[str, object] = {

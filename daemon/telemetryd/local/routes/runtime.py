@@ -136,7 +136,7 @@ class RuntimeApi:
         if found is None or found[1].asked:
             return error_answer(403, "InvalidStateTransition", "init is over")
         generation, slot = found
-        slot.asked = True
+        generation.note_asked(slot)
         generation.changes.notify()
         await generation.restored.wait()
         return web.Response()

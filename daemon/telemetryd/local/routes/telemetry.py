@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from telemetryd.local.api.extensions import Refused, identify
+from telemetryd.local.api.server import TELEMETRY, Refused, RefusedCall, refuse_all
 from telemetryd.local.events import CURRENT_SCHEMA, SCHEMAS, platform_event
 from telemetryd.local.http_bodies import error_answer, json_answer
+from telemetryd.local.routes.extensions import to_request, to_response
 from telemetryd.local.sandbox import SANDBOX_NAMES, unreachable
 from telemetryd.local.senders import HttpSender, NowhereSender, TcpSender, dial
 from telemetryd.local.subscriber import Buffering
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from telemetryd.local.extension import Extension
+    from telemetryd.local.api.server import Extension
     from telemetryd.local.generation import Generation
     from telemetryd.local.subscriber import Sender
 
@@ -181,20 +182,26 @@ class TelemetryApi:
 
     def routes(self) -> list[web.RouteDef]:
         """The one call. A trailing slash is another path and answers 404, as on the emulator."""
-        return [web.put("/2022-07-01/telemetry", self._subscribe)]
+        return [web.put(TELEMETRY, self._subscribe)]
 
     async def _subscribe(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         generation = self._current()
-        if generation is not None and generation.config.telemetry == "unsupported":
+        if generation is None:
+            return to_response(refuse_all(to_request(request, body)))
+        if generation.config.telemetry == "unsupported":
             return error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
-        plain_text = generation is not None and generation.config.plain_text_errors
+        outcome = generation.server.receive(to_request(request, body))
         try:
-            generation, extension = identify(generation, request)
-            return await self._accept(generation, extension, body)
+            if isinstance(outcome, RefusedCall):
+                raise outcome.refusal
+            return await self._accept(generation, outcome.extension, body)
         except Refused as refused:
             return error_answer(
-                refused.status, refused.error_type, str(refused), plain_text=plain_text
+                refused.status,
+                refused.error_type,
+                str(refused),
+                plain_text=generation.config.plain_text_errors,
             )
 
     async def _accept(

@@ -1,0 +1,1 @@
+"""The three APIs of Lambda over HTTP, as the local one serves them."""
