@@ -1,7 +1,8 @@
 """A platform that answers what a test tells it to: the Extensions API over a bare socket.
 
 For answers that no well-behaved platform gives. The test takes the extension's calls one by one,
-in the order they came, and answers each as it likes, down to the bytes.
+in the order they came, and answers each as it likes, down to the bytes. A call that it wants to be
+answered well goes to the API's server, as any platform's does; the others never reach that.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from typing import Any, Final, Self
 
 from helpers.daemon import assert_balanced
 from helpers.measured import MEASURED
+from telemetryd.local.api import server
+from telemetryd.local.api.server import ExtensionsServer, Function, Outcome, RefusedCall
+from telemetryd.local.api.wire import Request, RequestReader, encode
 
 PATIENCE_SECONDS: Final = 60.0
-REGISTER: Final = "/2020-01-01/extension/register"
-NEXT: Final = "/2020-01-01/extension/event/next"
-INIT_ERROR: Final = "/2020-01-01/extension/init/error"
-TELEMETRY: Final = "/2022-07-01/telemetry"
+REGISTER: Final = server.REGISTER
+NEXT: Final = server.NEXT
+INIT_ERROR: Final = server.INIT_ERROR
+TELEMETRY: Final = server.TELEMETRY
 IDENTIFIER: Final = "11111111-2222-4333-8444-555555555555"
 _RUN = "import sys; sys.argv = ['telemetryd']; from telemetryd.__main__ import main; main()"
 
@@ -34,13 +38,11 @@ _RUN = "import sys; sys.argv = ['telemetryd']; from telemetryd.__main__ import m
 class Call:
     """One request of the extension, waiting for its answer."""
 
-    def __init__(
-        self, connection: socket.socket, head: str, headers: dict[str, str], body: bytes
-    ) -> None:
-        self.method, self.path, _ = head.split(" ")
-        self.headers = headers
-        self.body = body
+    def __init__(self, connection: socket.socket, request: Request, api: ExtensionsServer) -> None:
+        self.method, self.path, self.headers, self.body = request
+        self._request = request
         self._connection = connection
+        self._api = api
 
     def json(self) -> Any:
         """The body, decoded."""
@@ -53,14 +55,27 @@ class Call:
     def answer(
         self, status: int = 200, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        """Answer properly."""
+        """Answer with this, in the form of HTTP."""
         lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers]
         self.raw("\r\n".join((*lines, "", "")).encode() + body)
 
+    def accept(self) -> Outcome:
+        """Answer as Lambda does, and say what came of it. A call that is refused fails the test."""
+        outcome = self._api.receive(self._request)
+        assert not isinstance(outcome, RefusedCall), outcome.answer
+        if outcome.answer is not None:
+            self.raw(encode(outcome.answer))
+        return outcome
+
     def event(self, **event: Any) -> None:
         """Answer `next` with an event."""
-        self.answer(200, json.dumps(event).encode())
+        outcome = self.accept()
+        assert not isinstance(outcome, RefusedCall)
+        outcome.extension.send(event)
+        answer = self._api.take(outcome.extension)
+        assert answer is not None
+        self.raw(encode(answer))
 
     def invoke(self, request_id: str, seconds: float = 30.0, **more: Any) -> None:
         """Answer `next` with an invocation that may take so many seconds."""
@@ -111,6 +126,7 @@ class ScriptedPlatform:
         host: str = "127.0.0.1",
     ) -> None:
         self.printed: list[str] = []
+        self.api = ExtensionsServer(Function("f", "$LATEST", ""), lambda: IDENTIFIER)
         self._variables = dict(variables or {})
         self._command = command
         self._pass_fds = pass_fds
@@ -172,18 +188,14 @@ class ScriptedPlatform:
     def register(self) -> Call:
         """Let it register; the call."""
         call = self.expect(REGISTER)
-        call.answer(
-            200,
-            b'{"functionName":"f","functionVersion":"$LATEST","handler":""}',
-            [("Lambda-Extension-Identifier", IDENTIFIER)],
-        )
+        call.accept()
         return call
 
     def subscribe(self, host: str = "127.0.0.1") -> socket.socket:
         """Let it subscribe; the connection that carries telemetry, made during the call."""
         call = self.expect(TELEMETRY)
         connection = self.dial(call, host)
-        call.answer(200, b'"OK"', [("Content-Type", "text/plain; charset=utf-8")])
+        call.accept()
         return connection
 
     def dial(self, call: Call, host: str = "127.0.0.1") -> socket.socket:
@@ -217,16 +229,12 @@ class ScriptedPlatform:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        reader = RequestReader()
         try:
-            with connection.makefile("rb") as stream:
-                while request := stream.readline():
-                    headers = {}
-                    while line := stream.readline().strip():
-                        name, _, value = line.decode().partition(":")
-                        headers[name.lower()] = value.strip()
-                    body = stream.read(int(headers.get("content-length", 0)))
-                    self._calls.put(Call(connection, request.decode().strip(), headers, body))
-        except (OSError, ValueError):
+            while data := connection.recv(65536):
+                for request in reader.feed(data):
+                    self._calls.put(Call(connection, request, self.api))
+        except OSError:
             return  # dropped by the test, or the process has ended
 
     # -- the process -------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_a_signal_before_the_interpreter_runs(launcher: Path, tmp_path: Path) ->
     with run(launcher, file_sink(tmp_path / "f")) as platform:
         call = platform.expect(REGISTER)
         platform.process.send_signal(signal.SIGTERM)
-        call.answer(200, b"{}", [("Lambda-Extension-Identifier", "1")])
+        call.accept()
         platform.subscribe().sendall(line(1))
         platform.finish()
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 1

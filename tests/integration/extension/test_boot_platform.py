@@ -26,6 +26,8 @@ from helpers.scripted_platform import (
     line,
     runtime_done,
 )
+from telemetryd.local.api.server import Registered
+from telemetryd.local.api.wire import Request, encode
 
 INVOCATION = settings(FLUSH__STRATEGY="invocation", FLUSH__MAX_ADDED_MS=10_000)
 """What an invocation printed is delivered before `next`, however busy the machine."""
@@ -414,14 +416,13 @@ def test_a_launcher_may_have_registered_already() -> None:
     """The answer is read from the socket handed over; registration is not repeated."""
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:
-        answer = b'{"functionName":"f"}'
-        head = (
-            f"HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: {IDENTIFIER}\r\n"
-            f"Content-Length: {len(answer)}\r\n\r\n"
-        )
-        here.sendall(head.encode() + answer)
         variables = {"TELEMETRYD_REGISTER_FD": str(there.fileno())}
-        with ScriptedPlatform(variables, pass_fds=[there.fileno()]) as platform:
+        platform = ScriptedPlatform(variables, pass_fds=[there.fileno()])
+        launcher = {"lambda-extension-name": "telemetryd"}
+        registered = platform.api.receive(Request("POST", REGISTER, launcher, b'{"events":[]}'))
+        assert isinstance(registered, Registered)
+        here.sendall(encode(registered.answer))
+        with platform:
             telemetry = platform.subscribe()
             telemetry.sendall(line(1))
             platform.expect(NEXT).shutdown()

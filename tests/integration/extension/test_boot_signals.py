@@ -15,7 +15,6 @@ from helpers.scripted_platform import (
     NEXT,
     REGISTER,
     TELEMETRY,
-    Call,
     ScriptedPlatform,
     file_sink,
     line,
@@ -25,18 +24,13 @@ from telemetryd.extension import ENDING_SIGNALS
 EACH = pytest.mark.parametrize("number", ENDING_SIGNALS, ids=ENDING_SIGNALS.get)
 
 
-def answer_register(call: Call) -> None:
-    """As `ScriptedPlatform.register`, of a call that was taken already."""
-    call.answer(200, b'{"functionName":"f"}', [("Lambda-Extension-Identifier", "1")])
-
-
 @EACH
 def test_a_signal_before_the_registration_is_answered(tmp_path: Path, number: int) -> None:
     """What has been registered ends with a ledger, and with what was sent until then."""
     with ScriptedPlatform(file_sink(tmp_path / "f")) as platform:
         call = platform.expect(REGISTER)
         platform.process.send_signal(number)
-        answer_register(call)
+        call.accept()
         telemetry = platform.subscribe()
         telemetry.sendall(line(1) + line(2))
         platform.finish()
@@ -70,7 +64,7 @@ def test_signals_while_what_is_loaded_breaks(tmp_path: Path) -> None:
         call = platform.expect(REGISTER)
         for number in ENDING_SIGNALS:
             platform.process.send_signal(number)
-        answer_register(call)
+        call.accept()
         platform.subscribe().sendall(line(1))
         platform.finish()
         ledger = platform.ledger()
