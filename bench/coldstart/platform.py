@@ -15,9 +15,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from telemetryd.local.api.server import (
+    NEXT,
+    REGISTER,
+    TELEMETRY,
+    Extension,
+    ExtensionsServer,
+    Function,
+    Polling,
+    Subscribing,
+)
+from telemetryd.local.api.wire import Request, RequestReader, encode
+
 _IDENTIFIER: Final = "11111111-2222-4333-8444-555555555555"
-_REGISTERED: Final = b'{"functionName":"f","functionVersion":"1","handler":"app.handler"}'
-_CALLS: Final = {"register": "register", "telemetry": "subscribe", "next": "next"}
+_FUNCTION: Final = Function("f", "1", "app.handler")
+_CALLS: Final = {REGISTER: "register", TELEMETRY: "subscribe", NEXT: "next"}
 _CPU_OF_PROCESS: Final = 2  # how Linux spells the CPU clock of a process in a clock's number
 _MAJOR_FAULTS: Final = 9  # of the fields of /proc/PID/stat behind the name
 _LOOK_SECONDS: Final = 0.1
@@ -48,7 +60,10 @@ class Platform:
         self._pid = threading.Event()
         self._process = 0
         self._before = 0.0
-        self._waiting: socket.socket | None = None
+        self._api = ExtensionsServer(_FUNCTION, lambda: _IDENTIFIER)
+        self._turn = threading.Lock()
+        """Who holds it may speak to `_api`: each connection has a thread."""
+        self._waiting: tuple[socket.socket, Extension] | None = None
         self._sockets: list[socket.socket] = []
         self._asked = threading.Event()
 
@@ -98,9 +113,15 @@ class Platform:
         """Answer `next` with SHUTDOWN."""
         self._asked.wait(60)
         assert self._waiting is not None
-        event = {"eventType": "SHUTDOWN", "shutdownReason": "spindown"}
-        event["deadlineMs"] = int((time.time() + 30) * 1000)  # type: ignore[assignment]
-        _answer(self._waiting, json.dumps(event).encode())
+        connection, extension = self._waiting
+        deadline_ms = int((time.time() + 30) * 1000)
+        with self._turn:
+            extension.send(
+                {"eventType": "SHUTDOWN", "shutdownReason": "spindown", "deadlineMs": deadline_ms}
+            )
+            answer = self._api.take(extension)
+        assert answer is not None
+        connection.sendall(encode(answer))
 
     def _accept(self) -> None:
         while True:
@@ -113,37 +134,30 @@ class Platform:
 
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        buffer = b""
-        while True:
-            try:
-                data = connection.recv(65536)
-            except OSError:
-                return
-            if not data:
-                return
-            buffer += data
-            head, separator, body = buffer.partition(b"\r\n\r\n")
-            length = next(
-                (int(v) for k, _, v in _fields(head) if k.lower() == b"content-length"), 0
-            )
-            if separator and len(body) >= length:
-                buffer = body[length:]
-                self._handle(connection, head.split(b" ")[1].decode(), body[:length])
+        reader = RequestReader()
+        while data := _receive(connection):
+            for request in reader.feed(data):
+                self._handle(connection, request)
+        with self._turn:
+            if self._waiting is not None and self._waiting[0] is connection:
+                self._waiting[1].hang_up()
 
-    def _handle(self, connection: socket.socket, path: str, body: bytes) -> None:
-        call = _CALLS.get(path.rpartition("/")[2], path)
+    def _handle(self, connection: socket.socket, request: Request) -> None:
+        call = _CALLS.get(request.path, request.path)
         if call not in self.stamps:
             at = time.monotonic_ns()
             self._pid.wait(60)
             self.stamps[call] = self.stamp()._replace(at=at)
-        if call == "next":
-            self._waiting = connection
+        with self._turn:
+            outcome = self._api.receive(request)
+            if isinstance(outcome, Polling):
+                self._waiting = connection, outcome.extension
+        if isinstance(outcome, Polling):
             self._asked.set()
-        elif call == "subscribe":
-            _answer(connection, b'"OK"')
-            self._deliver(json.loads(body)["destination"])
-        else:
-            _answer(connection, _REGISTERED)
+            return
+        connection.sendall(encode(outcome.answer))
+        if isinstance(outcome, Subscribing):
+            self._deliver(json.loads(request.body)["destination"])
 
     def _deliver(self, destination: dict[str, Any]) -> None:
         """One event, over TCP or by a POST, which needs no answer here."""
@@ -165,10 +179,9 @@ def _port(uri: str) -> int:
     return port
 
 
-def _fields(head: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    return [line.partition(b":") for line in head.split(b"\r\n")[1:]]
-
-
-def _answer(connection: socket.socket, body: bytes) -> None:
-    head = f"HTTP/1.1 200 OK\r\nLambda-Extension-Identifier: {_IDENTIFIER}\r\n"
-    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+def _receive(connection: socket.socket) -> bytes:
+    """Return what has come; nothing at the connection's end."""
+    try:
+        return connection.recv(65536)
+    except OSError:
+        return b""

@@ -1,4 +1,4 @@
-"""Runs an extension outside Lambda: an Extensions and Telemetry API that only says yes.
+"""Runs an extension outside Lambda: an Extensions and Telemetry API on which nothing ever happens.
 
     python platform_stub.py PORT FILE COMMAND...
 
@@ -14,53 +14,42 @@ import os
 import select
 import socket
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from telemetryd.local.api.wire import RequestReader
 
 IDENTIFIER = "00000000-0000-4000-8000-000000000000"
-FUNCTION = b'{"functionName":"bench","functionVersion":"$LATEST","handler":"app.handler"}'
-
-
-class Api(BaseHTTPRequestHandler):
-    """The calls an extension makes."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """`event/next`: nothing ever happens."""
-        threading.Event().wait()
-
-    def do_POST(self) -> None:
-        """`register`, `init/error` and `exit/error`."""
-        self._answer(FUNCTION if self.path.endswith("/register") else b'{"status":"OK"}')
-
-    def do_PUT(self) -> None:
-        """The subscription."""
-        self._answer(b"OK")
-
-    def _answer(self, body: bytes) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(200)
-        self.send_header("Lambda-Extension-Identifier", IDENTIFIER)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 def serve_until_gone(listener: socket.socket, extension: int) -> None:
     """Answer until no process holds the other end of the pipe `extension`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api, bind_and_activate=False)
-    server.socket.close()
-    server.socket = listener
-    server.server_address = listener.getsockname()
-    server.server_name, server.server_port = listener.getsockname()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    select.select([extension], [], [])
-    os._exit(0)  # a thread may still hold a `next`
+    # Loaded by the child: before the fork it would be the extension's CPU.
+    from telemetryd.local.api import server, wire  # noqa: PLC0415
+
+    api = server.ExtensionsServer(
+        server.Function("bench", "$LATEST", "app.handler"), lambda: IDENTIFIER
+    )
+    connections: dict[socket.socket, RequestReader] = {}
+    while True:
+        sources: list[int | socket.socket] = [extension, listener, *connections]
+        ready, _, _ = select.select(sources, [], [])
+        if extension in ready:
+            return
+        if listener in ready:
+            connections[listener.accept()[0]] = wire.RequestReader()
+        for connection in connections.keys() & ready:
+            try:
+                data = connection.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                del connections[connection]
+                connection.close()
+            for request in connections[connection].feed(data) if data else ():
+                outcome = api.receive(request)
+                if outcome.answer is not None:
+                    connection.sendall(wire.encode(outcome.answer))
 
 
 def main(port: str, output: str, command: list[str]) -> None:
@@ -71,6 +60,7 @@ def main(port: str, output: str, command: list[str]) -> None:
         os.close(alive)
         os.setsid()
         serve_until_gone(listener, gone)
+        os._exit(0)
     os.set_inheritable(alive, True)  # closed by the kernel when the extension ends
     environment = os.environ | {
         "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{listener.getsockname()[1]}",
