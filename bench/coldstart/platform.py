@@ -180,7 +180,7 @@ def _port(uri: str) -> int:
 
 
 def _receive(connection: socket.socket) -> bytes:
-    """Return what has come; nothing at the connection's end."""
+    """Return what has arrived; nothing at the end of the connection."""
     try:
         return connection.recv(65536)
     except OSError:
