@@ -129,13 +129,13 @@ FAMILIES: Final = (
     ),
     Family(
         "connections_refused", "counter", (),
-        "Connections refused because `telemetry.max_connections` were open, or no descriptor was "
-        "left.",
+        "Connections refused because `telemetry.max_connections` were open, or descriptors ran "
+        "out.",
         _one(lambda d: d.stats.connections_refused),
     ),
     Family(
         "connections_idle", "counter", (),
-        "Connections closed because nothing came for `telemetry.idle_seconds`.",
+        "Connections closed because they were silent for `telemetry.idle_seconds`.",
         _one(lambda d: d.stats.connections_idle),
     ),
     Family(
@@ -163,13 +163,13 @@ FAMILIES: Final = (
     ),
     Family(
         "malformed_events", "counter", (),
-        "Life-cycle events of the platform that telemetryd itself could not make sense of; sinks "
-        "get them all the same.",
+        "Life-cycle events of the platform that telemetryd could not decode. Sinks get them "
+        "unchanged.",
         _one(lambda d: d.stats.malformed_events),
     ),
     Family(
         "ends_missed", "counter", ("cause",),
-        "Invocations whose end was awaited and not seen (in Lambda).",
+        "Invocations whose end did not arrive in time (in Lambda).",
         lambda d: [((cause,), d.stats.ends_missed.get(cause, 0)) for cause in CAUSES],
     ),
     Family(
@@ -190,12 +190,12 @@ FAMILIES: Final = (
     ),
     Family(
         "port_taken", "counter", (),
-        "Starts at which the telemetry port could not be had, and a free one was used (in Lambda).",
+        "Starts at which the telemetry port was in use, and another one was used (in Lambda).",
         _one(lambda d: d.stats.port_taken),
     ),
     Family(
         "sandbox_not_ours", "counter", (),
-        "Starts at which `sandbox.localdomain` was no address of the sandbox (in Lambda).",
+        "Starts at which `sandbox.localdomain` was not an address of the sandbox (in Lambda).",
         _one(lambda d: d.stats.sandbox_not_ours),
     ),
     Family(
@@ -205,7 +205,7 @@ FAMILIES: Final = (
     ),
     Family(
         "upstream_dropped_lines", "counter", (),
-        "Lines lost before they came, as `platform.logsDropped` tells.",
+        "Lines that Lambda lost before telemetryd read them, by `platform.logsDropped`.",
         _one(lambda d: d.ledger.upstream_dropped.lines),
     ),
     Family(
@@ -213,7 +213,7 @@ FAMILIES: Final = (
         _one(lambda d: d.ledger.upstream_dropped.bytes),
     ),
     Family(
-        "read_paused", "gauge", (), "1 while reading is stopped by a full queue.",
+        "read_paused", "gauge", (), "1 while a full queue stops reading.",
         _one(lambda d: int(d.stats.pauses.is_on)),
     ),
     Family(
@@ -222,7 +222,7 @@ FAMILIES: Final = (
     ),
     Family(
         "read_pauses", "counter", ("sink",),
-        "How often the sink's queue asked for reading to stop.",
+        "How often the sink's queue stopped reading.",
         _stats(lambda stats: stats.read_pauses),
     ),
     # -- queues
@@ -232,7 +232,7 @@ FAMILIES: Final = (
         _queue(lambda queue: queue.charged_bytes),
     ),
     Family(
-        "queue_capacity_bytes", "gauge", ("sink",), "What the queue may hold.",
+        "queue_capacity_bytes", "gauge", ("sink",), "Most bytes that the queue may hold.",
         _queue(lambda queue: queue.capacity_bytes),
     ),
     Family(
@@ -243,7 +243,7 @@ FAMILIES: Final = (
         _marks,
     ),
     Family(
-        "queue_peak_bytes", "gauge", ("sink",), "Most it has held so far.",
+        "queue_peak_bytes", "gauge", ("sink",), "Most bytes that the queue has held.",
         _stats(lambda stats: stats.queue_peak.value),
     ),
     Family(
@@ -261,13 +261,13 @@ FAMILIES: Final = (
         _account(lambda account: account.offered.lines),
     ),
     Family(
-        "filtered_lines", "counter", ("sink",), "Lines its filters kept back.",
+        "filtered_lines", "counter", ("sink",), "Lines that its filters removed.",
         _account(lambda account: account.filtered.lines),
     ),
     Family(
         "unjudged_lines", "counter", ("sink",),
-        "Lines that passed unchanged because its `types`, `min_level` or `fields` could not be "
-        "applied to them: no JSON object, or none with a type.",
+        "Lines that passed unchanged because its `types`, `min_level` or `fields` do not apply to "
+        "them: they are not a JSON object with a type.",
         _stats(lambda stats: stats.unjudged_lines),
     ),
     Family(
@@ -275,7 +275,7 @@ FAMILIES: Final = (
         _account(lambda account: account.enqueued.lines),
     ),
     Family(
-        "delivered_lines", "counter", ("sink",), "Lines the destination has accepted.",
+        "delivered_lines", "counter", ("sink",), "Lines that the destination has acknowledged.",
         _account(lambda account: account.delivered.lines),
     ),
     Family(
@@ -285,7 +285,7 @@ FAMILIES: Final = (
     Family(
         "dropped_lines", "counter", ("sink", "reason"),
         "Lines lost here: `queue_full`, `too_large`, `shutdown`, `bug`, a `spool_` "
-        "reason, or what the destination said.",
+        "reason, or the destination's error.",
         _drops(lambda count: count.lines),
     ),
     Family(

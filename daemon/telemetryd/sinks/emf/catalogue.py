@@ -33,13 +33,13 @@ class MetricInfo(msgspec.Struct, frozen=True, gc=False):
 METRICS: Final = (
     MetricInfo(
         "invocations", "Count", "sum",
-        "Invocations begun, whatever became of them.",
+        "Invocations that began, whatever their outcome.",
         "`platform.start`",
     ),
     MetricInfo(
         "errors", "Count", "sum",
         "Failures, each once: invocations that did not end in `success`, timeouts included; "
-        "exceptions of handlers, where the log tells of them; initialisations that failed.",
+        "exceptions of handlers, if the log reports them; failed initialisations.",
         "`platform.runtimeDone`, else `platform.report`; `function`; as `init_errors`",
     ),
     MetricInfo(
@@ -55,8 +55,8 @@ METRICS: Final = (
     ),
     MetricInfo(
         "init_errors", "Count", "sum",
-        "Initialisations and SnapStart restores that failed, that of an extension included; each "
-        "counts once, however many events tell of it.",
+        "Failed initialisations and SnapStart restores, also because of an extension. Each counts "
+        "once, however many events report it.",
         "`platform.initReport`, `initRuntimeDone`, `restoreReport`, `restoreRuntimeDone`, status "
         "other than `success`; `platform.extension` with `errorType` or a state such as "
         "`InitError`",
@@ -85,8 +85,8 @@ METRICS: Final = (
     ),
     MetricInfo(
         "init_duration", "Milliseconds", "values",
-        "Time an initialisation took, successful or not. With SnapStart it took place when the "
-        "version was published, and is not told again by each restored environment.",
+        "Time of an initialisation, successful or not. With SnapStart it happened when the version "
+        "was published, and restored environments do not report it again.",
         "`platform.initReport`, else `initDurationMs` of `platform.report`",
     ),
     MetricInfo(
@@ -96,7 +96,7 @@ METRICS: Final = (
     ),
     MetricInfo(
         "memory_size", "Megabytes", "level",
-        "Memory the function is configured with, in MiB.",
+        "The function's configured memory, in MiB.",
         "`platform.report`, `memorySizeMB`",
     ),
     MetricInfo(
@@ -126,7 +126,7 @@ METRICS: Final = (
     ),
     MetricInfo(
         "extension_overhead", "Milliseconds", "values",
-        "What extensions cost the function: from the end of the runtime's work until the last "
+        "Time that extensions added: from the end of the runtime's work until the last "
         "extension was ready for the next event.",
         "span `extensionOverhead`",
     ),
@@ -153,7 +153,7 @@ METRICS: Final = (
     ),
     MetricInfo(
         "telemetryd_delivery_latency", "Milliseconds", "values",
-        "The oldest that a line was when its destination accepted it, in any sink.",
+        "Age of the oldest line when its destination acknowledged it, in any sink.",
         "its clock",
     ),
     MetricInfo(
