@@ -176,7 +176,7 @@ def _add_common(command: argparse.ArgumentParser, name: str) -> None:
 def _port(text: str) -> int:
     """Return the TCP port in `text`; 0 means any free port. Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) <= len("65535") and int(text) <= 65535):  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text!a} is no port: a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!a} is not a port; use a number from 0 to 65535")
     return int(text)
 
 

@@ -90,7 +90,7 @@ class Reloader:
         except ConfigError as error:
             self._log.error(
                 "configuration_invalid", reload=self._number, problems=error.problems,
-                consequence="nothing has changed, but that files were opened again",
+                consequence="files are reopened; the configuration is unchanged",
             )  # fmt: skip
             return
         if loaded.warnings:

@@ -177,7 +177,7 @@ def new_sink(name: str, out: TextIO, err: TextIO) -> int:
         )
         return EXIT_USAGE
     if name in BUILT_IN:
-        err.write(f"telemetryd new: telemetryd has a sink {name} itself; choose another name\n")
+        err.write(f"telemetryd new: telemetryd has its own sink {name}; choose another name\n")
         return EXIT_USAGE
     words = {
         "name": name,

@@ -41,4 +41,4 @@ def _unknown(kind: str) -> str:
     from telemetryd.config.suggest import did_you_mean  # noqa: PLC0415 - for faults only
 
     hint = did_you_mean(kind, {*CATEGORIES, *RECORD_TYPES})
-    return f"{kind!a} is no type of event that is known{hint}"
+    return f"{kind!a} is not a known type of event{hint}"

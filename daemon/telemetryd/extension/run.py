@@ -287,8 +287,8 @@ class _Extension:
             self._log.warning(
                 "sandbox_not_ours",
                 addresses=named,
-                detail=f"{SANDBOX}, which Lambda sends telemetry to, is no address of this sandbox",
-                consequence="telemetry may never arrive; the function is not affected",
+                detail=f"{SANDBOX}, where Lambda sends telemetry, is not one of our addresses",
+                consequence="telemetry may not arrive; the function is not affected",
             )  # fmt: skip
         waits = self._config.flush.strategy != "continuous" and self._config.sinks
         # Without INVOKE there is nothing to await: on Managed Instances that is as it should be.
@@ -299,7 +299,7 @@ class _Extension:
                 reason="telemetry.types has no platform events"
                 if "platform" not in session.settings.types
                 else "telemetry.buffering.timeout_ms exceeds flush.max_added_ms",
-                consequence="lines are delivered alongside the invocations, never waited for",
+                consequence="lines are delivered during invocations, which do not wait for them",
             )
 
     def _now(self) -> Moment:
@@ -412,7 +412,7 @@ class _Extension:
                 "trust_given_up",
                 rejected=refused,
                 reason="no platform event came from a connection that is the platform's",
-                consequence="platform events of every connection are believed from now on",
+                consequence="platform events of every connection are trusted from now on",
                 fix='set telemetry.trust = "any", and please report what the log says',
             )  # fmt: skip
 
@@ -424,8 +424,8 @@ class _Extension:
             "warning", "end_missed",
             reason=cause,
             detail=lifecycle.CAUSES[cause],
-            consequence="lines are delivered alongside the invocations, none of which is waited "
-            "for until an end is seen",
+            consequence="lines are delivered during invocations, without a wait for their ends, "
+            "until an end is seen",
         )  # fmt: skip
         return ()
 
@@ -469,7 +469,7 @@ class _Extension:
         self._log.warning(
             "answer_repaired",
             error=str(error)[:500],
-            consequence="members that do not fit are treated as absent",
+            consequence="members of wrong types are ignored",
         )  # fmt: skip
 
     def _deadline(self, deadline_ms: int | None, *, most: float = _SHUTDOWN_SECONDS) -> float:
@@ -498,7 +498,7 @@ class _Extension:
         if task.done():
             return task.result()
         task.cancel()
-        self._log.warning("sink_not_interruptible", consequence="it is not waited for")
+        self._log.warning("sink_not_interruptible", consequence="telemetryd does not wait for it")
         return None
 
     # -- what telemetry tells (`ingest.pipeline.Observer`) ----------------------------------------
@@ -524,7 +524,7 @@ class _Extension:
         elif isinstance(record, (RuntimeDone, Report)):
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
-            self._log.info("restored", consequence="telemetryd draws new ids")
+            self._log.info("restored", consequence="telemetryd uses new ids")
             self._daemon.on_restore()
 
     def _on_malformed(self, envelope: Envelope, code: str, source: int) -> None:
@@ -555,8 +555,8 @@ class _Extension:
             self._log_once(
                 "info", "request_unknown",
                 request_id=request_id[: lifecycle.MAX_ID],
-                detail="an invocation ended that did not begin here: before a reset, or it is no "
-                "event of the platform",
+                detail="this invocation did not begin here: a reset followed it, or the event is "
+                "not the platform's",
             )  # fmt: skip
         self._noticed.set()
 

@@ -68,8 +68,8 @@ class Gate:
                 peer=found.address,
                 open=self._peers.open,
                 reason="a process of the sandbox" if found.inside else "",
-                detail="Lambda needs one telemetry connection; any process of the sandbox can make "
-                "more",
+                detail="Lambda needs one telemetry connection; any process of the sandbox can "
+                "connect",
             )  # fmt: skip
         self._observer.on_connections(self._peers.open, lost=False)
         return self._own_budget(source) if found.likely else self._share()
@@ -97,7 +97,7 @@ class Gate:
                 source=source,
                 reason="a process of the sandbox sends more than the sinks take",
                 consequence="it is read while the queues are at most a quarter full; the rest is "
-                "for the platform's lines",
+                "reserved for the platform's lines",
             )  # fmt: skip
         return True
 
@@ -127,7 +127,7 @@ class Gate:
             "connection_foreign",
             address=local,
             peer=peer,
-            consequence="closed" if self._closes_foreign else "served all the same",
+            consequence="closed" if self._closes_foreign else "served",
             fix="telemetry.host = 127.0.0.1 listens on loopback only",
         )  # fmt: skip
         return not self._closes_foreign

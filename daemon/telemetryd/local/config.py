@@ -155,7 +155,7 @@ class LocalConfig:
         elif not self.bootstrap:
             raise ConfigError("bootstrap: the command line is empty")
         if not self.task_root.is_dir():
-            raise ConfigError(f"task_root: {self.task_root} is no directory")
+            raise ConfigError(f"task_root: {self.task_root} is not a directory")
 
     def _check_numbers(self) -> None:
         if not 0 < self.timeout <= _MAX_TIMEOUT:
@@ -215,11 +215,11 @@ class LocalConfig:
             names.add(path.name)
         for path in map(Path, self.extensions):
             if not path.is_file():
-                raise ConfigError(f"extension: {path} is no file")
+                raise ConfigError(f"extension: {path} is not a file")
             if not os.access(path, os.X_OK):
                 raise ConfigError(f"extension: {path} is not executable; run: chmod +x {path}")
         if self.extensions_dir is not None and not self.extensions_dir.is_dir():
-            raise ConfigError(f"extensions_dir: {self.extensions_dir} is no directory")
+            raise ConfigError(f"extensions_dir: {self.extensions_dir} is not a directory")
 
     @property
     def is_managed(self) -> bool:

@@ -383,7 +383,7 @@ class LocalLambda:
                 else "the function has no tenant isolation: name no tenant"
             )
         if tenant_id is not None and _TENANT.fullmatch(tenant_id) is None:
-            raise TenantError(f"{tenant_id!r} is no tenant id")
+            raise TenantError(f"{tenant_id!r} is not a tenant id")
         body = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
         invocation = Invocation(
             body,

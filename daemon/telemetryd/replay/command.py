@@ -104,7 +104,7 @@ class _Run:
             )
             return True
         if start:
-            self._say(f"{path}: going on at byte {start:,}, as {bookmark.path} says")
+            self._say(f"{path}: continuing at byte {start:,}, as {bookmark.path} says")
         replay = self._replay()
         progress = Progress(self._err, end)
         done, read = start, 0

@@ -178,7 +178,7 @@ def test_own_variables_reach_the_extension(cli: Start, tmp_path: Path) -> None:
         (("--handler", "app.handler", "--concurrency", "2"), ("managed-instances",)),
         (("--handler", "app.handler", "--timeout", "0"), ("timeout",)),
         (("--handler", "app.handler", "--extension", "app.py"), ("not executable", "chmod +x")),
-        (("--handler", "app.handler", "--extension", "no"), ("no file",)),
+        (("--handler", "app.handler", "--extension", "no"), ("not a file",)),
         (("--bootstrap", " "), ("bootstrap",)),
         ((), ("--handler",)),
     ],
@@ -186,7 +186,7 @@ def test_own_variables_reach_the_extension(cli: Start, tmp_path: Path) -> None:
 def test_wrong_usage_says_what_to_change(
     cli: Start, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    """Exit status 2 and one message, before anything is started."""
+    """Exit status 64 and one message, before anything is started."""
     process, record = cli(*arguments)
     _, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 64

@@ -85,7 +85,7 @@ def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path: Path) ->
     replay(source, "a", file_sink(tmp_path / "out"))
     with source.open("ab") as file:
         file.write(b"2\n")
-    assert "going on at byte 2" in replay(source, "a", file_sink(tmp_path / "out"))
+    assert "continuing at byte 2" in replay(source, "a", file_sink(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == b"1\n2\n"
 
 
@@ -128,7 +128,7 @@ def test_a_file_is_read_as_what_it_is_whatever_its_name(tmp_path: Path, name: st
     assert "everything in it has been" in replay(source, "a", file_sink(tmp_path / "out"))
     with source.open("ab") as file:  # as `cat more.gz >> lines.gz` makes it grow
         file.write(packed(name, b"{}\n{}\n"))
-    assert "going on at byte" in replay(source, "a", file_sink(tmp_path / "out"))
+    assert "continuing at byte" in replay(source, "a", file_sink(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == numbered(20_000) + b"{}\n{}\n"
 
 

@@ -78,7 +78,7 @@ def parse(body: bytes, *, managed: bool) -> Subscribe:
     except msgspec.DecodeError as error:
         raise _refuse_malformed(f"invalid JSON: {error}") from None
     if not isinstance(wanted, dict):
-        raise _refuse_malformed("the request is no object")
+        raise _refuse_malformed("the request is not an object")
     schema = wanted.get("schemaVersion")
     if schema is None:
         raise _refuse_malformed("missing field `schemaVersion`")
