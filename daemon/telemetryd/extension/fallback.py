@@ -66,11 +66,27 @@ class _Loop:
         self._busy = False
         """Not to be broken off: what was read has to be counted, or the end has begun."""
         self._signal = ""
+        self._woken = self._wake_on_signals()
         if session.listener is not None:
             session.listener.setblocking(False)
             self._poll.register(session.listener, select.POLLIN)
         for connection in session.early:
             self._add(connection)
+
+    def _wake_on_signals(self) -> int:
+        """Return what a signal makes readable: one that comes just before `poll` must end it too.
+
+        Returns -1 where there is no descriptor left: then the next event of any kind does.
+        """
+        try:
+            woken, waker = posix.pipe()
+        except OSError:
+            return -1
+        for fd in (woken, waker):
+            posix.set_blocking(fd, False)
+        _signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        self._poll.register(woken, select.POLLIN)
+        return woken
 
     def serve(self) -> None:
         """Poll until the platform sends SHUTDOWN. Raises an error if the platform is gone."""
@@ -171,6 +187,8 @@ class _Loop:
                 self._accept()
             elif fd in self._connections:
                 self._read(fd)
+            elif fd == self._woken:
+                posix.read(fd, _MAX_VALUE_BYTES)
         self._busy = was_busy
         if self._signal and not was_busy:
             self._stop()
