@@ -1,4 +1,4 @@
-"""zlib and OpenSSL as static libraries, with what telemetryd has no use for left out."""
+"""zlib and OpenSSL as static libraries, without the parts that telemetryd does not need."""
 
 from __future__ import annotations
 

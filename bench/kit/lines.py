@@ -1,6 +1,6 @@
 """Telemetry lines of given mean sizes: text and JSON function logs, and platform events.
 
-The lines of a block tell of invocations, one after the other: `start`, what the function logs,
+The lines of a block report invocations, one after the other: `start`, what the function logs,
 `runtimeDone`, `report`, under one request id.
 """
 

@@ -279,7 +279,7 @@ def wait_until_idle(pid: int, began: float, still: float) -> float:
 
 
 def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[str, int]:
-    """What was dropped. Raises LossError where the ledger tells of what should not have been.
+    """What was dropped. Raises LossError if the ledger has unexpected losses.
 
     `warm`: the line that was sent ahead, if one was.
     """

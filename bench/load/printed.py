@@ -23,7 +23,7 @@ def values(printed: Path, metric: str = DURATION) -> int:
 
 
 def reports(lines: Iterable[bytes]) -> int:
-    """How many of `lines` tell of the end of an invocation."""
+    """Return how many of `lines` report the end of an invocation."""
     return sum(_REPORT in line for line in lines)
 
 

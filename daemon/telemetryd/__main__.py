@@ -56,7 +56,7 @@ def open_standard_descriptors() -> None:
     """Open what is closed of the descriptors 0 to 2, so that nothing else gets their numbers.
 
     A socket that is descriptor 2 would receive the log, a file that is descriptor 1 the lines of
-    the stdout sink. What was closed stays of no use: input is empty, output fails as it did.
+    the stdout sink. A closed descriptor stays useless: input is empty, output fails as before.
     """
     for number in (0, 1, 2):
         try:

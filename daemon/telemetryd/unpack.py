@@ -48,7 +48,7 @@ _FOREIGN: Final = (
     (rb"ARROW1\0\0", "Arrow", ""),
     (rb"SQLite format 3\0", "an SQLite database", ""),
 )
-"""What the first bytes tell of formats that are not read here, and the command that unpacks them.
+"""The first bytes of formats that are not read here, and the command that unpacks them.
 
 Sources: the formats' own specifications, and the `magic` of file(1)."""
 FOREIGN_HEAD_BYTES: Final = 262

@@ -36,7 +36,7 @@ def broken(launcher: Path, tmp_path: Path) -> Path:
 
 
 def printed(platform: ScriptedPlatform, event: str) -> dict[str, Any]:
-    """The one line that tells of `event`."""
+    """The one line with `event`."""
     found: dict[str, Any]
     (found,) = [json.loads(text) for text in platform.printed if f'"{event}"' in text]
     return found

@@ -149,7 +149,7 @@ def test_a_number_is_huge_from_300_digits_on(runs: list[tuple[int, str]]) -> Non
 def test_a_level_is_found_in_a_large_record_as_in_a_small_one(
     member: str, value: Any, shape: str
 ) -> None:
-    """A large record is not decoded where no name in it can tell of a level."""
+    """A large record is not decoded if no name in it can hold a level."""
     told = json.dumps(
         {member: value, "level": 50} if member == "short_message" else {member: value}
     )

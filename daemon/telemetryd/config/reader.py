@@ -30,7 +30,7 @@ _UNSET: Final = object()
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
 _MAX_PROBLEMS: Final = 100
-"""More are of no use, and each takes time to write."""
+"""More would not help, and each takes time to write."""
 _MAX_SUGGESTED: Final = 20
 """How many unknown names are compared with all that exist, which takes a millisecond each."""
 

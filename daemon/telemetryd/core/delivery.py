@@ -496,7 +496,7 @@ class Delivery:
         return self._disk is not None and self._disk.is_usable
 
     def _is_futile(self) -> bool:
-        """Whether to give up without asking: the circuit is open, and waiting is no use."""
+        """True to give up without an attempt: the circuit is open, and waiting would not help."""
         circuit = self._circuit
         if not circuit.is_open:
             return False

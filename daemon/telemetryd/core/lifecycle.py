@@ -240,7 +240,7 @@ TAIL_MARGIN_SECONDS: Final = 0.005
 LONGEST_SECONDS: Final = 900.0
 """A function runs for at most 15 minutes (Lambda quotas): a deadline beyond that is a mistake."""
 PLAUSIBLE_SECONDS: Final = 60.0
-"""Further from now no event is that tells of an end just seen: its time is not to be trusted."""
+"""An event that reports an end just seen has a time closer to now, or a wrong one."""
 WORK_SECONDS: Final = 0.01
 """Processor time of what is done at an end, by which a share of a processor becomes a lag."""
 MOST_PART: Final = 0.45
@@ -288,7 +288,7 @@ class LifeCycle:
     def __init__(
         self, pacer: Pacer, limits: Limits, *, told: bool, sees_ends: bool, counts: Counts
     ) -> None:
-        """`told`: INVOKE tells of each invocation, one at a time.
+        """`told`: INVOKE announces each invocation, one at a time.
 
         `sees_ends`: so does telemetry of its end, and in time to be waited for.
         """

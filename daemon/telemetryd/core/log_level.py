@@ -1,7 +1,7 @@
 """The level of a log line, where it can be told: one table of names, numbers and members.
 
 A level is a rank, the place of a name in `LEVELS`; names between two of them count as the lower.
-Where a record tells of a level in several ways, a name in a member comes before a number, for
+If a record has a level in several forms, a name in a member comes before a number, for
 scales of numbers contradict each other, and what a member means comes from its name.
 
 Sources of the rows, by the words of those who write them:
@@ -143,7 +143,7 @@ _MEMBERS: Final[dict[str, Callable[[float], int | None]]] = {
     "PRIORITY": syslog_rank,
     "priority": syslog_rank,
 }
-"""Members that tell of a level, the likeliest first, and the scale of their numbers."""
+"""Members that hold a level, the likeliest first, and the scale of their numbers."""
 _SIGNS: Final = {ord(sign): None for sign in "_-."}
 _INNER: Final = ("name", "levelStr", "label", "level", "text", "value", "no", "standardLevel")
 """Members of a level that is an object (log4js, loguru, log4j2)."""
@@ -180,12 +180,12 @@ more than it saves."""
 _LOWER: Final = bytes(range(256)).lower()
 _HINTS: Final = (b"level", b"lvl", b"severity", b"priority", b'"@', b'"l"', rb'"l\"',
                  b"shortmessage", b'"log', b'"record', rb"\u")  # fmt: skip
-"""A record that tells of a level holds one of these, without signs and in lower case; or escapes,
+"""A record with a level holds one of these, without signs and in lower case; or escapes,
 which may spell it. The record within a message, which is text, has the same names."""
 
 
 def rank_of_object(data: bytes) -> int | None:
-    """Return the rank of the level that a record tells of, an object in JSON; None for none.
+    """Return the rank of the level in a record, an object in JSON; None without one.
 
     Its message may be an object with a level of its own: see `rank_with_inner`.
     """
@@ -203,7 +203,7 @@ def rank_of_object(data: bytes) -> int | None:
 
 
 def _may_tell(data: bytes) -> bool:
-    """False if no member of a record can tell of a level, however many there are."""
+    """False if no member of a record can hold a level, however many there are."""
     folded = data.translate(_LOWER, b"_-.")
     return any(hint in folded for hint in _HINTS)
 

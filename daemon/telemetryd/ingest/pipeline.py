@@ -178,7 +178,7 @@ class Pipeline:
             )
 
     def _on_loss(self, cause: str, source: int) -> None:
-        """Tell of a loss, but not of what another process than the platform has lost."""
+        """Report a loss, unless it is another process's than the platform's."""
         if self._observer is not None and not self._is_anothers(source):
             self._observer.on_loss(cause)
 

@@ -29,7 +29,7 @@ WITHHELD = frozenset(
 """Not for extensions; neither is anything that begins with an underscore."""
 
 LOCAL = "TELEMETRYD_LOCAL"
-"""Tells an extension that this is no Lambda but a desk, as AWS_SAM_LOCAL tells a function."""
+"""Shows an extension that it runs on the local Lambda, as AWS_SAM_LOCAL does for functions."""
 
 _PASSED = ("PATH", "LD_LIBRARY_PATH", "HOME")
 

@@ -103,7 +103,7 @@ class Generation:
         self._on_exit = on_exit
         self._enter = enter
         self.warn = on_warning
-        """Tell the user of something that Lambda would not tell of."""
+        """Warn the user of something that Lambda would not report."""
         self._stopping = False
         self._stopped: list[int] = []
         self._descendants = processes.Descendants()

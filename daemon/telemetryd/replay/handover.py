@@ -98,7 +98,7 @@ class Replay:
         settled: Callable[[Piece], None],
         reader: SinkThread | None = None,
     ) -> bool:
-        """Deliver `pieces`, and tell of each that is settled; whether that was all.
+        """Deliver `pieces`, and report each that is settled. True if all are.
 
         With a `reader` each is asked for in that thread, for it may be long in coming. Raises
         OSError of the source.

@@ -232,7 +232,7 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock = SYSTEM
     """The time, of every kind."""
     figures: Callable[[], Figures] | None = None
-    """What telemetryd itself did and cost since the last call, for sinks that tell of it. A few
+    """What telemetryd itself did and cost since the last call, for sinks that report it. A few
     microseconds, and a look at /proc: not for every batch."""
 
 

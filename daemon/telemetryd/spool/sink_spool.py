@@ -81,7 +81,7 @@ class SinkSpool:
         self._closed = False
         self._rests_until = 0.0
         self._untold = 0
-        """Lines spooled that the log does not tell of yet."""
+        """Spooled lines that the log has not reported yet."""
         self._tells_at = 0.0
         self._in_flight = 0
         """Records taken, if all of them are items that `take` gave."""

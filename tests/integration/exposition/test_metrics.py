@@ -150,7 +150,7 @@ def test_connections_beyond_the_limit(tmp_path: Path) -> None:
 @moves("filtered_lines", "unrouted_lines", "upstream_dropped_lines", "upstream_dropped_bytes",
        "malformed_events")  # fmt: skip
 def test_lines_nobody_wants_and_lines_that_never_came(tmp_path: Path) -> None:
-    """Filters keep back all but platform events; the platform tells of its own losses."""
+    """Filters keep back all but platform events; the platform reports its own losses."""
     keys: Settings = ON | file_sink(tmp_path / "archive", types="platform.start")
     data = DATA + logs_dropped(7, 700) + logs_dropped(1 << 60, 1)
     with Daemon(tmp_path, **keys) as daemon:

@@ -368,7 +368,7 @@ def test_the_end_of_a_request_that_never_began_says_nothing() -> None:
 
 
 def test_an_end_that_is_read_before_its_invoke_is_of_no_unknown_request() -> None:
-    """Two connections: either may be read first, and more than one may tell of the end."""
+    """Two connections: either may be read first, and more than one may report the end."""
     subject = Life().connect().start()
     for request in ("a", "a", "forged"):
         subject.ends(request)
@@ -451,7 +451,7 @@ def test_from_the_end_of_the_runtime_to_our_next() -> None:
 
 
 def test_the_first_word_of_an_end_counts() -> None:
-    """`platform.report` tells of it again."""
+    """`platform.report` reports it again."""
     subject = Life().connect().start().begins("a")
     subject.ends("a", ago=0.05)
     subject.ends("a", ago=0.01, is_report=True)

@@ -342,7 +342,7 @@ def test_a_lost_batch_is_told_in_the_next_one() -> None:
 
 
 def test_the_notice_of_a_lost_batch_can_be_lost_too() -> None:
-    """Then nothing tells of it but the account."""
+    """Then only the account reports it."""
 
     async def scenario() -> None:
         async with subscribed(lost=("platform.logsDropped",)) as (subscription, reading, _):

@@ -88,7 +88,7 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
 
 
 class Function(NamedTuple):
-    """What registration tells of the function."""
+    """The facts of the function in the response to a registration."""
 
     name: str
     version: str

@@ -36,7 +36,7 @@ class Measured(msgspec.Struct, gc=False):
     request_id: str | None = None
     error_type: str | None = None
     facts: Mapping[str, Any] | None = None
-    """What telemetryd tells of itself."""
+    """What telemetryd reports about itself."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ class FoundException(msgspec.Struct, frozen=True, gc=False):
 
 
 def exception_in(record: LogRecord) -> FoundException | None:
-    """Return the handler's exception that a `function` event tells of; None for any other line."""
+    """Return the handler's exception that a `function` event reports; None for any other line."""
     body = record.body
     if isinstance(body, str):
         text = body.strip()

@@ -157,7 +157,7 @@ class Invocations:
         return self._decoded[type(event)](environment, event.record, at)
 
     def exception(self, record: LogRecord, source: int) -> Measured | None:
-        """The failure that a log line tells of, if its invocation is not known to have failed.
+        """Return the failure that a log line reports, unless its invocation has failed already.
 
         On Managed Instances a line may be of any of several; there the `report` tells.
         """

@@ -34,7 +34,7 @@ class SelfMetrics:
         self._due = wall() + PERIOD_SECONDS
 
     def when_due(self) -> Measured | None:
-        """The measurement of the time since the last; None before there is a minute to tell of."""
+        """Return the measurement since the last one; None before a minute has passed."""
         now = self._wall()
         if now < self._due:
             # a clock that was set back, by much: not to be waited for

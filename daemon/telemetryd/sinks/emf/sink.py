@@ -142,7 +142,7 @@ class EmfSink(Sink):
             items.append(_rest_item(rest, block, block.lines - used))
 
     def own_items(self, end: str) -> list[Item]:
-        """What no line has told: a failure that only the end tells of, telemetryd's own figures."""
+        """Return what no line reports: a failure known at the end, telemetryd's own figures."""
         items: list[Item] = []
         if measured := self._invocations.on_environment_end(end):
             items += self._own(measured)

@@ -207,7 +207,7 @@ def is_compressed(path: str) -> bool:
 def find_unfinished(
     bases: Iterable[str], current: str, compression: Compression, *, whole_files: bool
 ) -> Iterator[str]:
-    """Files that an earlier process left to be compressed; removes `.partial` files of no use.
+    """Files that an earlier process left to be compressed; removes useless `.partial` files.
 
     `bases` are paths as that of `current`, of other dates and processes as well: those that a
     running process writes to are left alone. `whole_files`: the files at other paths, their date
