@@ -4,7 +4,7 @@ Files are numbered; what is put back goes into a file numbered before the first.
 synchronous and small: a page cache takes a mebibyte in less time than a thread takes to start, and
 what is written here is counted in the same moment, whatever happens next.
 
-A file that can't be read, or is no longer what it was, costs its own lines; they are in `missing`.
+A file that can't be read, or is no longer what it was, costs its own lines: see `take_missing`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class SpoolLog:
         self.directory = directory
         self.damaged_bytes = 0
         """Bytes that `open` found to belong to no intact record."""
-        self.missing = Count()
+        self._missing = Count()
         """Lines that were counted and are not in their file any more."""
         self._on_error = on_error
         self._numbers = (_FIRST, _FIRST)
@@ -217,7 +217,7 @@ class SpoolLog:
     def compare(self) -> list[Record]:
         """Look at the files: the records of those that are gone, as far as they can still be read.
 
-        Lines that can't be, and those cut off a file, are added to `missing`.
+        Lines that can't be, and those cut off a file, are added to what `take_missing` tells.
         """
         lost: list[Record] = []
         for index in reversed(range(len(self._segments))):
@@ -232,10 +232,15 @@ class SpoolLog:
                 else:
                     cut = segment.missing()
                     segment.count.add(-cut.lines, -cut.bytes)
-                    self.missing.add(cut.lines, cut.bytes)
+                    self._missing.add(cut.lines, cut.bytes)
             except OSError as error:
                 self._report(error)
         return lost
+
+    def take_missing(self) -> Count:
+        """Return the lines and bytes that have gone from the disk since the last call."""
+        missing, self._missing = self._missing, Count()
+        return missing
 
     def date(self, clock: SpoolClock, max_age_ms: int) -> None:
         """Have `clock` continue where the process before left it."""
@@ -246,7 +251,7 @@ class SpoolLog:
 
     def close(self) -> None:
         """Leave everything as it is, for the next process."""
-        self.missing = Count()
+        self._missing = Count()
         for _, segment in self._segments:
             segment.close()
         self._segments.clear()
@@ -315,7 +320,7 @@ class SpoolLog:
             self._front = None
         if segment is self._tail:
             self._tail = None
-        self.missing.add(segment.count.lines, segment.count.bytes)
+        self._missing.add(segment.count.lines, segment.count.bytes)
         try:
             segment.remove()
         except OSError as error:  # the next process will find it again

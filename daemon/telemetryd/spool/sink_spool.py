@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from telemetryd.clock import SYSTEM, Clock
-from telemetryd.core.ledger import Count, SinkAccount
+from telemetryd.core.ledger import SinkAccount
 from telemetryd.core.spool_format import HEADER_BYTES, SEGMENT_BYTES, Record
 from telemetryd.errors import SinkContractError
 from telemetryd.log import QUIET_SECONDS, DaemonLog, describe
@@ -254,9 +254,8 @@ class SinkSpool:
 
     def _lose_missing(self) -> None:
         """Count lines as lost that somebody, or the disk, has taken from under us."""
-        missing = self._files.missing
+        missing = self._files.take_missing()
         if missing.lines or missing.bytes:
-            self._files.missing = Count()
             self._account.spooled.add(-missing.lines, -missing.bytes)
             self._lose_unread(missing.lines, missing.bytes, DAMAGED)
 
