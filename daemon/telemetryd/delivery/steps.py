@@ -353,24 +353,27 @@ class Steps:
 
     def _keep_or_lose_all(self) -> None:
         """The end: put what is left on disk, if that is of use, else lose it."""
-        keep, spool, reason = self.delivery.keeps, self.spool, self._lost_for
+        spool, reason = self.spool, self._lost_for
+        left = self._in_flight.items or self._in_flight.blocks or len(self._queue)
+        # A disk is not touched without need.
+        keep = self.delivery.keeps and spool is not None and bool(left) and spool.may_take
         if keep and spool is not None:
             spool.put_back([item for item, _ in self._in_flight.give_up_items()])
         self._lose_batch()
-        self._keep_or_lose(self._in_flight.give_up_blocks(), reason)
+        self._keep_or_lose(self._in_flight.give_up_blocks(), reason, keep=keep)
         self._queue.settle(self._in_flight.end()[0])
         if spool is not None:
             spool.settle()
-            if not keep:
+            if not self.delivery.keeps:
                 spool.lose_all(reason)
         while blocks := self._queue.take(self._config.batch_max_bytes):
-            self._keep_or_lose(blocks, reason)
+            self._keep_or_lose(blocks, reason, keep=keep)
             self._queue.settle(blocks)
         if spool is not None:
             spool.close()
 
-    def _keep_or_lose(self, blocks: list[Block], reason: str) -> None:
-        if self.spool is not None and self.delivery.keeps:
+    def _keep_or_lose(self, blocks: list[Block], reason: str, *, keep: bool) -> None:
+        if self.spool is not None and keep:
             items = self.attempts.pack(blocks) if blocks else []
             if items is not None:
                 self.spool.put(items)

@@ -97,6 +97,11 @@ class SinkSpool:
         return self._monotonic() >= self._rests_until and self._ensure_open()
 
     @property
+    def may_take(self) -> bool:
+        """True if it is open, or can be opened: then it is worth a try at the end."""
+        return self._files.is_open or self.is_usable
+
+    @property
     def disk_bytes(self) -> int:
         """Bytes of the files."""
         return self._files.disk_bytes

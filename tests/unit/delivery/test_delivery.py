@@ -27,8 +27,10 @@ from telemetryd.sinks.base import (
     Overflow,
     Sink,
     SinkConfig,
+    SpoolConfig,
     WriteResult,
 )
+from telemetryd.spool.segment_log import SpoolLog
 from telemetryd.testing import (
     JumpingLoop,
     LogBook,
@@ -624,6 +626,32 @@ def test_a_refusal_stays_the_reason_when_the_last_attempt_is_cut() -> None:
     rig = rig_of(raising(TransientSinkError("busy")), hang)
     play(rig, numbered_blocks(2), seconds=2.0)
     assert rig.lines() == {"dropped.busy": 6}
+
+
+def test_it_stays_the_reason_where_the_spool_is_another_processs(tmp_path: Path) -> None:
+    """Lines are lost as without a spool, also where the last attempt is cut."""
+    other = SpoolLog(f"{tmp_path}/subject.memory", max_bytes=1 << 30)
+    other.open()
+    spool = SpoolConfig(path=str(tmp_path))
+    began = asyncio.Event()
+
+    async def begin_and_hang(batch: Batch) -> WriteResult:
+        began.set()
+        return await hang(batch)
+
+    rig = rig_of(raising(TransientSinkError("busy")), begin_and_hang, spool=spool)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(2))
+        await began.wait()
+        rig.worker.abandon("shutdown", keep=True)
+        await rig.stop(0.0, keep=True)
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.busy": 6}
+    other.close()
 
 
 def test_stop_makes_use_of_the_time_it_has() -> None:
