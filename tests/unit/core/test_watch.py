@@ -67,3 +67,20 @@ def test_a_broken_candidate_costs_nothing_but_itself() -> None:
 def test_one_type_alone_is_watched_the_same_way() -> None:
     data = event("platform.report") + event("platform.logsDropped") + event("platform.logs")
     assert [found.type for found in EventWatch(LOSSES).find(data)] == ["platform.logsDropped"]
+
+
+def test_a_name_that_no_line_has_as_its_type_ends_the_search() -> None:
+    """Lines that only look like events are passed over, however many there are."""
+    data = b'{"type":"platform.start","record":{}}\n' + b'["platform.start",1]\n' * 100
+    watch = EventWatch(LIFE_CYCLE)
+    assert [found.type for found in watch.find(data)] == ["platform.start"]
+    assert [found.type for found in watch.find(data + data)] == ["platform.start"] * 2
+    assert watch.undecodable == 0
+
+
+def test_a_byte_that_the_name_has_does_not_hide_it() -> None:
+    """A type that is looked for by its rarest byte is found behind many others of that byte."""
+    data = b"D" * 1000 + b"\n" + b'{"type":"platform.runtimeDone","record":{}}\n'
+    data += b"D" * 1000 + b"\n"
+    watch = EventWatch(frozenset({"platform.runtimeDone"}))
+    assert [found.type for found in watch.find(data)] == ["platform.runtimeDone"]
