@@ -342,4 +342,4 @@ def test_without_a_platform_it_says_what_it_is(launcher: Path) -> None:
     """Neither arguments nor AWS_LAMBDA_RUNTIME_API: the help, which says how it is used."""
     done = subprocess.run([launcher], env={}, capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert "In a Lambda layer it needs no arguments" in done.stdout
+    assert "As a Lambda extension it takes no arguments" in done.stdout
