@@ -50,7 +50,7 @@ async def main():
     daemon = Daemon(config, listening, mode="lambda", memory_bytes=1 << 24,
                     identity=Identity({}), log=Log(), on_bug=print)
     await daemon.start()
-    daemon.stats.added(0.02)
+    daemon.stats.count_wait(0.02)
     now = asyncio.get_running_loop().time()
     await daemon.stop(quiet=0, read_until=now, deadline=now + 10, reason="spindown")
 
