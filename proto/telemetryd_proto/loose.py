@@ -18,8 +18,8 @@ _CONTROL_BUT_NEWLINE: Final = _CONTROL_TO_SPACE[:10] + b"\n" + _CONTROL_TO_SPACE
 _HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
 """What is looked for is ASCII; `replace` as an error handler costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_NO_NUMBERS: Final = (b"NaN", b"Infinity")
-"""As Python's `json.dumps` writes them."""
+_NAMES: Final = (b"NaN", b"Infinity")
+"""Of numbers that JSON does not have, as Python's `json.dumps` writes them."""
 _NUMBERS: Final = re.compile(
     rb"-?\b(?:\d{300,}+(?:\.\d++)?+(?:[eE][+-]?\d++)?+|\d++(?:\.\d++)?+[eE]\+?\d{3,}+)"
 )
@@ -72,8 +72,8 @@ def _loosen(data: bytes) -> bytes:
     if not _is_utf8(data):  # a line must not cost its neighbours theirs
         data = b"\n".join([_to_utf8(line) for line in data.split(b"\n")])
     # a search for one byte takes a tenth of the time of one for a word
-    is_no_number = (b"N" in data and b"NaN" in data) or (b"I" in data and b"Infinity" in data)
-    if is_no_number or has_huge_number(data):
+    is_named = (b"N" in data and b"NaN" in data) or (b"I" in data and b"Infinity" in data)
+    if is_named or has_huge_number(data):
         data = _with_nulls(data)
     return without_lone_surrogates(data)
 
@@ -86,7 +86,7 @@ def _with_nulls(data: bytes) -> bytes:
     """
     if b"\\" not in data and data.count(b'"') * _SPARSE < len(data) and b"\n" not in data:
         parts = data.split(b'"')  # every other one is the inside of a string
-        if not _holds_no_number(b'"'.join(parts[1::2])):
+        if not _holds_a_name(b'"'.join(parts[1::2])):
             outside = b'"'.join(parts[::2])
             if not has_huge_number(outside):
                 return _with_null_for_names(data, signed=b"-" in outside)
@@ -94,9 +94,9 @@ def _with_nulls(data: bytes) -> bytes:
     text = int.from_bytes(data, "little")
     strings = text & int.from_bytes(_inside_strings(data), "little")
     rest = (text ^ strings).to_bytes(size, "little")
-    if not has_huge_number(rest) and not _holds_no_number(strings.to_bytes(size, "little")):
+    if not has_huge_number(rest) and not _holds_a_name(strings.to_bytes(size, "little")):
         return _with_null_for_names(data, signed=b"-" in rest)
-    for name in _NO_NUMBERS:
+    for name in _NAMES:
         rest = rest.replace(name, _NULL + _FILL * (len(name) - 1))
     if has_huge_number(rest):
         rest = _NUMBERS.sub(_mark_for_number, rest)
@@ -105,13 +105,13 @@ def _with_nulls(data: bytes) -> bytes:
     return whole.translate(None, _FILL).replace(_NULL, b"null")
 
 
-def _holds_no_number(data: bytes) -> bool:
-    return any(name in data for name in _NO_NUMBERS)
+def _holds_a_name(data: bytes) -> bool:
+    return any(name in data for name in _NAMES)
 
 
 def _with_null_for_names(data: bytes, *, signed: bool) -> bytes:
     """Return `data`, whose strings hold none of the names, with null for each of them."""
-    for name in (*((b"-" + name for name in _NO_NUMBERS) if signed else ()), *_NO_NUMBERS):
+    for name in (*((b"-" + name for name in _NAMES) if signed else ()), *_NAMES):
         data = data.replace(name, b"null")
     return data
 

@@ -299,11 +299,6 @@ class Delivery:
         return self._has_last_chance and not self._circuit.is_closed
 
     @property
-    def has_failover(self) -> bool:
-        """Whether another sink takes what this one can't deliver."""
-        return self._has_failover
-
-    @property
     def retry_at(self) -> float:
         """When the batch is tried again."""
         return self._retry_at

@@ -53,11 +53,11 @@ def _decode_refused(
     from telemetryd_proto.loose import loosen_lines  # noqa: PLC0415 - as above
 
     strict = [lines[at].strip(b" \t\r\n") for at in refused]
-    if (loosen := loosen_lines(strict)) is strict:
+    if (loose_lines := loosen_lines(strict)) is strict:
         return
     changed = [
         (at, loose)
-        for at, line, loose in zip(refused, strict, loosen, strict=True)
+        for at, line, loose in zip(refused, strict, loose_lines, strict=True)
         if loose != line
     ]
     found = decode_objects([loose for _, loose in changed])

@@ -287,13 +287,6 @@ def test_a_batch_is_of_the_disk_or_of_the_queue() -> None:
     assert (before, subject.delivery.is_spooled) == (False, True)
 
 
-def test_another_sink_takes_over_once_that_was_said() -> None:
-    delivery = shell().delivery
-    before = delivery.has_failover
-    delivery.fail_over()
-    assert (before, delivery.has_failover) == (False, True)
-
-
 def test_once_the_sink_has_added_its_own_items_the_end_is_told_no_more() -> None:
     subject = OwnItems(has_disk=False)
     subject.run()
