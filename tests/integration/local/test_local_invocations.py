@@ -269,8 +269,12 @@ def test_failed_import_fails_init_and_every_invocation(tmp_path: Path) -> None:
 
 
 def test_extension_init_error_fails_init_with_its_type(tmp_path: Path) -> None:
-    """`init/error` is fatal; its type header is what telemetry and caller see."""
-    config, record = make(tmp_path, {"error": "Extension.ConfigInvalid"})
+    """`init/error` is fatal; its type header is what telemetry and caller see.
+
+    As on Lambda, the environment is killed at once, so the extension may not live to write down
+    the answer; tests of `local.api.server` hold that.
+    """
+    config, _ = make(tmp_path, {"error": "Extension.ConfigInvalid"})
 
     async def scenario() -> tuple[InvokeResult, LocalLambda]:
         async with LocalLambda(config) as env:
@@ -278,7 +282,6 @@ def test_extension_init_error_fails_init_with_its_type(tmp_path: Path) -> None:
 
     result, env = asyncio.run(scenario())
     assert result.error_type == "Extension.ConfigInvalid"
-    assert record.calls("/init/error")[0] == (202, {"status": "OK"})
     states = [event.record for event in env.events if event.type == "platform.extension"]
     assert {item["state"] for item in states} == {"InitError"}
     assert {item["errorType"] for item in states} == {"Extension.ConfigInvalid"}
