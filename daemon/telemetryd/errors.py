@@ -4,6 +4,7 @@ TelemetrydError
 ├── ConfigError              the configuration is wrong; exit 78 (EX_CONFIG)
 ├── ListenError              the telemetry port can't be bound; exit 69 (EX_UNAVAILABLE)
 ├── ReplayError              what is to be replayed can't be; exit 66 (EX_NOINPUT)
+├── HttpError                a request got no answer (`http_client.messages`); sinks translate it
 ├── SinkContractError        a sink does what the Sink contract forbids: its bug
 └── SinkError
     ├── SinkUnavailable      `open` failed; tried again later
