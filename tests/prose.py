@@ -12,8 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md", "CHANGELOG.md", "changelog.d/*.md", "CONTRIBUTING.md", "SECURITY.md",
-    "docs/**/*.md", "proto/README.md", "examples/**/README.md", "bench/README.md",
-    "bench/results/*.md",
+    "docs/**/*.md", "proto/README.md", "examples/**/README.md", "bench/**/*.md",
 )  # fmt: skip
 CODE = ("daemon/**/*.py", "proto/**/*.py", "layer/**/*.py", "bench/**/*.py", "examples/**/*.py")
 STYLE = "docs/style.md"
