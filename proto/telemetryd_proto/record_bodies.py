@@ -53,7 +53,7 @@ def _from_objects(body: bytes) -> RecordLines:
     """Lines pass as they are. One object over several lines becomes one line."""
     end = body.find(b"\n") + 1
     if 0 < end < len(body) and not _is_value(body[:end]) and _is_value(body):
-        return RecordLines(_one_line(body.rstrip()) + b"\n", 1)
+        return RecordLines(bytes(_one_line(body.rstrip())) + b"\n", 1)
     return RecordLines(body if body.endswith(b"\n") else body + b"\n", None)
 
 
