@@ -32,7 +32,7 @@ class Elf:
 
 
 def is_elf(data: bytes) -> bool:
-    """Whether `data` begins like an ELF file."""
+    """True if `data` begins like an ELF file."""
     return data[:4] == b"\x7fELF"
 
 

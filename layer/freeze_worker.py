@@ -23,7 +23,7 @@ _ALIGNMENT = 16
 
 
 def is_one_of(name: str, patterns: list[str]) -> bool:
-    """Whether `name` is one of `patterns` or a module in one."""
+    """True if `name` is one of `patterns` or a module in one."""
     return any(fnmatch(name, p) or fnmatch(name, f"{p}.*") for p in patterns)
 
 

@@ -103,7 +103,7 @@ class Platform:
         return time.clock_gettime_ns(clock) / 1e6
 
     def wait_for_next(self, process: subprocess.Popen[bytes]) -> bool:
-        """Whether it asked for `next`; False if it ended before."""
+        """Return True when it has asked for `next`, False if it ended before."""
         while not self._asked.wait(_LOOK_SECONDS):
             if process.poll() is not None:
                 return self._asked.is_set()

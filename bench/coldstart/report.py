@@ -30,7 +30,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     shares: tuple[float | None, ...] = (None, 29.0, 7.25)
     """Per cent of one CPU; None is all there is."""
     caches: tuple[bool, ...] = (False, True)
-    """Whether the page cache is cold."""
+    """True for starts with a cold page cache."""
     init: bool = True
     kinesis: bool = True
     instructions: bool = True

@@ -227,7 +227,7 @@ def _sources(result: Result) -> dict[str, Source]:
 
 
 def _sent_the_same(result: Result) -> Callable[[Row], bool]:
-    """Whether a row was sent what the copier was: a variant may have a source of its own."""
+    """Return a function that is True for rows with the copier's source."""
     sources = _sources(result)
     return lambda row: sources.get(row.receiver, result.settings.source) == result.settings.source
 

@@ -69,7 +69,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Each connection pauses after so many lines; 0: never."""
     pause_ms: Count = 0
     freeze: bool = False
-    """Whether telemetryd is stopped (SIGSTOP) in the pauses, as Lambda freezes it."""
+    """True if telemetryd is stopped (SIGSTOP) in the pauses, as Lambda freezes it."""
 
     def __post_init__(self) -> None:
         if abs(sum(size.share for size in self.sizes) - 1) > 0.001:
@@ -155,7 +155,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError("a target has either `at_most` or `at_least`")
 
     def met(self, value: float) -> bool:
-        """Whether a median is what we want."""
+        """True if the median meets the target."""
         if self.at_most is not None:
             return value <= self.at_most
         assert self.at_least is not None

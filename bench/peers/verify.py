@@ -1,4 +1,4 @@
-"""Whether what a peer wrote is what it was sent."""
+"""Checks that a peer wrote what it was sent."""
 
 from __future__ import annotations
 

@@ -39,14 +39,14 @@ class LogStream:
         self._is_known = False
         self._is_gone = False
         self._is_cut = False
-        """Whether the last write ended within a line that will not be completed."""
+        """True if the last write ended within a line that will not be completed."""
         self._changed = threading.Condition()
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
         self._busy = False
-        """Whether the thread is writing, perhaps for ever."""
+        """True if the thread is writing, possibly forever."""
         self._is_stuck = False
-        """Whether it was waited for without success, and nothing has moved since."""
+        """True if a wait for it timed out, and nothing was written since."""
         self._thread: threading.Thread | None = None
         _all.add(self)
 
@@ -77,7 +77,7 @@ class LogStream:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits to be written."""
+        """True if nothing waits to be written."""
         return self._is_idle()
 
     def _is_idle(self) -> bool:

@@ -42,7 +42,7 @@ _HEADER: Final = r"(?im)^([ \t]{0,8}[\w-]{0,40}(?:{names})[\w-]{0,40}[ \t]{0,8}:
 
 
 def is_secret(key: str) -> bool:
-    """Whether a value under this key (dotted or not) should not be shown."""
+    """True if a value under this key (dotted or not) should not be shown."""
     parts = key.replace("-", "_").lower().split(".")
     if parts[0] == "sinks":
         del parts[:2]  # a name that somebody gave says nothing

@@ -114,7 +114,7 @@ class Reloader:
 
 
 def is_live_key(key: str) -> bool:
-    """Whether a change of this dotted key takes effect at once."""
+    """True if a change of this dotted key takes effect at once."""
     section, _, rest = key.partition(".")
     return key in LIVE_KEYS or (section == "sinks" and rest.partition(".")[2] in LIVE_SINK_KEYS)
 

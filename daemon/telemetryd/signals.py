@@ -73,7 +73,7 @@ class Wishes:
 
 
 def _has_terminal() -> bool:
-    """Whether the process has a controlling terminal that still exists (tty(4))."""
+    """True if the process has a controlling terminal that still exists (tty(4))."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:

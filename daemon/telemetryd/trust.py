@@ -75,7 +75,7 @@ def check_owned(path: str, file: os.stat_result) -> None:
 
 
 def is_trusted(path: str) -> bool:
-    """Whether the file at `path` is there and would be opened by `open_file`."""
+    """True if the file at `path` exists and `open_file` would open it."""
     try:
         file = os.lstat(path)
         check_file(path, file, os.stat(os.path.dirname(path) or "."))  # noqa: PTH116, PTH120
@@ -105,7 +105,7 @@ def concern(path: str) -> str:
 
 
 def is_shared(directory: os.stat_result) -> bool:
-    """Whether users who are neither we nor root may put files into `directory`.
+    """True if users who are neither we nor root may put files into `directory`.
 
     Its group may: who is in that is for the administrator to say.
     """

@@ -56,7 +56,7 @@ FOREIGN_HEAD_BYTES: Final = 262
 
 
 def is_packed(head: bytes) -> bool:
-    """Whether what begins with `head`, of four bytes or more, is compressed."""
+    """True if data that begins with `head`, of four bytes or more, is compressed."""
     is_skippable = head[1:_MAGIC_BYTES] == _SKIPPABLE and head[0] >> 4 == 5  # noqa: PLR2004 - 0x50 to 0x5f
     return head.startswith((_GZIP, _ZSTD)) or is_skippable
 
@@ -113,7 +113,7 @@ class Unpacked:
         self.consumed = 0
         """Bytes of the source that were taken."""
         self._holds_more = False
-        """Whether the decompressor may give more without being fed."""
+        """True if the decompressor may return more without input."""
         self._given = 0
         self.whole = (0, 0)
         """Up to the end of the last gzip member or zstd frame: bytes given, bytes of the source."""

@@ -99,7 +99,7 @@ def gzip_decode(data: bytes, at: int, max_bytes: int) -> Member:
 
 
 def zstd_available() -> bool:
-    """Whether there is a module to import."""
+    """True if there is a module to import."""
     module = "_zstd" if sys.version_info >= (3, 14) else "zstandard"
     return importlib.util.find_spec(module) is not None
 

@@ -68,7 +68,7 @@ def found_at(data: bytes, at: int, max_bytes: int) -> Found | None:
 
 
 def begins_at(data: bytes, at: int, max_bytes: int) -> bool:
-    """Whether a record begins at `data[at:]`, behind another, and a newline perhaps."""
+    """True if a record begins at `data[at:]`, behind another, and a newline perhaps."""
     at += data.startswith(b"\n", at)
     try:
         return found_at(data, at, max_bytes) is not None or HEADER.match(data, at) is not None

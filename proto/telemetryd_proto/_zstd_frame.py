@@ -63,7 +63,7 @@ def skip(data: bytes, at: int) -> int:
 
 
 def is_skippable(data: bytes, at: int) -> bool:
-    """Whether a skippable frame begins at `data[at:]`."""
+    """True if a skippable frame begins at `data[at:]`."""
     magic = data[at : at + _MAGIC_BYTES]
     return (
         len(magic) == _MAGIC_BYTES

@@ -226,7 +226,7 @@ def error_type(body: bytes) -> str:
 
 
 def same_error(actual: str, expected: str) -> bool:
-    """Whether two error types mean the same: their last parts are equal.
+    """True if two error types mean the same: their last parts are equal.
 
     The prefix differs between API, service and emulator: `ValidationError`,
     `Telemetry.ValidationError`, `Logs.ValidationError`.

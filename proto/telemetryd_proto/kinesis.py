@@ -200,7 +200,7 @@ def _several() -> UndecodableRecord:
 
 
 def zstd_available() -> bool:
-    """Whether zstd can be used: in the interpreter since Python 3.14, else from `zstandard`."""
+    """True if zstd can be used: in the interpreter since Python 3.14, else from `zstandard`."""
     return _record_compression.zstd_available()
 
 

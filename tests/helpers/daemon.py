@@ -183,7 +183,7 @@ class Daemon:
                 self._news.wait(min(left, 1.0))
 
     def has_logged(self, event: str) -> bool:
-        """Whether there is a log record with this `event` by now."""
+        """True if there is a log record with this `event` by now."""
         with self._news:
             return any(_json_object(line)["event"] == event for line in self._lines)
 

@@ -1,4 +1,4 @@
-"""Whether a policy allows a call, by IAM's rules for what our policies have: Allow, `*`, `?`."""
+"""Checks if a policy allows a call. It knows the IAM rules that we use: Allow, `*`, `?`."""
 
 from __future__ import annotations
 

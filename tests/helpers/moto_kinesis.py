@@ -38,7 +38,7 @@ class Bucket:
         self._at = time.monotonic()
 
     def take(self, size: int) -> bool:
-        """Whether one record of `size` bytes may be written now."""
+        """True if one record of `size` bytes may be written now."""
         now = time.monotonic()
         passed, self._at = now - self._at, now
         for index, limit in enumerate(self._limits):

@@ -182,7 +182,7 @@ class ScriptedPlatform:
         return call
 
     def no_calls(self) -> bool:
-        """Whether no call waits to be taken."""
+        """True if no call waits."""
         return self._calls.empty()
 
     def register(self) -> Call:

@@ -107,7 +107,7 @@ def fetched(place: Path) -> set[int]:
 
 
 def idle(place: Path) -> bool:
-    """Whether the disk has nothing left to do."""
+    """True if the disk has nothing left to do."""
     device = place.stat().st_dev
     reads = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/inflight").read_text()
     return reads.split() == ["0", "0"]

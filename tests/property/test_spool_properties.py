@@ -92,7 +92,7 @@ def lines_of(payloads: list[bytes]) -> list[bytes]:
 
 
 def in_order(lines: list[bytes]) -> bool:
-    """Whether they are, those that came again left out."""
+    """True if they are in order, without the repeated ones."""
     firsts = list(dict.fromkeys(lines))
     return firsts == sorted(firsts)
 

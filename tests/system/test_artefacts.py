@@ -97,7 +97,7 @@ def pip(python: Path, *arguments: object) -> str:
 
 
 def works(python: Path, *projects: str) -> bool:
-    """Whether these projects, and no file of the checkout, can be imported."""
+    """True if these projects, and no file of the checkout, can be imported."""
     found = [
         subprocess.run([python, "-I", "-c", IMPORTS[p]], cwd="/", capture_output=True, check=False)
         for p in projects

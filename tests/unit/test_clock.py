@@ -109,7 +109,7 @@ READINGS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "clo
 
 
 def reads_the_time(path: Path) -> bool:
-    """Whether the module asks `time` for the time."""
+    """True if the module asks `time` for the time."""
     return any(
         isinstance(node, ast.Attribute)
         and node.attr in READINGS

@@ -30,7 +30,7 @@ class Stage:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it is one."""
+        """True if it is a terminal."""
         return self.out.isatty()
 
 

@@ -24,7 +24,7 @@ def interpreter() -> str:
 
 
 def is_layer() -> bool:
-    """Whether this is the self-contained executable of the layer, its modules frozen."""
+    """True if this is the self-contained executable of the layer, its modules frozen."""
     return getattr(telemetryd.__spec__, "origin", None) == "frozen"
 
 

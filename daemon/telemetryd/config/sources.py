@@ -52,7 +52,7 @@ _WITH_DASHES: Final = (
 
 
 def is_made_by_platform(name: str, value: str) -> bool:
-    """Whether a variable is not meant for us, but made for a service of our name.
+    """True if the platform made this variable for a service of our name.
 
     Kubernetes makes them for a Service `telemetryd` or `telemetryd-...` (kubernetes.io, "Service",
     Environment variables), `docker --link` for a container of such an alias (docs.docker.com,

@@ -27,7 +27,7 @@ class Breaker:
         self._open_until: float | None = None
         self._seconds = FIRST_SECONDS
         self.permanent = False
-        """Whether the destination said that waiting will not help."""
+        """True if the destination said that waiting will not help."""
 
     def state(self, now: float) -> State:
         """The state at `now`."""
@@ -37,7 +37,7 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether every attempt may be made, at any time."""
+        """True if every attempt may be made, at any time."""
         return self._open_until is None
 
     @property
@@ -47,7 +47,7 @@ class Breaker:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt failed as a whole."""
+        """True if the last attempt failed as a whole."""
         return self._in_a_row > 0
 
     def on_success(self) -> bool:

@@ -33,15 +33,15 @@ class MemoryBudget:
         return self._used
 
     def fits(self, held: int, more: int) -> bool:
-        """Whether a queue that holds `held` bytes may take `more`."""
+        """True if a queue with `held` bytes may take `more`."""
         return self._used + self._beyond(held + more) - self._beyond(held) <= self._shared
 
     def is_tight(self, held: int) -> bool:
-        """Whether a queue that holds `held` bytes is about to come up against the others."""
+        """True if a queue with `held` bytes will soon reach the limit that the others leave."""
         return held > self.own_bytes and self._used > self._shared * _TIGHT
 
     def is_used_up(self, held: int) -> bool:
-        """Whether a queue that holds `held` bytes should take no more."""
+        """True if a queue with `held` bytes should take no more."""
         return held > self.own_bytes and self._used > self._shared
 
     def on_change(self, before: int, after: int) -> None:

@@ -101,7 +101,7 @@ class SinkAccount:
         self.dropped.setdefault(reason, Count()).add(lines, size)
 
     def is_balanced(self, pending: Count) -> bool:
-        """Whether every line offered is accounted for, `pending` being what the queue holds."""
+        """True if every line offered is accounted for, `pending` being what the queue holds."""
         return self.offered == total(self.filtered, self.enqueued) and total(
             self.enqueued, self.recovered
         ) == total(
@@ -154,7 +154,7 @@ class Ledger:
         self.sinks = {name: SinkAccount() for name in sinks}
 
     def is_balanced(self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0) -> bool:
-        """Whether every line is accounted for.
+        """True if every line is accounted for.
 
         `pending` holds what each sink's queue and writes hold; `unfinished_bytes` are read bytes
         that belong to lines whose newline has not come (0 once all connections are closed).

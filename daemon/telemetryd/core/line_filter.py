@@ -25,7 +25,7 @@ _TYPE_WITHIN: Final = 1024
 
 
 class _TypeVerdicts(dict[str, bool]):
-    """Whether a type is wanted, judged once: a stream has a dozen types and endless lines.
+    """Maps each type to True if it is wanted. A stream has only a dozen types.
 
     A line without a type, the empty one, is certainly no event of the platform, and may be any log
     line. It is wanted where anything but platform events is.
@@ -64,7 +64,7 @@ class LineFilter:
         exclude: Sequence[str] = (),
     ) -> None:
         self.by_type = _TypeVerdicts(types)
-        """Whether a type is wanted, as far as types decide."""
+        """True for each type that is wanted, as far as types decide."""
         self._min_rank: int | None = None
         if min_level:
             self._load_levels(min_level)
@@ -73,7 +73,7 @@ class LineFilter:
         self._by_types = bool(types)
         self.needs_envelope = bool(types) or self._min_rank is not None
         self.only_by_type = not (self._include or self._exclude or self._min_rank is not None)
-        """Whether `by_type` decides alone."""
+        """True if `by_type` decides alone."""
 
     def _load_levels(self, min_level: str) -> None:
         from telemetryd.core.log_level import rank_of  # noqa: PLC0415 - only where asked for

@@ -28,7 +28,7 @@ def plain(address: str) -> str:
 
 
 def is_within(address: str) -> bool:
-    """Whether only this machine, or its link, can reach `address`: loopback and link-local."""
+    """True if only this machine, or its link, can reach `address`: loopback and link-local."""
     address = plain(address)
     return address == LOOPBACK[1] or address.startswith((LOOPBACK[0], *LINK_LOCAL))
 
@@ -107,12 +107,12 @@ class Peers:
         return peer
 
     def trusts(self, source: int) -> bool:
-        """Whether platform events of this connection are the platform's, under `trust`."""
+        """True if platform events of this connection count as the platform's, under `trust`."""
         peer = self._open.get(source)
         return self._trusts_all or (peer is not None and peer.likely and not peer.inside)
 
     def is_anothers(self, source: int) -> bool:
-        """Whether the connection is safely another process's.
+        """True if the connection certainly belongs to another process.
 
         It is inside, and one from outside is open, whatever it has sent. Or one is open from the
         API's very address, while this one comes from another, and nothing speaks for it.

@@ -45,12 +45,12 @@ class RouteRules:
 
     @property
     def needs_envelopes(self) -> bool:
-        """Whether lines must be decoded for this sink."""
+        """True if lines must be decoded for this sink."""
         return self.filter.needs_envelope or self.fields is not None
 
     @property
     def wants_requests(self) -> bool:
-        """Whether lines must be attributed to invocations for this sink."""
+        """True if lines must be attributed to invocations for this sink."""
         return self.fields is not None and self.fields.wants_request
 
 

@@ -106,5 +106,5 @@ def next_header(data: bytes, at: int) -> int:
 
 
 def is_intact(header: RecordHeader, payload: bytes) -> bool:
-    """Whether `payload` is what the header was written for."""
+    """True if `payload` is what the header was written for."""
     return len(payload) == header.length and zlib.crc32(payload) == header.checksum

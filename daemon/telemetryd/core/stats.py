@@ -108,7 +108,7 @@ class Pauses:
 
     @property
     def is_on(self) -> bool:
-        """Whether it stands still now."""
+        """True while it is paused."""
         return self._since is not None
 
     def change(self, now: float, *, paused: bool) -> None:

@@ -70,7 +70,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...]
     """What may be request ids, the likeliest first."""
     is_all: bool = False
-    """Whether the text holds nothing else."""
+    """True if the text has nothing else."""
 
 
 def head_of(text: str) -> Head:

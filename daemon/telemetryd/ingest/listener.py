@@ -177,7 +177,7 @@ class TelemetryListener:
         self._spare = -1
         """A descriptor to give up for a connection that has to be accepted to be refused."""
         self._is_starved = False
-        """Whether the last connection found no descriptor."""
+        """True if the last connection found no descriptor."""
         self._opening: set[asyncio.Task[None]] = set()
         self._connections: set[_Connection] = set()
         self._none_open = asyncio.Event()

@@ -245,7 +245,7 @@ class LocalConfig:
 
     @property
     def flushes_at_shutdown(self) -> bool:
-        """Whether buffers are sent before SHUTDOWN is (seen on managed instances only)."""
+        """True if buffers are sent before SHUTDOWN (seen on managed instances only)."""
         return self.is_managed if self.flush_at_shutdown is None else self.flush_at_shutdown
 
     def extension_paths(self) -> list[Path]:

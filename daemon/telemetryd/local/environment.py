@@ -206,7 +206,7 @@ class LocalLambda:
 
     @property
     def frozen(self) -> bool:
-        """Whether the processes are stopped."""
+        """True if the processes are stopped."""
         return self._generation is not None and self._generation.frozen
 
     @property

@@ -193,7 +193,7 @@ class Generation:
 
     @property
     def snapshot(self) -> bool:
-        """Whether the processes are stopped after init, to be restored by an invocation."""
+        """True if the processes are stopped after init, and an invocation restores them."""
         return self.config.mode == "snap-start" and self.phase == "init"
 
     async def restore(self, instance_id: str) -> None:
@@ -400,7 +400,7 @@ class Generation:
 
     @property
     def extensions_at_rest(self) -> bool:
-        """Whether every INVOKE extension has asked for its next event."""
+        """True if every INVOKE extension has asked for its next event."""
         return all(item.at_rest for item in self.extensions.values() if "INVOKE" in item.events)
 
     # -- freeze and thaw ------------------------------------------------------------------

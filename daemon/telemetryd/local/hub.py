@@ -47,7 +47,7 @@ class TelemetryHub:
 
     @property
     def open(self) -> bool:
-        """Whether subscriptions are still accepted."""
+        """True if subscriptions are still accepted."""
         return self._history is not None
 
     @property
@@ -57,7 +57,7 @@ class TelemetryHub:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the function's output is to wait for a consumer."""
+        """True if the function's output waits for a consumer."""
         return any(
             subscription.is_blocked and "function" in subscription.types
             for subscription in self.subscriptions

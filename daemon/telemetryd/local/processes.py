@@ -162,7 +162,7 @@ class ChildProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not been seen to end."""
+        """True until the process is seen to have ended."""
         return not self._ended.is_set()
 
     @property

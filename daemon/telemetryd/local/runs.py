@@ -259,7 +259,7 @@ class ManagedRun(_Run):
             self.time_out("Sandbox.Timedout")
 
     def _fell(self) -> bool:
-        """Whether the environment has failed, and this invocation with it."""
+        """True if the environment has failed, and this invocation with it."""
         failure = self.generation.failure
         if failure is not None:
             self.broken = True

@@ -49,7 +49,7 @@ class RuntimeSlot:
 
     @property
     def waiting(self) -> bool:
-        """Whether a poll of the runtime can take an invocation now."""
+        """True if a poll of the runtime can take an invocation now."""
         return self.ready and self._poll is not None and not self._poll.done()
 
     def abandon(self) -> None:

@@ -173,7 +173,7 @@ class Subscription:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the function's output is to wait for this consumer."""
+        """True if the function's output waits for this consumer."""
         return self._in_flight is not None and bool(self._waiting) and not self._stalled
 
     def offer(self, events: list[bytes], how: How | None = None) -> None:

@@ -79,7 +79,7 @@ class _Run:
         self._log = Log("warning")
 
     async def run(self) -> bool:
-        """Whether everything was delivered."""
+        """Deliver everything. Return True if that succeeded."""
         if self._path.is_dir():
             if any(self._path.glob(f"*{SUFFIX}")):
                 return await self._spool()

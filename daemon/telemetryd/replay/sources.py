@@ -119,7 +119,7 @@ class Source:
 
     @property
     def is_dead_letter(self) -> bool:
-        """Whether the first line is a dead letter's record."""
+        """True if the first line is a dead letter's record."""
         try:
             record = _decode(self._head)
         except _NO_RECORD:

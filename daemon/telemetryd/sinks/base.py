@@ -244,8 +244,8 @@ class Sink(abc.ABC):
     """The type of all items `pack` makes: what a spool must be able to store, and a later process
     to load. A subclass of Item with fields that MessagePack knows, each with a default."""
     survives_freeze: ClassVar[bool] = False
-    """Whether a write may be in flight while Lambda freezes the process: true of local files,
-    not of a conversation with a server that will have hung up by the thaw."""
+    """True if a write may be in flight while Lambda freezes the process. Right for local files;
+    a server will have closed the connection by the thaw."""
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
         self.config: SinkConfig = config

@@ -164,7 +164,7 @@ class Segment:
             return
 
     def is_gone(self) -> bool:
-        """Whether the file is not there any more under its name. Raises OSError."""
+        """True if the file no longer exists under its name. Raises OSError."""
         try:
             there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
@@ -206,7 +206,7 @@ class Segment:
             os.ftruncate(self._file(), self.end)
 
     def _is_boundary(self, at: int) -> bool:
-        """Whether a record begins at `at`, or the file ends there, be it in a torn record."""
+        """True if a record begins at `at`, or the file ends there, even within a torn record."""
         head = os.pread(self._file(), HEADER_BYTES, at)
         return decode_header(head) is not None or at <= self.end < at + HEADER_BYTES
 

@@ -75,7 +75,7 @@ class SpoolLog:
 
     @property
     def is_open(self) -> bool:
-        """Whether the directory is ours."""
+        """True if the directory is ours."""
         return self._lock >= 0
 
     @property
@@ -99,7 +99,7 @@ class SpoolLog:
         return next((each.oldest_ms for _, each in self._segments if each.records), None)
 
     def exists(self) -> bool:
-        """Whether there is anything on disk that may have to be recovered."""
+        """True if there is anything on disk that may need recovery."""
         return os.path.isdir(self.directory)  # noqa: PTH112 - as in spool_segment
 
     def open(self) -> None:

@@ -88,12 +88,12 @@ class SinkSpool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits on disk. A sink's own items stand for no lines, and count."""
+        """True if nothing waits on disk. A sink's own items count, although they have no lines."""
         return not self._files.records
 
     @property
     def is_usable(self) -> bool:
-        """Whether it may be asked to take something: if not, memory is the better place to wait."""
+        """True if it may be asked to take something. If not, lines should wait in memory."""
         return self._monotonic() >= self._rests_until and self._ensure_open()
 
     @property
@@ -121,7 +121,7 @@ class SinkSpool:
 
     @property
     def wants_recovery(self) -> bool:
-        """Whether `recover` failed, and should be tried again."""
+        """True if `recover` failed and should be retried."""
         return 0.0 < self._rests_until <= self._monotonic() and not self._files.is_open
 
     def put(self, items: Iterable[Item]) -> None:

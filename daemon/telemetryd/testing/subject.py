@@ -55,7 +55,7 @@ class Subject(abc.ABC):
     machine ever so busy."""
 
     drops_duplicates: ClassVar[bool] = False
-    """Whether `destination` keeps what it is sent again only once, going by `Batch.key`."""
+    """True if `destination` deduplicates by `Batch.key`."""
 
     patience_seconds: ClassVar[float] = 3.0
     """How long anything may take before it counts as hanging, which ends the suite. A destination

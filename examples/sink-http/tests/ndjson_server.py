@@ -22,7 +22,7 @@ class NdjsonServer:
         self.script: list[tuple[int, dict[str, str]]] = []
         """Status and headers of the next answers; what is answered so is not kept."""
         self.is_down = False
-        """Whether every answer is 503."""
+        """True if every response is 503."""
         self.headers: list[dict[str, str]] = []
         """The headers of every request that was answered."""
         self.statuses: list[int] = []

@@ -28,7 +28,7 @@ class Case(NamedTuple):
     cause: str
     silence_ms: int = 30_000
     end_of_last: bool | None = True
-    """Whether that of the last invocation comes; None: it may have been in the lost batch."""
+    """True if that of the last invocation arrives; None: it may be in the lost batch."""
 
 
 CASES = {

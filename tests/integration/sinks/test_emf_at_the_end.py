@@ -102,7 +102,7 @@ INIT_FAILED = event("platform.initReport", phase="init", status="error", errorTy
 def test_an_initialisation_that_the_shutdown_cuts_short_has_failed(
     events: bytes, reason: str, failures: int
 ) -> None:
-    """Whether or not the platform's report of it comes in time."""
+    """With and without a timely report of the platform."""
     found = measured(events, reason, invoked=False)
     assert (found["init_errors"], found["errors"]) == (failures, failures)
 

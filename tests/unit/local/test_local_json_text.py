@@ -22,7 +22,7 @@ VALUES = st.recursive(
 
 
 def strict(text: str) -> bool:
-    """Whether Python's decoder takes it as JSON, without the constants that are none."""
+    """True if Python's decoder accepts it as JSON. Its extra constants are refused."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)

@@ -116,17 +116,17 @@ class Extension:
 
     @property
     def is_registered(self) -> bool:
-        """Whether the extension has registered, whatever became of it since."""
+        """True if the extension has registered, even if it has ended since."""
         return self.state not in ("Started", "LaunchError")
 
     @property
     def at_rest(self) -> bool:
-        """Whether it has asked for the next event and all earlier ones were delivered."""
+        """True if it has asked for the next event and has received all earlier ones."""
         return self.state == "Ready" and not self._queue
 
     @property
     def may_poll(self) -> bool:
-        """Whether `next` is open to it: it has registered, and is not at an end."""
+        """True if it may ask for `next`: it has registered and has not ended."""
         return "Ready" in TRANSITIONS.get(self.state, ())
 
     # -- what it calls: each raises `Refused` where its state does not allow it -----------------

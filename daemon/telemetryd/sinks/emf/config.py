@@ -123,7 +123,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
 
     @property
     def reads_log_errors(self) -> bool:
-        """Whether exceptions of handlers are looked for in the function's log."""
+        """True if the sink looks for exceptions of handlers in the function's log."""
         if self.count_log_errors is None:
             return _ERRORS in self.wanted
         return self.count_log_errors

@@ -134,7 +134,7 @@ class _Draft:
         self.lines: list[bytes] = []
 
     def has_room(self, values: Sequence[tuple[str, float]]) -> bool:
-        """Whether none of the metrics of `values` is full.
+        """True if none of the metrics of `values` is full.
 
         One measurement adds at most one value to a metric that keeps them, so it is enough to look
         again after as many as the fullest has room for.

@@ -26,7 +26,7 @@ class Beginning(msgspec.Struct, gc=False):
     at: int
     """When it began, in ms; the first that was heard of it where that is not known."""
     is_known: bool
-    """Whether `at` is when it began."""
+    """True if `at` is the time when it began."""
     request_id: str | None = None
     """The invocation inside which an initialisation was repeated."""
     has_failed: bool = False

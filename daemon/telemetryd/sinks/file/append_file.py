@@ -54,7 +54,7 @@ class AppendFile:
     def __init__(self, path: str, salvage: Callable[[bytes, str], bool]) -> None:
         self.path = path
         self.torn = False
-        """Whether half an item could not be cut off: to be closed, and repaired when opened."""
+        """True if half an item could not be cut off. `open` repairs that after a `close`."""
         directory = os.path.dirname(path)  # noqa: PTH120
         if directory:
             trust.make_directory(directory)
@@ -111,7 +111,7 @@ class AppendFile:
         return _age.begun_ms(self._fd, now)
 
     def look(self) -> bool:
-        """Whether the path still names this file; learns its size, should somebody have cut it."""
+        """True if the path still names this file. Also reads its size, which may have shrunk."""
         try:
             there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116
         except FileNotFoundError:

@@ -185,7 +185,7 @@ def _claim(partial: str) -> int | None:
 
 
 def _holds(packed: str, path: str) -> bool:
-    """Whether the file `packed` is ours and holds what is in the file at `path`, no more."""
+    """True if the file `packed` is ours and has exactly the content of the file at `path`."""
     if not trust.is_trusted(packed):
         return False
     try:
@@ -200,7 +200,7 @@ def _holds(packed: str, path: str) -> bool:
 
 
 def is_compressed(path: str) -> bool:
-    """Whether only the compressed form of `path` is there."""
+    """True if only the compressed form of `path` exists."""
     return not os.path.lexists(path) and any(os.path.lexists(path + e) for e in _ENDINGS)
 
 
@@ -242,7 +242,7 @@ def _partials(base: str) -> list[str]:
 
 
 def _is_in_use(path: str) -> bool:
-    """Whether a process has the file at `path` open to append to."""
+    """True if a process has opened the file at `path` for appending."""
     try:
         fd = os.open(path, _SOURCE_FLAGS)
     except OSError:
@@ -296,7 +296,7 @@ def _zstd(target: IO[bytes]) -> AbstractContextManager[_Writable]:
 
 
 def zstd_available() -> bool:
-    """Whether the interpreter can compress with zstd."""
+    """True if the interpreter can compress with zstd."""
     import importlib.util  # noqa: PLC0415 - only for those who compress
 
     module = "_zstd" if sys.version_info >= (3, 14) else "zstandard"

@@ -77,7 +77,7 @@ class FileSink(Sink):
         self._left_behind: list[str] = []
         self._tidying: asyncio.Task[None] | None = None
         self._is_recovered = False
-        """Whether what an earlier process left has been looked at."""
+        """True if the files of an earlier process have been checked."""
         self._is_ending = False
 
     async def open(self) -> None:
