@@ -110,7 +110,7 @@ class Clock:
         self.moment: Callable[[], Moment] = moment
         self._elapsed = 0.0
         self._from_loop = self._from_wall = -math.inf
-        """What to add to a clock's time for `elapsed`."""
+        """Seconds to add to each clock's time for `elapsed`."""
 
     def elapsed(self) -> float:
         """Return seconds that pass in a freeze as well; on a running loop only.

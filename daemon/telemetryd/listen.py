@@ -26,7 +26,7 @@ _QUIET_SECONDS: Final = 0.1
 """No bytes for so long after the signal: everything sent before it has arrived."""
 
 _HURRY_SECONDS: Final = 0.5
-"""What a second signal leaves: enough for every sink that is not stuck. A terminal's Ctrl-C often
+"""Seconds after a second signal: enough for every sink that is not stuck. A terminal's Ctrl-C often
 arrives twice, once more from the parent process, and must not cost lines."""
 
 

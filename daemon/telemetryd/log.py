@@ -95,7 +95,7 @@ class EventLog(Generic[E_contra]):
 
 
 DaemonLog: TypeAlias = "EventLog[EventName]"
-"""What telemetryd's own code tells: events of the catalogue (`log_events`), and no other."""
+"""The log of telemetryd's own code: events of the catalogue (`log_events`), and no other."""
 
 
 class Log(EventLog[str]):

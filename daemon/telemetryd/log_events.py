@@ -99,7 +99,7 @@ class LogEvent:
     """The levels that the event is written at, the usual one first."""
     meaning: str
     action: str = ""
-    """What the reader should do. Empty: nothing."""
+    """The action that the reader should take. Empty: none."""
 
 
 EVENTS: Final = (

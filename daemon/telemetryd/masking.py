@@ -27,7 +27,7 @@ _HARMLESS: Final = frozenset(
 """Keys by which something is found, not opened."""
 _URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
 _USER: Final = r"^(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$))[^@]*@)"
-"""What precedes an address: `user:password@`, also where the password has a bare `/` or `@`."""
+"""The part before an address: `user:password@`, also if the password has a bare `/` or `@`."""
 _BARE_USER: Final = r"(?<![^\s\"'=(<\[,;])[^\s\"'=(<\[,;:@/\\]{0,64}:(?!\S{0,64}://|//)[^\s\"'<>@]{1,256}@(?=[\w\[.-])"
 """`user:password@` before an address without a scheme."""
 _QUERY_VALUE: Final = r"(?<==)[^&;#]+"

@@ -37,7 +37,7 @@ LIVE_SINK_KEYS: Final = (
 )
 """Of `[sinks.<name>]`, where the type stays the same."""
 _OPEN_SECONDS: Final = 5.0
-"""What files may take to open."""
+"""Seconds for files to open."""
 
 
 class Reloader:
@@ -47,7 +47,7 @@ class Reloader:
         self, daemon: Daemon, config: Config, read: Callable[[], Loaded], log: Log
     ) -> None:
         self.config = config
-        """What is in effect."""
+        """The configuration in effect."""
         self._daemon = daemon
         self._read = read
         self._log = log

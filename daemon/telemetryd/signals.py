@@ -1,9 +1,9 @@
-"""What the signals mean to `telemetryd listen`; docs/deploy.md says it to its users.
+"""The signals of `telemetryd listen`; docs/signals.md describes them to users.
 
-SIGHUP                              open files again, read the configuration again
-SIGHUP when the terminal is gone    as the next line, unless `nohup` said otherwise
-whatever else would end a process   deliver, print the ledger, end; twice: hurry
-faults of the program, job control  as always
+SIGHUP                               reopen files, reread the configuration
+SIGHUP when the terminal is closed   as the next line, unless started by `nohup`
+every other that ends a process      drain, print the ledger, exit; twice: hurry
+faults of the program, job control   the default effect
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def name_of(number: int) -> str:
 
 
 class Wishes:
-    """What signals ask for: those that end from the start, SIGHUP from `follow_hangups` on."""
+    """Requests by signal: those that end from the start on, SIGHUP from `follow_hangups` on."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.stopping: asyncio.Future[str] = loop.create_future()
-        """The name of the signal that ends the work, or why it can't continue."""
+        """The name of the signal that drains, or the reason why telemetryd can't continue."""
         self.hurrying: asyncio.Future[str] = loop.create_future()
-        """... and of the one that ends the patience."""
+        """The name of the second signal, which shortens the drain."""
         for number in ending_signals():
             loop.add_signal_handler(number, self._end, name_of(number))
 

@@ -1,4 +1,4 @@
-"""What a sink of one's own is made of: the only module it has to import of telemetryd.
+"""The public names for a sink of your own, which needs no other module of telemetryd.
 
     from telemetryd.sink import DELIVERED, Batch, Sink, WriteResult
 

@@ -89,7 +89,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def fault(table: object) -> str:
-    """What no configuration has and could burst what looks at it, "" if there is nothing."""
+    """Return the fault of a `table` that is too deep or has too large a number; else ""."""
     level, depth = [table], 0
     while level:
         if depth > MAX_DEPTH:

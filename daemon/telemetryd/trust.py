@@ -19,7 +19,7 @@ _MAX_LINKS: Final = 40
 
 
 class UntrustedError(PermissionError):
-    """What is at a path may be another user's doing. The text names it and says what to do."""
+    """Something at a path may be under another user's control. The text says what to do."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(
@@ -85,7 +85,7 @@ def is_trusted(path: str) -> bool:
 
 
 def concern(path: str) -> str:
-    """What is worth knowing of the file at `path` before it is written to; empty: nothing."""
+    """Return a warning about the file at `path` before it is written to; empty if there is none."""
     try:
         check_way(os.path.dirname(path) or ".")  # noqa: PTH120 - as above
         file = os.lstat(path)

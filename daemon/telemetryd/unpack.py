@@ -17,7 +17,7 @@ from telemetryd_proto.kinesis import zstd_available
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
-"""What follows the first byte, 0x50 to 0x5f, of a skippable frame (RFC 8878, 3.1.2)."""
+"""The bytes after the first byte, 0x50 to 0x5f, of a skippable frame (RFC 8878, 3.1.2)."""
 _MAGIC_BYTES: Final = 4
 _SKIPPABLE_HEADER_BYTES: Final = 8
 _READ_BYTES: Final = 256 * 1024
@@ -62,14 +62,14 @@ def is_packed(head: bytes) -> bool:
 
 
 class DamagedFileError(OSError):
-    """What is compressed is cut off or damaged. What came before it has been read."""
+    """Compressed data is cut off or damaged. The data before that has been read."""
 
     def __init__(self, what: str) -> None:
         super().__init__(0, what)
 
 
 class ForeignFileError(DamagedFileError):
-    """What begins here is of a format that is not read; the text says which, and what to do."""
+    """The data is in a format that is not supported. The text says which, and what to do."""
 
     def __init__(self, what: str, command: str) -> None:
         unpack = f"unpack it first ({command})" if command else "convert it to NDJSON first"

@@ -1,4 +1,4 @@
-"""What this process has used: processor time, memory, time."""
+"""The resources that this process has used: processor time, memory, time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PEAK: Final = b"VmHWM:"
 
 
 def usage(started: float, clock: Clock = SYSTEM) -> Usage:
-    """What was used since the process, or its loading, began at the monotonic second `started`."""
+    """Return the usage since `started`, the monotonic second when the process began or loaded."""
     return Usage(time.process_time(), peak_rss_bytes(), clock.monotonic() - started)
 
 

@@ -80,7 +80,7 @@ def check(
 
 
 def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
-    """What is worth knowing of files that are there already, and will be written to."""
+    """Yield warnings about existing files that will be written to."""
     context = SinkContext(
         name="",
         function=environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),

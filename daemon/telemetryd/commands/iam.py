@@ -22,7 +22,7 @@ REGION: Final = "REGION"
 ACCOUNT: Final = "ACCOUNT"
 FUNCTION: Final = "FUNCTION"
 PARTITION: Final = "PARTITION"
-"""What stands in the output for what was not said."""
+"""Placeholders in the output for values that were not given."""
 
 _POLICY_VERSION: Final = "2012-10-17"
 
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, environ: Mapping[str, str], region: str, account: str, function: str) -> Place:
-        """What was given, else what the environment says, else the placeholder."""
+        """Return the given values, or those of the environment, or the placeholders."""
         found = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
         return cls(
             region or found or REGION,

@@ -1,4 +1,4 @@
-"""What telemetryd runs on, by name and version: for bug reports and security updates.
+"""The names and versions of telemetryd's parts, for bug reports and security updates.
 
 The Lambda layer holds its own interpreter and libraries, so a security fix of one of them is a new
 layer; this names what one holds.
@@ -50,7 +50,7 @@ def _find_installed(name: str) -> str | None:
 
 
 def _list_vendored() -> dict[str, str]:
-    """What uvloop and zstandard were built with."""
+    """Return the libraries that uvloop and zstandard were built with."""
     from uvloop import loop  # noqa: PLC0415 - none of them for `telemetryd --help`
 
     number: int = loop.libuv_get_version()  # type: ignore[attr-defined]  # not in its stubs

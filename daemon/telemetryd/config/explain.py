@@ -59,7 +59,7 @@ def toml_value(value: object, key: str = "") -> str:
 
 
 def toml_type(value: object) -> str:
-    """What a TOML value is, in words: "text", "a table", ..."""
+    """Return the type of a TOML value in words: "text", "a table", ..."""
     names: dict[type, str] = {
         bool: "true or false",
         int: "a whole number",
@@ -72,7 +72,7 @@ def toml_type(value: object) -> str:
 
 
 def spell_out(kind: object, *, bare: bool = False) -> str:
-    """What the type `kind` allows, in words: "25 to 30000", `one of "a", "b"`, "true or false".
+    """Return the values of `kind` in words: "25 to 30000", `one of "a", "b"`, "true or false".
 
     `bare` leaves out "a whole number" and the like, for a value that has the right type.
     """

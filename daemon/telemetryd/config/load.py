@@ -85,7 +85,7 @@ def _warnings(config: Config, declared: Iterable[str], mode: Mode) -> Iterable[s
 
 
 def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[str]:
-    """What `risk_of` says of the patterns of all sinks."""
+    """Yield the risks that `risk_of` finds in the patterns of all sinks."""
     for name, sink in config.sinks.items():
         for key in ("include", "exclude"):
             for pattern in getattr(sink, key):

@@ -461,7 +461,7 @@ def effective_metrics(config: Config, mode: Mode) -> str:
 
 
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:
-    """What happens in `mode` when the queue of `sink` is full.
+    """Return the policy in `mode` for a full queue of `sink`.
 
     Unless set: `block` in `listen`; `drop_oldest` in Lambda, where an unread socket makes the
     platform drop whole batches (its emulator can even stall).

@@ -79,7 +79,7 @@ class FromEnvironment(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What was found, unchecked."""
+    """The values that were found, unchecked."""
 
     file: str
     """Path of the TOML file that was read, "" when there is none."""

@@ -1,4 +1,4 @@
-"""What to say about a key that does not exist, and which one was probably meant.
+"""Messages about keys that do not exist, with the key that was probably meant.
 
 Imported only when there is one.
 """
@@ -25,7 +25,7 @@ def did_you_mean(key: str, keys: Collection[str]) -> str:
 def unknown_variable(
     path: Sequence[str], keys: Collection[str], sections: Collection[str], common: Collection[str]
 ) -> str:
-    """What is wrong with a variable that names no key.
+    """Return a message about a variable that names no key.
 
     `keys` and `sections` exist in this configuration; `common` are the keys every sink has.
     """

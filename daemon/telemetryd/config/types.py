@@ -1,4 +1,4 @@
-"""What is odd about the event types that sinks ask for."""
+"""Warnings about the event types that sinks ask for."""
 
 from __future__ import annotations
 

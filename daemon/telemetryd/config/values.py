@@ -10,7 +10,7 @@ from telemetryd.config.explain import note, spell_out, toml_type, unwrap
 
 
 def from_text(text: str, kind: object) -> object:
-    """What a variable's text stands for before it is converted to the type `kind`.
+    """Parse a variable's text before it is converted to the type `kind`.
 
     Lists: separated by commas, or an array in JSON or TOML. Tables: JSON or TOML. The rest stays
     text, which `msgspec.convert(strict=False)` turns into numbers and booleans.

@@ -18,18 +18,18 @@ class MemoryBudget:
     def __init__(self, max_bytes: int, queues: int) -> None:
         self.max_bytes = max_bytes
         self.own_bytes = int(max_bytes * _OWN_SHARE) // max(queues, 1)
-        """What each queue may hold, whatever the others do."""
+        """Bytes that each queue may hold, whatever the others do."""
         self._shared = max_bytes - self.own_bytes * max(queues, 1)
         self._used = 0
 
     @property
     def largest_bytes(self) -> int:
-        """What one queue may hold while the others hold no more than their own parts."""
+        """The most that one queue may hold while the others hold no more than their own parts."""
         return self.own_bytes + self._shared
 
     @property
     def shared_used_bytes(self) -> int:
-        """What the queues hold beyond their own parts."""
+        """Bytes that the queues hold beyond their own parts."""
         return self._used
 
     def fits(self, held: int, more: int) -> bool:

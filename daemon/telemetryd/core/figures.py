@@ -1,4 +1,4 @@
-"""What telemetryd did and what it cost, in few numbers: for the ledger's line, and for sinks.
+"""The work and the cost of telemetryd in few numbers, for the ledger's line and for sinks.
 
 A sink that makes metrics of them (`SinkContext.figures`) asks again and again, so the numbers come
 as they grow (`changes`) and the highest values since it last asked.
@@ -18,7 +18,7 @@ _DIGITS: Final = 3
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What the process has used so far."""
+    """Resources that the process has used so far."""
 
     cpu_seconds: float
     peak_rss_bytes: int
@@ -26,7 +26,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened between two readings, and what it comes to.
+    """Changes between two readings, and totals.
 
     Lines are counted once for each sink they were lost to, or are on the way to.
     """
@@ -128,7 +128,7 @@ class FiguresReader:
 
 
 def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
-    """What it took since the process started, as JSON; a part of the ledger's line.
+    """Return the figures since the process started, as JSON, for the ledger's line.
 
     `now` is on the clock of `stats.pauses`.
     """

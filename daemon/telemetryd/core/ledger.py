@@ -81,9 +81,9 @@ class SinkAccount:
         self.dead_lettered = Count()
         self.failed_over = Count()
         self.recovered = Count()
-        """What an earlier process of this environment had spooled and not delivered."""
+        """Lines that an earlier process of this environment had spooled and not delivered."""
         self.spooled = Count()
-        """What is on disk: for later, or for the next process of this environment."""
+        """Lines on disk: for later, or for the next process of this environment."""
         self.damaged_bytes = 0
         """Bytes found in the spool that belong to no intact record. Their lines are not known."""
 
@@ -148,7 +148,7 @@ class Ledger:
         self.framed = Count()
         self.rejected = {reason: Count() for reason in (*REJECT_REASONS, OWN_LOG, UNTRUSTED)}
         self.upstream_dropped = Count()
-        """What the platform says it lost before us (`platform.logsDropped`)."""
+        """Lines that the platform lost before us, by `platform.logsDropped`."""
         self.unrouted = Count()
         """Framed lines that no sink wanted."""
         self.sinks = {name: SinkAccount() for name in sinks}

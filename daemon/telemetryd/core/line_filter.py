@@ -18,7 +18,7 @@ _MAX_TYPES: Final = 256
 _LOGS: Final = frozenset({"function", "extension"})
 _PLATFORM: Final = "platform"
 CATEGORIES: Final = (_PLATFORM, *sorted(_LOGS))
-"""What comes before the first dot of an event's type, and stands for all such types."""
+"""The part of an event's type before the first dot, which stands for all such types."""
 
 _TYPE: Final = rb'"type"\s{0,8}:\s{0,8}"([\w.-]{1,64})"'
 _TYPE_WITHIN: Final = 1024

@@ -152,7 +152,7 @@ _FOLDED: Final = {
 }
 """The same members, for loggers that spell them in another way: `LOG_LEVEL`, `log-level`."""
 _INITIALS: Final = frozenset("lLsSpP@")
-"""What those begin with: a look at one letter is cheap."""
+"""First letters of these names, because checking one letter is cheap."""
 _NESTED: Final = ("log", "record")
 """Objects that hold the level where the record itself does not (Elastic Common Schema, loguru)."""
 _DEPTH: Final = 2
@@ -166,7 +166,7 @@ _PINO: Final = (frozenset({"time", "msg"}), frozenset({"pid", "hostname"}))
 
 
 class _Plain(msgspec.Struct, gc=False):
-    """What most records have: a level by its name, and a message that is text."""
+    """The members that most records have: a level by its name, and a message that is text."""
 
     level: Any = None
     message: msgspec.Raw = msgspec.Raw()

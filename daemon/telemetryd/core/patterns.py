@@ -28,7 +28,7 @@ _LITERAL: Final = re.compile(r"""(?:[\w "'/:,;<>=!@%&~`-]|\\[^\w\s])*""")
 """Text that means itself, special characters escaped."""
 _ENDS: Final = b"\r\n"
 _DIFFERENT: Final = ("{,", "[:", "[[")
-"""What re2 compiles, and understands in another way."""
+"""Constructs that re2 compiles but interprets differently."""
 _BLOCKS: Final = (
     "it runs on Python's re, which can block telemetryd on an unlucky line, and judges the first "
     f"{RE_BYTES // 1024} KiB of a line only"
@@ -42,7 +42,7 @@ _COSTLY: Final = (
 
 
 def compile_pattern(pattern: str) -> Matcher:
-    """What judges lines by `pattern`. Raises re.error for one that does not compile."""
+    """Return a matcher of lines for `pattern`. Raises re.error if it does not compile."""
     fallback = _on_re(pattern)
     if (parts := _text_of(pattern)) is not None:
         return _text_matcher(parts)
@@ -63,7 +63,7 @@ def needs_re2(pattern: str) -> bool:
 
 
 def risk_of(pattern: str) -> str:
-    """What to warn of before `pattern`, which compiles, is used here; empty: nothing."""
+    """Return the risk of using `pattern` here, which compiles; empty if there is none."""
     if not needs_re2(pattern):
         return ""
     if (found := _re2(pattern)) is not None:
@@ -76,7 +76,7 @@ def risk_of(pattern: str) -> str:
 
 
 def risk_in_the_layer(pattern: str) -> str:
-    """What to warn of before `pattern`, which compiles, is used in the layer; empty: nothing."""
+    """Return the risk of using `pattern` in the layer, which compiles; empty if there is none."""
     if not needs_re2(pattern):
         return ""
     return f"the layer has no google-re2: there {_BLOCKS}"
@@ -117,7 +117,7 @@ def _contains_any(alternatives: list[list[bytes]], line: bytes) -> bool:
 
 
 def _on_re(pattern: str) -> Matcher:
-    """What may change in a later Python (a FutureWarning) is no concern."""
+    """Return a matcher on `re`. A FutureWarning concerns later versions of Python: ignored."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

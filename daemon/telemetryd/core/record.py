@@ -33,7 +33,7 @@ _LAMBDA: Final = re.compile(
 An object may follow, and counts as well."""
 _PLATFORM: Final = "platform."
 _BEFORE_OBJECT: Final = frozenset("\t :")
-"""What an object in a text stands behind, if it is no part of a word."""
+"""Characters that may precede an object in a text, if it is not part of a word."""
 _TAIL: Final = 8
 """Characters at the end of a text among which its object ends, if need be before blanks."""
 _decode_text: Final = msgspec.json.Decoder(str).decode

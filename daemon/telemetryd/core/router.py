@@ -24,7 +24,7 @@ _PIECE_BYTES: Final = 128 * 1024
 
 
 class Selection(msgspec.Struct, frozen=True, gc=False):
-    """What one sink gets of one block."""
+    """The part of one block that one sink gets."""
 
     wanted: Block | None
     """The lines to enqueue, in order."""
@@ -35,7 +35,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
 
 
 class RouteRules:
-    """What one sink wants: a filter, and members to add."""
+    """The rules of one sink: a filter, and members to add."""
 
     __slots__ = ("fields", "filter")
 
@@ -195,7 +195,7 @@ def open_pieces(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
 
 
 def merge(block: Block, selections: Sequence[Selection]) -> Selection:
-    """What a sink gets of `block`, from what it gets of each piece."""
+    """Merge the selections of the pieces of `block` into one of the block."""
     if len(selections) == 1:
         return selections[0]
     return Selection(

@@ -40,7 +40,7 @@ class Record(NamedTuple):
 
 
 class RecordHeader(NamedTuple):
-    """What is known of a record without its payload."""
+    """The facts of a record without its payload."""
 
     length: int
     """Bytes of the payload."""

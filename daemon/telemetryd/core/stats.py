@@ -1,4 +1,4 @@
-"""What happens, in numbers: sizes, durations, states. The ledger tells where lines went, this how.
+"""Statistics: sizes, durations, states. The ledger counts where lines went, this how.
 
 Counted once per block, batch or attempt, never per line; what counts holds the very object it
 adds to, so that nothing is looked up. Clocks are the caller's.

@@ -1,4 +1,4 @@
-"""What stands before the message of a log line that is text: its level, and ids of a request.
+"""The head of a log line that is text, before its message: level, and ids of a request.
 
 Two layouts are Lambda's own, and are tried first:
 
@@ -63,12 +63,12 @@ _SHY: Final = frozenset({"http", "verbose", "silly", "config", "fine", "finer", 
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """What stands before a message."""
+    """The facts in a text before its message."""
 
     rank: int | None
     """Of the level, as `log_level.rank_of`."""
     ids: tuple[str, ...]
-    """What may be request ids, the likeliest first."""
+    """Possible request ids, the likeliest first."""
     is_all: bool = False
     """True if the text has nothing else."""
 

@@ -401,4 +401,4 @@ PROCESS: Final = {
     "process_open_fds": "Open file descriptors.",
     "process_max_fds": "Most that may be open.",
 }
-"""What Prometheus' own client adds, under the names every program has."""
+"""Metrics that Prometheus' own client adds, under the names of every program."""

@@ -1,4 +1,4 @@
-"""What `/healthz` says: whether telemetryd takes lines and delivers them."""
+"""The response of `/healthz`: 200 if telemetryd accepts lines and writes to every sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left of the extension when something failed: it reads, counts, discards, polls `next`.
+"""The rest of the extension after a failure: it reads, counts, discards and polls `next`.
 
 An extension that exits is a crash to the platform, and one that stops reading its telemetry can
 stall it. So the function is served to the end, and the ledger says what was lost.

@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 _MAX_FORETOLD: Final = 64
 _SHUTDOWN_SECONDS: Final = 2.0
-"""What the platform grants where it names no deadline (Extensions API, Shutdown phase)."""
+"""The time of a shutdown for which the platform names no deadline (Extensions API)."""
 _QUIET_MARGIN_SECONDS: Final = 0.025
 _TAIL_MARGIN_SECONDS: Final = 0.005
 _READ_SHARE: Final = 0.7
@@ -67,7 +67,7 @@ _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
 """How much longer than asked for a sink's flush may take before it is left to itself."""
 _OPEN_SECONDS: Final = 3.0
-"""What sinks may take to open before the first `next`, of the 10 seconds an init may take."""
+"""Time for sinks to open before the first `next`, of the 10 seconds that an init may take."""
 _FOR_GOOD: Final = "spindown"
 """The `shutdownReason` after which the environment is gone, `/tmp` and all; a time-out or a failure
 only resets it (Extensions API, Shutdown)."""
@@ -177,7 +177,7 @@ class _Extension:
         self._batch_seconds = session.settings.timeout_ms / 1000
         self._margin = config.flush.margin_ms / 1000
         self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
-        """What may be added once the end of an invocation is known, a batch period after it."""
+        """Most seconds to add after an invocation's end is known, a batch period after the end."""
         self._stopping: asyncio.Future[None] = loop.create_future()
         self._signal = ""
         """The name of the first that asked for the end."""

@@ -6,7 +6,7 @@ import socket
 from typing import Final
 
 SANDBOX: Final = "sandbox.localdomain"
-"""What Lambda calls the sandbox ("Lambda Telemetry API reference", destination)."""
+"""Lambda's name for the sandbox ("Lambda Telemetry API reference", destination)."""
 HOSTS: Final = "/etc/hosts"
 _MAX_HOSTS_BYTES: Final = 64 * 1024
 

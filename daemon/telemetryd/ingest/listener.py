@@ -44,7 +44,7 @@ _ACCEPTS: Final = 64
 _NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of `accept` that are no fault of the connection: it stays in the backlog (accept(2))."""
 SPARE_DESCRIPTORS: Final = 32
-"""What connections leave for files, sinks and `/healthz`, but at most ..."""
+"""Descriptors that connections leave for files, sinks and `/healthz`, but at most ..."""
 _SPARE_PART: Final = 4
 """... this part of all."""
 _ACCEPT_AGAIN_SECONDS: Final = 0.1
@@ -74,7 +74,7 @@ class Door(Protocol):
 
 
 class Receiver(Protocol):
-    """What the listener feeds."""
+    """The consumer of received blocks."""
 
     def on_received(self, size: int) -> None:
         """Note that `size` bytes were read."""

@@ -1,4 +1,4 @@
-"""What a local Lambda is to be: function, runtime, extensions, limits. Checked when built."""
+"""The configuration of a local Lambda: function, runtime, extensions, limits; checked at once."""
 
 from __future__ import annotations
 

@@ -69,11 +69,11 @@ class LocalLambda:
         self.events: list[PlatformEvent] = []
         """Every platform event, in the order of their making, of all generations."""
         self.lines = LineCounts()
-        """What the processes printed."""
+        """Counts of the lines that the processes printed."""
         self.exits: list[ProcessExit] = []
         """How the processes ended."""
         self.warnings: list[str] = []
-        """What Lambda would not tell: why something does not work."""
+        """Reasons why something does not work, which Lambda would not report."""
         self._hosts = SandboxHosts(config.sandbox_address)
         self._subscriptions: list[SubscriptionStats] = []
         self._generation: Generation | None = None

@@ -1,4 +1,4 @@
-"""What the environment has to tell: platform events, their form per schema, log records.
+"""The events of the environment: platform events, their form per schema, log records.
 
 Field lists: the Developer Guide's "Lambda Telemetry API Event schema reference". The schema
 versions differ in what they carry, so a record is built once with everything in it and cut down

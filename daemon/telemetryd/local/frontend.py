@@ -32,7 +32,7 @@ LIMITS: Final = {
 }
 """Largest payload of each invocation type, in bytes ("Lambda quotas")."""
 _ROOM: Final = 1024 * 1024
-"""What is read above the limit, to tell the size."""
+"""Bytes that are read above the limit, to report the size."""
 
 
 def _service_error(status: int, error_type: str, message: str) -> web.Response:

@@ -227,7 +227,7 @@ class Generation:
             self._init_report = None
 
     def _instance(self) -> dict[str, Any]:
-        """What the start of an init and of a restore say of the environment."""
+        """Return the members about the environment in the start of an init and of a restore."""
         return {
             "runtimeVersion": "local",
             "functionName": self.config.function_name,

@@ -16,7 +16,7 @@ from telemetryd.local.clock import epoch_ms, iso, monotonic
 
 @dataclass(frozen=True, slots=True)
 class InvokeResult:
-    """What the caller of the function got, and what it took."""
+    """The response to the caller of the function, and its duration and cost."""
 
     request_id: str
     payload: bytes

@@ -1,4 +1,4 @@
-"""What the Telemetry API is to lose, on demand: any event, a line, a batch, the connection.
+"""Losses on demand of the Telemetry API: any event, a line, a batch, the connection.
 
 One loss is written `WHAT[:HOW][@INVOCATIONS]`.
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from telemetryd.local.events import PlatformEvent
 
 How = Literal["drop", "late", "garble", "batch", "close", "cut", "stall"]
-"""What becomes of an event.
+"""The effect on an event.
 
 - `drop`: it is not sent, and no notice of it.
 - `late`: it is sent before the next `platform.start`.

@@ -25,7 +25,7 @@ class Narrator:
         print(f"{what:<10} {text}", file=self._out, flush=True)
 
     def event(self, what: str, details: Mapping[str, Any]) -> None:
-        """What `LocalConfig.on_event` is told."""
+        """Print an event, as `LocalConfig.on_event` gets it."""
         method = getattr(self, f"_{what}", None)
         if method is not None:
             method(details)
@@ -93,7 +93,7 @@ class Narrator:
         self.line("stopped", f"after {details['duration_ms']:.0f} ms")
 
     def summary(self, stats: Sequence[SubscriptionStats]) -> None:
-        """What became of the telemetry."""
+        """Print the accounts of the telemetry."""
         for account in stats:
             text = (
                 f"{account.name}: {account.offered} events = {account.sent} sent + "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Run:
-    """What both modes need to run one invocation."""
+    """The common base of both modes for one invocation."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class OnDemandRun(_Run):
         return self._report
 
     def result(self) -> InvokeResult:
-        """What the caller gets to know."""
+        """Return the result for the caller."""
         invocation = self.invocation
         return InvokeResult(
             request_id=invocation.request_id,
@@ -295,7 +295,7 @@ class ManagedRun(_Run):
         )
 
     def result(self) -> InvokeResult:
-        """What the caller gets to know."""
+        """Return the result for the caller."""
         invocation = self.invocation
         return InvokeResult(
             request_id=invocation.request_id,

@@ -122,9 +122,9 @@ class SandboxHosts:
 
     @property
     def enter(self) -> Callable[[Path], None] | None:
-        """What a new process calls, before its program starts, with its working directory.
+        """A function that a new process calls, with its directory, before its program starts.
 
-        None where the machine's own /etc/hosts is good.
+        None if the machine's own /etc/hosts has the name.
         """
         if not self._namespaces:
             return None

@@ -51,7 +51,7 @@ class Buffering:
 
 @dataclass(slots=True)
 class SubscriptionStats:
-    """What became of every event offered to one subscription.
+    """The account of every event offered to one subscription.
 
     offered = sent + dropped + undelivered + lost
     """
@@ -80,7 +80,7 @@ class SubscriptionStats:
 
 
 class Pace:
-    """What a sender needs of its subscription: the freeze, and where to report progress."""
+    """The parts of a subscription that its sender needs: the freeze, and reports of progress."""
 
     __slots__ = ("_on_progress", "awake")
 

@@ -128,7 +128,7 @@ class _Run:
         return self._summary(replay, finished=finished, rest=f"from byte {done:,}")
 
     async def _pipe(self, file: Path | int) -> bool:
-        """What comes through a pipe: read once, so what is read and not delivered is lost."""
+        """Replay a pipe. It is read once, so lines that are read and not delivered are lost."""
         replay = self._replay(keeps_lost=True)
         progress = Progress(self._err, None)
         read = 0

@@ -21,7 +21,7 @@ from telemetryd.unpack import FOREIGN_HEAD_BYTES, Unpacked, is_packed, refuse_fo
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 PIECE_BYTES: Final = 1 << 20
-"""What is read, delivered and remembered at a time."""
+"""Bytes that are read, delivered and noted at a time."""
 MAX_LINE_BYTES: Final = 64 << 20
 _HEAD_BYTES: Final = 16
 _ENDLESS: Final = 1 << 62
@@ -149,7 +149,7 @@ class Source:
         return self
 
     def _first_line(self) -> bytes:
-        """What has been read to find the first line."""
+        """Find the first line. Return all bytes that were read for it."""
         read = bytearray()
         while b"\n" not in read and len(read) < MAX_LINE_BYTES and (data := self.read(PIECE_BYTES)):
             read += data
@@ -164,7 +164,7 @@ class Source:
 
 
 def pieces(source: Source, start: int, sink: str | None) -> Generator[Piece]:
-    """What `source`, which is opened here, holds from `start` on: of a dead letter its lines.
+    """Open `source` and yield its pieces from `start` on; of a dead letter its lines.
 
     `sink`: of a dead letter only what this sink could not deliver; None: any.
     """

@@ -74,7 +74,7 @@ class StandardOutput:
 
 
 def _rest(payloads: Sequence[bytes], written: int) -> list[bytes]:
-    """What is left of `payloads`, in as many parts, after the first `written` bytes."""
+    """Return the rest of `payloads`, in as many parts, after the first `written` bytes."""
     done = 0
     while done < len(payloads) and written >= len(payloads[done]):
         written -= len(payloads[done])
@@ -86,7 +86,7 @@ def _rest(payloads: Sequence[bytes], written: int) -> list[bytes]:
 
 
 def _rest_of_line(payload: bytes, left: bytes) -> bytes:
-    """What completes the line that was cut when only `left` remained of `payload`."""
+    """Return the rest of the line that was cut when only `left` remained of `payload`."""
     cut = len(payload) - len(left)
     if cut == 0 or payload.endswith(b"\n", 0, cut):
         return b""

@@ -110,7 +110,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Name of the sink that gets the lines that this one can't deliver. Its filters do not apply to
     them. It gets its own lines as well, unless it has `exclude = ["^"]`."""
     overflow: Overflow | None = None
-    """What happens when the queue is full. Not set: `block` in `listen`, `drop_oldest` in Lambda.
+    """Policy when the queue is full. Not set: `block` in `listen`, `drop_oldest` in Lambda.
     `block` stops reading, so it delays every sink. With the others a slow or dead sink delays no
     other. For a sink that delivers 10 MB/s, reading may pause during a burst, at most 100 ms in any
     two seconds."""
@@ -170,7 +170,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """What one `write` attempt carries. After a partial failure the next carries the rest."""
+    """The items of one `write` attempt. After a partial failure the next attempt has the rest."""
 
     batch_id: str
     items: tuple[Item, ...]
@@ -179,10 +179,10 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     Empty: this is the first."""
 
     def key(self, index: int) -> str:
-        """What the item at `index` is known by: the same in every attempt, of no other item.
+        """Return the key of the item at `index`: unique, and the same in every attempt.
 
-        A destination that drops what it has already goes by this, not by the place of an item,
-        which is another after a partial failure.
+        A destination that deduplicates must use this, not the place of an item, which changes
+        after a partial failure.
         """
         return f"{self.batch_id}-{self.numbers[index] if self.numbers else index}"
 
@@ -214,26 +214,26 @@ DELIVERED: Final = WriteResult()
 
 
 class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sink may know of the process it runs in."""
+    """The facts and tools that a sink gets from its process."""
 
     name: str
     """The `<name>` of its `[sinks.<name>]` section."""
     function: str
-    """Function name, `local` outside Lambda."""
+    """Name of the function; `local` outside Lambda."""
     version: str
-    """Function version, `$LATEST` where unknown."""
+    """Version of the function; `$LATEST` if unknown."""
     instance: str
     """Random 128-bit id of this process, 32 hex digits."""
     salvage: Callable[[bytes, str], bool]
-    """`salvage(data, reason)` keeps bytes found damaged at the destination in the dead letter;
-    False when there is no dead letter (the sink must then keep them itself)."""
+    """`salvage(data, reason)` writes bytes that are damaged at the destination to the dead letter.
+    Returns False without a dead letter; then the sink must keep them."""
     log: "EventLog[str]"
     """Writes structured lines, rate-limited: `log.info(event, **facts)`, and so for each level."""
     clock: Clock = SYSTEM
     """The time, of every kind."""
     figures: Callable[[], Figures] | None = None
-    """What telemetryd itself did and cost since the last call, for sinks that report it. A few
-    microseconds, and a look at /proc: not for every batch."""
+    """Returns telemetryd's own figures since the last call, for sinks that report them. A call
+    takes a few microseconds and reads /proc, so do not call it for every batch."""
 
 
 class Sink(abc.ABC):

@@ -25,7 +25,7 @@ class SpoolClock:
         self._moment = clock.moment
         now = clock.moment()
         self._ahead_ms = now.wall_ms - now.steady_ms
-        """What this clock is ahead of the time since boot."""
+        """Milliseconds by which this clock is ahead of the time since boot."""
 
     def now_ms(self) -> int:
         """The time now."""

@@ -32,7 +32,7 @@ SUFFIX: Final = ".spool"
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 1 << 20
 _WINDOW_BYTES: Final = 1 << 16
-"""What is read at a time to find headers: those of many small records, or one."""
+"""Bytes read at a time to find headers: those of many small records, or one."""
 
 
 class Entry(NamedTuple):
@@ -86,7 +86,7 @@ class Segment:
 
     @classmethod
     def recover(cls, path: str) -> Segment:
-        """What another process left, be it only damage. Raises OSError."""
+        """Open a segment of another process, even if it is damaged. Raises OSError."""
         fd = os.open(path, _FLAGS)
         try:
             status = os.fstat(fd)
@@ -172,7 +172,7 @@ class Segment:
         return (there.st_dev, there.st_ino) != self._identity
 
     def remaining(self) -> list[Record]:
-        """What is not settled and can still be read, be the file gone, as long as it is open."""
+        """Return unsettled records that can still be read, even from an open deleted file."""
         if self._fd < 0:
             return []
         with contextlib.suppress(OSError):
@@ -180,7 +180,7 @@ class Segment:
         return []
 
     def missing(self) -> Count:
-        """What is not settled and was cut off the file. Raises OSError."""
+        """Count unsettled lines that were cut off the file. Raises OSError."""
         size = os.fstat(self._file()).st_size
         if size >= self.end:
             return Count()

@@ -69,7 +69,7 @@ class SpoolLog:
         self._tail: Segment | None = None
         """The last segment, while it is written to."""
         self._front: deque[Entry] | None = None
-        """What may be taken from the first segment, once that has been looked up."""
+        """Records to take from the first segment; None before they are looked up."""
         self._taken: tuple[Segment, list[Entry]] | None = None
         self._lock = -1
 
@@ -173,7 +173,7 @@ class SpoolLog:
         return Taken(batch_id, [segment.read(entry) for entry in entries])
 
     def settle(self) -> None:
-        """What `take` gave has met its end."""
+        """Mark the records of the last `take` as settled."""
         taken, self._taken = self._taken, None
         if taken is not None:
             segment, entries = taken
@@ -187,7 +187,7 @@ class SpoolLog:
                 self._discard([each for _, each in self._segments].index(segment))
 
     def untake(self) -> None:
-        """What `take` gave stays where it is, to be taken again."""
+        """Leave the records of the last `take` in place, so that they are taken again."""
         self._taken = self._front = None
 
     def evict(self, *, read: bool = True) -> list[Record] | None:

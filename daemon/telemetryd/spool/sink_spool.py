@@ -33,7 +33,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _REST_SECONDS: Final = 5.0
 """How long a spool that could not be opened or written to is left alone."""
 _READ_SECONDS: Final = 0.2
-"""What it may take to read what is given up at the end; beyond that it is only counted."""
+"""Seconds to read the lines that are given up at the end. After that they are only counted."""
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 Lose = Callable[[Item, str], None]
@@ -173,7 +173,7 @@ class SinkSpool:
         return batch_id, items
 
     def settle(self) -> None:
-        """What `take` gave has met its end."""
+        """Mark the records of the last `take` as settled."""
         self._in_flight = 0
         self._files.settle()
         self._lose_missing()

@@ -18,7 +18,7 @@ from telemetryd.testing.loops import LoopFactory
 
 T = TypeVar("T")
 _FAREWELL_SECONDS: Final = 0.5
-"""What the tasks of a loop that hangs may take to end, once they are cancelled."""
+"""Seconds for the cancelled tasks of a hanging loop to end."""
 _AGAIN_SECONDS: Final = 0.5
 _HEAD: Final = "Traceback (outermost call first):\n"
 

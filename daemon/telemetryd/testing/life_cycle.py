@@ -159,7 +159,7 @@ class LifeCycleContract(Subject):
 
 
 def _until(last: bytes, received: Received) -> bytes:
-    """What arrived, `last` included, unless nothing more comes: so much may be of earlier lines."""
+    """Return the bytes that arrived up to `last`, or until nothing more arrives."""
     arrived = received(len(last))
     while last not in arrived and len(more := received(len(arrived) + 1)) > len(arrived):
         arrived = more

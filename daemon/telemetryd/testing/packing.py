@@ -42,7 +42,7 @@ class PackingContract(Subject):
         assert [lines.count(b"\n") for lines in unpacked] == [item.lines for item in items]
 
     def test_items_count_bytes_as_received(self, tmp_path: Path) -> None:
-        """What `fields` added to the lines is delivered, but it is not in the books."""
+        """Bytes that `fields` added to the lines are delivered, but not counted."""
         sink = self.make(tmp_path)
         lines = [b'{"function":"orders","id":%d}' % number for number in range(10)]
         blocks = [block(*lines[at : at + 2], added=40) for at in range(0, 10, 2)]

@@ -46,9 +46,9 @@ class Rig:
             config.queue_max_bytes, overflow, self.holds.append, stats=self.stats
         )
         self.bugs: list[Exception] = []
-        """What ended the worker, which nothing should."""
+        """Exceptions that ended the worker. There should be none."""
         self.sink_bugs: list[str] = []
-        """What the sink did that no sink may do, each with its traceback."""
+        """Violations of the sink's contract, each with its traceback."""
         self.on_sink_bug: Callable[[], None] | None = None
         self.worker = DeliveryWorker(
             sink,

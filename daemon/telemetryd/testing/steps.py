@@ -13,7 +13,7 @@ from telemetryd.errors import PermanentSinkError, TransientSinkError
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Sink, WriteResult
 
 Step: TypeAlias = Callable[[Batch], Awaitable[Sequence[Failure]]]
-"""What happens to one attempt: the items it refuses, or the error it raises."""
+"""The outcome of one attempt: the items that it refuses, or the error that it raises."""
 
 
 async def fail_transiently(_batch: Batch) -> Sequence[Failure]:
@@ -60,7 +60,7 @@ def lose_answer() -> Step:
 
 
 class AnswerLostError(Exception):
-    """What `lose_answer` raises: carried out by `script_writes`."""
+    """Raised by `lose_answer`, and handled by `script_writes`."""
 
 
 def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:

@@ -1,4 +1,4 @@
-"""What a subclass of the suite says of its sink, and the tools that the tests share."""
+"""The description of a sink by a subclass of the suite, and the tools of the tests."""
 
 # ruff: noqa: S101 - assertions are what this is for
 from __future__ import annotations
@@ -34,7 +34,7 @@ Received: TypeAlias = Callable[[int], bytes]
 """`received(at_least)`: the lines that arrived, as they were received, once so many bytes did."""
 
 _BLOCKED_SECONDS: Final = 1.0
-"""What a loop that waits has more than its patience to say so itself."""
+"""Seconds that a waiting loop has beyond its patience to report this itself."""
 FAR: Final = 1e9
 """A deadline that is never met."""
 

@@ -1,4 +1,4 @@
-"""What a sink is given by the process it runs in, made for tests."""
+"""The surroundings of a sink, made for tests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def context(
     instance: str = INSTANCE,
     clock: Clock = SYSTEM,
 ) -> SinkContext:
-    """What a sink called `name` may know of the process; without `log`, its log is not kept."""
+    """Return the context of a sink called `name`. Without `log`, its log is not kept."""
     return SinkContext(
         name=name,
         function=function,

@@ -55,7 +55,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
     "InitError": frozenset({"InitError"}),
     "ExitError": frozenset({"ExitError"}),
 }
-"""What calls and events may make of an extension. The end of its process comes in any state."""
+"""The states that calls and events may lead to. The process may end in any state."""
 
 _ERROR_TYPE = re.compile(r"Extension\.[A-Z][a-zA-Z]+")
 _JSON = ("Content-Type", "application/json")
@@ -108,7 +108,7 @@ class Extension:
         """Empty until it has registered."""
         self.state: State = "Started"
         self.events: tuple[str, ...] = ()
-        """What it registered for."""
+        """Events that it registered for."""
         self.error_type: str | None = None
         self.shutdown_sent = False
         self._polls = False

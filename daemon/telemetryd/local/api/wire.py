@@ -38,7 +38,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a call is answered with; `Content-Length` is left to who sends it."""
+    """The response to a call. Its sender adds `Content-Length`."""
 
     status: int
     body: bytes

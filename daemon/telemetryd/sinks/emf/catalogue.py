@@ -191,7 +191,7 @@ DEFAULT_METRICS: Final = (
     "estimated_cost",
     "telemetryd_lines_lost",
 )
-"""What is emitted unless `metrics` says otherwise. Few, because CloudWatch bills each: those that
+"""Metrics that are emitted unless `metrics` is set. Few, because CloudWatch bills each: those that
 `AWS/Lambda` does not have."""
 
 OWN_METRICS: Final = frozenset(name for name in METRIC_NAMES if name.startswith("telemetryd_"))

@@ -1,4 +1,4 @@
-"""What may be configured of an EMF sink, and what CloudWatch would refuse of it."""
+"""The configuration of an EMF sink, and checks for values that CloudWatch would refuse."""
 
 # No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 import re
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _FUNCTION: Final = "function"
 _MAX_PROPERTIES: Final = 30
 _MAX_COMMON_BYTES: Final = MAX_DOCUMENT_BYTES // 2
-"""What dimension sets and properties may take of each document; the rest is for values."""
+"""Bytes of each document for dimension sets and properties. The rest is for values."""
 _PLACEHOLDER: Final = r"\{([^{}]*)\}"
 _PLACEHOLDERS: Final = ("function", "version", "instance")
 _PRICE: Final = "AWS Lambda Pricing"
@@ -129,7 +129,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         return self.count_log_errors
 
     def remarks(self) -> Iterator[str]:
-        """What the metrics cost. At most: one that has nothing to tell is not billed."""
+        """Yield the cost of the metrics, at most: a metric without values is not billed."""
         count = len(self.wanted if self.self_metrics else self.wanted - OWN_METRICS)
         sets = len(self.dimensions)
         price = self.price_metric

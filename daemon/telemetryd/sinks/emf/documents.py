@@ -27,7 +27,7 @@ _MARK: Final = "telemetryd"
 
 
 class Measured(msgspec.Struct, gc=False):
-    """What one event says in numbers."""
+    """The numbers of one event."""
 
     function: str
     version: str
@@ -36,11 +36,11 @@ class Measured(msgspec.Struct, gc=False):
     request_id: str | None = None
     error_type: str | None = None
     facts: Mapping[str, Any] | None = None
-    """What telemetryd reports about itself."""
+    """Figures that telemetryd reports about itself."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """What all documents of a sink have in common."""
+    """The common parts of all documents of a sink."""
 
     namespace: str
     dimensions: Sequence[Sequence[str]]

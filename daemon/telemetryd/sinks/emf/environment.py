@@ -1,4 +1,4 @@
-"""What is known of an execution environment, by the times of its events.
+"""The state of an execution environment, by the times of its events.
 
 The order in which events arrive is not that in which things happened: with SnapStart the events of
 the snapshot's initialisation may come after those of the restore, weeks later. So each beginning of

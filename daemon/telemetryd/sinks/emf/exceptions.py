@@ -71,7 +71,7 @@ _LEVELS: Final = frozenset({"ERROR", "FATAL", "CRITICAL", "Error", "Critical"})
 _STAMPS: Final = frozenset(
     {"timestamp", "level", "log_level", "requestId", "AWSRequestId", "tenantId", "traceId"}
 )
-"""What runtimes put beside a report, and handlers' loggers as well."""
+"""Members that runtimes, and handlers' loggers too, add to a report."""
 _REPORT: Final = frozenset({"errorType", "errorMessage", "stackTrace", "cause"})
 _json: Final = msgspec.json.Decoder()
 

@@ -85,7 +85,7 @@ _FAULT_TYPE: Final = r"ErrorType: ([\w.]+)|^([A-Z]\w*\.\w+)\s*$"
 
 
 class _Invocation(msgspec.Struct, gc=False):
-    """What has been measured of one invocation, and whose it is."""
+    """The measurements of one invocation, and the function it belongs to."""
 
     function: str
     version: str
@@ -140,7 +140,7 @@ class Invocations:
         }
 
     def measure(self, event: Envelope, at: int, source: int) -> Measured | None:
-        """What an event of the platform, made at `at` (ms), adds; None if nothing.
+        """Return what an event of the platform, made at `at` (ms), adds; None if nothing.
 
         `source` tells connections apart. Raises MalformedRecord.
         """

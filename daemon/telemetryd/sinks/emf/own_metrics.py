@@ -1,4 +1,4 @@
-"""What telemetryd itself did and cost, as a document once a minute and at the end.
+"""Metrics of telemetryd itself, as a document once a minute and at the end.
 
 Each metric is billed, so there are few, and the rest are members that can be searched.
 """

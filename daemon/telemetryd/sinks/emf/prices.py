@@ -1,4 +1,4 @@
-"""What an invocation and a metric cost, in US dollars.
+"""Prices of an invocation and a metric, in US dollars.
 
 Sources: "AWS Lambda Pricing", on-demand; "Amazon CloudWatch Pricing", custom metrics; of each the
 first tier. Other regions, tiers and purchase options differ, hence every price can be configured.

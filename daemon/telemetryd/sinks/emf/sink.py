@@ -50,7 +50,7 @@ class EmfItem(Item, frozen=True, gc=False):
     origin: tuple[bytes, ...] = ()
     """The lines of a document."""
     data: bytes = b""
-    """What holds the lines without one: the whole block, for copies of pieces cost more."""
+    """The whole block with the lines without a document. Copies of the pieces would cost more."""
     cuts: tuple[int, ...] = ()
     """Where pieces of `data` begin and end, in turn, that are those lines."""
 
@@ -260,7 +260,7 @@ class EmfSink(Sink):
 
 
 def _marks(config: EmfConfig) -> tuple[bytes, ...]:
-    """What lines of interest hold; empty if all that come may be of interest."""
+    """Return marks of interesting lines; empty if any line may be interesting."""
     if config.types and all(kind.startswith("platform") for kind in config.types):
         return ()
     marks: tuple[bytes, ...] = (_PLATFORM,)

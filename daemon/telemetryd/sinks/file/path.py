@@ -19,7 +19,7 @@ _DAY_SECONDS: Final = 86_400
 
 
 def template_problems(template: str) -> Iterator[str]:
-    """What is wrong with a path template, one sentence each."""
+    """Yield the faults of a path template, one sentence each."""
     if not template:
         yield "must name a file, such as /tmp/telemetry/{function}.ndjson"
     if template.endswith("/"):
@@ -71,7 +71,7 @@ def bases(template: str, context: SinkContext) -> set[str]:
 
 
 def _shape(part: str, shapes: dict[str, str]) -> re.Pattern[str] | None:
-    """What names a part of a template stands for; None if it stands for itself."""
+    """Return a pattern of the names that a template's part matches; None if only itself."""
     pieces = _FIELD.split(part)  # text and names in turn
     if len(pieces) == 1:
         return None
@@ -81,7 +81,7 @@ def _shape(part: str, shapes: dict[str, str]) -> re.Pattern[str] | None:
 
 
 def _names(directory: str, shape: re.Pattern[str]) -> set[str]:
-    """What `shape` matches of the names in `directory`, before a dot or as a whole."""
+    """Return the matches of `shape` in the names of `directory`, before a dot or as a whole."""
     try:
         with os.scandir(directory or ".") as entries:
             matches = [(entry.name, shape.match(entry.name)) for entry in entries]
