@@ -1,4 +1,4 @@
-"""What it costs to turn platform events into metrics, in µs of CPU per line of the stream.
+"""Measures the cost of turning platform events into metrics, in µs of CPU per line.
 
     python -m bench.emf [MEAN_BYTES]
 
@@ -51,7 +51,7 @@ def microseconds_per_line(blocks: list[Block], *, reads_logs: bool) -> tuple[flo
 
 
 def _routed(block: Block, rules: RouteRules, tracker: RequestTracker) -> Block | None:
-    """What the pipeline does for the one sink with `rules`."""
+    """Route a block for the one sink with `rules`, as the pipeline does."""
     selections = []
     for piece in open_pieces(block, tracker):
         selections.append(piece.select(rules))

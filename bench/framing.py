@@ -1,4 +1,4 @@
-"""What it costs to count the lines of a block and to tell blank ones apart, in ns per line.
+"""Measures counting the lines of a block and finding blank ones, in ns per line.
 
     python -m bench.framing [MEAN_BYTES]
 

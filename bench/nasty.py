@@ -1,4 +1,4 @@
-"""What nasty lines cost: CPU per MiB of each kind, and how many times what ordinary lines cost.
+"""Measures nasty lines: CPU per MiB of each kind, and its ratio to ordinary lines.
 
     python -m bench.nasty [MIB]
 
@@ -46,7 +46,7 @@ _SEARCHED: Final = (
     b'"logger":"telemetryd"', b'\\"logger\\":\\"telemetryd\\"', b"errorType", b"_aws",
     b"Traceback (most recent call last)", b'"requestId":', b'"level":"ERROR"',
 )  # fmt: skip
-"""What the scanners look for."""
+"""Texts that the scanners look for."""
 
 SINKS: Final[Mapping[str, dict[str, Any]]] = {
     "as they come": {"type": "file", "path": "{scratch}/out"},
@@ -159,12 +159,12 @@ class Cost(NamedTuple):
     per_byte: float
 
     def of(self, data: bytes) -> float:
-        """What ordinary lines as many and as long as those of `data` would cost."""
+        """Return the cost of ordinary lines of the same number and length as those of `data`."""
         return self.per_line * data.count(b"\n") + self.per_byte * len(data)
 
 
 class Ordinary(NamedTuple):
-    """What ordinary lines cost, by the form of what they hold."""
+    """The cost of ordinary lines, by the form of their content."""
 
     text: Cost
     escaped: Cost

@@ -1,4 +1,4 @@
-"""What happens to lines when things go wrong: real processes on the local Lambda, counted.
+"""Counts the lines of real processes on the local Lambda when things go wrong.
 
     python -m bench.reliability [--outage SECONDS] [--burst LINES] [--only NAME ...] [--json]
 
@@ -41,7 +41,7 @@ PATIENCE: Final = 2000
 """Invocations that are waited through before a situation counts as hanging."""
 SLOW_BYTES_PER_SECOND: Final = 100_000
 SLACK_SECONDS: Final = 1.0
-"""What a busy machine may take to end after the two seconds that a shutdown has."""
+"""Seconds for a busy machine to end after the two seconds of a shutdown."""
 TIMEOUT_SECONDS: Final = 2.0
 """Of an invocation that is to time out."""
 NO_ANSWER: Final = -1
@@ -207,7 +207,7 @@ class Stage:
         return found
 
     def broken(self) -> list[str]:
-        """What of the promise was not kept."""
+        """Return the ways in which the promise was broken."""
         arrived, dropped = self.arrived(), self.dropped()
         missing = self.printed.keys() - arrived.keys()
         problems = [f"came from nowhere: {len(arrived.keys() - self.printed.keys())}"]
@@ -241,7 +241,7 @@ def _peak_mib(pid: int) -> float:
 
 @contextmanager
 def memory_limit() -> Iterator[list[str]]:
-    """What puts a command into a group of `LIMIT_MIB`; nothing where the machine has no such."""
+    """Yield the prefix that puts a command into a group of `LIMIT_MIB`; empty without groups."""
     with ExitStack() as stack:
         try:
             prefix = stack.enter_context(granted(Limits(memory_mb=LIMIT_MIB)))

@@ -1,4 +1,4 @@
-"""What one scrape of `/metrics` costs: CPU time, during which nothing else runs, and its size.
+"""Measures one scrape of `/metrics`: its size, and its CPU time, in which nothing else runs.
 
 python -m bench.scrape [--sinks N] [--scrapes N]
 """

@@ -43,9 +43,9 @@ import msgspec
 from bench.load.daemon import variables
 
 PATIENCE_SECONDS: Final = 120
-"""What anything may take on a busy machine."""
+"""Seconds for anything on a busy machine."""
 RECORD_BYTES: Final = 1400 * 1024
-"""What one record of a spool may reach: 1 MiB, what one read brings, and its header."""
+"""The largest record of a spool: 1 MiB, which is one read, and its header."""
 SPOOLS: Final = 8
 """Damaged spools that one process recovers."""
 KILLS: Final = 4
@@ -63,11 +63,11 @@ _LINE: Final = re.compile(rb'\{"type":"function","record":"L(\d{8}) x*"\}\n')
 
 
 class Wrong(Exception):  # noqa: N818 - a finding, not an error of this program
-    """What telemetryd did and should not have."""
+    """Something that telemetryd did and should not have done."""
 
 
 class Totals(msgspec.Struct):
-    """What was tried, and what came of it."""
+    """Counts of the attempts and of their outcomes."""
 
     lines: int = 0
     bytes: int = 0
@@ -153,7 +153,7 @@ _Found = TypeVar("_Found")
 
 
 def waited(look: Callable[[], _Found | None], what: str) -> _Found:
-    """What `look` finds, once it finds something. Raises Wrong when it does not."""
+    """Wait until `look` finds something, and return it. Raises Wrong if it finds nothing."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         if (found := look()) is not None:
@@ -341,7 +341,7 @@ def _send_quietly(port: int, lines: list[bytes]) -> None:
 
 
 def _arrived(path: Path, sent: dict[int, bytes], must: list[bytes], totals: Totals) -> None:
-    """What must has arrived, nothing has changed, and the first of each number is in order."""
+    """Check that `must` has arrived, nothing has changed, and the lines are in order."""
     data = path.read_bytes() if path.exists() else b""
     seen: dict[int, None] = {}
     for line in data.split(b"\n")[:-1]:

@@ -50,7 +50,7 @@ class Invocation:
 
     @property
     def added_ms(self) -> float | None:
-        """What extensions added after the runtime was done."""
+        """Milliseconds that extensions added after the runtime was done."""
         duration = self.metrics.get("durationMs")
         if duration is None or self.status == "timeout":
             return None
@@ -120,7 +120,7 @@ def summed(ledgers: list[dict[str, Any]]) -> dict[str, Counter[str]]:
 
 
 def cost(ledgers: list[dict[str, Any]]) -> dict[str, str]:
-    """What telemetryd took, over all processes."""
+    """Return the costs of telemetryd, over all processes."""
     figures = [ledger["figures"] for ledger in ledgers if "figures" in ledger]
     told = [each for each in figures if each.get("invocations")]
     if not told:

@@ -12,7 +12,7 @@ from layer.machines import Machine, this_machine
 from layer.toolchain import Toolchain
 
 STANDARD_LIBRARY = "lib/python3.13"
-"""Where an interpreter in `bin/` looks for it."""
+"""The path where an interpreter in `bin/` looks for it."""
 # `-fno-pie`: the executable is linked at a fixed address, which spares some 10,000 relocations.
 # `-fomit-frame-pointer`: this compiler keeps one otherwise, in every function.
 _CFLAGS = "-O3 -fno-pie -fomit-frame-pointer -fno-semantic-interposition -fwrapv"

@@ -1,4 +1,4 @@
-"""What the launcher has the kernel read early, as a header for it to be compiled with."""
+"""The parts that the launcher asks the kernel to read early, as a C header for it."""
 
 from __future__ import annotations
 

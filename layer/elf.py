@@ -13,7 +13,7 @@ _NEEDED, _STRTAB, _VERNEED, _VERNEEDNUM = 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
 
 @dataclass(frozen=True)
 class Elf:
-    """What a file asks of the system it runs on."""
+    """The requirements of a file on its system."""
 
     machine: int
     """`e_machine`: 62 is x86-64, 183 is AArch64."""
@@ -102,7 +102,7 @@ def _sections(data: bytes) -> list[tuple[int, int, int, int, int, int]]:
 
 
 def _offset(data: bytes, address: int) -> int:
-    """Where in the file lies what is loaded at `address`."""
+    """Return the offset in the file of the data that is loaded at `address`."""
     for kind, at, start, size in _segments(data):
         if kind == _LOAD and start <= address < start + size:
             return at + address - start

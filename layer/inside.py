@@ -166,7 +166,7 @@ def _texts(name: str, found: Packages) -> dict[str, bytes]:
 
 
 def _compiler_runtime(tools: Toolchain) -> Part:
-    """What every program of the compiler is linked with: arithmetic and memory functions."""
+    """Return the compiler's runtime, which is linked into every program: arithmetic and memory."""
     (directory,) = (tools.directory / "venv" / "lib").glob("python3*/site-packages/ziglang")
     number = _search(r"(?m)^ziglang==(\S+)", toolchain.LOCK.read_text())
     digest = hashlib.sha256((directory / "lib" / "compiler_rt.zig").read_bytes()).hexdigest()

@@ -38,7 +38,7 @@ class Machine:
 
     @property
     def triple(self) -> str:
-        """What configure scripts call the machine."""
+        """Return the name of the machine for configure scripts."""
         return f"{self.cpu}-linux-gnu"
 
 

@@ -32,7 +32,7 @@ _NEWEST_TAG = 28
 
 @dataclass(frozen=True)
 class Packages:
-    """What was downloaded and unpacked."""
+    """The packages that were downloaded and unpacked."""
 
     directory: Path
 
@@ -47,13 +47,13 @@ class Packages:
         return digests[name]
 
     def metadata(self, name: str) -> Message:
-        """What a distribution says of itself. Raises BuildError."""
+        """Return the metadata of a distribution. Raises BuildError."""
         place = self._about(name)
         file = place / ("METADATA" if place.suffix == ".dist-info" else "PKG-INFO")
         return HeaderParser().parsestr(file.read_text(errors="replace"))
 
     def files(self, name: str) -> list[Path]:
-        """What may be a licence or a notice of a distribution. Raises BuildError."""
+        """Return files that may be a licence or a notice of a distribution. Raises BuildError."""
         place = self._about(name)
         return sorted(place.rglob("*") if place.suffix == ".dist-info" else place.glob("*"))
 

@@ -1,4 +1,4 @@
-"""What ends a build: one line that says what is missing and what to do."""
+"""The error that ends a build: one line that says what is missing and what to do."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _ERROR = re.compile(r"\berror\b|\bfatal\b|undefined symbol|not found|can't|canno
 _FROM_MAKE = re.compile(r"make(\[\d+\])?: ")
 """It repeats that a command failed; the command itself says why."""
 NEEDED_FILES = 256
-"""How many files a tool of the build opens at once, at most."""
+"""The most files that a tool of the build opens at once."""
 # 2000-01-01: where a tool writes a date into its output, it is this one. Also the zip's.
 EPOCH = 946_684_800
 
@@ -85,7 +85,7 @@ def cause(printed: Sequence[str], status: int) -> list[str]:
 
 
 def _known_limits() -> Sequence[tuple[str, Callable[[], str]]]:
-    """What tools print at a limit of this machine, and what to do about it."""
+    """Return messages of tools at a limit of this machine, with the advice for each."""
     return (
         ("FdQuotaExceeded", _too_few_files),
         (os.strerror(errno.EMFILE), _too_few_files),

@@ -26,7 +26,7 @@ _LINKER = "static-ld"
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Where the tools are."""
+    """The paths of the tools."""
 
     directory: Path
     identity: str

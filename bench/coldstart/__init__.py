@@ -1,4 +1,4 @@
-"""What an extension adds to a function's cold start.
+"""Measures what an extension adds to a function's cold start.
 
     python -m bench.coldstart [--runs N] [--quick] [--only NAMES] [--out FOLDER]
 

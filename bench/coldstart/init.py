@@ -1,4 +1,4 @@
-"""What a function's init takes on the local Lambda, with an extension or without one.
+"""Measures a function's init on the local Lambda, with an extension or without one.
 
 There as on the service the runtime starts once every extension has registered, and init ends once
 the runtime and every extension have asked for `next`. The function is `examples/handler` on AWS's
@@ -71,7 +71,7 @@ def init(
 
 
 def _within(group: Path | None, executable: Path, directory: Path) -> Path:
-    """What starts the extension in the group: by its own name, as it registers under that."""
+    """Return a file that starts the extension in the group, under its own name."""
     if group is None:
         return executable
     return _script(group, directory / "extensions" / executable.name, [str(executable)])

@@ -39,7 +39,7 @@ _EVENT: Final = (
 
 
 class Stamp(NamedTuple):
-    """When something happened, and what the process had used until then."""
+    """The time of something, and the usage of the process until then."""
 
     at: int
     """Monotonic, in nanoseconds."""
@@ -62,7 +62,7 @@ class Platform:
         self._before = 0.0
         self._api = ExtensionsServer(_FUNCTION, lambda: _IDENTIFIER)
         self._turn = threading.Lock()
-        """Who holds it may speak to `_api`: each connection has a thread."""
+        """Protects `_api`, because each connection has a thread."""
         self._waiting: tuple[socket.socket, Extension] | None = None
         self._sockets: list[socket.socket] = []
         self._asked = threading.Event()
@@ -84,7 +84,7 @@ class Platform:
         self._pid.set()
 
     def stamp(self) -> Stamp:
-        """What the process has used up to now."""
+        """Return the usage of the process up to now."""
         at, cpu = time.monotonic_ns(), self.cpu()
         fetched = re.search(r"^read_bytes: (\d+)", self._proc("io"), re.MULTILINE)
         assert fetched is not None

@@ -19,7 +19,7 @@ NAME: Final = "coldstart"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure."""
+    """The choice of measurements."""
 
     layer: Path = LAYER
     runs: int = 15
@@ -65,7 +65,7 @@ class Coldstart(msgspec.Struct, frozen=True, kw_only=True):
     """Millions, by subject."""
     conditions: list[Condition]
     absent: dict[str, str]
-    """Why there is no figure, by what was to be measured."""
+    """The reason why there is no figure, by measurement."""
 
 
 _Column = tuple[str, Callable[[Start], float]]

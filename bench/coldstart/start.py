@@ -109,7 +109,7 @@ def run(
 def _up(
     process: subprocess.Popen[bytes], platform: Platform, subject: Subject
 ) -> tuple[Stamp, threading.Thread]:
-    """When it was up, and a thread that reads on what it says."""
+    """Return the time when it was up, and a thread that continues reading its output."""
     assert process.stderr is not None
     said = []
     if subject.ours:

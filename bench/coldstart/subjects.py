@@ -1,4 +1,4 @@
-"""What is started: telemetryd's layer, its virtual environment, two other extensions."""
+"""The subjects: telemetryd's layer, its virtual environment, two other extensions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bench.peers.catalog import PeerAbsentError
 
 HERE: Final = os.uname().machine.replace("aarch64", "arm64")
 LAYER: Final = Path("dist", f"telemetryd-layer-{HERE}.zip")
-"""Where `make layer` leaves it."""
+"""The file that `make layer` writes."""
 QUIET_MILLISECONDS: Final = 50.0
-"""What telemetryd waits at SHUTDOWN for last lines: twice the platform's `timeoutMs`."""
+"""The time that telemetryd waits at SHUTDOWN for last lines: twice the platform's `timeoutMs`."""
 _PEERS: Final = {
     "python": ("python-http-sample", "naive Python (requests, http.server)"),
     "rust": ("rust", "Rust (crate lambda-extension)"),
@@ -45,7 +45,7 @@ class Subject:
         self.title = title
         self.executable = executable
         self.files = files
-        """What its start reads: files, or directories with all that is in them."""
+        """The files that its start reads, and directories with all their files."""
         self.ours = ours
         """telemetryd says when it is up; others ask for `next` only then."""
         self._environment = dict(environment)

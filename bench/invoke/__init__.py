@@ -1,4 +1,4 @@
-"""What telemetryd adds to an invocation, by flush strategy: milliseconds on the local Lambda.
+"""Measures what telemetryd adds to an invocation, by flush strategy, on the local Lambda.
 
     python -m bench.invoke [--repeat N] [--busy N] [--rare N] [--layer ZIP] [--out FOLDER]
 
@@ -60,7 +60,7 @@ Show = Callable[[int, int, str], None]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is measured."""
+    """The amount of measurements."""
 
     repeat: Annotated[int, Meta(ge=1)] = 5
     """Environments of each kind."""
@@ -100,7 +100,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return [value for run in self.runs for value in run.added_ms]
 
     def longer_ms(self, alone: Row) -> Spread:
-        """How much longer the caller waits than without an extension, by pairs of runs."""
+        """Return the additional wait of the caller, against no extension, by pairs of runs."""
         return Spread.of(
             [
                 statistics.median(ours.caller_ms) - statistics.median(theirs.caller_ms)
@@ -276,7 +276,7 @@ def _ms(spread: Spread) -> str:
 
 
 def svg(result: Result) -> str:
-    """What is added to an invocation as bars, busy functions first."""
+    """Draw the time added to an invocation as bars, busy functions first."""
     shown = []
     for row in result.rows:
         spread = row.added_ms

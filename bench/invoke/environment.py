@@ -24,7 +24,7 @@ FUNCTION_CORE: Final = 0
 EXTENSION: Final = "telemetryd"
 """The name extensions have to register under."""
 _LOADED: Final = "example handler: loaded"
-"""What the function prints once."""
+"""The line that the function prints once."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

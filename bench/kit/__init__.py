@@ -1,1 +1,1 @@
-"""What all of bench is made of: cores, charts, statistics, progress."""
+"""The common tools of bench: cores, charts, statistics, progress."""

@@ -1,4 +1,4 @@
-"""Which core is whose: what is measured has the first to itself, all else is on the others."""
+"""Assigns cores: the measured program has the first, everything else has the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEVERAL: Final = len(ALLOWED) > 1
 
 
 def on_core(number: int) -> list[str]:
-    """What binds a command to an allowed core, 0 the first; nothing where there is one only."""
+    """Return the prefix that binds a command to an allowed core, from 0; empty with one core."""
     return ["taskset", "-c", str(ALLOWED[number])] if SEVERAL else []
 
 

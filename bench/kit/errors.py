@@ -1,4 +1,4 @@
-"""Why a run does not count, or can't be made."""
+"""Errors of runs that do not count, or can't be made."""
 
 
 class LossError(Exception):
@@ -6,4 +6,4 @@ class LossError(Exception):
 
 
 class AbsentError(Exception):
-    """What the run needs is not on this machine; the text says what."""
+    """The run needs something that is not on this machine. The text says what."""

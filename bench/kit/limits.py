@@ -47,7 +47,7 @@ def groups(limits: Limits) -> Iterator[list[Path]]:
 
 @contextlib.contextmanager
 def granted(limits: Limits) -> Iterator[list[str]]:
-    """What to put before a command so that it runs within `limits`. Raises what `groups` does."""
+    """Yield the prefix that runs a command within `limits`. Raises the errors of `groups`."""
     with groups(limits) as made:
         enter = " ".join(f"{group}/cgroup.procs" for group in made)
         script = f'for group in {enter}; do echo $$ > "$group"; done; exec "$@"'

@@ -1,4 +1,4 @@
-"""How far a measurement is, on standard error."""
+"""The progress of a measurement, on standard error."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def highest_rate(holds: Callable[[int], bool], start: int, limit: int, steps: in
 
 
 def slope(values: Sequence[float]) -> float:
-    """How much evenly spaced values rise from one to the next, by least squares."""
+    """Return the rise of evenly spaced values from one to the next, by least squares."""
     count = len(values)
     if count < 2:
         return 0.0

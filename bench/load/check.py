@@ -1,4 +1,4 @@
-"""What is wrong with a scenario, found before anything is measured."""
+"""Finds faults of a scenario before anything is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from telemetryd.config import load as load_config
 from telemetryd.errors import ConfigError
 
 PLACES = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
-"""What stands for the scenario's placeholders here."""
+"""Values for the scenario's placeholders here."""
 OTHERS = ("copier", "generator")
 """Rows beside which telemetryd is always measured."""
 

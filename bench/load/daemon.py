@@ -86,7 +86,7 @@ def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> 
 
 
 def _port(stderr: IO[str]) -> int:
-    """Where it listens, once it says so; warnings may come before."""
+    """Return its port, once it reports it; warnings may come before."""
     said = []
     for line in stderr:
         record = json.loads(line) if line.startswith("{") else {}

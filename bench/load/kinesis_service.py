@@ -38,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 
     data: bytes
     at: float | None = None
-    """When the answer that it is there went out, by `time.perf_counter`; not told by moto."""
+    """The time of the response that acknowledged it, by `time.perf_counter`; None with moto."""
 
 
 class KinesisService:
@@ -111,7 +111,7 @@ def decoded(records: Iterable[Record]) -> Iterator[tuple[Record, Sequence[bytes]
 
 
 def differences(arrived: Iterable[Sequence[bytes]], wanted: Mapping[bytes, int]) -> str | None:
-    """What is wrong with lines, given how often each was sent, its newline included; or None.
+    """Return a fault of the lines, or None. `wanted`: how often each was sent, with its newline.
 
     Shards keep no order among each other: each line must be there as often as it was sent.
     """

@@ -29,14 +29,14 @@ from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 
 DEADLINE_SECONDS: Final = 300
-"""What lines may take to arrive."""
+"""Seconds for lines to arrive."""
 _WORK_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 0.001
 _SETTLE_SECONDS: Final = 0.02
 _STILL_SECONDS: Final = 0.2
 _NOTHING_SECONDS: Final = 0.005
 _PATIENT_SECONDS: Final = 2.5
-"""Where a service makes telemetryd wait: longer than it backs off."""
+"""Longer than telemetryd backs off, for a service that makes it wait."""
 
 
 def telemetryd(load: Load) -> Run:
@@ -279,7 +279,7 @@ def wait_until_idle(pid: int, began: float, still: float) -> float:
 
 
 def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[str, int]:
-    """What was dropped. Raises LossError if the ledger has unexpected losses.
+    """Return the dropped lines by reason. Raises LossError if the ledger has unexpected losses.
 
     `warm`: the line that was sent ahead, if one was.
     """
@@ -300,14 +300,14 @@ def _judge(load: Load, ledger: dict[str, Any], sent: Sent, warm: bytes) -> dict[
 
 
 def _missing(output: Path, sent: Sent) -> str | None:
-    """What is wrong with the size of the file: a copier mixes the bytes of connections."""
+    """Return a fault of the file's size, or None. A copier mixes the bytes of connections."""
     if (found := _size(output)) != sent.bytes:
         return f"{found:,} bytes are in the file, and {sent.bytes:,} were sent"
     return None
 
 
 def _differences(protocol: str, traffic: Traffic, output: Path, warm: bytes) -> str | None:
-    """What is wrong with the file: order counts for one connection, for several how often.
+    """Return a fault of the file, or None: in order for one connection, else in how often.
 
     It begins with `warm`, the line that was sent ahead.
     """

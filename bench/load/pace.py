@@ -26,7 +26,7 @@ TICK_SECONDS: Final = 0.001
 SAMPLE_SECONDS: Final = 1.0
 _LEAD: Final = b'{"time":"'
 _MARK: Final = b'{"time":"2027-'
-"""How a marked line begins: no generated one is of that year."""
+"""The beginning of a marked line: no generated line has that year."""
 _YEAR: Final = datetime(2027, 1, 1, tzinfo=UTC)
 _FUNCTION: Final = b'"type":"function"'
 _STAMP: Final = len("2027-01-01T00:00:00.000Z")
@@ -35,7 +35,7 @@ _READ_BYTES: Final = 1 << 22
 
 
 class Paced(NamedTuple):
-    """What became of the lines."""
+    """The outcome for the lines."""
 
     lines: int
     bytes: int
@@ -46,15 +46,15 @@ class Paced(NamedTuple):
     latencies: list[float]
     """Seconds, of one line in each tick, in the order of their arrival."""
     samples: list[float]
-    """What `sample` returned, once a second."""
+    """Results of `sample`, once a second."""
     wrong: str | None
     """The first difference between the file and what was sent."""
     schedule: Schedule
-    """What was sent."""
+    """The schedule that was sent."""
 
 
 class Schedule:
-    """What is sent in which tick, the same each time it is asked."""
+    """The lines of each tick. It always gives the same lines."""
 
     def __init__(self, source: Source) -> None:
         self.began = 0.0
@@ -66,18 +66,18 @@ class Schedule:
         self._per_tick = source.rate * TICK_SECONDS
 
     def due(self, tick: int) -> float:
-        """When, by `time.perf_counter`."""
+        """Return the time when the tick is due, by `time.perf_counter`."""
         return self.began + tick * TICK_SECONDS
 
     def counts(self) -> Counter[bytes]:
-        """How often each line is sent in all."""
+        """Return how often each line is sent in total."""
         found: Counter[bytes] = Counter()
         for tick in range(self.ticks):
             found.update(self.lines(tick)[1].splitlines(keepends=True))
         return found
 
     def lines(self, tick: int) -> tuple[int, bytes]:
-        """How many, and their bytes; the function's first one tells when it was due."""
+        """Return the lines' number and bytes. The function's first line has its due time."""
         first, end = int(tick * self._per_tick), int((tick + 1) * self._per_tick)
         at = first % len(self._filler)
         lines = self._filler[at : at + end - first]

@@ -1,4 +1,4 @@
-"""What an `emf` sink printed: embedded metric format, counted as CloudWatch would."""
+"""Counts the output of an `emf` sink (embedded metric format) as CloudWatch would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REPORT: Final = b'"type":"platform.report"'
 
 
 def values(printed: Path, metric: str = DURATION) -> int:
-    """How many values of `metric` all documents hold. Raises ValueError where one is no JSON."""
+    """Count the values of `metric` in all documents. Raises ValueError if one is not JSON."""
     count = 0
     with printed.open("rb") as lines:
         for line in lines:
@@ -28,7 +28,7 @@ def reports(lines: Iterable[bytes]) -> int:
 
 
 def differences(printed: Path, lines: Iterable[bytes]) -> str | None:
-    """What is wrong with the documents, given the lines that were sent; or None."""
+    """Return a fault of the documents, given the lines that were sent, or None."""
     found, wanted = values(printed), reports(lines)
     if found != wanted:
         return f"the documents hold {found:,} durations, and {wanted:,} reports were sent"

@@ -29,13 +29,13 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found."""
+    """The result of a search for the highest rate."""
 
     scenario: str
     settings: Rate
     machine: dict[str, str]
     seconds: float
-    """How long each rate was held."""
+    """Seconds for each rate."""
     highest: int
     """Lines a second."""
     curve: list[Point]

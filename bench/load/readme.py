@@ -1,4 +1,4 @@
-"""What README.md shows of results: between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
+"""Writes results into README.md, between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
 
 from __future__ import annotations
 

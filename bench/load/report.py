@@ -33,7 +33,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     runs: list[Run] = []
     absent: str = ""
-    """Why there is no figure."""
+    """The reason why there is no figure."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What one run of one receiver showed."""
+"""The result of one run of one receiver."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     drops: dict[str, int] = {}
     """Lines dropped, by sink and reason."""
     latency: Latency | None = None
-    """Where lines were sent on a schedule."""
+    """The latency, if lines were sent on a schedule."""
     resident_mib: tuple[float, ...] = ()
     """Its resident memory, once a second (the same)."""
     records: int = 0
@@ -70,7 +70,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cpu_us_per_line(self) -> float:
-        """What a line costs; the same figure in seconds is what a million lines cost."""
+        """CPU per line in µs, which is also CPU per million lines in seconds."""
         return self.cpu_seconds / self.lines * 1e6
 
     @property

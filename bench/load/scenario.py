@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`[source]`: the lines, and when they are sent."""
 
     lines: Annotated[int, Meta(ge=1)] = 1_000_000
-    """How many, in all (each connection sends as many); with `rate`, what `seconds` makes of it."""
+    """Lines in total, as many by each connection. With `rate`, `seconds` determines the number."""
     sizes: tuple[Size, ...] = (Size(bytes=290),)
     """A mix of sizes; the shares add up to 1."""
     platform_events: Share = 0.06
@@ -64,7 +64,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rate: Count = 0
     """Lines a second, on a schedule that waits for no receiver; 0: as fast as they are taken."""
     seconds: Annotated[float, Meta(gt=0)] = 5.0
-    """How long the rate is held."""
+    """Seconds for which the rate is held."""
     burst_lines: Count = 0
     """Each connection pauses after so many lines; 0: never."""
     pause_ms: Count = 0
@@ -121,7 +121,7 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream: bool = False
     """The Kinesis server holds every line sent."""
     metrics: bool = False
-    """What an `emf` sink prints counts a duration for each `platform.report` sent."""
+    """The output of an `emf` sink must have a duration for each `platform.report` sent."""
     delivered: tuple[str, ...] = ()
     """Sinks whose ledger must say that they delivered every line."""
     drops: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ count each once, has forgotten them when they come again."""
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """What went out."""
+    """Counts of what was sent."""
 
     lines: int
     bytes: int
@@ -63,7 +63,7 @@ def _block(sizes: tuple[Size, ...], platform_events: float, json_logs: float, se
 
 
 class Traffic:
-    """What a source sends flat out: each connection sends `blocks` in turn, the last in part."""
+    """The lines of a source at full speed: a connection sends `blocks` in turn, and a last part."""
 
     def __init__(self, source: Source) -> None:
         block = block_of(source)
@@ -80,7 +80,7 @@ class Traffic:
         return Sent(lines=self._each * self.connections, bytes=size * self.connections)
 
     def in_turn(self) -> Iterator[bytes]:
-        """What one connection sends: whole blocks, and a part of the next one."""
+        """Yield the data of one connection: whole blocks, and a part of the next one."""
         yield from itertools.islice(itertools.cycle(self.blocks), self._whole)
         if last := self._last():
             yield last
@@ -90,7 +90,7 @@ class Traffic:
         return b"".join(itertools.islice(BytesIO(block), self._rest))
 
     def bursts(self, lines: int) -> Iterator[bytes]:
-        """What one connection sends, so many lines each; 0: as `in_turn`."""
+        """Yield the data of one connection in pieces of `lines` lines; 0: as `in_turn`."""
         if not lines:
             yield from self.in_turn()
             return

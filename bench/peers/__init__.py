@@ -1,1 +1,1 @@
-"""What a user would run instead of telemetryd, and the ceilings: see README.md beside this file."""
+"""The peers: alternatives to telemetryd, and ceilings. See README.md beside this file."""

@@ -49,11 +49,11 @@ class PeerError(Exception):
 
 
 class PeerAbsentError(PeerError):
-    """What the peer needs is not on this machine: the message says what."""
+    """The peer needs something that is not on this machine. The message says what."""
 
 
 class ExtensionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the peer runs as a Lambda extension."""
+    """The settings of the peer as a Lambda extension."""
 
     run: list[str]
 
@@ -158,7 +158,7 @@ class Peer:
 
 
 def default_builds() -> Path:
-    """Where the peers are built: in the user's cache, kept between runs."""
+    """Return the directory of the peers' builds: in the user's cache, kept between runs."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "telemetryd-bench", "peers")
 

@@ -12,7 +12,7 @@ _READ_BYTES: Final = 1024 * 1024
 
 
 class Counted:
-    """How many lines a growing file holds; each byte is read once."""
+    """Counts the lines of a growing file. It reads each byte once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,7 +52,7 @@ def differences(
 
 
 def essence(line: bytes) -> tuple[datetime, str, Any]:
-    """What every re-encoding keeps: the moment, the type, the log record or whose event it is.
+    """Return what every re-encoding keeps: the moment, the type, the log record or request id.
 
     Typed decoders drop the members of a platform record that they do not know.
     """

@@ -6,4 +6,4 @@ Nothing is imported here: the extension registers with Lambda before anything he
 __version__ = "0.1.0"
 
 DOCS = "https://github.com/telemetryd/telemetryd/blob/main/docs"
-"""Where the documentation is read by those who have no checkout."""
+"""The address of the documentation, for users without a checkout."""

@@ -1,4 +1,4 @@
-"""Where the process starts: picks the command, then ends without interpreter teardown."""
+"""The start of the process: selects the command, then ends without interpreter teardown."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _FAILOVER_SHARE: Final = 0.4
 
 
 class Identity:
-    """Which function this process serves, and a random id of its own."""
+    """The function that this process serves, and a random id of the process."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")

@@ -34,7 +34,7 @@ class Moment(NamedTuple):
     """One moment on both clocks."""
 
     boot: str
-    """Which boot of which machine; empty: unknown."""
+    """The id of this boot of this machine; empty if unknown."""
     steady_ms: int
     """Milliseconds since that boot: continues while the machine sleeps, and is never set."""
     wall_ms: int

@@ -35,7 +35,7 @@ _OTHERS: Final = ("", "", "")
 _MAX_CAUSE: Final = 64
 _MAX_TEXT: Final = 500
 _PATIENCE_SECONDS: Final = 0.5
-"""How long the ledger, and the end of the process, wait for a reader."""
+"""Seconds that the ledger, and the end of the process, wait for a reader."""
 
 
 def utc_timestamp(at: float) -> str:
@@ -64,7 +64,7 @@ def describe(error: BaseException) -> str:
 
 
 class EventLog(Generic[E_contra]):
-    """Where events are told. This one keeps none of them; others override `write`.
+    """A log of events. This one discards them; subclasses override `write`.
 
     An event is a constant in the past tense: its name is what people alert on, so it stays. Facts
     are what was so this time.
@@ -106,7 +106,7 @@ class Log(EventLog[str]):
         self._stream = log_stream.LogStream(fd)
         self._clock = clock
         self._recent: dict[tuple[str, str, str], tuple[float, int]] = {}
-        """When a kind of line was first written, and how many there were since."""
+        """For each kind of line, the time of the first one and the number of lines since then."""
         self._skips_told = 0
 
     @property
@@ -152,7 +152,7 @@ class Log(EventLog[str]):
         return utc_timestamp(self._clock.wall())
 
     def _admit(self, kind: tuple[str, str, str], allowed: int) -> int | None:
-        """How many lines of the kind were suppressed since one was written; None to suppress it."""
+        """Return the number of lines suppressed since the last of the kind; None: suppress this."""
         now = self._clock.monotonic()
         if kind not in self._recent and len(self._recent) >= _MAX_REMEMBERED:
             recent = {k: v for k, v in self._recent.items() if now - v[0] < QUIET_SECONDS}

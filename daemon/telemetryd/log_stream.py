@@ -86,7 +86,7 @@ class LogStream:
     # -- at once -----------------------------------------------------------------------------
 
     def _written_at_once(self, line: bytes) -> int:
-        """How many bytes of `line` could be written without waiting."""
+        """Write as much of `line` as possible without waiting. Return the number of bytes."""
         if not self._is_known:
             self._is_known = True
             self._at_once = self._without_blocking()

@@ -52,7 +52,7 @@ _FOREIGN: Final = (
 
 Sources: the formats' own specifications, and the `magic` of file(1)."""
 FOREIGN_HEAD_BYTES: Final = 262
-"""How many bytes tell: those up to the end of the `ustar` of a tar archive."""
+"""Bytes that identify a format: up to the end of `ustar` in a tar archive."""
 
 
 def is_packed(head: bytes) -> bool:

@@ -31,7 +31,7 @@ from report import Run, as_markdown  # noqa: E402 - the file beside this one
 
 STACK = "telemetryd-canary"
 REST_SECONDS = 1.2
-"""How long the function sleeps while the CPU share of an extension is measured."""
+"""Seconds that the function sleeps while the CPU share of an extension is measured."""
 MAX_ANSWER = 6 * 1024 * 1024
 CALL_SECONDS = 120
 MAX_TRIES = 20

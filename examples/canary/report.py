@@ -18,7 +18,7 @@ UNKNOWN = "not seen in this run"
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the canary brought back."""
+    """The results of one run of the canary."""
 
     where: str
     """`aws`, `local` or `emulator`."""
@@ -27,7 +27,7 @@ class Run:
     telemetryd: str
     """Its `/metrics` as text; empty where it did not run or was not asked."""
     flood_lines: int
-    """How many lines the function printed under load."""
+    """The number of lines that the function printed under load."""
     surroundings: Mapping[str, str]
 
 
@@ -238,7 +238,7 @@ def _refused_post(run: Run) -> str:
 
 
 def _report_time(run: Run) -> str:
-    """When `platform.report` comes, seen from the `next` that follows its invocation."""
+    """Return when `platform.report` arrives, compared with the `next` after its invocation."""
 
     def read(record: Record) -> str:
         arrived = [event["at"] for event in _events(record, "platform.report")]

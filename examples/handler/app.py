@@ -24,7 +24,7 @@ print("example handler: loaded")
 
 
 class OutOfStockError(Exception):
-    """What the example raises."""
+    """The exception that the example raises."""
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:

@@ -23,12 +23,12 @@ class HttpConfig(sink.SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "http"`."""
 
     url: Annotated[str, Meta(max_length=2048)]
-    """Where to POST."""
+    """The URL to POST to."""
     token: str = ""
     """Sent as `Authorization: Bearer <token>`. Empty: none is sent."""
 
     def problems(self) -> Iterator[str]:
-        """What types and limits can't say, as `"key: text"`."""
+        """Yield faults that types and limits can't express, as `"key: text"`."""
         if not URL.fullmatch(self.url):
             yield "url: must look like https://host/path or http://host:port/path"
         if not (self.token.isascii() and self.token.isprintable()):

@@ -144,7 +144,7 @@ def _zstd_compressor() -> Any:
 
 
 def _zstd_content(frame: bytes, most: int, max_bytes: int) -> bytes:
-    """What a whole frame holds, which is at most `most` bytes."""
+    """Return the content of a whole frame, at most `most` bytes."""
     if sys.version_info >= (3, 14):
         from compression import zstd  # noqa: PLC0415 - only for those who decompress
 

@@ -12,14 +12,14 @@ HEADER: Final = re.compile(
     rb'"record":\{"id":"([0-9a-f]{32})-([0-9]{1,20})"\}\}\n'
 )
 HEADER_MARK: Final = b'"type":"telemetryd.record","record":{"id":"'
-"""What every header holds, and no text within a JSON string does."""
+"""Bytes that are in every header, and in no text within a JSON string."""
 HEADER_MARK_AT: Final = 64
 """Less than this lies before the mark in a header."""
 _ID: Final = re.compile("[0-9a-f]{32}-[0-9]{1,20}")
 
 
 class RecordId(msgspec.Struct, frozen=True, gc=False):
-    """What tells a record that was delivered twice from two records."""
+    """The id by which consumers recognise a record that was delivered twice."""
 
     process: bytes
     """16 random bytes of the process that packed it."""

@@ -1,4 +1,4 @@
-"""Where one record ends and the next begins, in bytes that hold several, one behind the other.
+"""Splits bytes with several records, one after the other, at the records' ends.
 
 Compressed records and aggregates tell where they end. Lines do not: they end where something else
 begins, a compressed record, an aggregate, or the line that carries the id of the next record.
@@ -107,7 +107,7 @@ def split(
 
 
 class Boundaries:
-    """Where in lines of `data` the next record begins. Asked in order, the search is linear."""
+    """Finds the next record in the lines of `data`. If called in order, the search is linear."""
 
     def __init__(self, data: bytes, max_bytes: int) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""Where a zstd frame ends, and how much it can hold, without decompressing it (RFC 8878, 3.1)."""
+"""Finds the end and the size limit of a zstd frame without decompression (RFC 8878, 3.1)."""
 
 from __future__ import annotations
 

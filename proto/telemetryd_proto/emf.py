@@ -44,7 +44,7 @@ Unit: TypeAlias = Literal[
     "Count/Second",
     "None",
 ]
-"""What a metric may be measured in (`MetricDatum`, Unit)."""
+"""The units of a metric (`MetricDatum`, Unit)."""
 UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
 
 Resolution: TypeAlias = Literal[1, 60]
@@ -64,7 +64,7 @@ MAX_METRIC_NAME: Final = 255
 MAX_MAGNITUDE: Final = 2.0**360
 """`MetricDatum`, Value: larger numbers, NaN and infinity are not supported."""
 MAX_DOCUMENT_BYTES: Final = 200_000
-"""What a document of ours may take. Below the 256 KB at which older specifications, and perhaps
+"""The largest document of ours. Below the 256 KB at which older specifications, and perhaps
 Lambda, cut a line."""
 
 METADATA: Final = "_aws"
@@ -148,7 +148,7 @@ def timestamp_of(value: Any) -> int | None:
 
 
 def namespace_problem(namespace: str) -> str | None:
-    """Why `namespace` can't be one, None if it can (`PutMetricData`, Namespace)."""
+    """Return why `namespace` is invalid, else None (`PutMetricData`, Namespace)."""
     if not 0 < len(namespace) <= MAX_NAMESPACE:
         return f"must have 1 to {MAX_NAMESPACE} characters, not {len(namespace)}"
     if namespace.startswith(_RESERVED_NAMESPACE):
@@ -163,7 +163,7 @@ def namespace_problem(namespace: str) -> str | None:
 
 
 def dimension_name_problem(name: str) -> str | None:
-    """Why `name` can't name a dimension, None if it can (`PutMetricData`, Dimension)."""
+    """Return why `name` is invalid for a dimension, else None (`PutMetricData`, Dimension)."""
     if not 0 < len(name) <= MAX_DIMENSION_NAME:
         return f"a name has 1 to {MAX_DIMENSION_NAME} characters, not {len(name)}"
     if not _is_printable_ascii(name) or not name.strip():
@@ -174,7 +174,7 @@ def dimension_name_problem(name: str) -> str | None:
 
 
 def dimension_value_problem(value: str) -> str | None:
-    """Why `value` can't be that of a dimension, None if it can (`PutMetricData`, Dimension)."""
+    """Return why `value` is invalid for a dimension, else None (`PutMetricData`, Dimension)."""
     if not 0 < len(value) <= MAX_DIMENSION_VALUE:
         return f"a value has 1 to {MAX_DIMENSION_VALUE} characters, not {len(value)}"
     if not _is_printable_ascii(value) or not value.strip():

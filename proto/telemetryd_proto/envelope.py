@@ -38,7 +38,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """
 
     time: str = ""
-    """When the platform made the event, ISO-8601 (`events.parse_time`); empty when not sent."""
+    """The platform's time of the event, ISO-8601 (`events.parse_time`); empty if not sent."""
     type: str
     """The event's type, such as `platform.start`: an open set."""
     record: msgspec.Raw = msgspec.field(default_factory=_no_record)

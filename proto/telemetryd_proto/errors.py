@@ -1,4 +1,4 @@
-"""What can be wrong with what a peer sent.
+"""Errors for invalid data from a peer.
 
 ProtocolError
     MalformedRecord    an event's record or time stamp that does not fit its type

@@ -114,7 +114,7 @@ RECORD_TYPES: Final[Mapping[str, type[PlatformRecord | LogRecord]]] = MappingPro
 """Event type to the class of its record."""
 
 LifecycleRecord: TypeAlias = LogsDropped | Report | RuntimeDone
-"""What the daemon itself acts on."""
+"""The records that the daemon itself acts on."""
 _LIFECYCLE_TYPES: Final = frozenset(
     {"platform.logsDropped", "platform.report", "platform.runtimeDone"}
 )

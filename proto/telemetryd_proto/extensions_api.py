@@ -44,7 +44,7 @@ FUNCTION_ERROR_TYPE_HEADER: Final = "Lambda-Extension-Function-Error-Type"
 """Init and exit error: required, in the form of `FUNCTION_ERROR_TYPE`."""
 
 FUNCTION_ERROR_TYPE: Final = re.compile(r"Extension\.[A-Z][a-zA-Z]+")
-"""What `FUNCTION_ERROR_TYPE_HEADER` must match in full, else the platform replaces it."""
+"""The pattern for all of `FUNCTION_ERROR_TYPE_HEADER`. The platform replaces any other value."""
 
 MAX_EXTENSIONS: Final = 10
 """Internal and external extensions of one function together."""
@@ -58,7 +58,7 @@ class LifecycleEvent(StrEnum):
 
 
 class ShutdownReason(StrEnum):
-    """Why an environment ends; the values of `NextEvent.cause`."""
+    """Reasons why an environment ends; the values of `NextEvent.cause`."""
 
     SPINDOWN = "spindown"
     TIMEOUT = "timeout"
@@ -105,7 +105,7 @@ class RegisterResponse(
     handler: str | None = None
     """May be empty or absent, as with container images."""
     account_id: str | None = None
-    """When asked for by `ACCOUNT_ID_FEATURE`."""
+    """The account, if `ACCOUNT_ID_FEATURE` asked for it."""
 
 
 class NextEvent(

@@ -47,7 +47,7 @@ class Request(msgspec.Struct, frozen=True):
 
     method: str
     target: str
-    """What stands in the first line, with its query; not decoded."""
+    """The target in the first line, with its query; not decoded."""
     headers: Mapping[str, str]
     """By name in lower case. What comes more than once is joined by ", "."""
     body: bytes | bytearray
@@ -69,7 +69,7 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """What is no request; nothing can be read behind it."""
+    """Bytes that are not a request. Nothing after them can be read."""
 
     status: int
     """The HTTP status to answer with, before the connection is closed."""
@@ -132,7 +132,7 @@ class RequestReader:
         self._chunk = 0
         """Bytes of the chunk that are still to come, its end of line included."""
         self._reason = ""
-        """Why the body is thrown away."""
+        """The reason why the body is discarded."""
         self._trailers = -1
         """Bytes of trailers so far; -1 before the last chunk."""
 

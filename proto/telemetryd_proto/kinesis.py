@@ -70,7 +70,7 @@ class UndecodableRecord(ProtocolError):  # noqa: N818 - reads as what it is
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
-    """What a Kinesis record holds."""
+    """The content of a Kinesis record."""
 
     record_id: str | None
     """`<32 hex digits>-<sequence>`; None when the record carries none."""
@@ -120,7 +120,7 @@ class Encoder:
 
 
 def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Decoded:
-    """What the record with this `data` holds, whichever program packed it.
+    """Decode the `data` of a record, whichever program packed it.
 
     A record that is neither an aggregate nor compressed is taken as lines. `max_bytes` bounds what
     decompression may produce.

@@ -16,18 +16,18 @@ from telemetryd_proto.surrogates import without_lone_surrogates
 _CONTROL_TO_SPACE: Final = b" " * 32 + bytes(range(32, 256))
 _CONTROL_BUT_NEWLINE: Final = _CONTROL_TO_SPACE[:10] + b"\n" + _CONTROL_TO_SPACE[11:]
 _HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
-"""What is looked for is ASCII; `replace` as an error handler costs a call for each bad byte."""
+"""Maps bytes above ASCII to `?`, because `errors="replace"` costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NAMES: Final = (b"NaN", b"Infinity")
 """Of numbers that JSON does not have, as Python's `json.dumps` writes them."""
 _NUMBERS: Final = re.compile(
     rb"-?\b(?:\d{300,}+(?:\.\d++)?+(?:[eE][+-]?\d++)?+|\d++(?:\.\d++)?+[eE]\+?\d{3,}+)"
 )
-"""What may be out of the range of readers, where there are no strings."""
+"""Numbers that may be out of the range of readers, in text without strings."""
 _BITS_OF_QUOTES: Final = bytes(ord("01"[byte == ord('"')]) for byte in range(256))
 _MASK_OF_BITS: Final = bytes(0xFF if byte == ord("1") else 0 for byte in range(256))
 _NULL, _FILL = b"\1", b"\2"
-"""What stands for a null, and for the rest of what it replaces: no control character is left."""
+"""Marks for a null, and for the rest of the replaced text: it has no control characters."""
 _MARKS_OF_NUMBERS: Final = bytes(
     ord("0") if byte in b"0123456789" else ord("e") if byte in b"eE"
     else ord("+") if byte in b"+-" else ord(" ")
@@ -40,7 +40,7 @@ _SPARSE: Final = 32
 _HUGE: Final = b"0" * 300
 _EXPONENT: Final = b"0e"
 _HUGE_EXPONENTS: Final = (b"0e000", b"0e+000")
-"""What a huge number holds, told in `_MARKS_OF_NUMBERS`: a pattern takes fifty times as long."""
+"""Parts of huge numbers in `_MARKS_OF_NUMBERS`. A pattern takes fifty times as long."""
 _LONGEST: Final = 400
 """Bytes of a number that is looked at: a longer one is out of any range."""
 

@@ -16,7 +16,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class AnyObject(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What routing needs to know of an object on a line."""
+    """The members of an object that routing needs."""
 
     type: str = ""
     """The event's type; empty where the object has none that is a string."""
@@ -31,7 +31,7 @@ class _Untyped(msgspec.Struct, gc=False, kw_only=True):
 
 
 _OTHER_TYPE = (msgspec.ValidationError, UnicodeDecodeError)
-"""What is raised for a `type` that is no text; the line may be an object all the same."""
+"""Errors for a `type` that is not text. The line may still be an object."""
 
 _decode = msgspec.json.Decoder(AnyObject).decode
 _decode_untyped = msgspec.json.Decoder(_Untyped).decode

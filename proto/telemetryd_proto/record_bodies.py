@@ -20,21 +20,21 @@ _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
 _BOM: Final = b"\xef\xbb\xbf"
 _FIRST: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*([^ \t\r\n])", re.DOTALL)
-"""What a body begins with, behind white space and a byte order mark."""
+"""The first byte of a body, after white space and a byte order mark."""
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 """A string, ended by its quote or the end of all, or what gives an array its structure."""
 
 
 class RecordLines(msgspec.Struct, frozen=True):
-    """What a body is made of."""
+    """The records of a body, as lines."""
 
     data: bytes
     """The records as lines, each ended by a newline."""
     lines: int | None
-    """How many; None if they were lines already, of which some may be blank."""
+    """The number of lines; None if the body had lines already, of which some may be blank."""
     problem: BodyProblem = ""
     rest: bytes = b""
-    """What is no record: from where the problem begins to the end."""
+    """The bytes that are not records: from the problem to the end."""
 
 
 def to_lines(body: bytes | bytearray) -> RecordLines:

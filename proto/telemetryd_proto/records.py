@@ -22,7 +22,7 @@ import msgspec
 
 
 class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What all structs of this module share. Without reference cycles, hence no need for the gc."""
+    """Base of all structs of this module. They have no reference cycles, so they need no gc."""
 
 
 class TraceContext(_Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Span(_Struct, frozen=True, kw_only=True):
     """A part of an invocation's time."""
 
     name: str | None = None
-    """What it measures; see `vocabulary.SpanName`."""
+    """The name of what it measures; see `vocabulary.SpanName`."""
     start: str | None = None
     """Time, ISO-8601."""
     duration_ms: float | None = None

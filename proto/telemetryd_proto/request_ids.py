@@ -1,4 +1,4 @@
-"""How long a request id may be: ids are remembered, copied onto lines, and sent on."""
+"""The longest request id. Ids are stored, copied into lines, and sent on."""
 
 from __future__ import annotations
 

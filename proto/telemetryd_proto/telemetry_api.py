@@ -77,7 +77,7 @@ class TelemetryError(StrEnum):
 
 
 class Buffering(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename="camel"):
-    """When the platform sends a batch: at whichever limit is reached first.
+    """The limits of a batch. The platform sends it when the first one is reached.
 
     Limits are checked after an event is added: a batch can exceed `max_bytes` by one event.
     All three are always sent: sources disagree about the defaults.

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How an invocation, an initialisation or a restore ended."""
+    """Outcomes of an invocation, an initialisation or a restore."""
 
     SUCCESS = "success"
     """The runtime finished its protocol; on-demand functions' handler exceptions are included."""
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
 
 class InitializationType(StrEnum):
-    """What kind of environment was initialised."""
+    """Kinds of environments, by how they were initialised."""
 
     ON_DEMAND = "on-demand"
     PROVISIONED_CONCURRENCY = "provisioned-concurrency"
@@ -41,7 +41,7 @@ class Phase(StrEnum):
 
 
 class SpanName(StrEnum):
-    """What a span measures."""
+    """Names of the times that spans measure."""
 
     RESPONSE_LATENCY = "responseLatency"
     """Invocation sent to the runtime, to the first byte of the response."""

@@ -13,7 +13,7 @@ from telemetryd.config import DEFAULT_PATHS, effective_metrics, load, parse_addr
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE
 
 SECONDS: Final = 2.0
-"""How long connecting, and each part of the answer, may take."""
+"""The limit for connecting, and for each part of the response."""
 _MOST_BYTES: Final = 64 * 1024
 _WELL: Final = 200
 

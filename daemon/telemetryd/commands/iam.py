@@ -28,7 +28,7 @@ _POLICY_VERSION: Final = "2012-10-17"
 
 
 class Place(NamedTuple):
-    """Where the function is, or will be; the placeholders where that is not known."""
+    """The place of the function, with placeholders for unknown parts."""
 
     region: str = REGION
     account: str = ACCOUNT
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def problem(region: str, account: str, function: str) -> str | None:
-    """Why one of these can't be; empty ones were not given."""
+    """Return a fault of these values, or None. An empty one was not given."""
     if region and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", region):
         return f"--region {region!a}: must be the name of a region, such as eu-west-1"
     if account and not re.fullmatch(r"[0-9]{12}", account):

@@ -68,7 +68,7 @@ class ${title}Config(SinkConfig, frozen=True, kw_only=True):
     """Where to."""
 
     def problems(self) -> Iterator[str]:
-        """What types and limits can't say, as `"key: text"`."""
+        """Yield faults that types and limits can't express, as `"key: text"`."""
         if not self.path.startswith("/"):
             yield "path: must begin with /"
 

@@ -102,7 +102,7 @@ def spell_out(kind: object, *, bare: bool = False) -> str:
 
 
 def note(kind: object) -> str:
-    """Where the limits of `kind` come from, "" if they are ours."""
+    """Return the source of the limits of `kind`, "" if they are ours."""
     base, metas = unwrap(kind)
     for meta in metas:
         if meta.extra and "note" in meta.extra:

@@ -32,7 +32,7 @@ AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 _MAX_PROBLEMS: Final = 100
 """More would not help, and each takes time to write."""
 _MAX_SUGGESTED: Final = 20
-"""How many unknown names are compared with all that exist, which takes a millisecond each."""
+"""Unknown names that are compared with all that exist, which takes a millisecond each."""
 
 
 class Reader:
@@ -368,7 +368,7 @@ class Reader:
         return f"{printable(origin)}: {printable(without_secrets(text), limit=1000)}"
 
     def _origin_of_section(self, path: Path) -> str:
-        """Where a section comes from: the file if it is there, else its first variable."""
+        """Return the origin of a section: the file if it is there, else its first variable."""
         table: object = self._sources.table
         for part in path:
             table = table.get(part) if isinstance(table, dict) else None

@@ -36,7 +36,7 @@ _ADDRESSES: Final[dict[Mode, tuple[str, int]]] = {
     "listen": ("127.0.0.1", 4243),
     "lambda": ("::", 28353),
 }
-"""Where telemetry is received unless set. In Lambda the port is one that no other extension is
+"""The default addresses for telemetry. In Lambda the port is one that no other extension is
 known to use, below the range of ephemeral ports, and the same after each reset; 4243 is what AWS's
 samples use (`extension.early` has the same two values)."""
 _EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
@@ -447,14 +447,14 @@ def parse_address(text: str) -> tuple[str, int] | None:
 
 
 def effective_address(config: Config, mode: Mode) -> tuple[str, int]:
-    """Where telemetry is received in `mode`: host and port."""
+    """Return the address for telemetry in `mode`: host and port."""
     host, port = _ADDRESSES[mode]
     telemetry = config.telemetry
     return telemetry.host or host, port if telemetry.port is None else telemetry.port
 
 
 def effective_metrics(config: Config, mode: Mode) -> str:
-    """Where `/metrics` is served in `mode`, as `address:port`; empty for nowhere."""
+    """Return the address of `/metrics` in `mode`, as `address:port`; empty: not served."""
     if config.metrics.listen is not None:
         return config.metrics.listen
     return _METRICS_ADDRESS if mode == "listen" else ""

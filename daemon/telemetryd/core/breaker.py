@@ -42,7 +42,7 @@ class Breaker:
 
     @property
     def probe_at(self) -> float:
-        """When the next attempt may be made; in the past unless the circuit is open."""
+        """Return the time of the next attempt; in the past unless the circuit is open."""
         return self._open_until or 0.0
 
     @property

@@ -42,7 +42,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     delivery_seconds: float | None
     """The oldest that a line was when it was delivered; None: none was."""
     queue_fraction: float
-    """How full the fullest queue was, 0 to 1."""
+    """The fill level of the fullest queue, 0 to 1."""
     peak_rss_bytes: int
     """The most memory the process ever used."""
     facts: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Which lines a sink wants: `types`, `min_level`, `include` and `exclude` of its section.
+"""Selects a sink's lines: `types`, `min_level`, `include` and `exclude` of its section.
 
 All are optional, and a sink that names none has no filter at all: its blocks stay whole and raw.
 Patterns look at the bytes of the whole line; types and levels need its envelope.

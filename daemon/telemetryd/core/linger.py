@@ -1,4 +1,4 @@
-"""How long a batch waits to fill.
+"""Decides the time that a batch waits to fill.
 
 Short while little comes, so that a lone line is soon delivered; longer when there is something to
 wait for, so that there are fewer and larger batches.
@@ -25,7 +25,7 @@ class Linger:
         self._longest = longest
         self._shortest = longest / SHORTEST_PART
         self.seconds = self._shortest
-        """How long the next batch waits."""
+        """Seconds that the next batch waits."""
 
     def limit(self, longest: float) -> None:
         """From now on the wait is between other limits."""

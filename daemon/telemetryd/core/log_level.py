@@ -49,7 +49,7 @@ _SLOG_STEP: Final = 4
 _LONGEST_NAME: Final = 32
 _LONGEST_NUMBER: Final = 6
 _MARGIN: Final = 8
-"""How far into the JSON of a text an object may begin: behind a quote and blanks."""
+"""Bytes of a text's JSON in which an object may begin: after a quote and blanks."""
 
 
 def rank_of(name: str) -> int | None:
@@ -156,7 +156,7 @@ _INITIALS: Final = frozenset("lLsSpP@")
 _NESTED: Final = ("log", "record")
 """Objects that hold the level where the record itself does not (Elastic Common Schema, loguru)."""
 _DEPTH: Final = 2
-"""How deep such objects are looked into: a line may nest more of them than Python's stack holds."""
+"""Levels of such objects that are searched. A line may nest more than Python's stack can hold."""
 _COMPACT: Final = ("@m", "@mt")
 """With `@t`, marks of Serilog's compact format, which leaves out `@l` for Information."""
 

@@ -1,4 +1,4 @@
-"""Who connects to the telemetry port: the platform, or somebody else in the sandbox.
+"""Decides which connections to the telemetry port are the platform's.
 
 Any process of the sandbox can connect, and when and from where the platform does is documented
 nowhere. So no peer is turned away on a guess; what can be told safely is used to tell them apart:

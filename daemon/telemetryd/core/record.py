@@ -21,7 +21,7 @@ from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.objects import AnyObject
 
 HEAD_CHARS: Final = 256
-"""How far into a text levels and ids are looked for: they stand before the message."""
+"""Characters of a text in which levels and ids are searched: they precede the message."""
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _MAY_OPEN: Final = frozenset("{ \t\r\n" + _BYTE_ORDER_MARK)

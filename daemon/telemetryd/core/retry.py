@@ -1,4 +1,4 @@
-"""When to try again, and when to give up: full jitter, bounded by age and deadline.
+"""Decides when to retry and when to give up: full jitter, bounded by age and deadline.
 
 Full jitter (a uniform draw from zero to an exponentially growing cap) spreads the retries of many
 environments that failed together.

@@ -21,7 +21,7 @@ _RECORD: Final = struct.Struct("<4sIIQQI")
 _CHECKSUM: Final = struct.Struct("<I")
 SEGMENT_BYTES: Final = _SEGMENT.size
 SETTLED_AT: Final = 8
-"""Where in a segment's header the settled bytes stand."""
+"""The offset of the settled bytes in a segment's header."""
 HEADER_BYTES: Final = _RECORD.size + _CHECKSUM.size
 _OFFSET_BYTES: Final = 6
 """Of the settled offset; the two behind them are its checksum, so that one write changes both."""
@@ -36,7 +36,7 @@ class Record(NamedTuple):
     size: int
     """Bytes of the input lines."""
     at_ms: int
-    """When the first line was read, milliseconds since the Unix epoch."""
+    """The time when the first line was read, milliseconds since the Unix epoch."""
 
 
 class RecordHeader(NamedTuple):
@@ -97,7 +97,7 @@ def decode_header(data: bytes, at: int = 0) -> RecordHeader | None:
 
 
 def next_header(data: bytes, at: int) -> int:
-    """Where the next intact header begins at or after `at`; -1 if nowhere in `data`."""
+    """Return the offset of the next intact header at or after `at`; -1 if `data` has none."""
     while (at := data.find(RECORD_MAGIC, at)) >= 0:
         if decode_header(data, at) is not None:
             return at

@@ -97,7 +97,7 @@ class Peak:
 
 
 class Pauses:
-    """How often something stood still, and how long in all."""
+    """The number and total duration of pauses."""
 
     __slots__ = ("_seconds", "_since", "count")
 
@@ -121,7 +121,7 @@ class Pauses:
             self._since = None
 
     def seconds(self, now: float) -> float:
-        """How long it stood still, the pause at `now` included."""
+        """Return the total duration of all pauses, the one at `now` included."""
         return self._seconds + (now - self._since if self._since is not None else 0.0)
 
 
@@ -159,7 +159,7 @@ class SinkStats:
         self.queue_peak = Peak()
         """Bytes charged to the queue."""
         self.read_pauses = 0
-        """How often the queue asked for reading to stop."""
+        """The number of times that the queue stopped reading."""
         self.unjudged_lines = 0
         """Lines that passed because filters or fields of the sink could not look into them."""
 

@@ -18,7 +18,7 @@ Page: TypeAlias = Callable[[str], tuple[int, str, bytes]]
 MAX_HEAD_BYTES: Final = 8192
 MAX_CONNECTIONS: Final = 16
 SECONDS: Final = 5.0
-"""How long a connection may last, all in all."""
+"""The longest total duration of a connection."""
 
 _REASONS: Final = {
     200: "OK",

@@ -65,7 +65,7 @@ _READ_SHARE: Final = 0.7
 """Of the time left at shutdown, what reading may take if it never becomes quiet."""
 _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
-"""How much longer than asked for a sink's flush may take before it is left to itself."""
+"""Time beyond its deadline that a sink's flush may take before telemetryd stops waiting."""
 _OPEN_SECONDS: Final = 3.0
 """Time for sinks to open before the first `next`, of the 10 seconds that an init may take."""
 _FOR_GOOD: Final = "spindown"

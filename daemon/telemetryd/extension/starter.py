@@ -1,4 +1,4 @@
-"""Which file in /opt/extensions started us, when the platform has refused the name of our own.
+"""Finds the file in /opt/extensions that started us, if the platform refused our own name.
 
 The platform starts every file there and waits until each has registered under its name. Where a
 script starts a program that lies elsewhere, or beside it, the program knows only its own. Loaded

@@ -24,7 +24,7 @@ SHARES: Final = 8
 
 
 class ConnectionObserver(Protocol):
-    """Who follows the life cycle."""
+    """An observer of the life cycle."""
 
     def on_connections(self, count: int, *, lost: bool) -> None:
         """Note how many connections are open. `lost`: the platform's may have ended."""

@@ -49,7 +49,7 @@ _SPARE_PART: Final = 4
 """... this part of all."""
 _ACCEPT_AGAIN_SECONDS: Final = 0.1
 _IDLE_CHECKS: Final = 4
-"""How often, in the time that a connection may be silent, silence is looked for."""
+"""Checks for silence in the time that a connection may be silent."""
 _TURNS: Final = 3
 """Of the loop: to accept a connection, to begin to read it, to read."""
 
@@ -58,7 +58,7 @@ _RAISE_LIMIT: Final = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
 
 
 class Door(Protocol):
-    """Who admits connections, where not everybody is the same (`ingest.gate`)."""
+    """Admits connections, where peers have different rights (`ingest.gate`)."""
 
     def on_open(self, source: int, local: str, peer: str, *, early: bool) -> TailBudget | None:
         """Return the budget of a new connection, None to close it."""
@@ -494,7 +494,7 @@ class _Connection(asyncio.BufferedProtocol):
     source = 0
     unfinished_since: float | None = None
     read_at: float
-    """When something was read last, or it was accepted; monotonic seconds."""
+    """The time of the last read, or of its acceptance; monotonic seconds."""
 
     def __init__(self, listener: TelemetryListener) -> None:
         self._listener = listener

@@ -31,7 +31,7 @@ _IMPLAUSIBLE: Final = 1 << 48
 
 
 class Observer(Protocol):
-    """Who follows the life cycle by what telemetry tells. Nothing here may wait."""
+    """An observer of the life cycle in telemetry. Its methods must not wait."""
 
     def on_event(self, envelope: Envelope, source: int) -> None:
         """Note an event of `core.watch.LIFE_CYCLE` from connection `source`."""

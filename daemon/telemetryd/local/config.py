@@ -89,7 +89,7 @@ class LocalConfig:
     freeze: bool = True
     """On-demand: stop every process between invocations."""
     freeze_after: float = 0.0
-    """How long the environment stays awake after `platform.report`, before the freeze."""
+    """Time that the environment stays awake after `platform.report`, before the freeze."""
 
     platform_address: str = PLATFORM_ADDRESS
     """The IPv4 address of Runtime, Extensions and Telemetry API; telemetry comes from there."""
@@ -121,8 +121,8 @@ class LocalConfig:
     """Send what is buffered before SHUTDOWN is, and a report that comes after it without delay.
     Default: on managed instances only."""
     report_after_reset: Literal["during", "lost", "next"] = "during"
-    """When the `platform.report` of a timed out or crashed invocation arrives: during the
-    extension's shutdown, never, or in the next environment."""
+    """The time when the `platform.report` of a timed out or crashed invocation arrives: during
+    the extension's shutdown, never, or in the next environment."""
 
     lose: Sequence[str] = ()
     """Telemetry to lose on demand, each `WHAT[:HOW][@INVOCATIONS]`: see `telemetryd.local.losses`.

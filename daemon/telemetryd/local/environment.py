@@ -71,7 +71,7 @@ class LocalLambda:
         self.lines = LineCounts()
         """Counts of the lines that the processes printed."""
         self.exits: list[ProcessExit] = []
-        """How the processes ended."""
+        """The ends of the processes."""
         self.warnings: list[str] = []
         """Reasons why something does not work, which Lambda would not report."""
         self._hosts = SandboxHosts(config.sandbox_address)
@@ -201,7 +201,7 @@ class LocalLambda:
 
     @property
     def generation(self) -> int:
-        """How many times processes were started so far."""
+        """The number of times that processes were started so far."""
         return self._number
 
     @property

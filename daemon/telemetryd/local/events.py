@@ -134,7 +134,7 @@ def platform_event(event_type: str, record: dict[str, Any]) -> PlatformEvent:
 
 @dataclass(slots=True)
 class LineCounts:
-    """How many lines the processes printed: what a test compares with what arrived."""
+    """Counts of the lines that the processes printed. A test compares them with what arrived."""
 
     _counts: Counter[tuple[Kind, str, str, str | None]] = field(default_factory=Counter)
 
@@ -165,7 +165,7 @@ class LineCounts:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExit:
-    """How a process of the environment ended."""
+    """The end of a process of the environment."""
 
     role: Literal["extension", "runtime"]
     name: str

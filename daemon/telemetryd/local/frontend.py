@@ -57,7 +57,7 @@ class Frontend:
         self._environment = environment
         self._runner: web.AppRunner | None = None
         self.url = ""
-        """Where to post events, once started."""
+        """The URL to post events to, once started."""
 
     async def start(self, port: int) -> None:
         """Listen on 127.0.0.1; 0 picks a free port. Raises `OSError` when it is taken."""

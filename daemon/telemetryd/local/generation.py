@@ -81,7 +81,7 @@ class Generation:
             external=[path.name for path in config.extension_paths()],
             managed=config.is_managed,
         )
-        """Who has registered for what, and what each may do next."""
+        """The registrations of extensions, and the next calls that each may make."""
         self.extensions = self.server.extensions
         self.polls = HeldPolls(self.server)
         self.extension_processes: dict[str, ChildProcess] = {}

@@ -1,4 +1,4 @@
-"""Where telemetry comes together: from the environment and its processes, to the subscribers."""
+"""Distributes telemetry from the environment and its processes to the subscribers."""
 
 from __future__ import annotations
 

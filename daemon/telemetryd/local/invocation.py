@@ -48,7 +48,7 @@ class InvokeResult:
 
 @dataclass(slots=True)
 class Failure:
-    """Why an environment, or an invocation in it, ended badly."""
+    """The reason why an environment, or an invocation in it, failed."""
 
     error_type: str
     message: str

@@ -1,4 +1,4 @@
-"""Where the sandbox is: the name `sandbox.localdomain`, and who listens there.
+"""The address of the sandbox: the name `sandbox.localdomain`, and its listeners.
 
 On Lambda the platform has one address and the sandbox another, which `sandbox.localdomain` names.
 Here both are addresses of this machine, and the name is made to resolve for the processes of the

@@ -75,7 +75,7 @@ class SubscriptionStats:
     garbled: int = 0
     """Of the events sent, those whose line was broken on demand."""
     blocked: int = 0
-    """How often the function's output had to wait for this consumer."""
+    """The number of times that the function's output had to wait for this consumer."""
     stalls: int = 0
 
 
@@ -103,7 +103,7 @@ class Sender(Protocol):
         ...
 
     def unsent(self, events: Sequence[bytes]) -> int:
-        """How many of `events`, whose `send` was cancelled, did not leave completely."""
+        """Return how many of `events`, whose `send` was cancelled, did not leave completely."""
         ...
 
     async def break_off(self, how: How, event: bytes) -> None:
@@ -122,7 +122,7 @@ class _Batch:
     doomed: bool = False
     """Not to be sent, on demand."""
     end: tuple[How, bytes] | None = None
-    """How delivery is to end after this batch, and at which event."""
+    """The way in which delivery ends after this batch, and the event at which it does."""
 
 
 class Subscription:

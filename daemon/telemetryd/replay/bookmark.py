@@ -1,4 +1,4 @@
-"""How far a file has been replayed, kept beside it, so that the next call continues from there."""
+"""The position up to which a file has been replayed. It is stored beside the file."""
 
 from __future__ import annotations
 

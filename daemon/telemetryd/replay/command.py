@@ -30,7 +30,7 @@ STDIN: Final = "-"
 _HEAD_BYTES: Final = 16
 _MOST_BYTES: Final = 1024 * 1024 * 1024 * 1024
 _LONGEST_MS: Final = 1 << 62
-"""How old lines may be that are replayed: a user who asks for them wants them."""
+"""The maximum age of replayed lines. It is large, because the user asked for them."""
 
 
 def replay(

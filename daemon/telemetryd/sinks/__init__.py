@@ -1,1 +1,1 @@
-"""Where lines go. `base` is the contract, `registry` finds a sink by its type."""
+"""Destinations of lines. `base` is the contract, `registry` finds a sink by its type."""

@@ -47,7 +47,7 @@ class StandardOutput:
     # -- in the thread -----------------------------------------------------------------------
 
     def _write(self, payloads: Sequence[bytes]) -> tuple[int, SinkError | None]:
-        """How many of `payloads` were written, and what kept the others out.
+        """Return the number of `payloads` that were written, and the error that stopped the others.
 
         A line that was cut short is completed first, whatever becomes of its item: what follows
         must not be glued to it.

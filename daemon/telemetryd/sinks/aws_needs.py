@@ -1,4 +1,4 @@
-"""What a sink needs of AWS: the words in which its `Config.aws_needs` tells `telemetryd iam`.
+"""The types in which `Config.aws_needs` of a sink describes its permissions.
 
 Imported by that command only: a sink imports it inside the method, and no function waits for it.
 """

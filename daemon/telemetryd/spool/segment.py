@@ -36,7 +36,7 @@ _WINDOW_BYTES: Final = 1 << 16
 
 
 class Entry(NamedTuple):
-    """Where a record lies, and what its header says."""
+    """The position of a record, and its header."""
 
     at: int
     header: RecordHeader
@@ -64,7 +64,7 @@ class Segment:
         self.records = 0
         self.newest_ms = 0
         self.oldest_ms = 0
-        """When the first of what is not settled was read, as far as that is known."""
+        """The time when the first unsettled line was read, as far as that is known."""
         self.damaged_bytes = 0
         """Bytes found to belong to no intact record."""
         self._fd = fd
@@ -227,7 +227,7 @@ class Segment:
             view = view[written:]
 
     def _search(self, at: int) -> int:
-        """Where the next intact header is, or the end of the segment."""
+        """Return the offset of the next intact header, or the end of the segment."""
         while at < self.end:
             window = os.pread(self._file(), _SEARCH_BYTES, at)
             if not window:

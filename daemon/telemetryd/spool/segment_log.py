@@ -95,7 +95,7 @@ class SpoolLog:
 
     @property
     def oldest_ms(self) -> int | None:
-        """When the first record that is not settled was read, in epoch milliseconds."""
+        """Return the time when the first unsettled record was read, in epoch milliseconds."""
         return next((each.oldest_ms for _, each in self._segments if each.records), None)
 
     def exists(self) -> bool:

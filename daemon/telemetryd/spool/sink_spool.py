@@ -31,7 +31,7 @@ EXPIRED: Final = "spool_expired"
 DAMAGED: Final = "spool_damaged"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _REST_SECONDS: Final = 5.0
-"""How long a spool that could not be opened or written to is left alone."""
+"""Seconds without an attempt after a spool could not be opened or written to."""
 _READ_SECONDS: Final = 0.2
 """Seconds to read the lines that are given up at the end. After that they are only counted."""
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

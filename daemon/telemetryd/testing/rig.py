@@ -82,7 +82,7 @@ class Rig:
         await self.worker.stop(asyncio.get_running_loop().time() + seconds, keep=keep)
 
     def leaves(self) -> dict[str, Count]:
-        """Where the lines went: the account's leaves that are not zero, drops by their reason."""
+        """Return where lines went: leaves of the account that are not zero, drops by reason."""
         account = self.account
         leaves = {
             "filtered": account.filtered,

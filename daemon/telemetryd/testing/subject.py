@@ -58,7 +58,7 @@ class Subject(abc.ABC):
     """True if `destination` deduplicates by `Batch.key`."""
 
     patience_seconds: ClassVar[float] = 3.0
-    """How long anything may take before it counts as hanging, which ends the suite. A destination
+    """Seconds after which anything counts as hanging, which ends the suite. A destination
     that takes longer, or a machine that does, needs more."""
 
     @abc.abstractmethod
@@ -87,7 +87,7 @@ class Subject(abc.ABC):
     # -- tools -------------------------------------------------------------------------------
 
     _ended: ClassVar[str] = ""
-    """Why the tests that are left need not be run."""
+    """The reason why the remaining tests need not run."""
 
     _alarm: Alarm | None = None
 

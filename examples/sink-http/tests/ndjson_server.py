@@ -28,7 +28,7 @@ class NdjsonServer:
         self.statuses: list[int] = []
         """The status of every answer."""
         self.decode: Callable[[bytes], bytes] = bytes
-        """What makes lines of a body."""
+        """Makes the lines of a body."""
         self._lines = bytearray()
         self._lock = threading.Lock()
         self._answering = threading.Event()

@@ -42,7 +42,7 @@ class RuntimeApi:
         ]
 
     def _slot(self, request: web.Request) -> tuple[Generation, RuntimeSlot] | None:
-        """Which runtime is asking: each has an address of its own."""
+        """Return the runtime that is calling: each has its own address."""
         generation = self._current()
         if generation is None or request.transport is None:
             return None

@@ -59,7 +59,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
     @property
     def destination(self) -> tuple[str, int, str]:
-        """Where it goes: an extension may subscribe once for each."""
+        """Its destination. An extension may subscribe once for each."""
         return self.protocol, self.port, self.path
 
 

@@ -12,7 +12,7 @@ import msgspec
 from telemetryd_proto.emf import Unit
 
 Kind: TypeAlias = Literal["sum", "values", "level"]
-"""How observations of one document are put together.
+"""The way in which observations of one document are combined.
 
 `sum`: added up to one number. `values`: kept one by one, so that percentiles are right. `level`:
 the distinct values, for what rarely changes.

@@ -51,7 +51,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a line came from: connection, offset in its stream, monotonic time of arrival."""
+    """The origin of a line: connection, offset in its stream, monotonic time of arrival."""
 
     source: int
     offset: int

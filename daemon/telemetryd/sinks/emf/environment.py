@@ -24,7 +24,7 @@ class Beginning(msgspec.Struct, gc=False):
     kind: Kind
     phase: str | None
     at: int
-    """When it began, in ms; the first that was heard of it where that is not known."""
+    """The time when it began, in ms; if that is unknown, the time of its first event."""
     is_known: bool
     """True if `at` is the time when it began."""
     request_id: str | None = None
@@ -55,12 +55,12 @@ class Environment:
         self.beginnings: list[Beginning] = []
         """In order of time."""
         self.ready_at = 0
-        """When it last reported its initialisation, in ms."""
+        """The time of its last report of an initialisation, in ms."""
         self.waited_for = False
         """Initialised or restored, and the invocation that waited for it has not begun yet."""
         self.failure: str | None = None
-        """Why it failed to begin, as was counted: the next invocation may fail for that. Empty for
-        an unknown reason, None without a failure."""
+        """The reason of its failed initialisation, which was counted: the next invocation may fail
+        for it. Empty for an unknown reason, None without a failure."""
         self.saw_start = False
         self.current: str | None = None
         """The invocation begun last."""
@@ -73,12 +73,12 @@ class Environment:
 
     @property
     def began_at(self) -> int | None:
-        """When it began last, in ms; None where no such event has arrived."""
+        """Return the time when it began last, in ms; None if no such event has arrived."""
         return next((each.at for each in reversed(self.beginnings) if each.is_known), None)
 
     @property
     def restored_at(self) -> int | None:
-        """When it was restored last, in ms."""
+        """Return the time when it was restored last, in ms."""
         for each in reversed(self.beginnings):
             if each.kind == "restore" and each.is_known:
                 return each.at

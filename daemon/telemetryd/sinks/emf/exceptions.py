@@ -65,7 +65,7 @@ _DOTNET: Final = (
 _RUBY: Final = r"(?:Function|Runtime|Init)<([^>]+)>"
 _HEAD: Final = 256
 _JAVA_FIRST: Final = 4096
-"""How far into a text Java's first line may reach."""
+"""The longest first line of a Java report."""
 
 _LEVELS: Final = frozenset({"ERROR", "FATAL", "CRITICAL", "Error", "Critical"})
 _STAMPS: Final = frozenset(

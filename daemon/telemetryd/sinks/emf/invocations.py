@@ -71,7 +71,7 @@ _MAX_ERROR_TYPE: Final = 256
 _SUCCESS: Final = Status.SUCCESS.value
 _PRICED: Final = (None, InitializationType.ON_DEMAND, InitializationType.SNAP_START)
 _FATAL: Final = {"timeout": Status.TIMEOUT, "failure": Status.FAILURE}
-"""How the invocation ended that had the environment reset, by the reason of the reset."""
+"""The status of the invocation that caused a reset, by the reason of the reset."""
 _SPANS: Final = {
     SpanName.RESPONSE_LATENCY.value: "response_latency",
     SpanName.RESPONSE_DURATION.value: "response_duration",
@@ -101,7 +101,7 @@ class _Invocation(msgspec.Struct, gc=False):
     withheld: tuple[str | None, str | None] | None = None
     """Status and reason of a failure that is an earlier life's, unless its `start` comes yet."""
     told: str | None = None
-    """Why the initialisation failed that it waited for: a failure that is counted already."""
+    """The reason why the initialisation that it waited for failed, which is already counted."""
 
 
 class Invocations:

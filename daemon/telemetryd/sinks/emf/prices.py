@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 REGION: Final = "us-east-1"
-"""Where these prices hold."""
+"""The region of these prices."""
 AS_OF: Final = "2026-11"
 """The month of the price lists."""
 

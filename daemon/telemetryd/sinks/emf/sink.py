@@ -52,7 +52,7 @@ class EmfItem(Item, frozen=True, gc=False):
     data: bytes = b""
     """The whole block with the lines without a document. Copies of the pieces would cost more."""
     cuts: tuple[int, ...] = ()
-    """Where pieces of `data` begin and end, in turn, that are those lines."""
+    """Offsets where the pieces of `data` with those lines begin and end, in turn."""
 
 
 class EmfSink(Sink):

@@ -1,4 +1,4 @@
-"""How old the file is that is appended to, noted in an attribute of its own for the next process.
+"""The age of the file that is appended to. An attribute of the file stores it for later processes.
 
 No clock that is set makes a file older or younger. Where only the wall clock can tell, after the
 machine was started again, it is trusted: at worst the file is rotated early.
@@ -16,7 +16,7 @@ _ATTRIBUTE: Final = "user.telemetryd.begun"
 
 
 def begun_ms(fd: int, now: Moment) -> int:
-    """When the file open at `fd` was begun, in milliseconds since boot; notes it if need be.
+    """Return when the file open at `fd` was created, in milliseconds since boot. May store that.
 
     A file without a note, of another program or an earlier version, or where the file system keeps
     none, is as old as its last change.

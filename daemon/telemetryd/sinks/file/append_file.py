@@ -94,7 +94,7 @@ class AppendFile:
         return size + 1
 
     def _end_of_lines(self, size: int) -> int | None:
-        """Where the last whole line ends; None when that is too far back to be looked for."""
+        """Return the end of the last whole line; None if it is too far back."""
         end = size
         while end > 0:
             if size - end >= _MAX_TORN_BYTES:
@@ -107,7 +107,7 @@ class AppendFile:
         return 0
 
     def begun_ms(self, now: Moment) -> int:
-        """When the file was begun, in milliseconds since boot."""
+        """The time when the file was created, in milliseconds since boot."""
         return _age.begun_ms(self._fd, now)
 
     def look(self) -> bool:

@@ -73,7 +73,7 @@ class FileSink(Sink):
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
         self._begun_ms = 0
-        """When the file was begun, in milliseconds since boot."""
+        """The time when the file was created, in milliseconds since boot."""
         self._left_behind: list[str] = []
         self._tidying: asyncio.Task[None] | None = None
         self._is_recovered = False

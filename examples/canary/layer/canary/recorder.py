@@ -39,7 +39,7 @@ BASE_PORT = 14391
 
 
 class Record:
-    """What has been seen so far; safe to use from several threads."""
+    """The record of what was seen so far; safe to use from several threads."""
 
     def __init__(self, protocol: str) -> None:
         self._started = time.monotonic()
@@ -92,7 +92,7 @@ class Record:
             self.ended(str(record.get("requestId"))).set()
 
     def ended(self, request_id: str) -> threading.Event:
-        """What is set when this invocation's `platform.runtimeDone` has arrived."""
+        """Return an event that is set when this invocation's `platform.runtimeDone` has arrived."""
         with self._lock:
             if len(self._runtime_done) > MAX_EVENTS:
                 self._runtime_done.clear()
@@ -131,7 +131,7 @@ class Record:
 
 
 def _essence(record: object) -> dict[str, Any]:
-    """What a platform event's record says that the report needs; no names, no ARNs."""
+    """Return the members of a platform event's record that the report needs: no names, no ARNs."""
     if not isinstance(record, dict):
         return {"record": type(record).__name__}
     kept = (
