@@ -37,6 +37,8 @@ class Life:
         """A write may be in flight."""
         self.asked_while_writing: list[bool] = []
         self.flushes = 0
+        self.trails = 0
+        """Lines that come while the end of the wait for them has not."""
         self.told: list[str] = []
         self.left = False
         self.waiting = False
@@ -76,10 +78,10 @@ class Life:
             self._run(self.cycle.other() if what == life.OTHER else self.cycle.end(what))
         return self
 
-    def begins(self, request: str = "a") -> Life:
-        """`platform.start`, in a block of its own."""
-        self.cycle.on_start(request)
-        return self.lines(1)
+    def begins(self, request: str = "a", *, before: int = 0) -> Life:
+        """`platform.start`, in a block that begins with `before` lines of other kinds."""
+        self.cycle.on_start(request, before)
+        return self.lines(before + 1)
 
     def ends(self, request: str = "a", *, is_report: bool = False, ago: float = 0.0) -> bool:
         """`platform.runtimeDone`, or the report, in a block of its own."""
@@ -143,6 +145,8 @@ class Life:
                 self._rest = (*commands, *self._rest)
         elif command == life.FLUSH:
             self.now = max(self.now, cycle.trailing_until)
+            if self.trails:
+                cycle.on_lines(self.trails, self.now)
             self.flushes += 1
             self._rest = (*cycle.on_flush_end(self.moment(), all_of_it=True), *self._rest)
         elif command == life.HOLD:

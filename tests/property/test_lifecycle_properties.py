@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from helpers.life import SILENCE, START_DUE, Life
+from helpers.life import BATCH, SILENCE, START_DUE, Life
 from telemetryd.core import lifecycle as life
 
 REQUESTS = st.sampled_from(["a", "b", "c", "", "x" * 200])
@@ -26,6 +26,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.life = Life()
         self.strategy = ""
         self.request = ""
+        self.ended = ""
+        self.flushes: int | None = None
+        """Flushes there were at the last end in the stream; None behind a start."""
+        self.trailing = 0
 
     @initialize(strategy=STRATEGIES, sees_ends=st.booleans(), connections=st.integers(0, 2))
     def begin(self, strategy: str, sees_ends: bool, connections: int) -> None:
@@ -57,21 +61,37 @@ class AnyOrder(RuleBasedStateMachine):
 
     # -- telemetry -------------------------------------------------------------------------------
 
-    @rule(request=REQUESTS)
-    def begins(self, request: str) -> None:
-        self.life.begins(request)
+    @rule(request=REQUESTS, before=st.integers(0, 2))
+    def begins(self, request: str, before: int) -> None:
+        if self.is_behind_an_end():
+            self.trailing += before
+        self.life.begins(request, before=before)
+        self.flushes = None
+
+    def is_behind_an_end(self) -> bool:
+        """The flush at the last end is over, and the stream has not gone on to another one."""
+        return self.flushes is not None and self.life.flushes > self.flushes
 
     @rule(request=REQUESTS, is_report=st.booleans(), ago=st.sampled_from([0.0, 0.2, 99.0, -5.0]))
     def ends(self, request: str, is_report: bool, ago: float) -> None:
         awaited = self.life.waiting and request == self.request
         flushes = self.life.flushes
-        self.life.ends(request, is_report=is_report, ago=ago)
+        new = request[: life.MAX_ID] != self.ended or self.flushes is None
+        known = self.life.ends(request, is_report=is_report, ago=ago)
+        if known and not is_report and new:
+            self.flushes, self.ended = flushes, request[: life.MAX_ID]
         if awaited and self.life.flushes > flushes:
             assert self.life.asked_while_writing[-1] is False
 
     @rule(lines=st.integers(1, 3))
     def lines(self, lines: int) -> None:
+        if self.is_behind_an_end():
+            self.trailing += lines
         self.life.lines(lines)
+
+    @rule(lines=st.integers(0, 2))
+    def lines_trail(self, lines: int) -> None:
+        self.life.trails = lines
 
     @rule(cause=LOSSES)
     def lose(self, cause: str) -> None:
@@ -158,6 +178,19 @@ class AnyOrder(RuleBasedStateMachine):
         assert subject.left
         counted = subject.stats.added_seconds.count
         assert counted == subject.stats.invocations
+
+    @invariant()
+    def what_trails_behind_a_flush_is_counted(self) -> None:
+        assert self.life.stats.trailing_lines == self.trailing
+
+    @invariant()
+    def a_wait_for_lines_is_one_of_two(self) -> None:
+        subject = copy.deepcopy(self.life)
+        if subject.waiting and not subject.stats.trailing_lines and not subject.trails:
+            flushes, began = subject.flushes, subject.now
+            subject.ends(self.request)
+            if subject.flushes > flushes:
+                assert subject.now - began <= BATCH + life.TAIL_MARGIN_SECONDS + 0.001
 
     @invariant()
     def memory_is_bounded(self) -> None:

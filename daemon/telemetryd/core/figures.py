@@ -160,6 +160,7 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
         found["invocations"] = stats.invocations
         found["ends_missed"] = dict(stats.ends_missed)
         found["unknown_requests"] = stats.unknown_requests
+        found["trailing_lines"] = stats.trailing_lines
         found["added_ms_mean"] = _ms(stats.added_seconds.mean)
         found["added_ms_max"] = _ms(stats.added_peak.value)
     odd = {

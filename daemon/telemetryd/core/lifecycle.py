@@ -8,6 +8,7 @@ platform has a bound, because the platform guarantees none of the events that ar
 invocation's end may be lost, its line cut, its connection closed. While a function runs, waiting
 for its end costs nothing; it is silence that is suspicious. The bounds are in `LifeCycle.bounds`,
 what ends a wait at once in `CAUSES`. After one end was missed none is awaited until one is seen.
+Lines that trail behind an end are waited for once some have been seen.
 
 `fallback` runs this when everything else is broken, so it imports nothing.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
         invocations: int
         ends_missed: dict[str, int]
+        trailing_lines: int
         unknown_requests: int
 
         def count_wait(self, seconds: float) -> None:
@@ -82,7 +84,7 @@ AWAIT: Final = "AWAIT"
 TELL: Final = "TELL"
 """Log that an end was missed, once for each cause."""
 FLUSH: Final = "FLUSH"
-"""Wait for the last lines until `trailing_until`, then deliver all until `flush_until`."""
+"""Wait for lines behind the end until `trailing_until`, then deliver all until `flush_until`."""
 HOLD: Final = "HOLD"
 RELEASE: Final = "RELEASE"
 """The environment runs (again): writes may begin."""
@@ -237,6 +239,10 @@ UNFINISHED_SECONDS: Final = 1.0
 TICK_SECONDS: Final = 1.0
 """At least so often a wait is looked at: a line that is stuck makes no event."""
 TAIL_MARGIN_SECONDS: Final = 0.005
+BURST_SECONDS: Final = 0.002
+"""For the rest of the batch that an end came in: over TCP a batch is one burst of writes."""
+TRAILING_MEMORY: Final = 8
+"""Waits for trailing lines that bring none, one after the other, before there is none any more."""
 LONGEST_SECONDS: Final = 900.0
 """A function runs for at most 15 minutes (Lambda quotas): a deadline beyond that is a mistake."""
 PLAUSIBLE_SECONDS: Final = 60.0
@@ -277,6 +283,83 @@ class Limits:
         """What may be added once the end of an invocation is known, a batch period after it."""
         self.silence = silence
         """Since the last telemetry of an invocation that has not ended."""
+
+
+class Trail:
+    """What trails: lines between an end, in an earlier block, and the next start of the stream.
+
+    They are waited for, a batch period long, once some have arrived, until such waits bring none.
+    """
+
+    __slots__ = (
+        "_after", "_counts", "_ended", "_has_arrived", "_is_flushed", "_marks", "_waits",
+        "_waits_left",
+    )  # fmt: skip
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._marks = 0
+        """Events of the block at hand, those before its first turn."""
+        self._ended = ""
+        """The request whose end is the last event so far; "" after a start."""
+        self._after = ""
+        """The same, when the block at hand began."""
+        self._is_flushed = False
+        """Whether the flush at this end is over: what comes now is late for it."""
+        self._waits = False
+        """Whether that flush waits for lines, or has."""
+        self._has_arrived = False
+        """Whether some came before it was over."""
+        self._waits_left = 0
+
+    @property
+    def is_behind_an_end(self) -> bool:
+        """Whether the block at hand began behind an end."""
+        return bool(self._after)
+
+    def begin_flush(self) -> bool:
+        """An invocation has ended: whether lines behind its end are to be waited for."""
+        self._waits, self._has_arrived = self._waits_left > 0, False
+        return self._waits
+
+    def end_flush(self) -> None:
+        """That flush is over."""
+        self._is_flushed = True
+        if self._waits:
+            self._waits_left = TRAILING_MEMORY if self._has_arrived else self._waits_left - 1
+
+    def on_start(self, before: int) -> None:
+        """A start has arrived, behind `before` lines of its block."""
+        self._on_trailing(before)
+        self._turn("")
+
+    def on_end(self, request: str) -> None:
+        """The end of `request` has arrived; "": a report, or of no request that is known."""
+        if request and request[:MAX_ID] != self._ended:
+            self._turn(request[:MAX_ID])
+        else:
+            self._marks += 1
+
+    def on_lines(self, lines: int) -> None:
+        """The block at hand is over; it had so many lines."""
+        self._on_trailing(lines)
+        self._after, self._marks = self._ended, 0
+
+    def _turn(self, ended: str) -> None:
+        self._ended, self._after = ended, ""
+        self._is_flushed = self._waits = False
+
+    def _on_trailing(self, lines: int) -> None:
+        """So many lines of the block, its events among them, came before what happens now."""
+        lines -= self._marks
+        if not self._after or lines <= 0:
+            return
+        if self._is_flushed:
+            self._counts.trailing_lines += lines
+        else:
+            self._has_arrived = True
+        if not self._waits:  # else `end_flush` has decided, or will
+            self._waits_left = TRAILING_MEMORY
 
 
 class LifeCycle:
@@ -323,6 +406,7 @@ class LifeCycle:
         self._uncounted = False
         self._unsettled: tuple[str, float, float] | None = None
         """Request, when `next` was asked for (wall), and what the wait for its end took at most."""
+        self._trail = Trail(counts)
         # of all, bounded
         self._begun: dict[str, None] = {}
         self._started: dict[str, None] = {}
@@ -445,9 +529,10 @@ class LifeCycle:
             return self.end(SIGNAL)
         if self._ended:
             self.flush_until = min(self._deadline, now + self._limits.added)
-            # what the function printed last comes up to one batch period later
-            trailing = now + self._limits.batch + TAIL_MARGIN_SECONDS
-            self.trailing_until = min(trailing, self.flush_until)
+            # where lines trail, they come up to one batch period later
+            waits = self._trail.begin_flush()
+            seconds = self._limits.batch + TAIL_MARGIN_SECONDS if waits else BURST_SECONDS
+            self.trailing_until = min(now + seconds, self.flush_until)
             return self.machine.step(END)
         passed = (cause for cause, at in self.bounds(unfinished_since) if at <= now)
         cause = self._lost or next(passed, "")
@@ -462,6 +547,7 @@ class LifeCycle:
         """The flush has ended; `all_of_it` was delivered, or some was left."""
         if all_of_it:
             self._pacer.on_flush(now.elapsed)
+        self._trail.end_flush()
         return self.machine.step(self._trouble() or FLUSHED)
 
     def held(self) -> Commands:
@@ -484,8 +570,17 @@ class LifeCycle:
         """True if INVOKE has announced this request."""
         return request in self._begun
 
-    def on_start(self, request: str) -> None:
-        """`platform.start` has arrived."""
+    @property
+    def awaits_start(self) -> bool:
+        """Whether lines ahead of the next `platform.start` trail behind an end."""
+        return self._trail.is_behind_an_end
+
+    def on_start(self, request: str, before: int = 0) -> None:
+        """`platform.start` has arrived, behind `before` lines of its block.
+
+        `before` counts only where `awaits_start`.
+        """
+        self._trail.on_start(before)
         if len(request) > MAX_ID:
             return
         _remember(self._started, request, None)
@@ -513,6 +608,7 @@ class LifeCycle:
                 self._ended_at = at
         else:
             self._foreign_lines += 1
+        self._trail.on_end(request if known and not is_report else "")
         if is_report:
             return known
         if request in self._begun:
@@ -529,6 +625,7 @@ class LifeCycle:
         if lines > self._foreign_lines:
             self._heard = now
         self._foreign_lines = 0
+        self._trail.on_lines(lines)
 
     def on_loss(self, cause: str) -> None:
         """Telemetry was lost, and the end may have been in it."""

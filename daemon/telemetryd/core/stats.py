@@ -203,6 +203,7 @@ class DaemonStats:
         "sandbox_not_ours",
         "sinks",
         "start_seconds",
+        "trailing_lines",
         "unknown_requests",
     )
 
@@ -229,6 +230,8 @@ class DaemonStats:
         self.invocations = 0
         self.ends_missed: dict[str, int] = {}
         """Invocations whose end was awaited and not seen, by cause (`core.lifecycle.CAUSES`)."""
+        self.trailing_lines = 0
+        """Lines that came after the flush at the end of their invocation was over."""
         self.unknown_requests = 0
         """Ends of requests that never began, as far as this process was told."""
         self.added_seconds = Histogram(SECONDS)

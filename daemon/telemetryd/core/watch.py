@@ -35,11 +35,15 @@ _BEFORE_VALUES: Final = b": \t\r"
 class EventWatch:
     """Looks for events of some types."""
 
-    __slots__ = ("_mark", "_member", "_rare", "_rare_at", "_tails", "_types", "undecodable")
+    __slots__ = (
+        "_mark", "_member", "_rare", "_rare_at", "_tails", "_types", "starts", "undecodable",
+    )  # fmt: skip
 
     def __init__(self, types: frozenset[str]) -> None:
         self.undecodable = 0
         """Lines of one of the types that are no JSON: of an event that was cut, most likely."""
+        self.starts: list[int] = []
+        """Where in its data the line of each event begins that was found last."""
         self._types = types
         names = sorted(f'"{name}"'.encode() for name in types)
         shared = 0  # what all names begin with is searched for: the longer, the faster
@@ -56,6 +60,7 @@ class EventWatch:
     def find(self, data: bytes) -> list[Envelope]:
         """The events among the whole lines of `data`, in order."""
         found: list[Envelope] = []
+        starts = self.starts = []
         misses = 0
         at = self._next_mark(data, 0)
         while at >= 0:
@@ -67,6 +72,7 @@ class EventWatch:
                     misses += 1
                 else:
                     found.append(envelope)
+                    starts.append(start)
             else:
                 misses += 1
             if misses > _FREE_MISSES:

@@ -199,6 +199,12 @@ FAMILIES: Final = (
         _one(lambda d: d.stats.sandbox_not_ours),
     ),
     Family(
+        "trailing_lines", "counter", (),
+        "Lines that arrived after the flush at the end of their invocation (in Lambda). They are "
+        "delivered with the next one, or at shutdown.",
+        _one(lambda d: d.stats.trailing_lines),
+    ),
+    Family(
         "unknown_requests", "counter", (),
         "Ends of invocations that did not begin here: before a reset, or forged (in Lambda).",
         _one(lambda d: d.stats.unknown_requests),

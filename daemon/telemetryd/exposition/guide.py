@@ -109,6 +109,8 @@ FIGURES: Final = {
     "ends_missed": "Invocations whose end did not arrive in time, by cause; see "
     "[reliability.md](reliability.md#when-the-end-of-an-invocation-is-not-seen).",
     "unknown_requests": "Ends of invocations that did not begin here: before a reset, or forged.",
+    "trailing_lines": "Lines that arrived after the flush at the end of their invocation; see "
+    "[reliability.md](reliability.md#lines-behind-the-end-of-an-invocation).",
     "connections_beyond, connections_foreign": "Telemetry connections beyond the "
     "first; those to an address that is neither loopback nor the sandbox's.",
     "port_taken, sandbox_not_ours": "1 if the telemetry port was in use, and another is used; 1 if "

@@ -47,6 +47,7 @@ from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
+from telemetryd_proto.framing import Block
 from telemetryd_proto.records import Report, RestoreStart, RuntimeDone, Start
 from telemetryd_proto.timestamps import parse_time
 
@@ -430,7 +431,7 @@ class _Extension:
         return ()
 
     async def _flush(self) -> Commands:
-        """Wait for the last lines of an invocation, and deliver all that is queued."""
+        """Wait for lines behind the end of an invocation, and deliver all that is queued."""
         latest = self._cycle.flush_until
         try:
             await asyncio.sleep(self._cycle.trailing_until - self._loop.time())
@@ -503,9 +504,10 @@ class _Extension:
 
     # -- what telemetry tells (`ingest.pipeline.Observer`) ----------------------------------------
 
-    def on_event(self, envelope: Envelope, source: int) -> None:
+    def on_event(self, envelope: Envelope, block: Block, at: int) -> None:
         """Handle a life-cycle event."""
         self._saw_platform = True
+        source = block.source
         try:
             record = decode_record(envelope, lenient=True)
         except ProtocolError as error:
@@ -520,7 +522,8 @@ class _Extension:
             elif len(self._foretold) < _MAX_FORETOLD:
                 self._foretold.setdefault(record.request_id, source)
         if isinstance(record, Start):
-            self._cycle.on_start(record.request_id)
+            before = block.data.count(b"\n", 0, at) if self._cycle.awaits_start else 0
+            self._cycle.on_start(record.request_id, before)
         elif isinstance(record, (RuntimeDone, Report)):
             self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):

@@ -33,8 +33,8 @@ _IMPLAUSIBLE: Final = 1 << 48
 class Observer(Protocol):
     """An observer of the life cycle in telemetry. Its methods must not wait."""
 
-    def on_event(self, envelope: Envelope, source: int) -> None:
-        """Note an event of `core.watch.LIFE_CYCLE` from connection `source`."""
+    def on_event(self, envelope: Envelope, block: Block, at: int) -> None:
+        """Note an event of `core.watch.LIFE_CYCLE`, the line that begins at `at` in `block`."""
 
     def on_lines(self, count: int) -> None:
         """Note how many whole lines have arrived, after the events among them."""
@@ -136,8 +136,8 @@ class Pipeline:
         if self._discarding:
             self._ledger.unrouted.add(block.lines, block.size)
         undecodable = self._watch.undecodable
-        for envelope in self._watch.find(block.data):
-            self._on_watched(envelope, block.source)
+        for envelope, at in zip(self._watch.find(block.data), self._watch.starts, strict=True):
+            self._on_watched(envelope, block, at)
         if self._watch.undecodable > undecodable:
             self._stats.malformed_events += self._watch.undecodable - undecodable
             self._on_loss("event_malformed", block.source)
@@ -182,9 +182,9 @@ class Pipeline:
         if self._observer is not None and not self._is_anothers(source):
             self._observer.on_loss(cause)
 
-    def _on_watched(self, envelope: Envelope, source: int) -> None:
+    def _on_watched(self, envelope: Envelope, block: Block, at: int) -> None:
         if envelope.type == "platform.logsDropped":
-            self._on_loss("logs_dropped", source)
+            self._on_loss("logs_dropped", block.source)
             try:
                 record = decode_record(envelope, lenient=True)
             except ProtocolError as error:
@@ -199,7 +199,7 @@ class Pipeline:
                 reason = (record.reason or "")[:200]
                 self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
         elif self._observer is not None:
-            self._observer.on_event(envelope, source)
+            self._observer.on_event(envelope, block, at)
 
     def _on_malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1

@@ -78,6 +78,8 @@ class TelemetryHub:
                 subscription.release()
             if "platform" in subscription.types:
                 subscription.offer([event.encode(subscription.schema)], how)
+            if event.type == "platform.runtimeDone":
+                subscription.trail()
 
     def lines(self, kind: Kind, block: bytes) -> None:
         """Publish whole lines, as read from a process."""

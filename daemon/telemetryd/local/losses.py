@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from telemetryd.local.events import PlatformEvent
 
-How = Literal["drop", "late", "garble", "batch", "close", "cut", "stall"]
+How = Literal["drop", "late", "trail", "garble", "batch", "close", "cut", "stall"]
 """The effect on an event.
 
 - `drop`: it is not sent, and no notice of it.
 - `late`: it is sent before the next `platform.start`.
+- `trail`: it is sent in the batch behind that of the next `platform.runtimeDone`.
 - `garble`: the second half of its line is missing; the next line follows.
 - `batch`: its whole batch is not sent, and `platform.logsDropped` says so.
 - `close`: the connection is closed instead.

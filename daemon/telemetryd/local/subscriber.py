@@ -153,6 +153,7 @@ class Subscription:
         self._loses = loses
         self._broken = not connected
         self._late: list[bytes] = []
+        self._trailing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._pace = Pace(self._on_progress)
         self._current = _Batch()
@@ -183,10 +184,12 @@ class Subscription:
             self.stats.lost += len(events)
         elif how == "late":
             self._late += events
+        elif how == "trail":
+            self._trailing += events
         elif how in ENDS and events:
             self._broken = True
-            self.stats.lost += len(events) + len(self._late)
-            self._late = []
+            self.stats.lost += len(events)
+            self._lose_late()
             self._current.end = how, events[0]
             self._cut()
         elif how == "garble":
@@ -200,6 +203,17 @@ class Subscription:
         """Deliver what was held back to be late."""
         late, self._late = self._late, []
         self._add(late)
+
+    def trail(self) -> None:
+        """Deliver what was held back to trail, behind the batch being filled, which goes now."""
+        if self._trailing:
+            self._cut()
+            trailing, self._trailing = self._trailing, []
+            self._add(trailing)
+
+    def _lose_late(self) -> None:
+        self.stats.lost += len(self._late) + len(self._trailing)
+        self._late, self._trailing = [], []
 
     def _add(self, events: list[bytes]) -> None:
         current, limits = self._current, self.buffering
@@ -392,8 +406,7 @@ class Subscription:
             self.stats.sent += len(self._in_flight.events) - unsent
             left += unsent
         self.stats.undelivered += left
-        self.stats.lost += len(self._late)
-        self._late = []
+        self._lose_late()
         self._waiting.clear()
         self._current = _Batch()
         self._in_flight = None

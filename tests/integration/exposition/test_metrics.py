@@ -400,6 +400,28 @@ def test_a_network_that_is_not_as_it_should_be(tmp_path: Path) -> None:
         assert (scrape(f"{name}_total"), figures[name]) == (1, 1)
 
 
+@moves("trailing_lines")
+def test_lines_behind_an_invocation(tmp_path: Path) -> None:
+    """They come when its flush is over."""
+    variables = lambda_file_sink(tmp_path / "out") | {
+        "TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0",
+        "TELEMETRYD_FLUSH__STRATEGY": "invocation",
+        "TELEMETRYD_FLUSH__MAX_ADDED_MS": "60000",
+    }
+    with ScriptedPlatform(variables) as platform:
+        telemetry, following = platform.begin()
+        following.invoke("r1", seconds=900)
+        telemetry.sendall(began("r1") + done("r1"))
+        following = platform.expect(NEXT)
+        telemetry.sendall(line(2) + line(3))
+        port = platform.log("metrics_served")[0]["port"]
+        scrape = until(port, lambda s: s("trailing_lines_total"))
+        following.shutdown()
+        platform.finish()
+        figures = platform.ledger()["figures"]
+    assert (scrape("trailing_lines_total"), figures["trailing_lines"]) == (2, 2)
+
+
 @moves("ends_missed", "unknown_requests")
 def test_ends_that_are_missed_or_nobodys(tmp_path: Path) -> None:
     """An invocation of which nothing is heard, and the end of one that never was."""
@@ -422,6 +444,13 @@ def test_ends_that_are_missed_or_nobodys(tmp_path: Path) -> None:
     assert figures["ends_missed"] == {"nothing_received": 1}
     assert figures["unknown_requests"] == 1
     assert figures["added_ms_max"] >= 500
+
+
+def began(request_id: str) -> bytes:
+    """The beginning of an invocation."""
+    record = {"requestId": request_id, "version": "$LATEST"}
+    body = {"time": "2026-03-14T10:15:30.123Z", "type": "platform.start", "record": record}
+    return json.dumps(body).encode() + b"\n"
 
 
 def done(request_id: str) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from helpers.lifecycle import SHORT_END, Stage, play, settings, statuses, third_party
+from helpers.lifecycle import SHORT_END, Stage, play, settings, statuses, third_party, until
+from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 PATIENT = settings(FLUSH__MAX_ADDED_MS=10_000)
@@ -155,6 +157,47 @@ def test_the_functions_deadline_comes_before_any_flush(tmp_path: Path) -> None:
     assert statuses(results) == ["success", "success"]
     stage.assert_nothing_lost(env)
     stage.assert_clean_exits(env)
+
+
+def test_lines_behind_an_end_are_waited_for_once_some_have_come(tmp_path: Path) -> None:
+    """The first goes with the next invocation, and is counted; the next `next` comes behind it."""
+    file = tmp_path / "f"
+    variables = file_sink(file) | settings(
+        FLUSH__STRATEGY="invocation",
+        FLUSH__MAX_ADDED_MS=60_000,
+        TELEMETRY__BUFFERING__TIMEOUT_MS=4000,
+    )
+    with ScriptedPlatform(variables) as platform:
+        telemetry, call = platform.begin()
+        call.invoke("a", 900)
+        telemetry.sendall(start("a") + runtime_done("a"))
+        platform.expect(NEXT).invoke("b", 900)
+        telemetry.sendall(line(1) + start("b") + line(2) + runtime_done("b"))
+        until(lambda: runtime_done("b") in file.read_bytes())
+        telemetry.sendall(line(3))
+        following = platform.expect(NEXT)
+        assert file.read_bytes().endswith(line(3))
+        following.shutdown()
+        platform.finish()
+        assert platform.ledger()["figures"]["trailing_lines"] == 1
+
+
+@pytest.mark.parametrize("invocations", [1, 4])
+def test_lines_that_trail_are_delivered(tmp_path: Path, invocations: int) -> None:
+    """With the flush, where a cold start is slow; else with the next one, or with the shutdown."""
+    stage = Stage(tmp_path)
+    config = stage.config(settings(FLUSH__STRATEGY="invocation"), lose=["function:trail@1-"])
+    _, env = play(config, *[{"print": 10}] * invocations)
+    stage.assert_nothing_lost(env)
+    (ledger,) = stage.ledgers()
+    assert ledger["figures"]["trailing_lines"] <= 10 * invocations
+
+
+def start(request_id: str) -> bytes:
+    """The beginning of an invocation."""
+    record = {"requestId": request_id, "version": "$LATEST"}
+    body = {"time": "2026-03-14T10:15:30.123Z", "type": "platform.start", "record": record}
+    return json.dumps(body).encode() + b"\n"
 
 
 HOPELESS = {

@@ -65,6 +65,19 @@ def test_a_late_end_comes_with_the_next_invocation(tmp_path: Path) -> None:
     assert account(env).lost == 0
 
 
+def test_lines_that_trail_come_behind_the_end(tmp_path: Path) -> None:
+    """Those of one invocation, all of them; none is lost."""
+    config, record = make(tmp_path, lose=["function:trail@1"])
+    _, env = run(config, {"print": 3}, {"print": 3})
+    order = [
+        event["type"]
+        for event in record.telemetry("platform.start", "platform.runtimeDone", "function")
+    ]
+    start, done, line = "platform.start", "platform.runtimeDone", "function"
+    assert order == [line, start, done, *[line] * 3, start, *[line] * 3, done]
+    assert account(env).lost == 0
+
+
 def test_the_connection_is_closed_in_the_midst_of_a_line(tmp_path: Path) -> None:
     """Half of it arrives, then the end of the stream, and nothing again."""
     config, record = make(tmp_path, lose=["runtimeDone:cut@1"])

@@ -6,8 +6,10 @@ import pytest
 
 from helpers.life import ADDED, BATCH, SILENCE, START_DUE, Life
 from telemetryd.core import lifecycle as life
+from telemetryd.core.stats import DaemonStats
 from telemetryd_proto.request_ids import MAX_REQUEST_ID
 
+TRAIL = BATCH + life.TAIL_MARGIN_SECONDS
 ENDS = {life.SHUTDOWN, life.GONE, life.SIGNAL}
 
 
@@ -98,8 +100,21 @@ def test_a_flush_may_take_what_may_be_added_or_what_is_left(
     began = subject.now
     subject.ends("a")
     assert subject.cycle.flush_until == pytest.approx(began + flush_until)
-    trailing = min(BATCH + life.TAIL_MARGIN_SECONDS, flush_until)
-    assert subject.cycle.trailing_until == pytest.approx(began + trailing)
+    assert subject.cycle.trailing_until == pytest.approx(began + life.BURST_SECONDS)
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(60.0, TRAIL), (0.02, 0.02), (0.001, 0.001)])
+def test_neither_wait_for_lines_is_longer_than_a_flush_may_be(seconds: float, least: float) -> None:
+    for trails in (0, 3):
+        subject = running()
+        subject.ends("a")
+        if trails:
+            subject.lines(trails)
+        subject.begins("b").invoke("b", seconds)
+        began = subject.now
+        subject.ends("b")
+        expected = least if trails else min(least, life.BURST_SECONDS)
+        assert subject.cycle.trailing_until == pytest.approx(began + expected)
 
 
 def test_an_end_that_is_here_already_is_not_waited_for() -> None:
@@ -397,6 +412,188 @@ def test_requests_that_never_began_are_forgotten() -> None:
     assert max(len(name) for table in kept for name in table) <= life.MAX_ID
 
 
+# -- lines behind the end --------------------------------------------------------------------------
+
+
+def about(seconds: float) -> object:
+    """So many seconds, as far as the wall clock's numbers tell them."""
+    return pytest.approx(seconds, abs=1e-5)
+
+
+def added(subject: Life, request: str) -> float:
+    """What one more invocation is kept waiting for, from its end on."""
+    subject.begins(request).invoke(request)
+    subject.ends(request)
+    return subject.stats.added_last
+
+
+def awaits_start(subject: Life) -> bool:
+    """Whether the lines ahead of the next start are counted."""
+    return subject.cycle.awaits_start
+
+
+def test_an_end_is_not_waited_behind_until_lines_have_come_there() -> None:
+    subject = running()
+    subject.ends("a")
+    assert added(subject, "b") == about(life.BURST_SECONDS)
+    subject.lines(2)
+    assert added(subject, "c") == about(TRAIL)
+    assert subject.stats.trailing_lines == 2
+
+
+def test_lines_in_the_block_of_the_end_do_not_trail() -> None:
+    subject = running()
+    subject.cycle.on_end("a", None, 0.0, is_report=False)
+    subject.lines(9)
+    subject.notice()
+    assert added(subject, "b") == about(life.BURST_SECONDS)
+    assert subject.stats.trailing_lines == 0
+
+
+def test_lines_ahead_of_the_next_start_trail_and_the_report_does_not() -> None:
+    """All that was held up by the freeze comes in one block, and INVOKE may be read before."""
+    for before, trailing in ((1, 0), (3, 2)):
+        subject = running()
+        subject.ends("a")
+        subject.invoke("b")
+        assert awaits_start(subject)
+        subject.cycle.on_end("a", None, 0.0, is_report=True)
+        subject.begins("b", before=before)
+        assert not awaits_start(subject)
+        subject.lines(7)
+        assert subject.stats.trailing_lines == trailing
+        subject.ends("b")
+        expected = TRAIL if trailing else life.BURST_SECONDS
+        assert subject.stats.added_last == about(expected)
+
+
+def test_the_first_lines_of_an_invocation_whose_start_was_lost_do_not_trail_twice() -> None:
+    """The end of another request is a turn of the stream as well."""
+    subject = running()
+    subject.ends("a")
+    subject.invoke("b")
+    subject.lines(1)
+    subject.trails = 1
+    subject.ends("b")
+    assert subject.stats.trailing_lines == 1, "whose they are can't be known"
+    subject.cycle.on_end("b", None, 0.0, is_report=False)
+    subject.lines(2)
+    assert subject.stats.trailing_lines == 2, "the same end once more is none"
+
+
+def test_lines_behind_a_start_do_not_trail_whatever_is_reported_between() -> None:
+    """The report of the invocation before may come late."""
+    for is_behind in (False, True):
+        subject = running()
+        subject.ends("a")
+        subject.invoke("b")
+        if not is_behind:
+            subject.cycle.on_end("a", None, 0.0, is_report=True)
+        subject.cycle.on_start("b", 0 if is_behind else 1)
+        if is_behind:
+            subject.cycle.on_end("a", None, 0.0, is_report=True)
+        subject.lines(5)
+        subject.lines(5)
+        subject.ends("b")
+        assert subject.stats.added_last == about(life.BURST_SECONDS)
+        assert subject.stats.trailing_lines == 0
+
+
+def test_lines_that_are_not_waited_for_in_vain_keep_the_wait() -> None:
+    subject = running()
+    subject.trails = 1
+    subject.ends("a")
+    for number in range(3 * life.TRAILING_MEMORY):
+        assert added(subject, f"b{number}") == about(TRAIL)
+    assert subject.stats.trailing_lines == 0, "they came while they were waited for"
+
+
+def test_waits_that_bring_nothing_are_given_up() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.lines(1)
+    for number in range(life.TRAILING_MEMORY):
+        assert added(subject, f"b{number}") == about(TRAIL)
+        subject.lines(1)  # later than any wait
+    assert added(subject, "c") == about(life.BURST_SECONDS)
+    assert subject.stats.trailing_lines == 1 + life.TRAILING_MEMORY
+    subject.lines(1)
+    assert added(subject, "d") == about(TRAIL)
+
+
+def test_a_wait_that_brings_lines_begins_the_count_again() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.lines(1)
+    for number in range(life.TRAILING_MEMORY - 1):
+        added(subject, f"b{number}")
+    subject.trails = 1
+    added(subject, "c")
+    subject.trails = 0
+    for number in range(life.TRAILING_MEMORY):
+        assert added(subject, f"d{number}") == about(TRAIL)
+    assert added(subject, "e") == about(life.BURST_SECONDS)
+
+
+def test_what_was_not_flushed_at_its_end_trails_behind_no_flush() -> None:
+    """A busy function: its lines go with the next flush in any case. But they tell of the wait."""
+    subject = Life("continuous").connect().start().begins("a").invoke("a")
+    subject.ends("a")
+    subject.lines(3)
+    assert subject.stats.trailing_lines == 0
+    assert subject.cycle.awaits_start
+
+
+def test_a_wait_of_an_earlier_end_says_nothing_of_what_trails_behind_this_one() -> None:
+    """Between the two, invocations may follow each other too closely for a flush."""
+    trail = life.Trail(DaemonStats(()))
+    trail.on_end("a")
+    trail.on_lines(1)
+    trail.on_lines(1)
+    for _ in range(life.TRAILING_MEMORY):
+        assert trail.begin_flush()
+        trail.end_flush()
+    assert not trail.begin_flush()
+    trail.end_flush()
+    trail.on_lines(1)
+    assert trail.begin_flush()
+    trail.end_flush()
+    for request in "bc":
+        trail.on_start(0)
+        trail.on_end(request)
+        trail.on_lines(2)
+        trail.on_lines(1)
+    for _ in range(life.TRAILING_MEMORY):
+        assert trail.begin_flush()
+        trail.end_flush()
+    assert not trail.begin_flush()
+
+
+def test_the_end_of_a_request_that_never_began_has_no_lines_behind_it() -> None:
+    subject = running()
+    subject.ends("forged")
+    subject.lines(1)
+    subject.ends("a")
+    assert subject.stats.added_last == about(life.BURST_SECONDS)
+
+
+def test_lines_behind_an_end_that_was_there_before_invoke_are_learned_from() -> None:
+    subject = Life().connect().start().begins("a")
+    subject.ends("a")
+    subject.lines(1)
+    subject.invoke("a")
+    assert subject.stats.added_last == about(TRAIL)
+
+
+def test_lines_behind_the_last_end_count_at_the_shutdown() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.answer(life.SHUTDOWN)
+    subject.cycle.on_end("a", None, 0.0, is_report=True)
+    subject.lines(4)
+    assert subject.stats.trailing_lines == 3
+
+
 # -- a bug, a signal -------------------------------------------------------------------------------
 
 
@@ -446,7 +643,7 @@ def test_a_signal_before_the_start_ends_it() -> None:
 def test_from_the_end_of_the_runtime_to_our_next() -> None:
     subject = running()
     subject.ends("a", ago=0.05)
-    assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
+    assert subject.stats.added_last == pytest.approx(0.05 + life.BURST_SECONDS, abs=1e-5)
     assert subject.stats.invocations == subject.stats.added_seconds.count == 1
 
 
@@ -456,7 +653,7 @@ def test_the_first_word_of_an_end_counts() -> None:
     subject.ends("a", ago=0.05)
     subject.ends("a", ago=0.01, is_report=True)
     subject.invoke("a")
-    assert subject.stats.added_last == pytest.approx(0.05 + BATCH + life.TAIL_MARGIN_SECONDS)
+    assert subject.stats.added_last == pytest.approx(0.05 + life.BURST_SECONDS, abs=1e-5)
 
 
 def test_who_asks_before_the_end_keeps_nobody_waiting() -> None:
@@ -469,7 +666,7 @@ def test_who_asks_before_the_end_keeps_nobody_waiting() -> None:
 def test_an_event_with_a_senseless_time_ended_when_it_came(ago: float) -> None:
     subject = running()
     subject.ends("a", ago=ago)
-    assert subject.stats.added_last == pytest.approx(BATCH + life.TAIL_MARGIN_SECONDS)
+    assert subject.stats.added_last == pytest.approx(life.BURST_SECONDS, abs=1e-5)
 
 
 def test_asking_without_an_invocation_is_no_wait() -> None:

@@ -19,7 +19,7 @@ def test_after_a_bug_in_the_middle_of_a_read_every_line_is_still_in_the_books() 
     seen: list[int] = []
 
     class Broken:
-        def on_event(self, _: Envelope, __: int) -> None:
+        def on_event(self, _: Envelope, __: Block, ___: int) -> None:
             raise ZeroDivisionError
 
         def on_lines(self, count: int) -> None:

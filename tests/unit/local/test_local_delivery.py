@@ -306,6 +306,27 @@ def test_late_events_come_when_they_are_released() -> None:
     asyncio.run(scenario())
 
 
+def test_trailing_events_come_in_a_batch_of_their_own() -> None:
+    """Behind the one that was being filled, which goes at once; what never may trail is lost."""
+
+    async def scenario() -> None:
+        async with subscribed() as (subscription, reading, _):
+            trailing, on_time, never = events(3)
+            subscription.trail()
+            subscription.offer([trailing], "trail")
+            subscription.offer([on_time])
+            subscription.release()
+            subscription.trail()
+            assert await receive(reading, 1) == [on_time]
+            subscription.hurry()
+            assert await receive(reading, 1) == [trailing]
+            subscription.offer([never], "trail")
+        assert (subscription.stats.sent, subscription.stats.lost) == (2, 1)
+        assert subscription.stats.batches == 2
+
+    asyncio.run(scenario())
+
+
 def test_a_garbled_line_is_half_of_itself_and_the_next_is_whole() -> None:
     """Both are sent."""
 
