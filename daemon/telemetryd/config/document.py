@@ -55,7 +55,7 @@ one before:
    `{variable("sinks.archive.type")}=file`, `{variable("fail_closed")}=true`.
 
 `telemetryd check` prints the configuration in effect and the origin of each value, with secrets
-masked. It exits with 78 if the configuration is invalid, and lists every problem: an unknown key or
+masked. If the configuration is invalid, it exits with 78 and lists every problem: an unknown key or
 variable, a value outside its limits, keys that conflict.
 
 In Lambda a fault does not stop the function. The log names it, and the key gets its default. Some
@@ -66,10 +66,10 @@ its data never goes elsewhere.
 {EXAMPLE}```
 
 In the file, values need their TOML type: `port = "4243"` is an error. In variables, write numbers
-and `true`/`false` as they are, lists with commas (`platform,function`) or as a JSON or TOML array,
-and tables as JSON or TOML. Names of variables are case-insensitive. Every variable that begins with
-`TELEMETRYD_` must name a key. The exceptions are variables that Kubernetes and `docker --link` set
-for a service named telemetryd ([signals.md](signals.md#the-environment)).
+and `true`/`false` as they are. Write lists with commas (`platform,function`) or as a JSON or TOML
+array, and tables as JSON or TOML. Names of variables are case-insensitive. Every variable that
+begins with `TELEMETRYD_` must name a key. The exceptions are variables that Kubernetes and
+`docker --link` set for a service named telemetryd ([signals.md](signals.md#the-environment)).
 
 The file must be a regular file of at most 256 KiB. `SIGHUP` makes `telemetryd listen` read it
 again; [signals.md](signals.md#reload) says which keys change at once.

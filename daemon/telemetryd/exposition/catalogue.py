@@ -105,7 +105,7 @@ FAMILIES: Final = (
         _one(lambda _: peak_rss_bytes()),
     ),
     Family(
-        "memory_budget_bytes", "gauge", (), "What all queues may hold together.",
+        "memory_budget_bytes", "gauge", (), "Most bytes that all queues may hold together.",
         _one(lambda d: d.budget.max_bytes),
     ),
     Family(
@@ -115,7 +115,8 @@ FAMILIES: Final = (
     ),
     Family(
         "loop_lag_seconds", "histogram", (),
-        "How late a timer is, twice a second: the process was busy, or had no processor.",
+        "Delay of a timer, twice a second. A delay shows that the process was busy, or had no "
+        "processor.",
         _one(lambda d: d.stats.loop_lag_seconds),
     ),
     # -- what comes in
@@ -341,7 +342,7 @@ FAMILIES: Final = (
         lambda d: [((worker.name,), int(worker.is_up)) for worker in d.workers],
     ),
     Family(
-        "writes_in_flight", "gauge", ("sink",), "Writes awaiting an answer.",
+        "writes_in_flight", "gauge", ("sink",), "Writes without a response yet.",
         _stats(lambda stats: stats.writes_in_flight),
     ),
     Family(
@@ -364,8 +365,8 @@ FAMILIES: Final = (
     ),
     Family(
         "linger_seconds", "gauge", ("sink",),
-        "How long a batch waits to fill: an eighth of `linger_ms` while little comes, all of it "
-        "under load.",
+        "Time that a batch waits to fill: an eighth of `linger_ms` under light load, all of it "
+        "under full load.",
         lambda d: [((worker.name,), worker.linger_seconds) for worker in d.workers],
     ),
     Family(
@@ -378,7 +379,8 @@ FAMILIES: Final = (
     ),
     Family(
         "delivery_latency_seconds", "histogram", ("sink",),
-        "From the read from the socket to the destination's acceptance; one observation a line.",
+        "From the read from the socket to the destination's acknowledgement; one observation per "
+        "line.",
         _stats(lambda stats: stats.delivery_seconds),
     ),
     # -- Lambda
@@ -388,8 +390,8 @@ FAMILIES: Final = (
     ),
     Family(
         "invocation_added_seconds", "histogram", (),
-        "What telemetryd added to an invocation: from `platform.runtimeDone` to its `next`; 0 "
-        "where that had gone out before.",
+        "Time that telemetryd added to an invocation: from `platform.runtimeDone` to its `next`; 0 "
+        "if `next` was sent before.",
         _one(lambda d: d.stats.added_seconds),
     ),
     Family(
@@ -403,7 +405,7 @@ PROCESS: Final = {
     "process_cpu_seconds_total": "Processor time used.",
     "process_resident_memory_bytes": "Memory resident now.",
     "process_virtual_memory_bytes": "Address space.",
-    "process_start_time_seconds": "When the process started, Unix time.",
+    "process_start_time_seconds": "Time when the process started, Unix time.",
     "process_open_fds": "Open file descriptors.",
     "process_max_fds": "Most that may be open.",
 }

@@ -80,10 +80,10 @@ problems when
 }
 ```
 
-Use it for readiness: telemetryd recovers from an open circuit without help, and a restart would
+Use it for readiness. telemetryd recovers from an open circuit without help, and a restart would
 lose the lines in memory. For liveness, accept any response. `reading` is `paused` while a full
-queue delays the senders, which is not a fault. When an open circuit is due for its next attempt,
-the sink counts as up again, because only new lines can show its state.
+queue delays the senders, which is not a fault. If the next attempt of an open circuit is due, the
+sink counts as up again. Only new lines can show its state.
 
 ## The ledger's figures
 
@@ -103,9 +103,9 @@ FIGURES: Final = {
     "paused_ms, pauses": "How long and how often full queues stopped reading.",
     "malformed_events": "Life-cycle events, and members of responses, that could not be decoded.",
     "invocations": "INVOKE events received. The following figures need at least one.",
-    "added_ms_mean, added_ms_max": "What telemetryd added to an invocation: from "
+    "added_ms_mean, added_ms_max": "Milliseconds that telemetryd added to an invocation: from "
     "`platform.runtimeDone` to its `next`; 0 if `next` was sent before. If that event did not "
-    "arrive: from the last telemetry of the invocation, the most that it can have been.",
+    "arrive: from the last telemetry of the invocation, which is the most that it can be.",
     "ends_missed": "Invocations whose end did not arrive in time, by cause; see "
     "[reliability.md](reliability.md#when-the-end-of-an-invocation-is-not-seen).",
     "unknown_requests": "Ends of invocations that did not begin here: before a reset, or forged.",

@@ -99,8 +99,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     include: tuple[str, ...] = ()
     """Regular expressions. The sink gets lines that match at least one. Empty: all. They run on
     google-re2, in linear time. Patterns that it can't run, such as look-around, run on Python's
-    `re`, which sees the first 4 KiB of a line and can block. In the Lambda layer every pattern runs
-    on `re` that is more than text with `|` and `.*`. `telemetryd check` names such patterns."""
+    `re`, which sees the first 4 KiB of a line and can block. In the Lambda layer all
+    run on `re` but those of text, `|` and `.*`. `telemetryd check` names patterns on `re`."""
     exclude: tuple[str, ...] = ()
     """Regular expressions. The sink gets no line that matches one."""
     fields: tuple[Field, ...] = ()

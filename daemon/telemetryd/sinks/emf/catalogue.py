@@ -202,10 +202,10 @@ DIMENSIONS: Final = ("function_name", "function_version")
 
 PROPERTIES: Final = {
     "request_id": "The invocation, in a document that holds exactly one.",
-    "error_type": "Why invocations failed, such as `Runtime.ExitError`; a list if there are "
-    "several reasons.",
-    "telemetryd": "In the documents about telemetryd itself, all it counted since its process "
-    "began: time to start, pauses, and for each sink deliveries, retries and errors.",
+    "error_type": "The reason why invocations failed, such as `Runtime.ExitError`; a list if "
+    "there are several.",
+    "telemetryd": "All counts of telemetryd since its process began, in the documents about "
+    "itself: time to start, pauses, and for each sink deliveries, retries and errors.",
     "logger": "`telemetryd`: the mark by which its own lines are recognised.",
 }
 """Members of a document that are not metrics and can't be dimensions."""

@@ -19,8 +19,8 @@ _KINDS: Final[dict[Kind, str]] = {"sum": "sum", "values": "each value", "level":
 _INTRODUCTION: Final = """\
 ## CloudWatch: the `emf` sink
 
-The `emf` sink turns the platform events of a function into CloudWatch metrics, in embedded metric
-format: JSON lines from which CloudWatch Logs extracts the numbers.
+The `emf` sink turns the platform events of a function into CloudWatch metrics. It writes embedded
+metric format: JSON lines from which CloudWatch Logs extracts the numbers.
 
 ```toml
 [sinks.metrics]
@@ -40,9 +40,9 @@ _PRICE: Final = f"""\
 ### What they cost
 
 CloudWatch bills each metric of each function: about {_USD} USD a month, the list price of
-{_emf_prices.REGION} in {_emf_prices.AS_OF}. So only {_DEFAULT} are emitted unless you ask for more:
-about {_DEFAULT_USD} USD per function and month, less if some have no values. They are metrics that
-`AWS/Lambda` does not have:
+{_emf_prices.REGION} in {_emf_prices.AS_OF}. So only {_DEFAULT} are emitted unless you ask for more.
+They cost about {_DEFAULT_USD} USD per function and month, less if some have no values. `AWS/Lambda`
+does not have these metrics:
 
 {", ".join(f"`{name}`" for name in DEFAULT_METRICS)}
 
@@ -55,14 +55,14 @@ _TABLE: Final = """\
 ### Names and units
 
 The namespace is `telemetryd`, unless `namespace` sets another. A metric appears with its first
-value: a function that never fails has no `errors`. In alarms, treat missing data as good. In metric
-math, use `FILL(errors, 0)`.
+value, so a function that never fails has no `errors`. In alarms, treat missing data as good. In
+metric math, use `FILL(errors, 0)`.
 """
 
 _REST: Final = f"""\
-"In a document" says how invocations that share a document are combined: as one sum (use the
-statistic
-`Sum`), or as an array of values, so that averages and percentiles are exact.
+"In a document" says how the values of invocations that share a document are combined. A sum is one
+number: use the statistic `Sum`. Otherwise the document has an array of values, so that averages and
+percentiles are exact.
 
 ### Dimensions and properties
 
@@ -75,37 +75,37 @@ only their bytes to the log, and Logs Insights can search them:
 {{properties}}
 ### What is counted, and when
 
-- Invocations that end together become one document: at most 100 values for a metric, one minute
-  (with `resolution = 1`, one second), one combination of dimension values. The sink waits
-  `linger_ms` (default: 1000) for more; the end of an invocation may end the wait. A document has
-  the time of its first event, however late it arrives.
+- Invocations that end together become one document. It has at most 100 values for a metric, and
+  covers one minute (with `resolution = 1`, one second) and one combination of dimension values. The
+  sink waits `linger_ms` (default: 1000) for more; the end of an invocation may end the wait. A
+  document has the time of its first event, however late it arrives.
 - An invocation is counted when it begins. Its failure is counted with the first event that reports
-  it, or with the reason for which Lambda ends the process. Its `platform.report` may arrive with
-  the next invocation or never. It adds durations, memory and cost, and nothing twice. After a crash
-  Lambda may send that report to a new process, which does not know the invocation. It then adds the
-  same figures, and no invocation.
+  it. Without such an event, the reason for which Lambda ends the process counts it. Its
+  `platform.report` may arrive with the next invocation or never. It adds durations, memory and
+  cost, and nothing twice. After a crash Lambda may send that report to a new process, which does
+  not know the invocation. It then adds the same figures, and no invocation.
 - An initialisation that fails is one of the `init_errors` and of the `errors`, even if no
-  invocation follows. If the invocation that waited for it fails for the same reason, that is the
+  invocation follows. The invocation that waited for it may fail for the same reason. That is the
   same failure, and `errors` counts it once.
-- `AWS/Lambda` `Errors` counts failed invocations only: `errors` is higher by initialisations that
-  failed although the retry inside the invocation succeeded, and by those of environments that
-  never had an invocation (provisioned concurrency).
+- `AWS/Lambda` `Errors` counts failed invocations only. `errors` also counts initialisations that
+  failed although the retry inside the invocation succeeded. It also counts those of environments
+  that never had an invocation (provisioned concurrency).
 - Events count by their own times. With SnapStart, those of the snapshot's initialisation may arrive
   after those of the restore. Events older than the restore are not counted again.
 - If Lambda dropped the `platform.start` of an invocation, the next event of it counts it.
-- Managed Instances send `platform.start` and `platform.report` only, and the latter without memory
-  and billing: there are no `runtime_duration`, `billed_duration`, memory metrics or cost.
+- Managed Instances send only `platform.start` and `platform.report`. Their report has no memory and
+  no billing. So there are no `runtime_duration`, `billed_duration`, memory metrics or cost.
 - A handler that raises ends in `success` on on-demand functions, because its runtime caught the
   exception. CloudWatch's own `AWS/Lambda` metric `Errors` counts it. If `errors` is among the
-  `metrics`, telemetryd finds it in the log: in the error reports of the runtimes for Python,
-  Node.js, Java, .NET, Ruby, Go and PHP (Bref), in text and JSON. It does not count what handlers
-  log (`logger.exception`, `console.error(text, error)`). Two reports look like what a handler may
-  write: `console.error(error)` of one error with Node.js's JSON format, and
+  `metrics`, telemetryd searches the log for the error reports of the runtimes. It knows those of
+  Python, Node.js, Java, .NET, Ruby, Go and PHP (Bref), in text and JSON. It does not count what
+  handlers log (`logger.exception`, `console.error(text, error)`). Two reports look like lines that
+  a handler may write: `console.error(error)` of one error with Node.js's JSON format, and
   `Console.Error.WriteLine(exception)` of .NET. They count if no log line follows before the
   invocation ends. So a handler that succeeds right after such a line counts as an error. One whose
   runtime or callbacks log something after the report does not. This searches every log line;
   `count_log_errors = false` turns it off.
-- `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds:
+- `cold_starts` leaves out environments that had been ready for more than {IDLE_MS // 1000} seconds.
   Lambda initialised them ahead of need, and no caller waited.
 - The metrics that begin with `telemetryd_` are about telemetryd itself, since their last document.
   They have a document of their own, once a minute while there are events, and at exit. Each is
