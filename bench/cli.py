@@ -5,7 +5,8 @@
   python -m bench run my-load.toml          the same with a scenario of yours (bench/README.md)
   python -m bench run --all                 everything (about an hour)
   python -m bench compare OLD NEW           did it become slower? (folders of results)
-  python -m bench readme                    write the table of README.md from bench/results
+  python -m bench short-life                what short-lived environments cost, what they lose
+  python -m bench readme                    write the tables of README.md and docs/performance.md
 
 Each receiver runs alone on one core, the sender on another, in turn. A run counts only when every
 line is where it belongs and the ledger balances.
@@ -22,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from bench import coldstart, invoke
+from bench import coldstart, invoke, short_life
 from bench.coldstart import report as coldstart_report
 from bench.coldstart.start import NoStartError
 from bench.kit import files
@@ -94,7 +95,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0.15,
         help="relative change that counts as noise (default: 0.15)",
     )
-    writing = commands.add_parser("readme", help="write the table of README.md")
+    living = commands.add_parser(
+        "short-life",
+        help="measure lives of environments",
+        description=short_life.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    short_life.add_arguments(living)
+    writing = commands.add_parser("readme", help="write the tables of the pages from the results")
     writing.set_defaults(command=_readme)
     return parser
 
@@ -277,6 +285,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _readme(_: argparse.Namespace) -> int:
-    path = readme.README
-    path.write_text(readme.filled(path.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
+    for path in readme.PAGES:
+        text = path.read_text(encoding="utf-8")
+        path.write_text(readme.filled(text, RESULTS), encoding="utf-8")
     return 0

@@ -19,8 +19,10 @@ _LEAVE_SECONDS: Final = 2.0
 
 
 @contextlib.contextmanager
-def groups(limits: Limits) -> Iterator[list[Path]]:
+def groups(limits: Limits, suffix: str = "") -> Iterator[list[Path]]:
     """Control groups of `limits`, for as long as it lasts: none where nothing is limited.
+
+    Where there are several at the same time, each needs a `suffix` of its own.
 
     Raises AbsentError where the machine grants none (it needs root, and controllers of either
     version).
@@ -28,7 +30,7 @@ def groups(limits: Limits) -> Iterator[list[Path]]:
     made: list[Path] = []
     try:
         try:
-            for group, values in _settings(limits).items():
+            for group, values in _settings(limits, suffix).items():
                 group.mkdir(exist_ok=True)
                 made.append(group)
                 for name, value in values.items():
@@ -54,21 +56,33 @@ def granted(limits: Limits) -> Iterator[list[str]]:
         yield ["sh", "-c", script, "sh"] if made else []
 
 
-def _settings(limits: Limits) -> dict[Path, dict[str, str]]:
-    unified = (ROOT / "cgroup.controllers").exists() and not (ROOT / "memory").is_dir()
+def set_share(group: Path, percent: float) -> None:
+    """Grant a group of `groups` another share of one CPU from now on."""
+    for name, value in _quota(percent, unified=_is_unified()).items():
+        (group / name).write_text(value)
+
+
+def _is_unified() -> bool:
+    return (ROOT / "cgroup.controllers").exists() and not (ROOT / "memory").is_dir()
+
+
+def _settings(limits: Limits, suffix: str) -> dict[Path, dict[str, str]]:
+    unified = _is_unified()
     found: dict[Path, dict[str, str]] = {}
     if limits.memory_mb:
         key = "memory.max" if unified else "memory.limit_in_bytes"
-        found.setdefault(_group(unified, "memory"), {})[key] = _bytes(limits)
+        found.setdefault(_group(unified, "memory", suffix), {})[key] = _bytes(limits)
     if limits.cpu_percent:
-        quota = int(PERIOD_MICROSECONDS * limits.cpu_percent / 100)
-        group = found.setdefault(_group(unified, "cpu"), {})
-        if unified:
-            group["cpu.max"] = f"{quota} {PERIOD_MICROSECONDS}"
-        else:
-            group["cpu.cfs_period_us"] = str(PERIOD_MICROSECONDS)
-            group["cpu.cfs_quota_us"] = str(quota)
+        group = found.setdefault(_group(unified, "cpu", suffix), {})
+        group |= _quota(limits.cpu_percent, unified=unified)
     return found
+
+
+def _quota(percent: float, *, unified: bool) -> dict[str, str]:
+    quota = int(PERIOD_MICROSECONDS * percent / 100)
+    if unified:
+        return {"cpu.max": f"{quota} {PERIOD_MICROSECONDS}"}
+    return {"cpu.cfs_period_us": str(PERIOD_MICROSECONDS), "cpu.cfs_quota_us": str(quota)}
 
 
 def _bytes(limits: Limits) -> str:
@@ -82,8 +96,9 @@ def _without_swap(group: Path, limits: Limits) -> None:
             (group / name).write_text(value)
 
 
-def _group(unified: bool, controller: str) -> Path:
-    return ROOT / NAME if unified else ROOT / controller / NAME
+def _group(unified: bool, controller: str, suffix: str) -> Path:
+    name = NAME + suffix
+    return ROOT / name if unified else ROOT / controller / name
 
 
 def _remove(group: Path) -> None:

@@ -23,6 +23,25 @@ class Spread(NamedTuple):
         return cls(statistics.median(values), min(values), max(values))
 
 
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> Spread:
+    """Return the median, and values between which that of all that could be measured is.
+
+    The closest pair of order statistics for which that is so with `confidence` (the binomial
+    distribution; nothing is assumed of the values). Fewer than six can't say so: then it is the
+    least and the highest. Raises ValueError where there are none.
+    """
+    whole, ordered, count = Spread.of(values), sorted(values), len(values)
+    outside, left_out = 0.0, 0
+    while 2 * left_out + 2 < count:
+        outside += 2 * math.comb(count, left_out) / 2**count
+        if 1 - outside < confidence:
+            break
+        left_out += 1
+    if not left_out:
+        return whole
+    return Spread(whole.median, ordered[left_out - 1], ordered[-left_out])
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest of `values` that at least `share` (0 to 1) of them do not exceed."""
     if not values:

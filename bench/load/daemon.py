@@ -58,13 +58,21 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(config: Mapping[str, Any], scratch: Path, prefix: Sequence[str]) -> Iterator[Daemon]:
-    """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it."""
+def running(
+    config: Mapping[str, Any],
+    scratch: Path,
+    prefix: Sequence[str],
+    module: str = "telemetryd",
+) -> Iterator[Daemon]:
+    """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it.
+
+    `module` is what Python runs.
+    """
     log, printed = scratch / "telemetryd.log", scratch / "printed"
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
     environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
-    command = [*prefix, sys.executable, "-m", "telemetryd", "listen"]
+    command = [*prefix, sys.executable, "-m", module, "listen"]
     with (
         log.open("wb") as said,
         printed.open("wb") as output,

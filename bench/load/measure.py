@@ -28,6 +28,7 @@ from bench.load.send import Sent, Traffic
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 
+_MODULES: Final = {"listen": "telemetryd", "lambda": "bench.load.lambda_watch"}
 DEADLINE_SECONDS: Final = 300
 """Seconds for lines to arrive."""
 _WORK_SECONDS: Final = 300
@@ -55,7 +56,8 @@ def telemetryd(load: Load) -> Run:
             values["kinesis"] = service.url
         prefix = [*stack.enter_context(limits.granted(load.limits)), *on_core(0)]
         config = filled(load.daemon, values)
-        running = stack.enter_context(daemon.running(config, scratch, prefix))
+        module = _MODULES[load.watch]
+        running = stack.enter_context(daemon.running(config, scratch, prefix, module))
         if load.source.rate:
             return _paced(load, running, output, service)
         return _flood(load, running, output, service)

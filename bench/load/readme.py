@@ -1,4 +1,4 @@
-"""Writes results into README.md, between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
+"""Writes results into pages, between `<!-- bench:NAME -->` and `<!-- /bench -->`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from bench.load import report
+from bench.short_life import pages
 
-README: Final = Path(__file__).parents[2] / "README.md"
+_ROOT: Final = Path(__file__).parents[2]
+README: Final = _ROOT / "README.md"
+PAGES: Final = (README, _ROOT / "docs" / "performance.md")
 _PART: Final = re.compile(r"(<!-- bench:([a-z0-9-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
@@ -17,6 +20,8 @@ def filled(text: str, results: Path) -> str:
 
     def part(found: re.Match[str]) -> str:
         name = found[2]
+        if name.startswith(pages.PART):
+            return f"{found[1]}{chr(10).join(pages.fill(name, results))}\n{found[3]}"
         result = report.read(results / f"{name}.json")
         machine = result.machine
         lines = [

@@ -11,11 +11,13 @@ One TOML file, in `bench/scenarios/` or anywhere else:
                   that is compared with what was sent, `{scratch}` an empty directory, `{kinesis}`
                   the URL of a Kinesis server
     config        instead of [daemon]: a telemetryd.toml, its path relative to this file
+    watch         "listen" (the default), or "lambda": telemetryd looks for all events of the life
+                  cycle, as the extension does
     [service]     how that Kinesis server behaves: see `Service`
     [limits]      what the machine grants telemetryd: see `Limits`
     [expect]      what a run must show to count: see `Expect`
     [[variant]]   a row for telemetryd under another `name`, with `source`, `daemon`, `service`,
-                  `limits` or `expect` of its own
+                  `limits`, `expect` or `watch` of its own
     [[target]]    see `Target`
 
 `kind = "rate"` holds rates for `seconds` each, instead of sending `source.lines`, and looks for the
@@ -36,6 +38,7 @@ FOLDER: Final = Path(__file__).parents[1] / "scenarios"
 OURS: Final = "telemetryd"
 """The row of telemetryd where a scenario has no variants."""
 
+Watch: TypeAlias = Literal["listen", "lambda"]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
@@ -171,6 +174,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     service: Service | None = None
     limits: Limits | None = None
     expect: Expect | None = None
+    watch: Watch | None = None
 
 
 class Load(
@@ -189,6 +193,7 @@ class Load(
     source: Source = Source()
     daemon: dict[str, Any] = {}
     config: str = ""
+    watch: Watch = "listen"
     service: Service = Service()
     limits: Limits = Limits()
     expect: Expect = Expect()
@@ -203,7 +208,7 @@ class Load(
         for variant in self.variant:
             own = {
                 name: value
-                for name in ("source", "daemon", "service", "limits", "expect")
+                for name in ("source", "daemon", "service", "limits", "expect", "watch")
                 if (value := getattr(variant, name)) is not None
             }
             found.append((variant.name, msgspec.structs.replace(self, **own, variant=())))

@@ -1,0 +1,211 @@
+"""What pages show of lives: what an environment costs beside what a line does, and the break-even.
+
+From `short-life.json`, and from the results that have a figure per line: `ingest-file.json`, where
+every receiver writes a file, and `kinesis.json`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from bench.load import report as load_report
+from bench.short_life import report
+from bench.short_life.report import Condition, Result, spread
+from bench.short_life.settings import ALONE, GAP_SECONDS, LIVES, OURS, Share
+from bench.short_life.stage import Figures
+
+PART: Final = "short-life"
+"""What stands for the table in a page."""
+CHANGES: Final = "short-life-changes"
+"""The same for what changed since the results that were kept as `short-life-before.json`."""
+_BEFORE: Final = "short-life-before.json"
+_WHOLE: Final = "100"
+_SMALL: Final = "7.25"
+
+
+class _Subject(NamedTuple):
+    """Where the figures of a row come from."""
+
+    row: str
+    per_line: tuple[str, str]
+    """A result, and its row: CPU per line."""
+
+
+_SUBJECTS: Final = (
+    _Subject(f"{OURS}-file", ("ingest-file", "telemetryd")),
+    _Subject(f"{OURS}-kinesis", ("kinesis", "ndjson + zstd")),
+    _Subject("rust", ("ingest-file", "rust")),
+    _Subject("go-extension", ("ingest-file", "go-extension")),
+)
+
+
+class Cost(NamedTuple):
+    """What one subject costs."""
+
+    title: str
+    environment_ms: float
+    """CPU of a whole life with one invocation."""
+    line_us: float
+    """CPU of a line."""
+
+
+def break_even(ours: Cost, theirs: Cost) -> float | None:
+    """Return from how many lines an environment on `ours` is cheaper; None: never."""
+    gained_us = theirs.line_us - ours.line_us
+    dearer_us = 1000 * (ours.environment_ms - theirs.environment_ms)
+    if gained_us <= 0:
+        return None if dearer_us > 0 else 0.0
+    return max(dearer_us / gained_us, 0.0)
+
+
+def fill(name: str, results: Path) -> list[str]:
+    """Return the lines of the part `name`. Raises OSError where a result is missing."""
+    result = report.read(results / f"{report.NAME}.json")
+    if name == CHANGES:
+        return list(_changes(report.read(results / _BEFORE), result))
+    return list(_table(result, results))
+
+
+def _condition(result: Result, life: str, share: str) -> Condition | None:
+    found = (each for each in result.conditions if (each.life, each.share.name) == (life, share))
+    return next(found, None)
+
+
+def _runs(result: Result, life: str, share: str, row: str) -> list[Figures]:
+    condition = _condition(result, life, share)
+    found = condition.row(row) if condition else None
+    return found.runs if found else []
+
+
+def _added(
+    result: Result, life: str, share: str, row: str, value: Callable[[Figures], float]
+) -> list[float]:
+    """Return what is added to the function without an extension, pair by pair."""
+    runs, alone = (_runs(result, life, share, name) for name in (row, ALONE))
+    return [value(a) - value(b) for a, b in zip(runs, alone, strict=False)]
+
+
+def _per_line(subject: _Subject, results: Path) -> float | None:
+    name, receiver = subject.per_line
+    path = results / f"{name}.json"
+    rows = load_report.read(path).rows
+    runs = next((row.runs for row in rows if row.receiver == receiver), [])
+    return statistics.median(run.cpu_us_per_line for run in runs) if runs else None
+
+
+def _table(result: Result, results: Path) -> Iterator[str]:
+    yield (
+        "| | CPU of a life ms | CPU per 1,000 lines ms | peak MB | init longer by ms, 7.25 % "
+        "| first caller waits longer by ms | first billed longer by ms | lines lost, 3 rare |"
+    )
+    yield "|---" * 8 + "|"
+    costs: dict[str, Cost] = {}
+    for subject in _SUBJECTS:
+        runs, line = _runs(result, "1", _WHOLE, subject.row), _per_line(subject, results)
+        if not runs or line is None:
+            continue
+        condition = _condition(result, "1", _WHOLE)
+        row = condition.row(subject.row) if condition else None
+        title = row.title if row else subject.row
+        costs[subject.row] = Cost(title, statistics.median(run.cpu_ms for run in runs), line)
+        cells = [
+            title,
+            spread([run.cpu_ms for run in runs], 1),
+            f"{line:.2f}",
+            f"{max(run.rss_mb for run in runs):.0f}",
+            *(
+                spread(_added(result, "1", _SMALL, subject.row, value), 0)
+                for value in (_init, _first_wait, _first_billed)
+            ),
+            _lost(_runs(result, "3", _SMALL, subject.row)),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield from _break_even_lines(costs)
+    yield ""
+    yield (
+        f"`python -m bench short-life`: lives on the local Lambda, each with one invocation (rare "
+        f"ones come every {GAP_SECONDS:g} seconds), the first columns with a whole CPU, the others "
+        f"with the 7.25 % that a 128-MB function has, beside the function without an extension. "
+        f"CPU per line is that of `ingest-file` and `kinesis`. {_machine(result)}"
+    )
+
+
+def _init(run: Figures) -> float:
+    return run.init_ms
+
+
+def _first_wait(run: Figures) -> float:
+    return run.first_wait_ms
+
+
+def _first_billed(run: Figures) -> float:
+    return run.first_ms
+
+
+def _lost(runs: list[Figures]) -> str:
+    if not runs:
+        return ""
+    lost = sum(run.lines.lost for run in runs)
+    return f"{lost:,} of {sum(run.lines.printed for run in runs):,}"
+
+
+def _break_even_lines(costs: dict[str, Cost]) -> Iterator[str]:
+    for ours in (cost for name, cost in costs.items() if name.startswith(OURS)):
+        told = [
+            f"{_lines(break_even(ours, theirs))} ({theirs.title})"
+            for name, theirs in costs.items()
+            if not name.startswith(OURS)
+        ]
+        if told:
+            yield f"- Break-even of {ours.title}, in lines per environment: {', '.join(told)}."
+
+
+def _lines(count: float | None) -> str:
+    return "never" if count is None else f"{count:,.0f}"
+
+
+def _machine(result: Result) -> str:
+    machine = result.machine
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}."
+
+
+_CHANGED: Final[dict[str, Callable[[Figures], float]]] = {
+    "init longer by ms": _init,
+    "first billed longer by ms": _first_billed,
+}
+
+
+def _changes(before: Result, now: Result) -> Iterator[str]:
+    """Yield what was, beside what is, where both were measured."""
+    heads = ("lines lost", *_CHANGED, "CPU of the life ms", "peak MB")
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---" * (len(heads) + 1) + "|"
+    for condition in before.conditions:
+        life, share = condition.life, condition.share.name
+        for row in condition.rows:
+            runs = _runs(now, life, share, row.name)
+            if not (row.name.startswith(OURS) and row.runs and runs):
+                continue
+            pairs = [
+                (_lost(row.runs), _lost(runs)),
+                *(
+                    tuple(
+                        spread(_added(each, life, share, row.name, value), 0)
+                        for each in (before, now)
+                    )
+                    for value in _CHANGED.values()
+                ),
+                tuple(spread([run.cpu_ms for run in each], 0) for each in (row.runs, runs)),
+                tuple(f"{max(run.rss_mb for run in each):.0f}" for each in (row.runs, runs)),
+            ]
+            cells = " | ".join(" -> ".join(pair) for pair in pairs)
+            title = f"{_life_title(life, condition.share)}: {row.title}"
+            yield f"| {title} | {cells} |"
+
+
+def _life_title(life: str, share: Share) -> str:
+    return f"{LIVES[life].title}, {share.title}"

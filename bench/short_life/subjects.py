@@ -1,0 +1,97 @@
+"""What lives: a function alone, telemetryd with each sink, other extensions."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from bench.peers import catalog
+from bench.peers.catalog import PeerAbsentError
+from bench.short_life.settings import ALONE, OURS, PEERS, Settings
+
+_TITLES: Final = {
+    "file": "telemetryd, file",
+    "emf": "telemetryd, EMF (printed)",
+    "kinesis": "telemetryd, Kinesis over TLS",
+    "logs": "telemetryd, EMF to Logs over TLS",
+    "null": "telemetryd, null",
+}
+REMOTE: Final = ("kinesis", "logs")
+"""Sinks that need a service."""
+_PREFIX: Final = "TELEMETRYD_SINKS__OUT__"
+
+
+class Subject:
+    """An extension, or none, and how it is started."""
+
+    def __init__(
+        self, name: str, title: str, executable: Path | None = None, sink: str = "file"
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.executable = executable
+        self.sink = sink
+        """Where it delivers to."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is telemetryd."""
+        return self.name.startswith(OURS)
+
+    @property
+    def sends_lines(self) -> bool:
+        """Whether it delivers every line; the others deliver figures of each invocation."""
+        return self.sink in ("file", "kinesis")
+
+    def variables(self, output: Path, life: str, service: Mapping[str, str]) -> dict[str, str]:
+        """Return its environment: a file sink writes to `output`, others to what `life` names."""
+        if not self.is_ours:
+            return {"PEER_OUTPUT": str(output), "PEER_PORT": str(_free_port())}
+        found = {"TELEMETRYD_TELEMETRY__PORT": "0", **service}
+        for key, value in _sink(self.sink, output, life).items():
+            found[_PREFIX + key] = value
+        return found
+
+
+def _sink(sink: str, output: Path, life: str) -> dict[str, str]:
+    if sink == "file":
+        return {"TYPE": "file", "PATH": str(output)}
+    if sink == "kinesis":
+        return {"TYPE": "kinesis", "STREAM": life}
+    if sink == "logs":
+        return {"TYPE": "emf", "DELIVERY": "logs", "LOG_GROUP": life}
+    return {"TYPE": sink}
+
+
+def ours(sink: str, executable: Path) -> Subject:
+    """Return telemetryd with that sink."""
+    return Subject(f"{OURS}-{sink}", _TITLES[sink], executable, sink)
+
+
+def find(settings: Settings, executable: Path | None) -> tuple[list[Subject], dict[str, str]]:
+    """Return the wanted subjects, and why one is absent, by its title.
+
+    `executable` is telemetryd's. Builds other extensions where they are not built. Raises
+    `bench.peers.catalog.PeerError` where that fails.
+    """
+    found, absent = [Subject(ALONE, "no extension")], dict[str, str]()
+    if OURS in settings.only and executable is not None:
+        found += [ours(sink, executable) for sink in settings.sinks]
+    known = catalog.load()
+    for name in (name for name in PEERS if name in settings.only):
+        peer = known[name]
+        try:
+            peer.prepare()
+        except PeerAbsentError as error:
+            absent[PEERS[name]] = str(error)
+        else:
+            found.append(Subject(name, PEERS[name], peer.extension()))
+    return found, absent
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
