@@ -320,7 +320,8 @@ def main(options: argparse.Namespace) -> int:
         result = report.merge(report.read(kept), result)
     report.write(result, options.out)
     losses = list(report.find_losses(result))
-    print(*(f"bench: {each}" for each in losses), sep="\n", end="", file=sys.stderr)
+    for each in losses:
+        print(f"bench: {each}", file=sys.stderr)
     return EXIT_LOST if losses else 0
 
 

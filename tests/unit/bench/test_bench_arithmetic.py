@@ -290,8 +290,9 @@ def test_a_row_of_other_lines_has_no_ratio_to_the_copier() -> None:
         assert ("times the copier" in report.compare(found, found, 0.15)[0]) is shown
 
 
-def test_the_readme_shows_the_results_that_are_in_the_repository() -> None:
-    text = readme.README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_a_page_shows_the_results_that_are_in_the_repository(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     assert "<!-- bench:" in text
     assert readme.filled(text, FOLDER.parent / "results") == text
 
