@@ -19,10 +19,10 @@ $(STAMP): requirements/dev.txt pyproject.toml proto/pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable proto --editable .
 	@touch $@
 
-run: $(STAMP)  ## a local Lambda with telemetryd as its extension: 20 invocations, and where every line went
+run: $(STAMP)  ## a local Lambda with telemetryd: 20 invocations, and where every line went
 	@$(BIN)/python examples/run.py
 
-test: lint types unit  ## lint, types, and every test that needs nothing else
+test: lint types unit  ## lint, types, and every test that needs only Python
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
@@ -43,7 +43,7 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
 	@touch $@
 
-test-system: $(VENV)/.installed-system  ## the tests that need more (each names what is missing)
+test-system: $(VENV)/.installed-system  ## the tests that need other programs (each names what is missing)
 	@$(BIN)/python -m pytest -m system tests/system
 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
@@ -55,7 +55,7 @@ PURE_TESTS = $$(grep -rlE --include='*.py' '^(from|import) (telemetryd\.core|tel
   | xargs grep -LE '^(from|import) (telemetryd\.(sinks|testing)|bench)')
 
 # Processes that tests start are measured as well. They end by `posix._exit`, which saves nothing: where
-# coverage runs, measured.pth puts what coverage made of `os._exit` in its place.
+# coverage runs, measured.pth replaces it by the `os._exit` of coverage.
 coverage: $(STAMP)  ## coverage of `make unit` by package, held to the floors (twice as long as without)
 	@cp tests/measured.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a2_measured.pth"
 	@$(BIN)/coverage erase
@@ -73,7 +73,7 @@ coverage-pure: $(STAMP)  ## core and protocol: every line and branch, by their o
 	@$(BIN)/coverage report --data-file build/coverage/pure --fail-under 100 \
 	  --include 'daemon/telemetryd/core/*,proto/telemetryd_proto/*'
 
-public-types: $(VENV)/.installed-system  ## pyright: every type that telemetryd_proto and telemetryd.sink show is known
+public-types: $(VENV)/.installed-system  ## pyright: all public types of telemetryd_proto and telemetryd.sink are complete
 	@# it looks for the packages in the Python that is first on PATH; below 100 % it fails
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes telemetryd_proto --ignoreexternal
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes telemetryd.sink --ignoreexternal
@@ -82,7 +82,7 @@ distributions: $(STAMP)  ## sdists and wheels of both packages in dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist proto
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
-fixtures-test: $(STAMP)  ## makes the fixtures of records again with real runtimes and loggers (npm, cmake; 10 minutes)
+fixtures-test: $(STAMP)  ## remakes the fixtures of records with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
 layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)
@@ -112,7 +112,7 @@ bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts i
 bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
 	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed fanout --quick --out build/bench
 
-bench-parts: $(STAMP)  ## what framing, a scrape, the EMF sink and nasty lines cost by themselves
+bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink and nasty lines alone
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
@@ -141,8 +141,8 @@ lock:  ## pin the dependencies, with hashes for every platform (needs `uv`)
 changelog: $(STAMP)  ## move the files of changelog.d into CHANGELOG.md
 	@$(BIN)/towncrier build --yes --version Unreleased
 
-changelog-check: $(STAMP)  ## does this branch say in changelog.d what it changes? (BASE=main)
+changelog-check: $(STAMP)  ## check that this branch describes its changes in changelog.d (BASE=main)
 	@$(BIN)/towncrier check --compare-with $(or $(BASE),main)
 
-clean:  ## forget the virtual environment and everything built
+clean:  ## remove the virtual environment and everything built
 	rm -rf $(VENV) .venv-deploy dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

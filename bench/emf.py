@@ -2,8 +2,8 @@
 
     python -m bench.emf [MEAN_BYTES]
 
-The router has already taken out the function's own lines when a block reaches the sink; its share
-is printed as well, because it is paid for the sink's sake.
+The router has already removed the function's own lines when a block reaches the sink. Its share is
+printed as well, because only the sink needs it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m bench.framing [MEAN_BYTES]
 
-This is why `telemetryd_proto.framing` makes lines it then throws away, and `core.watch` looks for
-one byte first. Every round goes through blocks that are not alike, more than a cache holds: over a
-single one the branch predictor learns the search by heart, and half of its cost is gone.
+The results are the reason why `telemetryd_proto.framing` makes lines that it discards, and why
+`core.watch` looks for one byte first. Every round uses different blocks, more than a cache holds.
+With a single block the branch predictor learns the search, and half of its cost is gone.
 """
 
 from __future__ import annotations

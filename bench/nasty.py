@@ -2,13 +2,13 @@
 
     python -m bench.nasty [MIB]
 
-A line that costs more than its length and its number say is a way to stop telemetryd. Each kind
-goes through `telemetryd listen` with three configurations, and through what only the extension
-looks for. Ordinary lines cost a part for each line and a part for each byte: both are measured
-first, with lines of two lengths, and say what ordinary lines as many and as long would cost.
-What a byte costs depends on what a logger writes: plain text, text in escapes (as `json.dumps`
-writes all but ASCII), or an object with members. A kind is compared with the form it has.
-Ends with 1 where a kind costs more than `MOST` times that.
+A line that costs more than its length and number justify could stop telemetryd. Each kind goes
+through `telemetryd listen` with three configurations, and through the scanners that only the
+extension uses. Ordinary lines cost a part per line and a part per byte. Both parts are measured
+first, with lines of two lengths. They give the cost of ordinary lines of the same number and
+length. The cost of a byte depends on what a logger writes: plain text, text in escapes (as
+`json.dumps` writes everything but ASCII), or an object with members. A kind is compared with its
+own form. The exit status is 1 if a kind costs more than `MOST` times that.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python -m bench.reliability [--outage SECONDS] [--burst LINES] [--only NAME ...] [--json]
 
-Each situation is an execution environment with a function that prints numbered lines, telemetryd
-as its extension, and one sink, which is up, slow, deaf or down. Printed is what the function
-printed, arrived what of that is in the destination's file; lost is what the ledgers say, by reason,
-platform events included. The table is that of docs/reliability.md; the exit status is 1 if a
-promise made there was broken.
+Each situation is an execution environment. A function prints numbered lines. Its extension is
+telemetryd with one sink, which is up, slow, down, or does not answer. "Printed" counts the lines
+that the function printed. "Arrived" counts those in the destination's file. "Lost" is from the
+ledgers, by reason, and includes platform events. The table is in docs/reliability.md. The exit
+status is 1 if a promise of that page was broken.
 
-Two situations need root: a small tmpfs that fills up, and a memory limit of the kernel's. Without
-it the first is left out, and of the second only the resident size is measured.
+Two situations need root: one needs a small tmpfs that fills up, one a memory limit of the kernel.
+Without root the first is left out. For the second only the resident size is measured.
 """
 
 from __future__ import annotations

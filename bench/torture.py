@@ -1,19 +1,20 @@
-"""Torture: random bytes, kills and damaged spools, and an oracle that knows nothing of telemetryd.
+"""Torture: random bytes, kills and damaged spools, with an independent oracle.
 
     python -m bench.torture [--minutes M] [--seed N] [--only fuzz kills damage] [--json]
 
-Three programs take turns until the time is up (default: one minute), each against real processes of
+Three programs take turns until the time is up (default: one minute). Each uses real processes of
 `telemetryd listen`:
 
-fuzz     Random bytes and lines over several connections, cut anywhere. The oracle splits at
-         newlines by itself: what must be in the file, what must be rejected and as what.
-kills    Numbered lines to a sink that is down or up, SIGKILL at a random moment, with a spool. What
-         /metrics had told to be on disk must arrive from a later process, unchanged and in order.
-damage   Spools of which bytes are flipped, overwritten, cut off, or whole files deleted. Every line
-         that lay farther from the damage than one record can reach must arrive; none may change.
+fuzz     sends random bytes and lines over several connections, cut anywhere. The oracle splits at
+         newlines by itself. It knows what must be in the file, and what must be rejected and why.
+kills    sends numbered lines to a sink with a spool that is down or up, and SIGKILL at a random
+         moment. Lines that /metrics had reported as on disk must arrive from a later process,
+         unchanged and in order.
+damage   flips, overwrites or cuts off bytes of spools, or deletes whole files. Every line that is
+         farther from the damage than one record can reach must arrive. No line may change.
 
-Each process must end with a ledger that balances and says what the oracle says. Ends with 1 where
-anything is wrong, and prints the seed of the turn, which tries the very same again.
+Each process must end with a ledger that balances and agrees with the oracle. The exit status is 1
+if anything is wrong. The seed of the turn is printed; it repeats exactly the same turn.
 """
 
 from __future__ import annotations

@@ -2,23 +2,26 @@
 
     python -m bench.coldstart [--runs N] [--quick] [--only NAMES] [--out FOLDER]
 
-Starts each extension against a platform in this process, which answers at once, and stamps each
-call as it arrives; zero is the moment before `execve`. "up" is the line telemetryd logs when its
-loop and sinks are up; the others ask for `next` only then. CPU and memory are the process's own;
-instructions are those of valgrind's cachegrind, which no neighbour disturbs (the whole life, with
-the end). "init" is `initReport` on the local Lambda, with the extension and without any; "first
-response" and "first duration" are of the invocation after it.
+Each extension starts against a platform in this process, which answers at once. The platform stamps
+each call when it arrives. Zero is the moment before `execve`.
 
-    layer        the zip of `make layer`, unpacked as Lambda would
+"up" is the line that telemetryd logs when its loop and sinks are up. The other extensions ask for
+`next` only then. CPU and memory are those of the process. Instructions are those of valgrind's
+cachegrind for the whole life, up to the exit; neighbours do not disturb them. "init" is
+`initReport` on the local Lambda, with the extension and without any. "first response" and "first
+duration" are of the invocation after it.
+
+    layer        the zip of `make layer`, unpacked as in Lambda
     layer-file   the same with a configuration file
-    venv         this very Python with telemetryd installed, as in a container image
+    venv         this Python with telemetryd installed, as in a container image
     venv-ready   the same with `lambda.next = "ready"`: everything is up before `next`
-    python       an extension as AWS's Python samples have it (bench/peers/python-http-sample)
-    rust         a minimal one on AWS's crate (bench/peers/rust)
+    python       an extension like AWS's Python samples (bench/peers/python-http-sample)
+    rust         a minimal one with AWS's crate (bench/peers/rust)
 
-Every combination of CPU share (whole, 29 % as of a 512-MB function, 7.25 % as of 128 MB; these need
-root and a CPU controller) and page cache (warm, or without the extension's own files) is measured,
-subjects in turn. With a Kinesis sink, telemetryd alone is measured once more.
+Each extension is measured with each CPU share and each page cache, in turn. The shares are a whole
+CPU, 29 % (a 512-MB function) and 7.25 % (128 MB); they need root and a CPU controller. The page
+cache is warm, or without the extension's own files. telemetryd alone is also measured with a
+Kinesis sink.
 """
 
 from __future__ import annotations

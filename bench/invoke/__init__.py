@@ -2,18 +2,18 @@
 
     python -m bench.invoke [--repeat N] [--busy N] [--rare N] [--layer ZIP] [--out FOLDER]
 
-Two figures for each invocation. Added: from the moment the runtime was done until every extension
-had asked for `next`, which is when the environment can freeze (the span `extensionOverhead`; it is
-billed). The caller's: from the call to its answer. A busy function is called again as soon as the
-answer is there, so its caller also waits for what was added to the invocation before; a rare one
-is called every `GAP_SECONDS`.
+There are two figures for each invocation. "Added" is the time from the end of the runtime's work
+until every extension has asked for `next`. Then the environment can freeze. This is the span
+`extensionOverhead`, which is billed. The caller's figure is the time from the call to its response.
+A busy function is called again as soon as the response has arrived. So its caller also waits for
+the time that was added to the invocation before. A rare function is called every `GAP_SECONDS`.
 
-In each repetition every strategy has an environment of its own, and so has a function without an
-extension, and one with the least extension there can be (`bench._least_extension`): what that adds,
-any extension adds on this platform. Busy ones run one after the other; rare ones are called in
-turn, while the others are frozen. Runtime and extension share one core, the platform has another.
-A run counts only if every line that the function printed and every platform event is in the sink's
-file once, and the ledger balances.
+In each repetition every strategy has its own environment. So has a function without an extension,
+and one with the least extension possible (`bench/_least_extension.py`). Any extension adds at least
+that on this platform. Busy functions run one after the other. Rare ones are called in turn, while
+the others are frozen. Runtime and extension share one core, and the platform has another. A run
+counts only if the sink's file has every line of the function and every platform event once, and the
+ledger balances.
 """
 
 from __future__ import annotations
