@@ -22,7 +22,6 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
-import os
 import sys
 import tempfile
 import time
@@ -156,12 +155,14 @@ def measure_all(
         if executable is None and needed:
             executable, told = _of_layer(settings.layer, scratch / "opt")
         found, absent = subjects.find(settings, executable)
-        settings = _without_what_is_not_granted(settings, absent)
+        refused = _refused_limits()
+        if refused:
+            settings = _without_limits(settings, absent, refused)
         plan = _Plan(settings, found, show)
         served = None
         if any(each.sink in REMOTE for each in found):
             served = stack.enter_context(_serving(scratch))
-        measuring = _Measuring(plan, scratch, served, told)
+        measuring = _Measuring(plan, scratch, served, told, limited=not refused)
         conditions = []
         if {OURS, *PEERS, ALONE} & set(settings.only):
             measuring.warm_up()
@@ -179,14 +180,20 @@ def _of_layer(layer: Path, opt: Path) -> tuple[Path, str]:
     return unpack(layer, opt), f"{layer.name}, SHA-256 {digest}"
 
 
-def _without_what_is_not_granted(settings: Settings, absent: dict[str, str]) -> Settings:
-    if os.geteuid() == 0:
-        return settings
-    for share in settings.shares:
-        if (share.init, share.then) != (WHOLE, WHOLE):
-            absent[share.title] = "needs root"
-    kept = tuple(share for share in settings.shares if share.title not in absent)
-    return msgspec.structs.replace(settings, shares=kept)
+def _refused_limits() -> str:
+    """Return why this machine grants no share of a CPU; empty if it does."""
+    try:
+        with groups(Limits(cpu_percent=WHOLE)):
+            return ""
+    except AbsentError as error:
+        return str(error)
+
+
+def _without_limits(settings: Settings, absent: dict[str, str], why: str) -> Settings:
+    """Return `settings` with a whole CPU only; note the other shares as absent."""
+    kept = [share for share in settings.shares if share.init == share.then == WHOLE]
+    absent |= {share.title: why for share in settings.shares if share not in kept}
+    return msgspec.structs.replace(settings, shares=tuple(kept))
 
 
 @contextlib.contextmanager
@@ -199,7 +206,10 @@ def _serving(scratch: Path) -> Iterator[Service]:
 
 
 class _Measuring:
-    def __init__(self, plan: _Plan, scratch: Path, served: Service | None, subject: str) -> None:
+    def __init__(
+        self, plan: _Plan, scratch: Path, served: Service | None, subject: str, *, limited: bool
+    ) -> None:
+        self._limited = limited
         self._plan = plan
         self._scratch = scratch
         self._service = served
@@ -258,7 +268,7 @@ class _Measuring:
     ) -> AsyncIterator[tuple[str, Stage]]:
         self._lives += 1
         name = f"life-{self._lives}"
-        limits = Limits(cpu_percent=share.init if os.geteuid() == 0 else 0)
+        limits = Limits(cpu_percent=share.init if self._limited else 0)
         with groups(limits, suffix=f"-{self._lives}") as made:
             async with environment(
                 subject, life, share, scratch=self._scratch, name=name,
@@ -315,11 +325,11 @@ def main(options: argparse.Namespace) -> int:
         return EXIT_LOST if isinstance(error, LossError) else EXIT_ABSENT
     progress.end()
     print(report.markdown(result), flush=True)
+    losses = list(report.find_losses(result))
     kept = options.out / f"{report.NAME}.json"
     if options.keep and kept.exists():
         result = report.merge(report.read(kept), result)
     report.write(result, options.out)
-    losses = list(report.find_losses(result))
     for each in losses:
         print(f"bench: {each}", file=sys.stderr)
     return EXIT_LOST if losses else 0

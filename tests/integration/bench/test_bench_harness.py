@@ -14,9 +14,11 @@ from typing import Any
 
 from bench.cli import main
 from bench.kit.errors import AbsentError, LossError
-from bench.load import comparison, daemon, measure
+from bench.load import comparison, daemon, lambda_watch, measure
 from bench.load.scenario import Expect, Limits, Load, Service, Source, Variant
 from bench.peers.catalog import Peer, PeerSpec
+from telemetryd import app
+from telemetryd.core.watch import LIFE_CYCLE, LOSSES
 
 RECEIVER = """
 import signal, socket, sys
@@ -72,6 +74,16 @@ def test_a_run_of_telemetryd_is_verified_and_measured(connections: int) -> None:
     assert run.peak_mib > 10
     assert run.drops == {}
     assert run.latency is None
+
+
+def test_a_run_with_the_extensions_watch_is_verified_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`listen` that looks for every event of the life cycle."""
+    assert measure.telemetryd(load(watch="lambda")).lines >= 3000
+    watched = []
+    monkeypatch.setattr(app, "LOSSES", LOSSES)
+    monkeypatch.setattr(lambda_watch, "telemetryd", lambda: watched.append(app.LOSSES))  # type: ignore[attr-defined]  # what its user looks at
+    lambda_watch.main()
+    assert watched == [LIFE_CYCLE]
 
 
 def test_a_run_at_a_rate_tells_latencies_and_memory() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -17,8 +17,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+from bench import short_life
 from bench.cli import main
-from bench.kit.limits import groups
+from bench.kit.errors import AbsentError
+from bench.kit.limits import groups, set_share
 from bench.load.scenario import Limits
 from bench.short_life import authority, measure_all, report, service
 from bench.short_life.report import Result
@@ -36,9 +38,13 @@ BRIEF = Life(name="brief", title="", calls=2, lines=3)
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The strict service, with an authority of its own."""
     folder = tmp_path_factory.mktemp("service")
+    try:
+        made = authority.make(folder)
+    except AbsentError as error:
+        pytest.skip(str(error))
     with (
         (folder / "log").open("wb") as said,
-        service.serving(authority.make(folder), said, []) as found,
+        service.serving(made, said, []) as found,
     ):
         yield found
 
@@ -196,12 +202,8 @@ def test_cpu_of_a_process_that_ended_is_its_own() -> None:
     assert reaped.note() > small
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_groups_beside_each_other_have_their_own_share() -> None:
     """Rare lives are lived at the same time."""
-    from bench.kit.errors import AbsentError
-    from bench.kit.limits import set_share
-
     try:
         with (
             groups(Limits(cpu_percent=100), "-a") as one,
@@ -219,3 +221,22 @@ def test_groups_beside_each_other_have_their_own_share() -> None:
         assert not one[0].exists()
     except AbsentError as error:
         pytest.skip(str(error))
+
+
+def test_a_machine_that_grants_no_share_is_measured_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And it is told which shares have no figures."""
+
+    @contextmanager
+    def refuse(limits: Limits, suffix: str = "") -> Iterator[list[Path]]:
+        if limits.cpu_percent:
+            raise AbsentError("needs root")
+        yield []
+
+    monkeypatch.setattr(short_life, "groups", refuse)
+    shares = (WHOLE, Share.parse("7.25"))
+    settings = Settings(runs=1, lives=("1",), shares=shares, only=(ALONE,))
+    found = measure_all(settings)
+    assert [each.share for each in found.conditions] == [WHOLE]
+    assert found.absent == {"7.25 % of a CPU": "needs root"}
