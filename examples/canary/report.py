@@ -213,7 +213,7 @@ def _logs_dropped(run: Run) -> str:
         dropped = _events(record, "platform.logsDropped")
         told = sum(event.get("droppedRecords") or 0 for event in dropped)
         reasons = sorted({str(event.get("reason")) for event in dropped})
-        return f"{arrived} of {run.flood_lines} lines arrived, {told} told as dropped" + (
+        return f"{arrived} of {run.flood_lines} lines arrived, {told} reported as dropped" + (
             f" ({'; '.join(reasons)})" if reasons else ""
         )
 
@@ -296,7 +296,7 @@ QUESTIONS = (
     Question("order", "In which order do the first platform events come?", _order),
     Question("snapstart", "With SnapStart: is initStart before restoreStart?", _snapstart),
     Question("half-surrogates", "How does half of a surrogate pair arrive?", _half_surrogates),
-    Question("logs-dropped", "What is lost under load, and is it told?", _logs_dropped),
+    Question("logs-dropped", "What is lost under load, and is it reported?", _logs_dropped),
     Question("cpu-share", "Which share of a CPU has an extension?", _cpu_share),
     Question("refused-post", "What follows a 503 over HTTP?", _refused_post),
     Question("report-time", "When does `platform.report` come?", _report_time),

@@ -81,7 +81,7 @@ def test_the_local_lambda_answers_every_question_it_can(tmp_path: Path) -> None:
     assert list(found) == questions()
     unanswered = {name for name, answer in found.items() if answer == UNKNOWN}
     assert unanswered == {"snapstart", "shutdown"}, "the report is made before the shutdown"
-    assert found["logs-dropped"].count("2000 of 2000 lines arrived, 0 told as dropped") == 2
+    assert found["logs-dropped"].count("2000 of 2000 lines arrived, 0 reported as dropped") == 2
     assert found["runtime-done"].count("16 of 16 invocations had one") == 2
     assert "sent again" in found["refused-post"]
     assert found["half-surrogates"].count(r"\ud83d") == 4

@@ -34,8 +34,7 @@ def health(
     address = parse_address(effective_metrics(config, "listen"))
     if address is None or not address[1]:
         err.write(
-            "telemetryd health: metrics.listen names no port to ask at; set it to "
-            "127.0.0.1:9464, for one\n"
+            "telemetryd health: metrics.listen has no port; set it, for example to 127.0.0.1:9464\n"
         )
         return EXIT_CONFIG
     host, port = address

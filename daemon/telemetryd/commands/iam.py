@@ -128,7 +128,7 @@ def _explanation(
     if not statements:
         yield "no permission is needed:"
     else:
-        yield "for the function's role; who needs what:"
+        yield "permissions for the function's role, by sink:"
     for sink, of_sink in needs.items():
         actions = [action for need in of_sink for action in need.actions]
         yield f"  {sink}: {', '.join(actions) or 'nothing'}"
@@ -159,7 +159,7 @@ def _endpoints(everything: Sequence[AwsNeed]) -> Iterator[str]:
     needs = [need for need in everything if need.vpc_endpoint]
     if not needs:
         return
-    yield "VPC endpoints, for a function in a VPC without a way to the internet:"
+    yield "VPC endpoints, for a function in a VPC without internet access:"
     names, unsure = dict[str, None](), dict[str, None]()
     for need in needs:
         partition = _partition(need.region)

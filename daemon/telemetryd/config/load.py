@@ -98,19 +98,19 @@ def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
         return
     if config.telemetry.idle_seconds:
         yield (
-            "telemetry.idle_seconds: without effect in Lambda, whose platform is silent between "
+            "telemetry.idle_seconds: has no effect in Lambda, where the platform is silent between "
             "invocations and connects only once"
         )
     if config.flush.strategy == "continuous":
         return
     if "platform" not in config.telemetry.types:
         yield (
-            'telemetry.types: without "platform" the end of an invocation is not seen, so none is '
-            "flushed at its end; what is queued then waits for the next one"
+            'telemetry.types: without "platform" telemetryd does not see the end of an invocation, '
+            "so it does not flush then; queued lines wait for the next invocation"
         )
     if config.telemetry.buffering.timeout_ms > config.flush.max_added_ms:
         yield (
             f"telemetry.buffering.timeout_ms = {config.telemetry.buffering.timeout_ms} exceeds "
             f"flush.max_added_ms = {config.flush.max_added_ms}: the last lines of an invocation "
-            "come too late to be waited for"
+            "arrive after the wait for them"
         )

@@ -30,13 +30,13 @@ _ENDS: Final = b"\r\n"
 _DIFFERENT: Final = ("{,", "[:", "[[")
 """Constructs that re2 compiles but interprets differently."""
 _BLOCKS: Final = (
-    "it runs on Python's re, which can block telemetryd on an unlucky line, and judges the first "
-    f"{RE_BYTES // 1024} KiB of a line only"
+    "it runs on Python's re, which can block telemetryd on an unlucky line, and sees only the "
+    f"first {RE_BYTES // 1024} KiB of a line"
 )
 _COSTLY_SIZE: Final = 250
 _COSTLY: Final = (
     "its counted repetitions can cost microseconds for each byte of a line; smaller counts, or + "
-    "and * in their place, cost next to nothing"
+    "and * instead, cost almost nothing"
 )
 """re2 follows so many states at once where the text keeps them all alive."""
 

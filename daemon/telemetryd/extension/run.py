@@ -111,8 +111,8 @@ def _config(session: Session, log: Log) -> Config | None:
         usable = error.usable if isinstance(error.usable, Config) else Config()
         usable = _with_subscribed_types(usable, session.settings)
         consequence = (
-            "faulty keys have their defaults; a sink is left out where that could send its lines "
-            "elsewhere, or lines it should not"
+            "invalid keys have their defaults; a sink is off if the fault decides where its lines "
+            "go, or which lines it gets"
         )
         log.error(
             "configuration_repaired",

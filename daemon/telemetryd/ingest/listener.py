@@ -193,7 +193,7 @@ class TelemetryListener:
         """Return the reason why new connections are refused, "" if they are not."""
         if len(self._connections) >= self._max_connections:
             return (
-                f"no place is left for a connection, all {self._max_connections} are taken; raise "
+                f"all {self._max_connections} connections are in use; raise "
                 "telemetry.max_connections, or set telemetry.idle_seconds"
             )
         return f"no descriptor is left for a connection; {_RAISE_LIMIT}" if self._is_starved else ""

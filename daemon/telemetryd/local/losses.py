@@ -124,10 +124,10 @@ def _parse(text: str) -> _Loss:
         )
     what = _WHATS.get(form["what"])
     if what is None:
-        raise LossError(f"{text!r}: {form['what']!r} is none of {', '.join(_WHATS)}")
+        raise LossError(f"{text!r}: {form['what']!r} is not one of {', '.join(_WHATS)}")
     how = form["how"] or "drop"
     if how not in HOWS:
-        raise LossError(f"{text!r}: {how!r} is none of {', '.join(HOWS)}")
+        raise LossError(f"{text!r}: {how!r} is not one of {', '.join(HOWS)}")
     if what == CONNECTION and (form["how"] or form["when"]):
         raise LossError(
             f"{text!r}: `{CONNECTION}` is never made; to close one write {EVERYTHING}:close@2"

@@ -169,7 +169,7 @@ class _Run:
         config = self._config.sinks[self._sink]
         if not name:
             raise ReplayError(
-                f"{self._path}: a spool's directory is named <sink>.<type>, which tells how it was "
+                f"{self._path}: a spool's directory is named <sink>.<type>, which says how it was "
                 f"packed; give it that name again"
             )
         spooled = SpoolLog(str(self._path), max_bytes=_MOST_BYTES)

@@ -320,7 +320,7 @@ class SinkSpool:
             self._log.error(
                 "spool_unusable", sink=self._name, path=self._files.directory,
                 error="another process has it open" if locked else error.strerror or str(error),
-                consequence="what can't be delivered waits in memory only, as without a spool",
+                consequence="lines that can't be delivered wait only in memory, as without a spool",
                 fix=f"give each process a {key} of its own" if locked
                 else f"correct {key}, or free space there",
             )  # fmt: skip

@@ -101,7 +101,7 @@ class Subject(abc.ABC):
             yield
         self._alarm = None
         if not self._has_ended() and (stacks := stacks_of_threads(before, self.patience_seconds)):
-            self.end(f"threads are left that keep the process from its end:\n{stacks}")
+            self.end(f"threads are left that keep the process alive:\n{stacks}")
 
     @classmethod
     def _end_others(cls) -> None:

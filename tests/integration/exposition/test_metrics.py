@@ -479,7 +479,7 @@ def test_connections_that_are_silent_or_too_many(tmp_path: Path) -> None:
         assert [connection.recv(1) for connection in held] == [b"", b""]
     assert (full[0], well[0]) == (503, 200)
     (problem,) = json.loads(full[2])["problems"]
-    assert problem.startswith("no place is left for a connection, all 2 are taken; raise telemetry")
+    assert problem.startswith("all 2 connections are in use; raise telemetry")
 
 
 @moves("log_skipped_lines")

@@ -165,7 +165,7 @@ def test_the_command_loses_too_and_says_how_much(tmp_path: Path) -> None:
 
     wrong = local("end")
     assert wrong.returncode == 64
-    assert "'end' is none of" in wrong.stderr
+    assert "'end' is not one of" in wrong.stderr
     record = Record(tmp_path / "record.ndjson")
     assert not record.path.exists()
     done = local("runtimeDone", "function")

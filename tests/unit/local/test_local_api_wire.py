@@ -54,7 +54,7 @@ def test_a_request_is_there_with_its_last_byte() -> None:
         (b"GET / HTTP/1.1\r\nA: " + b"x" * MAX_HEAD + b"\r\n\r\n", "head"),
         (b"GET /\r\n\r\n", "request line"),
         (b"\r\n\r\n", "request line"),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "chunks"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "chunked"),
         (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "Content-Length"),
         (b"POST / HTTP/1.1\r\nContent-Length: \xb2\r\n\r\n", "Content-Length"),
         (b"POST / HTTP/1.1\r\nContent-Length: \r\n\r\n", "Content-Length"),

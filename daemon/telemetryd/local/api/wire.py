@@ -85,7 +85,7 @@ def _parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
 
 def _body_length(headers: Mapping[str, str]) -> int:
     if "transfer-encoding" in headers:
-        raise WireError("a body in chunks is not read here")
+        raise WireError("chunked bodies are not supported")
     text = headers.get("content-length", "0")
     if not (_NUMBER.fullmatch(text) and int(text) <= MAX_BODY):
         raise WireError(f"Content-Length {text[:80]!r}: not a number up to {MAX_BODY}")

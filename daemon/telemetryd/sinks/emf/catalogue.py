@@ -50,7 +50,7 @@ METRICS: Final = (
     MetricInfo(
         "out_of_memory", "Count", "sum",
         "Invocations that failed for lack of memory.",
-        "`errorType`, or a failed invocation, be it a timeout, whose `maxMemoryUsedMB` reached "
+        "`errorType`, or a failed invocation (also a timeout) whose `maxMemoryUsedMB` reached "
         "`memorySizeMB`",
     ),
     MetricInfo(

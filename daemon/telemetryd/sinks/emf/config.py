@@ -166,7 +166,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
 
         if self.delivery == "stdout":
-            remark = "Lambda carries what is printed, if the function's own logs are permitted"
+            remark = "Lambda delivers printed documents if the function's own logs are permitted"
             yield AwsNeed(remark=remark)
             return
         group = _matching(self.log_group)
@@ -194,7 +194,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         dimensions = {name for names in self.dimensions for name in names}
         for name, value in properties.items():
             if name in taken:
-                yield f"properties: {name!a} is the name of something else in every document"
+                yield f"properties: {name!a} is the name of another member of every document"
             elif not name:
                 yield f"properties: {dimension_name_problem(name)}"
             elif name not in dimensions:
