@@ -41,7 +41,7 @@ class Moment(NamedTuple):
     """Milliseconds since the Unix epoch, as far as the clock was right."""
 
     def until(self, later: Moment) -> int | None:
-        """Milliseconds from here to `later`; None where only the wall clock could tell."""
+        """Return milliseconds from here to `later`; None where only the wall clock could tell."""
         if not self.boot or self.boot != later.boot:
             return None
         passed = later.steady_ms - self.steady_ms

@@ -45,7 +45,7 @@ def utc_timestamp(at: float) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An exception that should not have been: its type and where it came from.
+    """Return an exception that should not have been: its type and where it came from.
 
     Its text only if it is ours or the system's: other code's may quote what was being processed.
     """

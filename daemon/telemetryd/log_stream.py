@@ -105,7 +105,7 @@ class LogStream:
         return at
 
     def _without_blocking(self) -> Callable[[bytes], int] | None:
-        """A function that writes to what is behind the descriptor without ever waiting, if any.
+        """Return a function that writes to the descriptor's file without ever waiting, if any.
 
         The flag O_NONBLOCK belongs to what is open, and so to everybody who shares it, such as the
         terminal's shell: a pipe or terminal is opened a second time, a socket is asked each time.

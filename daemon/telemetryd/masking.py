@@ -55,7 +55,7 @@ def is_secret(key: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with what is secret in it blacked out.
+    """Return `text` with what is secret in it blacked out.
 
     That is: user and password of an address, the values of its query, parts of its path that look
     like a token; `token=...` and the like; what follows `Bearer` or `Basic`.
@@ -70,13 +70,13 @@ def without_secrets(text: str) -> str:
 
 
 def without_user(address: str) -> str:
-    """An address of a network, without what precedes the last `@`: there it is always a secret."""
+    """Return a network address without the part before the last `@`, which is always secret."""
     user, at, host = address.rpartition("@")
     return f"{REDACTED}@{host}" if user and at else address
 
 
 def without_header_values(text: str) -> str:
-    """`text` without the value of a header such as `X-Api-Key: ...`, if it is one."""
+    """Return `text` without the value of a header such as `X-Api-Key: ...`, if it is one."""
     if ":" not in text:
         return text
     names = _NAMES.replace("_?", "[_-]?")

@@ -120,7 +120,7 @@ def is_live_key(key: str) -> bool:
 
 
 def differences(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Each key whose value differs, with both; a sink that came, went or became another by name."""
+    """Yield each key whose value differs, with both; a new, removed or other sink by its name."""
     for field in msgspec.structs.fields(Config):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if field.name != "sinks":

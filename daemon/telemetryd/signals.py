@@ -22,7 +22,7 @@ _OTHERS: Final = {*_FAULTS, *_HARMLESS, *_STOPPING, "SIGHUP"}
 
 
 def ending_signals() -> list[int]:
-    """Every signal that would end the process by default, at somebody's wish (signal(7))."""
+    """Return every signal that would end the process by default, at somebody's wish (signal(7))."""
     return sorted(number for number in signal.valid_signals() if name_of(number) not in _OTHERS)
 
 

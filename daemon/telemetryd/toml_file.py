@@ -34,7 +34,7 @@ class NoTable(ValueError):  # noqa: N818 - a state of the file, not of ours
 
 
 def read(path: str) -> dict[str, Any]:
-    """The table in the file at `path`. Raises OSError, ValueError, NoTable.
+    """Return the table in the file at `path`. Raises OSError, ValueError, NoTable.
 
     Never waits for a writer: only regular files are opened.
     """
@@ -58,7 +58,7 @@ def _check_kind(status: posix.stat_result) -> None:
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The table that `data` writes in TOML. Raises NoTable."""
+    """Return the table that `data` writes in TOML. Raises NoTable."""
     import tomllib  # noqa: PLC0415 - only where a file exists: most functions have none
 
     if len(data) > MAX_BYTES:

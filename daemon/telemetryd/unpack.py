@@ -119,7 +119,7 @@ class Unpacked:
         """Up to the end of the last gzip member or zstd frame: bytes given, bytes of the source."""
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most `size` of what is plain or gzip; none at the end.
+        """Return the next bytes, at most `size` of what is plain or gzip; none at the end.
 
         Raises OSError of the source; DamagedFileError; ImportError where zstd is not installed.
         """

@@ -19,7 +19,7 @@ def usage(started: float, clock: Clock = SYSTEM) -> Usage:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory that was resident at once, 0 where /proc does not tell.
+    """Return the most memory that was resident at once, 0 where /proc does not tell.
 
     Not `ru_maxrss`: that begins with what the process was before it executed this program.
     """

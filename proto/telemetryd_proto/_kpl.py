@@ -43,7 +43,7 @@ class Aggregated(msgspec.Struct, frozen=True, gc=False):
 
 
 def aggregate(lines: bytes, key: bytes, hash_key: bytes, record_id: bytes | None) -> bytes:
-    """`lines` as user records, without their newlines."""
+    """Return `lines` as user records, without their newlines."""
     fixed = _KEY_INDEX_0 + (_HASH_KEY_INDEX_0 if hash_key else b"")
     parts = [_field(_KEY_TABLE, key)]
     if hash_key:
@@ -69,7 +69,7 @@ def aggregate(lines: bytes, key: bytes, hash_key: bytes, record_id: bytes | None
 
 
 def deaggregate(data: bytes) -> Aggregated | None:
-    """The user records of `data`; None when it is no aggregate, which the MD5 decides.
+    """Return the user records of `data`; None when it is no aggregate, which the MD5 decides.
 
     Raises ValueError when the MD5 is right and the protobuf is not.
     """
@@ -81,12 +81,12 @@ def deaggregate(data: bytes) -> Aggregated | None:
 
 
 def read_aggregate(data: bytes) -> Aggregated:
-    """The user records of an aggregate whose MD5 is right. Raises ValueError, as above."""
+    """Return the user records of an aggregate whose MD5 is right. Raises ValueError, as above."""
     return _aggregate(data[len(MAGIC) : -_DIGEST_BYTES])
 
 
 def end_of_aggregate(data: bytes, at: int) -> int:
-    """The offset behind the aggregate at `data[at:]`, whatever follows it; `at` if there is none.
+    """Return the offset after the aggregate at `data[at:]`; `at` if there is none.
 
     The format tells no length: behind each field its MD5 may stand. Linear in the bytes.
     """
@@ -134,7 +134,7 @@ def _user_record(message: bytes) -> tuple[bytes, str | None]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Each field's number and value, in order; fixed-size values are skipped."""
+    """Yield each field's number and value, in order; fixed-size values are skipped."""
     at, end = 0, len(message)
     while at < end:
         head, at = _read_varint(message, at)

@@ -64,7 +64,7 @@ class DamageError(ValueError):
 
 
 def gzip_encode(lines: bytes, binary_id: bytes | None) -> bytes:
-    """One gzip member."""
+    """Return one gzip member."""
     deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, -15)
     head = _GZIP_HEADER % 0 if binary_id is None else _GZIP_HEADER % _FEXTRA + _EXTRA + binary_id
     tail = struct.pack("<II", zlib.crc32(lines), len(lines) & 0xFFFFFFFF)
@@ -72,7 +72,7 @@ def gzip_encode(lines: bytes, binary_id: bytes | None) -> bytes:
 
 
 def gzip_decode(data: bytes, at: int, max_bytes: int) -> Member:
-    """The gzip member at `data[at:]`. Raises DamageError."""
+    """Return the gzip member at `data[at:]`. Raises DamageError."""
     inflate = zlib.decompressobj(_GZIP_WINDOW)
     pieces: list[bytes] = []
     size, begin, step = 0, at, _FIRST_STEP
@@ -111,13 +111,13 @@ class ZstdEncoder:
         self._compress = _zstd_compressor()
 
     def encode(self, lines: bytes, binary_id: bytes | None) -> bytes:
-        """One zstd frame, and a skippable one with the id."""
+        """Return one zstd frame, and a skippable one with the id."""
         frame: bytes = self._compress(lines)
         return frame if binary_id is None else frame + _TRAILER + binary_id
 
 
 def zstd_decode(data: bytes, at: int, max_bytes: int) -> Member:
-    """The zstd frame at `data[at:]`, with the skippable frames behind it. Raises DamageError."""
+    """Return the zstd frame at `data[at:]`, with skippable frames after it. Raises DamageError."""
     try:
         end, most = _zstd_frame.extent(data, at)
     except ValueError as error:

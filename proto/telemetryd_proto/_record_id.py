@@ -31,7 +31,7 @@ class RecordId(msgspec.Struct, frozen=True, gc=False):
 
 
 def header(record_id: RecordId, time: str) -> bytes:
-    """The line that carries `record_id`, shaped like a telemetry event of this `time`."""
+    """Return the line that carries `record_id`, shaped like a telemetry event of this `time`."""
     return b'{"time":"%b","type":"telemetryd.record","record":{"id":"%b"}}\n' % (
         time.encode(),
         str(record_id).encode(),
@@ -39,22 +39,22 @@ def header(record_id: RecordId, time: str) -> bytes:
 
 
 def from_header(process: bytes, sequence: bytes) -> RecordId:
-    """The id in a match of `HEADER`, of its two groups."""
+    """Return the id in a match of `HEADER`, of its two groups."""
     return RecordId(bytes.fromhex(process.decode()), int(sequence))
 
 
 def to_bytes(record_id: RecordId) -> bytes:
-    """The id as 24 bytes."""
+    """Return the id as 24 bytes."""
     return record_id.process + record_id.sequence.to_bytes(8)
 
 
 def from_bytes(binary: bytes) -> RecordId:
-    """The id in 24 bytes."""
+    """Return the id in 24 bytes."""
     return RecordId(binary[:16], int.from_bytes(binary[16:]))
 
 
 def from_text(text: str | None) -> RecordId | None:
-    """The id in its text form; None if it is no such text."""
+    """Return the id in its text form; None if it is no such text."""
     if text is None or not _ID.fullmatch(text):
         return None
     process, _, sequence = text.partition("-")

@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 
 def lines_of(data: bytes) -> list[bytes]:
-    """The lines in `data`, without their newlines; the last need not have one."""
+    """Return the lines in `data`, without their newlines; the last need not have one."""
     found = data.split(b"\n")
     if not found[-1]:
         found.pop()
@@ -47,7 +47,7 @@ def lines_of(data: bytes) -> list[bytes]:
 
 
 def found_at(data: bytes, at: int, max_bytes: int) -> Found | None:
-    """The record at `data[at:]`, if its first bytes are those of one that tells where it ends.
+    """Return the record at `data[at:]`, if it begins like one that has its end in its data.
 
     Raises DamageError where they are, and the rest is not.
     """
@@ -79,7 +79,7 @@ def begins_at(data: bytes, at: int, max_bytes: int) -> bool:
 def split(
     data: bytes, max_bytes: int, *, nested: bool = False
 ) -> Iterator[tuple[RecordId | None, list[bytes]]]:
-    """Each record's id and lines. Raises DamageError.
+    """Yield each record's id and lines. Raises DamageError.
 
     Not `nested`, a compressed piece without an id of ours may be the whole object compressed once
     more: what is in it is split too.
@@ -116,7 +116,7 @@ class Boundaries:
         self._next: dict[bytes, int] = dict.fromkeys((*_MAGICS, HEADER_MARK), -1)
 
     def after(self, at: int, begin: int, *, strict: bool = True) -> int:
-        """The first boundary at or behind `at`, in lines that begin at `begin`; else the end.
+        """Return the first boundary at or after `at`, in lines that begin at `begin`; else the end.
 
         What begins like a record where a line does is one (or damaged); in the middle of a line,
         and everywhere if not `strict`, only what is a whole one.

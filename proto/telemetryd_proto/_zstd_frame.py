@@ -24,7 +24,7 @@ class Extent(NamedTuple):
 
 
 def extent(data: bytes, at: int) -> Extent:
-    """The extent of the frame at `data[at:]`. Raises ValueError where that is cut off or damaged.
+    """Return the extent of the frame at `data[at:]`. Raises ValueError if it is damaged.
 
     Costs a step for each block, of which each has three bytes at least.
     """
@@ -54,7 +54,7 @@ def extent(data: bytes, at: int) -> Extent:
 
 
 def skip(data: bytes, at: int) -> int:
-    """The offset behind the skippable frame at `data[at:]`, or `at` if there is no whole one."""
+    """Return the offset after the skippable frame at `data[at:]`, or `at` without a whole one."""
     if not is_skippable(data, at):
         return at
     size = int.from_bytes(data[at + _MAGIC_BYTES : at + _SKIPPABLE_HEADER_BYTES], "little")

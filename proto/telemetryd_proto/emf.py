@@ -103,7 +103,7 @@ class Document(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 def encode(document: Document) -> bytes:
-    r"""`document` as one line of JSON, without newline.
+    r"""Return `document` as one line of JSON, without newline.
 
     Raises:
         LimitExceeded: it breaks a rule of the format and CloudWatch would silently ignore it.
@@ -132,7 +132,7 @@ def encode(document: Document) -> bytes:
 
 
 def timestamp_of(value: Any) -> int | None:
-    """The time of a decoded EMF document, in milliseconds since the Unix epoch.
+    """Return the time of a decoded EMF document, in milliseconds since the Unix epoch.
 
     None when `value` is any other JSON: then CloudWatch finds no metric in it either.
     """
@@ -183,7 +183,7 @@ def dimension_value_problem(value: str) -> str | None:
 
 
 def clean_dimension_value(value: str) -> str:
-    """`value` made fit for a dimension: what is not ASCII becomes `?`, blank becomes `-`."""
+    """Return `value` made fit for a dimension: what is not ASCII becomes `?`, blank becomes `-`."""
     cut = value[:MAX_DIMENSION_VALUE]
     if not _is_printable_ascii(cut):
         cut = "".join(char if _is_printable_ascii(char) else "?" for char in cut)

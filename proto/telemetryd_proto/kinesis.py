@@ -97,7 +97,7 @@ class Encoder:
         hash_key: str = "",
         time: str = "",
     ) -> bytes:
-        r"""The data of one record that holds `lines`, each ended by `\n`.
+        r"""Return the data of one record that holds `lines`, each ended by `\n`.
 
         `key` and `hash_key` are its partition key and explicit hash key, which KPL records repeat;
         `time` is the ISO-8601 time that the id line of an uncompressed record shows.
@@ -184,7 +184,7 @@ def unwrap(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> tuple[Record
 
 
 def _plain(data: bytes, max_bytes: int) -> tuple[RecordId | None, bytes]:
-    """A record that is not compressed, and no aggregate."""
+    """Return a record that is not compressed, and no aggregate."""
     found = HEADER.match(data)
     begin = found.end() if found else 0
     boundaries = _record_split.Boundaries(data, max_bytes)

@@ -87,7 +87,7 @@ def iam(
 
 
 def _fill_in(need: AwsNeed, place: Place) -> AwsNeed:
-    """`need` with everything filled in."""
+    """Return `need` with everything filled in."""
     region = need.region or place.region
     partition = _partition(region)
     words = {
@@ -108,7 +108,7 @@ def _partition(region: str) -> Partition | None:
 
 
 def _statements(needs: Iterable[AwsNeed]) -> Iterator[dict[str, Any]]:
-    """One statement for each set of actions, with the resources of all who need it."""
+    """Yield one statement for each set of actions, with the resources of all who need it."""
     resources: dict[tuple[str, ...], list[str]] = {}
     for need in needs:
         if need.actions:
@@ -155,7 +155,7 @@ def _explanation(
 
 
 def _endpoints(everything: Sequence[AwsNeed]) -> Iterator[str]:
-    """The VPC endpoints, and where their names need a second look."""
+    """Yield the VPC endpoints, and where their names need a second look."""
     needs = [need for need in everything if need.vpc_endpoint]
     if not needs:
         return

@@ -141,7 +141,7 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
 
 
 def _fields_unchanged(cls: type[msgspec.Struct], base: type[msgspec.Struct]) -> set[str]:
-    """Names of the fields that `cls` has from `base` as they are, default and all."""
+    """Return names of the fields that `cls` has from `base` as they are, default and all."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(base)}
     return {
         field.name
@@ -191,7 +191,7 @@ def _meaning(field: FieldInfo, docstrings: dict[str, str]) -> str:
 
 
 def _docstrings(cls: type) -> dict[str, str]:
-    """The docstring below each field, of the class and its bases."""
+    """Return the docstring below each field, of the class and its bases."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not issubclass(base, msgspec.Struct) or base is msgspec.Struct:

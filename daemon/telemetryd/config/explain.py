@@ -26,20 +26,20 @@ _LAST_SHORT_ESCAPE: Final = 0xFFFF
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """`text` on one line: control characters and stray bytes escaped, cut at `limit` characters."""
+    """Return `text` on one line, escaped and cut at `limit` characters."""
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def show(key: str, value: object) -> str:
-    """`value` as in a configuration file, for an error line: redacted, at most MAX_SHOWN long."""
+    """Return `value` as in a configuration file, for an error: redacted, at most MAX_SHOWN long."""
     text = toml_value(value, key)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def toml_value(value: object, key: str = "") -> str:
-    """`value` in TOML notation; `key` decides whether it is a secret."""
+    """Return `value` in TOML notation; `key` decides whether it is a secret."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, msgspec.Struct):
@@ -113,7 +113,7 @@ def note(kind: object) -> str:
 
 
 def unwrap(kind: object) -> tuple[Any, list[msgspec.Meta]]:
-    """The type inside `Annotated`, and its msgspec annotations."""
+    """Return the type inside `Annotated`, and its msgspec annotations."""
     if get_origin(kind) is Annotated:
         base, *extras = get_args(kind)
         return base, [extra for extra in extras if isinstance(extra, msgspec.Meta)]
@@ -123,7 +123,7 @@ def unwrap(kind: object) -> tuple[Any, list[msgspec.Meta]]:
 def render(
     config: msgspec.Struct, origins: Mapping[str, str], replaced: Mapping[str, object]
 ) -> str:
-    """`config` as TOML with each value's origin as a comment, aligned per section.
+    """Return `config` as TOML with each value's origin as a comment, aligned per section.
 
     `replaced` (dotted key to value) shows another value than the struct holds, for keys whose
     default is decided at run time.

@@ -61,7 +61,7 @@ class Reader:
         self._astray: set[str] = set()
 
     def config(self) -> Config:
-        """The configuration, with defaults in place of all that has a problem."""
+        """Return the configuration, with defaults in place of all that has a problem."""
         table = self._sources.table
         given: dict[str, object] = {}
         fields = msgspec.structs.fields(Config)
@@ -153,7 +153,7 @@ class Reader:
         return any(key.partition(".")[0] not in judged for key in refused - _tuning(cls))
 
     def _section(self, cls: type[AnyStruct], path: Path, table: object) -> AnyStruct | None:
-        """The struct of one section; None where a key without default is missing or refused."""
+        """Return the struct of one section; None if a key without default is missing or refused."""
         table = self._table(path, table)
         given: dict[str, object] = {}
         fields = msgspec.structs.fields(cls)
@@ -191,7 +191,7 @@ class Reader:
     def _subsection(
         self, field: FieldInfo, cls: type[msgspec.Struct], path: Path, table: Mapping[str, object]
     ) -> msgspec.Struct | None:
-        """A section within a section; one that is off unless given is read only if it is."""
+        """Return a section within a section; one that is off unless given is read only if it is."""
         given = any(variable[: len(path)] == path for variable in self._environment)
         if field.default is None and not given and field.encode_name not in table:
             self.origins[".".join(path)] = DEFAULT
@@ -230,7 +230,7 @@ class Reader:
     def _apply_rules(
         self, cls: type[AnyStruct], path: Path, given: dict[str, object]
     ) -> AnyStruct | None:
-        """The struct after its own rules, which put the keys they refuse back to their defaults."""
+        """Return the struct after its own rules, which reset the keys that they refuse."""
         prefix = "".join(f"{part}." for part in path)
         try:
             struct = cls(**given)
@@ -253,7 +253,7 @@ class Reader:
         return cls(**given) if fields else struct
 
     def _rule(self, prefix: str, rule: str) -> tuple[str, str]:
-        """The key and the text of a broken rule; "" for one that is about the whole section."""
+        """Return the key and the text of a broken rule; the key is "" for the whole section."""
         key, _, text = rule.partition(": ")
         return (key, text) if prefix + key in self.origins else ("", rule)
 
@@ -395,7 +395,7 @@ def _keys(cls: type[msgspec.Struct], path: Path) -> Iterable[str]:
 
 
 def section_type(field: FieldInfo) -> type[msgspec.Struct] | None:
-    """The struct of a field that is a section of its own, be it optional."""
+    """Return the struct of a field that is a section of its own, be it optional."""
     for kind in (field.type, *get_args(field.type)):
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return kind

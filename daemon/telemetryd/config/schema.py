@@ -46,7 +46,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all sections. `problems` yields `"key: text"` for rules no single type can state."""
 
     def problems(self) -> Iterable[str]:
-        """No rule between keys."""
+        """Yield nothing: there is no rule between keys."""
         return ()
 
 
@@ -284,7 +284,7 @@ class Metrics(Section, frozen=True, kw_only=True):
     `listen`, none in Lambda, where no client could connect. Empty: none."""
 
     def problems(self) -> Iterator[str]:
-        """An address and a port."""
+        """Yield faults of the address and the port."""
         if self.listen and parse_address(self.listen) is None:
             yield "listen: must be address:port, such as 127.0.0.1:9464 or [::1]:9464, or empty"
 
@@ -338,7 +338,7 @@ class DeadLetter(Section, frozen=True, kw_only=True):
     ] = 256 * KIB
 
     def problems(self) -> Iterator[str]:
-        """A usable path, and room for at least one longest record."""
+        """Yield faults of the path, and of the room for one longest record."""
         if "\0" in self.path:
             yield "path: must not contain a NUL character"
         if self.max_record_bytes > self.max_bytes:
@@ -375,7 +375,7 @@ class Config(Section, frozen=True, kw_only=True):
     log: Log = Log()
 
     def problems(self) -> Iterator[str]:
-        """Rules between sections."""
+        """Yield broken rules between sections."""
         if self.fail_closed and self.lambda_.next != "ready":
             yield (
                 'fail_closed: needs lambda.next = "ready", because init/error can be reported '
@@ -406,7 +406,7 @@ class Config(Section, frozen=True, kw_only=True):
 
 
 def without_bad_failovers(config: Config) -> Config:
-    """`config` with no failover that names no sink, or that goes round in a circle."""
+    """Return `config` with no failover that names no sink, or that goes round in a circle."""
     sinks = dict(config.sinks)
     for name in config.sinks:
         seen, at = [name], sinks[name].failover
@@ -419,7 +419,7 @@ def without_bad_failovers(config: Config) -> Config:
 
 
 def effective_memory(config: Config, mode: Mode, environ: Mapping[str, str]) -> int:
-    """The bytes all queues may hold together in `mode`.
+    """Return the bytes all queues may hold together in `mode`.
 
     In Lambda `AWS_LAMBDA_FUNCTION_MEMORY_SIZE` tells the function's memory in MB (AWS Lambda
     Developer Guide, "Defined runtime environment variables").

@@ -12,12 +12,12 @@ from telemetryd.config.sources import PREFIX
 
 
 def variable(key: str) -> str:
-    """The environment variable of a dotted key: `telemetry.port` is TELEMETRYD_TELEMETRY__PORT."""
+    """Return the variable of a dotted key: TELEMETRYD_TELEMETRY__PORT for `telemetry.port`."""
     return PREFIX + key.replace(".", "__").upper()
 
 
 def did_you_mean(key: str, keys: Collection[str]) -> str:
-    """The words "; did you mean ...?" for the nearest of `keys`, "" if none is near."""
+    """Return the words "; did you mean ...?" for the nearest of `keys`, "" if none is near."""
     near = closest(key, keys)
     return f"; did you mean {near}?" if near else ""
 
@@ -45,7 +45,7 @@ def unknown_variable(
 
 
 def closest(key: str, keys: Collection[str]) -> str:
-    """The one of `keys` (dotted) that was probably meant by `key`, "" if none is near."""
+    """Return the one of `keys` (dotted) that was probably meant by `key`, "" if none is near."""
     if key.lower() in keys:
         return key.lower()
     section, _, last = key.lower().rpartition(".")
@@ -60,7 +60,7 @@ def closest(key: str, keys: Collection[str]) -> str:
 
 
 def _regroup(path: Sequence[str], keys: Collection[str], common: Collection[str]) -> str:
-    """The variable that `path` becomes with its underscores doubled in the right places, or "".
+    """Return the variable of `path` with its underscores doubled in the right places, or "".
 
     TELEMETRYD_TELEMETRY_PORT reads as the key `telemetry_port`.
     """

@@ -24,7 +24,7 @@ def from_text(text: str, kind: object) -> object:
 
 
 def must(kind: object, value: object, *, strict: bool) -> str:
-    """The words "must be ..." for a value that `kind` refuses, with the source of its limits.
+    """Return "must be ..." for a value that `kind` refuses, with the source of its limits.
 
     `strict`: the value came from a file, where the type counts as well as the content.
     """

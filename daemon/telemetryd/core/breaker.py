@@ -30,7 +30,7 @@ class Breaker:
         """True if the destination said that waiting will not help."""
 
     def state(self, now: float) -> State:
-        """The state at `now`."""
+        """Return the state at `now`."""
         if self._open_until is None:
             return "closed"
         return "open" if now < self._open_until else "half_open"

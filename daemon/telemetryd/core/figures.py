@@ -75,7 +75,7 @@ class FiguresReader:
         self._delivered = 0
 
     def __call__(self) -> Figures:
-        """The reading of now."""
+        """Return the reading of now."""
         stats, sinks = self._stats, self._stats.sinks.values()
         if self._added is None:
             self._added = stats.added_peak.reader()
@@ -102,7 +102,7 @@ class FiguresReader:
         return reading
 
     def _all_facts(self, usage: Usage) -> dict[str, Any]:
-        """The facts, with what is beside them where the ledger itself is printed."""
+        """Return the facts, with what is beside them where the ledger itself is printed."""
         now, ledger = self._clock(), self._ledger
         found = facts(self._stats, usage, now)
         found["oldest_ms"] = _ms(self._oldest_seconds(now))

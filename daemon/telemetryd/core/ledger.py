@@ -47,12 +47,12 @@ class Count:
         return f"Count(lines={self.lines}, size={self.bytes})"
 
     def leaf(self) -> dict[str, int]:
-        """The form a leaf of the ledger has in JSON."""
+        """Return the form a leaf of the ledger has in JSON."""
         return {"lines": self.lines, "bytes": self.bytes}
 
 
 def total(*counts: Count) -> Count:
-    """The sum of `counts`."""
+    """Return the sum of `counts`."""
     return Count(sum(c.lines for c in counts), sum(c.bytes for c in counts))
 
 
@@ -114,7 +114,7 @@ class SinkAccount:
         )
 
     def page(self, pending: Count) -> dict[str, Any]:
-        """The account in the form of the ledger's JSON."""
+        """Return the account in the form of the ledger's JSON."""
         return {
             "offered": self.offered.leaf(),
             "filtered": self.filtered.leaf(),
@@ -169,7 +169,7 @@ class Ledger:
     def statement(
         self, pending: Mapping[str, Count], *, unfinished_bytes: int = 0
     ) -> dict[str, Any]:
-        """The ledger as the JSON object that is printed at exit."""
+        """Return the ledger as the JSON object that is printed at exit."""
         return {
             "received": self.received.leaf(),
             "framed": self.framed.leaf(),

@@ -20,7 +20,7 @@ _FREE_MISSES: Final = 8
 
 
 def without_own_lines(block: Block) -> tuple[Block | None, int, int]:
-    """The block without our own lines, and the lines and bytes that were ours.
+    """Return the block without our own lines, and the lines and bytes that were ours.
 
     Each marked line is decoded once at most; lines without a marker are not even split off.
     """

@@ -83,7 +83,7 @@ def risk_in_the_layer(pattern: str) -> str:
 
 
 def _text_of(pattern: str) -> list[list[bytes]] | None:
-    """The alternatives of a pattern that is text, each as texts that follow each other."""
+    """Return the alternatives of a pattern that is text, each as texts that follow each other."""
     if pattern in ("^", "$"):
         return [[b""]]
     alternatives = [branch.split(".*") for branch in pattern.split("|")]

@@ -21,7 +21,7 @@ LINK_LOCAL: Final = ("169.254.", "fe80:")
 
 
 def plain(address: str) -> str:
-    """`address` without a scope, and an IPv4 address as such: `::ffff:127.0.0.1` is 127.0.0.1."""
+    """Return `address` without a scope, as IPv4 if possible: `::ffff:127.0.0.1` is 127.0.0.1."""
     address = address.partition("%")[0]
     mapped = address.removeprefix("::ffff:")
     return mapped if "." in mapped else address
@@ -77,7 +77,7 @@ class Peers:
         return sum(peer.likely for peer in self._open.values())
 
     def add(self, source: int, address: str, *, early: bool) -> Peer:
-        """A connection was made; `early`: before the subscription was answered."""
+        """Add a connection; `early`: before the subscription was answered."""
         address = plain(address)
         inside = not self._api_is_ours and self._is_ours(address)
         outside = not self._api_is_ours and not inside
@@ -88,7 +88,7 @@ class Peers:
         return peer
 
     def remove(self, source: int) -> bool:
-        """The connection has ended; whether it may have been the platform's."""
+        """Remove a connection that has ended. True if it may have been the platform's."""
         peer = self._open.pop(source, None)
         if peer is not None:
             self._outside -= not (self._api_is_ours or peer.inside)
@@ -96,7 +96,7 @@ class Peers:
         return peer is not None and (peer.likely or not self._open)
 
     def prove(self, source: int) -> Peer | None:
-        """The connection brought `platform.start` of a request that has begun; it, if that is new.
+        """Note that the connection brought `platform.start` of a begun request; return it if new.
 
         A process of the sandbox could know the request as well: one that is inside is not trusted.
         """

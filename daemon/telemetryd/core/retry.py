@@ -26,7 +26,7 @@ class RetrySchedule:
     def next_attempt(
         self, now: float, *, retry_after: float = 0.0, deadline: float | None = None
     ) -> float | None:
-        """After a failure at `now`: when to try again, or None to give up.
+        """Return the time of the next attempt after a failure at `now`, or None to give up.
 
         `retry_after` is the destination's own wish in seconds. `deadline` ends everything earlier;
         since nothing comes after it, the delays shrink to make use of what is left.

@@ -183,7 +183,7 @@ class OpenBlock:
 
 
 def open_pieces(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
-    """The block in pieces, each open; whatever is asked of one must be asked before the next."""
+    """Yield the block in pieces, each open. Use each piece before the next one."""
     if len(block.data) <= _PIECE_BYTES:
         yield OpenBlock(block, tracker)
         return

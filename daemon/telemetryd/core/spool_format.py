@@ -51,12 +51,12 @@ class RecordHeader(NamedTuple):
 
 
 def encode_segment(identity: bytes, settled: int = SEGMENT_BYTES) -> bytes:
-    """A segment's header; `settled` is the offset up to which all records are settled."""
+    """Return a segment's header; `settled` is the offset up to which all records are settled."""
     return _SEGMENT.pack(SEGMENT_MAGIC, encode_settled(settled), identity)
 
 
 def decode_segment(data: bytes) -> tuple[int, bytes] | None:
-    """The settled offset and the identity; None if this is no segment's header.
+    """Return the settled offset and the identity; None if this is no segment's header.
 
     Where the offset is damaged nothing counts as settled: rather deliver twice than not at all.
     """
@@ -72,13 +72,13 @@ def decode_segment(data: bytes) -> tuple[int, bytes] | None:
 
 
 def encode_settled(settled: int) -> bytes:
-    """The settled offset as it stands at `SETTLED_AT`."""
+    """Return the settled offset as it stands at `SETTLED_AT`."""
     offset = settled.to_bytes(_OFFSET_BYTES, "little")
     return offset + zlib.crc32(offset).to_bytes(4, "little")[:2]
 
 
 def encode_record(record: Record) -> bytes:
-    """A record as it lies in a segment, header and payload."""
+    """Return a record as it lies in a segment, header and payload."""
     payload = record.payload or b""
     head = _RECORD.pack(
         RECORD_MAGIC, len(payload), record.lines, record.size, record.at_ms, zlib.crc32(payload)
@@ -87,7 +87,7 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_header(data: bytes, at: int = 0) -> RecordHeader | None:
-    """The record's header at `data[at:]`; None if there is no intact one."""
+    """Return the record's header at `data[at:]`; None if there is no intact one."""
     if len(data) - at < HEADER_BYTES or data[at : at + 4] != RECORD_MAGIC:
         return None
     (checksum,) = _CHECKSUM.unpack_from(data, at + _RECORD.size)

@@ -85,7 +85,7 @@ class Peak:
                 window[0] = value
 
     def reader(self) -> Callable[[], float]:
-        """A function that returns the highest value since its last call, at first ever; 0: none."""
+        """Return a function for the highest value since its last call, at first of all; 0: none."""
         window = [self.value]
         self._windows.append(window)
 

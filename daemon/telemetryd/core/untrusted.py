@@ -16,7 +16,7 @@ _PLATFORM: Final = "platform."
 
 
 def without_platform_events(block: Block) -> tuple[Block | None, int, int]:
-    """The block without platform events, and the lines and bytes that were some.
+    """Return the block without platform events, and the lines and bytes that were some.
 
     Each line is decoded once: what is escaped in a type is a type as well.
     """

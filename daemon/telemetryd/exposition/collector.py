@@ -37,7 +37,7 @@ class DaemonCollector(Collector):
         self._daemon = daemon
 
     def collect(self) -> Iterable[Metric]:
-        """Every family of the catalogue, with its samples of now."""
+        """Return every family of the catalogue, with its samples of now."""
         return [_collect(family, self._daemon) for family in FAMILIES]
 
 
@@ -77,6 +77,6 @@ class Scrapes:
         ProcessCollector(registry=self._registry)
 
     def answer(self, accept: str) -> tuple[bytes, str]:
-        """The metrics of now, in the format that `accept` prefers, and its content type."""
+        """Return the metrics of now, in the format that `accept` prefers, and its content type."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type

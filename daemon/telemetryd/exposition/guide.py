@@ -133,7 +133,7 @@ FIGURES: Final = {
 
 
 def render() -> str:
-    """The whole document, in Markdown."""
+    """Return the whole document, in Markdown."""
     rows = [
         f"| `{family.full_name}` | {family.kind} | {', '.join(family.labels)} | {family.meaning} |"
         for family in FAMILIES

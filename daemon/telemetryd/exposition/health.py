@@ -11,7 +11,7 @@ UNAVAILABLE = 503
 
 
 def health(daemon: Daemon) -> tuple[int, bytes]:
-    """The status, and a JSON object that tells what is wrong.
+    """Return the status, and a JSON object that tells what is wrong.
 
     Paused reading is no fault: it is how a full queue is kept from losing lines. A circuit that is
     due for an attempt counts as up, since only the next line can tell.

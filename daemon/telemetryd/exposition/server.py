@@ -84,7 +84,7 @@ class HttpServer:
         self._connections.pop(connection, None)
 
     def answer(self, head: bytes) -> bytes:
-        """The answer to a request, whatever it is."""
+        """Return the answer to a request, whatever it is."""
         line, *fields = head.decode("latin-1").split("\r\n")
         parts = line.split(" ")
         if len(parts) != _PARTS or not parts[2].startswith("HTTP/1."):
@@ -169,6 +169,6 @@ def _answer(
 
 
 def _field(fields: list[str], name: str) -> str:
-    """The values of a header field, joined as one."""
+    """Return the values of a header field, joined as one."""
     found = (field.partition(":") for field in fields)
     return ", ".join(value.strip() for key, _, value in found if key.strip().lower() == name)

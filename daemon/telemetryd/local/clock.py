@@ -15,11 +15,11 @@ def epoch_ms(after: float = 0.0) -> int:
 
 
 def iso(moment: float) -> str:
-    """`moment` (Unix time, seconds) as `2026-03-14T10:15:30.123Z`."""
+    """Return `moment` (Unix time, seconds) as `2026-03-14T10:15:30.123Z`."""
     seconds, milliseconds = divmod(int(moment * 1000), 1000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{milliseconds:03d}Z"
 
 
 def iso_now() -> str:
-    """The present time in the form of telemetry time stamps."""
+    """Return the present time in the form of telemetry time stamps."""
     return iso(time.time())

@@ -249,7 +249,7 @@ class LocalConfig:
         return self.is_managed if self.flush_at_shutdown is None else self.flush_at_shutdown
 
     def extension_paths(self) -> list[Path]:
-        """Every executable to start: the listed ones, then the files of `extensions_dir`."""
+        """Return every executable to start: the listed ones, then the files of `extensions_dir`."""
         # Links are kept: the name that counts is theirs.
         paths = [Path(path).absolute() for path in self.extensions]
         if self.extensions_dir is not None and self.extensions_dir.is_dir():
@@ -258,7 +258,7 @@ class LocalConfig:
         return paths
 
     def runtime_command(self) -> list[str]:
-        """The command line of the runtime process."""
+        """Return the command line of the runtime process."""
         if self.bootstrap is not None:
             return list(self.bootstrap)
         return [sys.executable, "-m", "awslambdaric", str(self.handler)]

@@ -55,7 +55,7 @@ def _common(config: LocalConfig, api: str, surroundings: Mapping[str, str]) -> d
 
 
 def extension_environment(config: LocalConfig, api: str) -> dict[str, str]:
-    """The environment of an extension process; `api` is `host:port`."""
+    """Return the environment of an extension process; `api` is `host:port`."""
     variables = _common(config, api, os.environ) | dict(config.extension_env)
     return {
         name: value
@@ -65,7 +65,7 @@ def extension_environment(config: LocalConfig, api: str) -> dict[str, str]:
 
 
 def runtime_environment(config: LocalConfig, api: str, log_stream: str) -> dict[str, str]:
-    """The environment of a runtime process; `api` is `host:port`."""
+    """Return the environment of a runtime process; `api` is `host:port`."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     execution = f"AWS_Lambda_python{version}" if config.handler else "AWS_Lambda_provided.al2023"
     log = {

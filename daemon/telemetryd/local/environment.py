@@ -372,7 +372,7 @@ class LocalLambda:
         request_id: str | None = None,
         tenant_id: str | None = None,
     ) -> Invocation:
-        """An invocation for `run`; its `answered` is done when the caller has its response.
+        """Return an invocation for `run`; its `answered` is done when the caller has its response.
 
         Raises `TenantError` if there is no tenant where `tenants` is on, or one where it is off.
         """

@@ -72,7 +72,7 @@ class PlatformEvent:
     record: dict[str, Any]
 
     def encode(self, schema: str) -> bytes:
-        """The event as JSON text of `schema`, without a newline."""
+        """Return the event as JSON text of `schema`, without a newline."""
         record = self.record
         hidden: tuple[str, ...] = ()
         if schema == FIRST_SCHEMA:
@@ -94,11 +94,11 @@ class LogLines:
 
     @classmethod
     def read(cls, kind: Kind, block: bytes) -> LogLines:
-        """Lines of this moment; bytes that are no UTF-8 become U+FFFD, one each, as in Go."""
+        """Return lines of this moment. Each byte that is not UTF-8 becomes U+FFFD, as in Go."""
         return cls(iso_now(), kind, block.decode("utf-8", _ONE_EACH))
 
     def encode(self, *, objects: bool, keep_newline: bool) -> list[bytes]:
-        """One JSON event per line.
+        """Return one JSON event per line.
 
         With `objects` a line which is a JSON object becomes the record as it is (JSON log format,
         schema 2022-12-13 and later); everything else is a string.
@@ -127,7 +127,7 @@ def _record(prefix: bytes, line: str, end: bytes) -> bytes:
 
 
 def platform_event(event_type: str, record: dict[str, Any]) -> PlatformEvent:
-    """A platform event of this moment; members of `record` that are None are left out."""
+    """Return a platform event of this moment; members of `record` that are None are left out."""
     kept = {key: value for key, value in record.items() if value is not None}
     return PlatformEvent(iso_now(), event_type, kept)
 
@@ -145,7 +145,7 @@ class LineCounts:
     def total(
         self, kind: Kind | None = None, *, name: str | None = None, stream: str | None = None
     ) -> int:
-        """Lines printed, of all processes or of those named."""
+        """Return lines printed, of all processes or of those named."""
         return sum(
             count
             for (its_kind, its_name, its_stream, _), count in self._counts.items()
@@ -155,7 +155,7 @@ class LineCounts:
         )
 
     def of_request(self, request_id: str | None, kind: Kind = "function") -> int:
-        """Lines read while `request_id` was running; None: outside of any invocation."""
+        """Return lines read while `request_id` was running; None: outside of any invocation."""
         return sum(
             count
             for (its_kind, _, _, its_request), count in self._counts.items()

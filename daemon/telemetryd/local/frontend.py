@@ -105,7 +105,7 @@ class Frontend:
         )
 
     async def _prepare(self, request: web.Request) -> tuple[str, Invocation]:
-        """The invocation type, and an invocation. Raises `_Refused`."""
+        """Return the invocation type, and an invocation. Raises `_Refused`."""
         config = self._environment.config
         name, headers = request.match_info["name"], request.headers
         if name not in ("function", config.function_name):

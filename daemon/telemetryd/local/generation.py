@@ -123,7 +123,7 @@ class Generation:
         self.changes.notify()
 
     def running(self, request_id: str) -> tuple[RuntimeSlot, Invocation] | None:
-        """The invocation with this id that a runtime is working on."""
+        """Return the invocation with this id that a runtime is working on."""
         for slot in self.slots:
             if slot.current is not None and slot.current.request_id == request_id:
                 return slot, slot.current
@@ -326,7 +326,7 @@ class Generation:
     # -- processes ------------------------------------------------------------------------
 
     def processes(self) -> list[ChildProcess]:
-        """Every process, extensions first."""
+        """Return every process, extensions first."""
         runtimes = [slot.process for slot in self.slots]
         return [
             *self.extension_processes.values(),

@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 def json_answer(
     body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """`body` as JSON."""
+    """Return `body` as JSON."""
     return web.Response(
         body=_encode(body), status=status, headers=headers, content_type="application/json"
     )

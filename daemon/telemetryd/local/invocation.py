@@ -59,7 +59,7 @@ class Failure:
         return "failure" if self.error_type.startswith(("Sandbox.", "Client.")) else "error"
 
     def document(self) -> bytes:
-        """The error document for the caller."""
+        """Return the error document for the caller."""
         return msgspec.json.encode({"errorType": self.error_type, "errorMessage": self.message})
 
 
@@ -147,14 +147,14 @@ class Invocation:
         return 0 if self.response is None or self.function_error else len(self.response)
 
     def trace_context(self, *, span: bool) -> dict[str, str] | None:
-        """The `tracing` object of telemetry, or None without a trace header."""
+        """Return the `tracing` object of telemetry, or None without a trace header."""
         if self.trace_header is None:
             return None
         context = {"type": "X-Amzn-Trace-Id", "value": self.trace_header}
         return {"spanId": self.span_id, **context} if span else context
 
     def span(self, name: str, start: float, end: float) -> dict[str, Any]:
-        """A telemetry span from two monotonic times."""
+        """Return a telemetry span from two monotonic times."""
         return {
             "name": name,
             "start": iso(start + self.wall_offset),
@@ -162,7 +162,7 @@ class Invocation:
         }
 
     def response_spans(self) -> list[dict[str, Any]]:
-        """`responseLatency` and `responseDuration`, when there was a response."""
+        """Return `responseLatency` and `responseDuration`, when there was a response."""
         if not self.last_byte:
             return []
         return [
@@ -172,5 +172,5 @@ class Invocation:
 
 
 def milliseconds(seconds: float) -> float:
-    """Milliseconds with microsecond precision, as in all telemetry metrics."""
+    """Return milliseconds with microsecond precision, as in all telemetry metrics."""
     return round(max(seconds, 0.0) * 1000, 3)

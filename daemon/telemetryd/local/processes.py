@@ -238,7 +238,7 @@ class ChildProcess:
 
 
 def tree(pid: int) -> list[int]:
-    """`pid` and its descendants, as far as they can be read."""
+    """Return `pid` and its descendants, as far as they can be read."""
     found = [pid]
     for parent in found:
         try:
@@ -316,7 +316,7 @@ def _resting(pid: int) -> bool:
 
 
 def peak_memory_mb(processes: Sequence[ChildProcess]) -> int:
-    """The sum of the peak resident sizes of all living processes, in MiB, rounded up.
+    """Return the sum of the peak resident sizes of all living processes, in MiB, rounded up.
 
     Peaks need not coincide and shared pages count in each process, so this is an upper bound.
     """

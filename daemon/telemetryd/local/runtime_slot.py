@@ -29,7 +29,7 @@ class RuntimeSlot:
         self._poll: asyncio.Future[Invocation] | None = None
 
     def begin_poll(self) -> asyncio.Future[Invocation]:
-        """The runtime waits for its next invocation from now on."""
+        """Note that the runtime waits for its next invocation."""
         self.ready = True
         self._poll = asyncio.get_running_loop().create_future()
         return self._poll

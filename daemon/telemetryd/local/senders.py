@@ -208,7 +208,7 @@ class NowhereSender:
         raise SendError("no connection was made")
 
     def unsent(self, events: Sequence[bytes]) -> int:
-        """All of the batch."""
+        """Return all of the batch."""
         return len(events)
 
     async def break_off(self, how: How, event: bytes) -> None:

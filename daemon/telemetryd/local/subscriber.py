@@ -267,7 +267,7 @@ class Subscription:
         self._lost_reason = reason
 
     def _announcement(self) -> list[bytes]:
-        """The `platform.logsDropped` that is due, now that writing works."""
+        """Return the `platform.logsDropped` that is due, now that writing works."""
         if not self._lost_count:
             return []
         event = platform_event(

@@ -28,7 +28,7 @@ class Bookmark:
         self._sink = sink
 
     def read(self, *, is_packed: bool = False) -> int | None:
-        """The offset up to which everything is settled, of what is unpacked; None: all of it.
+        """Return the offset up to which all unpacked data is settled; None: all of it.
 
         Raises OSError.
         """

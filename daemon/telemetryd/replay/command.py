@@ -155,7 +155,7 @@ class _Run:
         return None if self._all_sinks else self._sink
 
     def _nothing(self) -> bool:
-        """A directory without segments is an empty spool, or none: raises ReplayError."""
+        """Report a directory without segments: an empty spool, or none. Raises ReplayError."""
         path = self._path
         if (path / LOCK).exists():
             self._say(f"{path}: the spool is empty, everything that was in it has been delivered")
@@ -190,7 +190,7 @@ class _Run:
         return self._summary(replay, finished=finished, rest=rest)
 
     async def _foreign_spool(self, name: str, kind: str, progress: Progress) -> bool:
-        """A spool that a sink of another type has packed: it gives the lines back."""
+        """Replay a spool that a sink of another type has packed, which unpacks the lines."""
         packer = self._config.sinks.get(name)
         if packer is None or packer.type != kind:
             raise ReplayError(

@@ -113,7 +113,7 @@ class Replay:
         return not self.stop_asked
 
     async def _next(self, pieces: Iterator[Piece], reader: SinkThread | None) -> Piece | None:
-        """The next piece; None at the end, and when the replay is to stop."""
+        """Return the next piece; None at the end, and when the replay is to stop."""
         if reader is None:
             return next(pieces, None)
         reading = asyncio.ensure_future(reader.run(next, pieces, None))
@@ -158,7 +158,7 @@ class Replay:
 
 
 def spooled_lines(directory: Path, packer: Sink) -> Iterator[tuple[list[Block], int]]:
-    """The lines in a spool of another sink, unpacked by `packer`, and the lines that can't be.
+    """Yield lines in a spool of another sink, unpacked by `packer`, and those that can't be.
 
     What was given is settled when the next is asked for. Raises OSError; BlockingIOError when a
     process has the spool open.

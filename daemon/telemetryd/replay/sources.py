@@ -127,7 +127,7 @@ class Source:
         return record.data is not None or record.data_base64 is not None
 
     def read(self, size: int) -> bytes:
-        """The next bytes, none at the end."""
+        """Return the next bytes, none at the end."""
         if self._first:
             data, self._first = self._first[:size], self._first[size:]
             return data
@@ -174,7 +174,7 @@ def pieces(source: Source, start: int, sink: str | None) -> Generator[Piece]:
 
 
 def lines(source: Source, start: int) -> Iterator[Piece]:
-    """The lines of `source`, which is at the offset `start`, in order. Raises OSError.
+    """Yield the lines of `source`, which is at the offset `start`, in order. Raises OSError.
 
     Framed as the daemon frames what it receives, but a last line need not have a newline. Blank
     lines are passed over.
@@ -190,7 +190,7 @@ def lines(source: Source, start: int) -> Iterator[Piece]:
 
 
 def dead_records(found: Iterator[Piece], sink: str | None) -> Iterator[Piece]:
-    """The lines in the records of what `sink` could not deliver, of any sink if None.
+    """Yield the lines in the records of what `sink` could not deliver, of any sink if None.
 
     Records of other sinks are passed over.
     """

@@ -94,7 +94,7 @@ def _rest_of_line(payload: bytes, left: bytes) -> bytes:
 
 
 def _refusal(error: OSError) -> SinkError | None:
-    """The error in the terms of the Sink contract; None when it is time to continue."""
+    """Return the error in the terms of the Sink contract; None when it is time to continue."""
     if isinstance(error, BlockingIOError):  # somebody made the descriptor we share non-blocking
         poll = select.poll()
         poll.register(_STDOUT, select.POLLOUT)

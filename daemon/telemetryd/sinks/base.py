@@ -60,7 +60,7 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Milliseconds after which a spooled line is dropped."""
 
     def problems(self) -> Iterator[str]:
-        """A usable path."""
+        """Yield faults of the path."""
         if "\0" in self.path:
             yield "path: must not contain a NUL character"
         elif not self.path.startswith("/"):
@@ -187,7 +187,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
         return f"{self.batch_id}-{self.numbers[index] if self.numbers else index}"
 
     def part(self, indices: Sequence[int]) -> "Batch":
-        """The items at `indices`, with their numbers."""
+        """Return the items at `indices`, with their numbers."""
         numbers = self.numbers or range(len(self.items))
         return Batch(
             self.batch_id,
@@ -276,7 +276,7 @@ class Sink(abc.ABC):
         return [Item(b.data, b.lines, b.size, b.source, b.offset, b.received_at) for b in blocks]
 
     def own_items(self, end: str) -> Sequence[Item]:
-        """Items that stand for no line (`lines` and `size` are 0): what the sink has to add itself.
+        """Return the sink's own items, which stand for no line (`lines` and `size` are 0).
 
         Asked once, when everything else is delivered. `end` says why the process ends: `spindown`,
         `timeout`, `failure` (Extensions API, Shutdown), or `signal`.
@@ -284,7 +284,7 @@ class Sink(abc.ABC):
         return ()
 
     def unpack(self, item: Item) -> bytes | None:
-        """The lines an item carries, for the failover or the dead letter; None if they are gone."""
+        """Return the item's lines, for the failover or the dead letter; None if they are gone."""
         return item.payload
 
     @abc.abstractmethod

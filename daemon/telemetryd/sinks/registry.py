@@ -32,7 +32,7 @@ class UnknownSinkType(Exception):  # noqa: N818 - becomes a problem line of Conf
 
 
 def sink_class(sink_type: str) -> type[Sink]:
-    """The class for `type = sink_type`. Raises UnknownSinkType."""
+    """Return the class for `type = sink_type`. Raises UnknownSinkType."""
     if sink_type in BUILT_IN:
         module, name = BUILT_IN[sink_type]
         found: type[Sink] = getattr(importlib.import_module(module), name)
@@ -44,7 +44,7 @@ def sink_class(sink_type: str) -> type[Sink]:
 
 
 def known_types() -> list[str]:
-    """Every type that `sink_class` would find, sorted."""
+    """Return every type that `sink_class` would find, sorted."""
     return sorted({*BUILT_IN, *(entry.name for entry in _entry_points())})
 
 

@@ -28,7 +28,7 @@ class SpoolClock:
         """Milliseconds by which this clock is ahead of the time since boot."""
 
     def now_ms(self) -> int:
-        """The time now."""
+        """Return the time now."""
         return self._moment().steady_ms + self._ahead_ms
 
     def begin(self, lock: int, oldest_ms: int | None, newest_ms: int, max_age_ms: int) -> None:

@@ -73,7 +73,7 @@ class Segment:
 
     @classmethod
     def create(cls, path: str) -> Segment:
-        """A new, empty one. Raises OSError."""
+        """Return a new, empty one. Raises OSError."""
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
         identity = os.urandom(16)
         segment = cls(path, fd, SEGMENT_BYTES, SEGMENT_BYTES, identity)
@@ -122,7 +122,7 @@ class Segment:
             self._counts(record)
 
     def entries(self) -> Iterator[Entry]:
-        """The records that are not settled; damage between them is stepped over."""
+        """Yield the records that are not settled; damage between them is stepped over."""
         at = begin = self.settled
         window = b""
         while at < self.end:
@@ -137,7 +137,7 @@ class Segment:
             at = self._search(at + 1)
 
     def read(self, entry: Entry) -> Record:
-        """A record; without its payload where that is damaged or can't be read."""
+        """Return a record; without its payload where that is damaged or can't be read."""
         header = entry.header
         try:
             data = os.pread(self._file(), entry.length, entry.at + HEADER_BYTES)
@@ -195,7 +195,7 @@ class Segment:
             self._fd = -1
 
     def _file(self) -> int:
-        """The descriptor: only the segments in use have one, or a large spool would take all."""
+        """Return the descriptor. Only segments in use have one; a large spool would take all."""
         if self._fd < 0:
             self._fd = os.open(self.path, _FLAGS)
         return self._fd

@@ -148,7 +148,7 @@ class SpoolLog:
         self._front = None
 
     def take(self, max_bytes: int) -> Taken:
-        """Records from the front, up to `max_bytes` of payload but at least one if there is any.
+        """Take records from the front, up to `max_bytes` of payload, at least one if there is any.
 
         `settle` or `untake` comes before the next.
         """
@@ -210,7 +210,7 @@ class SpoolLog:
         return records
 
     def evictable_newest_ms(self) -> int | None:
-        """Of what `evict` would remove: when the newest record was read, in epoch milliseconds."""
+        """Return when the newest record for `evict` to remove was read, in epoch milliseconds."""
         index = self._evictable()
         return None if index is None else self._segments[index][1].newest_ms
 
@@ -261,7 +261,7 @@ class SpoolLog:
             self._lock = -1
 
     def _take_lock(self) -> int:
-        """The directory, made if need be, as ours alone: the lock's descriptor. Raises OSError."""
+        """Make and lock the directory. Return the lock's descriptor. Raises OSError."""
         trust.make_directory(self.directory)
         _check_ownership(os.stat(self.directory))  # noqa: PTH116
         path = os.path.join(self.directory, LOCK)  # noqa: PTH118

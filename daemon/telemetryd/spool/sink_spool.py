@@ -152,7 +152,7 @@ class SinkSpool:
         self._spooled(records)
 
     def take(self, max_bytes: int) -> tuple[str, list[Item]]:
-        """A batch from the front, with an id that stays the same: of what is young and intact.
+        """Take a batch of young and intact items from the front, with an id that stays the same.
 
         `settle` comes before the next. What is too old or damaged is lost here.
         """

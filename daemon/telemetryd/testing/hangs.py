@@ -136,7 +136,7 @@ async def _watch(coroutine: Coroutine[Any, Any, T], seconds: float) -> tuple[T, 
 
 
 def _stacks() -> str:
-    """The stack of every task but the current one."""
+    """Return the stack of every task but the current one."""
     text = io.StringIO()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         text.write(f"Task {task.get_name()}:\n{_stack_of(task)}\n")
@@ -144,7 +144,7 @@ def _stacks() -> str:
 
 
 def _stack_of(task: asyncio.Task[Any]) -> str:
-    """Every frame that waits for the next: `Task.print_stack` has the outermost alone."""
+    """Return every frame that waits for the next: `Task.print_stack` has the outermost alone."""
     frames: list[traceback.FrameSummary] = []
     waiting: Any = task.get_coro()
     while waiting is not None:

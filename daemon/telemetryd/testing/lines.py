@@ -14,7 +14,7 @@ _NEWLINE = 0x0A
 
 
 def block(*lines: bytes, source: int = 1, offset: int = 0, added: int = 0) -> Block:
-    """A block of `lines`, given without their newlines, read just now.
+    """Return a block of `lines`, given without their newlines, read just now.
 
     `added` of its bytes were not received.
     """
@@ -23,7 +23,7 @@ def block(*lines: bytes, source: int = 1, offset: int = 0, added: int = 0) -> Bl
 
 
 def numbered_blocks(count: int, lines: int = 3, start: int = 0) -> list[Block]:
-    """`count` blocks of `lines` lines, each line with an id of its own, in order.
+    """Return `count` blocks of `lines` lines, each line with an id of its own, in order.
 
     `start` is the number of blocks made before: their ids are not used again.
     """
@@ -35,22 +35,22 @@ def numbered_blocks(count: int, lines: int = 3, start: int = 0) -> list[Block]:
 
 
 def data_of(blocks: Sequence[Block]) -> bytes:
-    """The lines of `blocks`, in order."""
+    """Return the lines of `blocks`, in order."""
     return b"".join(each.data for each in blocks)
 
 
 def batch_of(sink: Sink, blocks: Sequence[Block], batch_id: str = "") -> Batch:
-    """The batch that `sink` makes of `blocks`; without a `batch_id` it has one of its own."""
+    """Return the batch that `sink` makes of `blocks`, with a new id unless `batch_id` is given."""
     return Batch(batch_id or f"batch-{secrets.token_hex(8)}", tuple(sink.pack(blocks)))
 
 
 def items_of(*payloads: bytes) -> tuple[Item, ...]:
-    """An item of each payload, which holds whole lines."""
+    """Return an item of each payload, which holds whole lines."""
     return tuple(Item(payload, payload.count(b"\n"), len(payload)) for payload in payloads)
 
 
 def line_ends(data: bytes) -> Iterator[int]:
-    """Every length at which `data` holds whole lines only."""
+    """Yield every length at which `data` holds whole lines only."""
     yield 0
     for at, byte in enumerate(data):
         if byte == _NEWLINE:

@@ -114,7 +114,7 @@ class Rig:
 def dead_letter_at(
     path: Path, log: LogBook | None = None, *, max_bytes: int = 1 << 20, max_record: int = 1 << 16
 ) -> DeadLetter:
-    """A dead letter in a file of at most `max_bytes`; a line over `max_record` bytes is cut."""
+    """Return a dead letter in a file of at most `max_bytes`. Lines are cut at `max_record`."""
     return DeadLetter(
         str(path), max_bytes=max_bytes, max_record_bytes=max_record, log=log or LogBook()
     )

@@ -17,12 +17,12 @@ Step: TypeAlias = Callable[[Batch], Awaitable[Sequence[Failure]]]
 
 
 async def fail_transiently(_batch: Batch) -> Sequence[Failure]:
-    """The attempt fails; another may succeed."""
+    """Fail the attempt; another may succeed."""
     raise TransientSinkError("try_again")
 
 
 async def fail_for_good(_batch: Batch) -> Sequence[Failure]:
-    """The destination refuses these lines."""
+    """Refuse these lines for good."""
     raise PermanentSinkError("refused")
 
 
@@ -33,7 +33,7 @@ async def hang(_batch: Batch) -> Sequence[Failure]:
 
 
 def refuse(*indices: int, retryable: bool) -> Step:
-    """The items at `indices` are refused, the others written."""
+    """Refuse the items at `indices`, and write the others."""
 
     async def step(_batch: Batch) -> Sequence[Failure]:
         return [Failure(index, "refused", retryable) for index in indices]
@@ -42,7 +42,7 @@ def refuse(*indices: int, retryable: bool) -> Step:
 
 
 def refuse_mixed(again: int, never: int) -> Step:
-    """One item may be tried again, one may not, the others are written."""
+    """Refuse one item for now and one for good, and write the others."""
 
     async def step(_batch: Batch) -> Sequence[Failure]:
         return [Failure(again, "busy", retryable=True), Failure(never, "bad", retryable=False)]
@@ -55,7 +55,7 @@ async def _lose_answer(_batch: Batch) -> Sequence[Failure]:
 
 
 def lose_answer() -> Step:
-    """All items are written, and the answer is lost."""
+    """Write all items, and lose the response."""
     return _lose_answer
 
 
@@ -110,5 +110,5 @@ def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch
 
 
 def last_error(sink: Sink) -> str:
-    """The traceback of what a sink of `script_writes` raised last."""
+    """Return the traceback of what a sink of `script_writes` raised last."""
     return str(getattr(sink, "last_error", ""))

@@ -63,7 +63,7 @@ class Subject(abc.ABC):
 
     @abc.abstractmethod
     def config(self, directory: Path, **keys: object) -> SinkConfig:
-        """The sink's configuration, with `keys` of `SinkConfig` set, everything in `directory`."""
+        """Return the sink's configuration with `keys` of `SinkConfig`, all in `directory`."""
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received | None]:
@@ -148,7 +148,7 @@ class Subject(abc.ABC):
             yield stack
 
     def make(self, directory: Path, log: LogBook | None = None) -> Sink:
-        """The sink alone, not opened."""
+        """Return the sink alone, not opened."""
         return self.sink_class(self.config(directory), context(log, instance=_new_instance()))
 
     def rig(
@@ -159,7 +159,7 @@ class Subject(abc.ABC):
         dead_letter: DeadLetter | None = None,
         **keys: object,
     ) -> Rig:
-        """The sink under a worker, its first writes failing by `steps`; see `script_writes`."""
+        """Return the sink under a worker. Its first writes follow `steps`; see `script_writes`."""
         config = self.config(directory, **keys)
         kind = script_writes(self.sink_class, steps, attempts if attempts is not None else [])
         log = LogBook()
@@ -247,5 +247,5 @@ class Subject(abc.ABC):
 
 
 def _new_instance() -> str:
-    """An id as each process draws one: batches of two sinks never have the same `batch_id`."""
+    """Return a new id, as each process has: batches of two sinks never share a `batch_id`."""
     return secrets.token_hex(16)

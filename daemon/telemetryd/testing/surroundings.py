@@ -30,7 +30,7 @@ class LogBook(EventLog[str]):
             self.on_event[event]()
 
     def facts(self, event: str) -> list[dict[str, Any]]:
-        """The facts of every record of `event`, in order."""
+        """Return the facts of every record of `event`, in order."""
         return [facts for _, name, facts in self.records if name == event]
 
 

@@ -24,7 +24,7 @@ class ExtensionsApi:
         self._current = current
 
     def routes(self) -> list[web.RouteDef]:
-        """The four calls of an extension."""
+        """Return the four calls of an extension."""
         return [
             web.post(server.REGISTER, self._call),
             web.get(server.NEXT, self._call, allow_head=False),

@@ -31,7 +31,7 @@ class RuntimeApi:
         self._current = current
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of a runtime, SnapStart's two included."""
+        """Return the calls of a runtime, SnapStart's two included."""
         return [
             web.get(f"{_PREFIX}/invocation/next", self._next, allow_head=False),
             web.post(f"{_PREFIX}/invocation/{{request_id}}/response", self._response),
@@ -131,7 +131,7 @@ class RuntimeApi:
         return json_answer({"status": "OK"}, 202)
 
     async def _restore_next(self, request: web.Request) -> web.StreamResponse:
-        """The runtime is ready for the snapshot; the answer comes when it has been restored."""
+        """Note that the runtime is ready for the snapshot. Answer when it has been restored."""
         found = self._slot(request)
         if found is None or found[1].asked:
             return error_answer(403, "InvalidStateTransition", "init is over")

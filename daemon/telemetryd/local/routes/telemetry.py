@@ -181,7 +181,7 @@ class TelemetryApi:
         """The accepted requests of each extension identifier."""
 
     def routes(self) -> list[web.RouteDef]:
-        """The one call. A trailing slash is another path and answers 404, as on the emulator."""
+        """Return the one call. With a trailing slash the answer is 404, as on the emulator."""
         return [web.put(TELEMETRY, self._subscribe)]
 
     async def _subscribe(self, request: web.Request) -> web.StreamResponse:

@@ -145,7 +145,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         )
 
     def problems(self) -> Iterator[str]:
-        """Names CloudWatch would refuse, dimensions and metrics that don't exist."""
+        """Yield faults: names that CloudWatch would refuse, unknown dimensions and metrics."""
         if problem := namespace_problem(self.namespace):
             yield f"namespace: {problem}"
         yield from self._property_problems()
@@ -234,7 +234,7 @@ def _matches(pattern: str) -> set[str]:
 
 
 def expand(template: str, context: SinkContext) -> str:
-    """The name that `template` stands for.
+    """Return the name that `template` stands for.
 
     What a version such as `$LATEST` has, and a group's name may not have, becomes `_`.
     """
@@ -262,7 +262,7 @@ def _template_problems(
 
 
 def _matching(template: str) -> str:
-    """All names that `template` can become, as a resource of a policy matches them."""
+    """Return all names that `template` can become, as a resource of a policy matches them."""
     wildcards = {"function": "{function}", "version": "*", "instance": "*"}
     # "$" would begin a policy variable; "?" matches any one character, so both of them as well
     return re.sub(_PLACEHOLDER, lambda match: wildcards[match[1]], re.sub(r"[$?]", "?", template))

@@ -109,7 +109,7 @@ class Documents:
         return True
 
     def finish(self) -> list[Finished]:
-        """The documents, in the order in which they were begun."""
+        """Return the documents, in the order in which they were begun."""
         return [draft.finish(self._layout) for draft in self._drafts]
 
 

@@ -21,7 +21,7 @@ class EventTimes:
         self._second = self._minute = ("", 0)
 
     def milliseconds(self, text: str) -> int:
-        """Milliseconds since the Unix epoch for the time `text` of an event."""
+        """Return milliseconds since the Unix epoch for the time `text` of an event."""
         # Events come by the thousand in a minute, by the dozen in a second: only the first is read
         # in full.
         second, base = self._second

@@ -30,7 +30,7 @@ class Forwarded(msgspec.Struct, frozen=True, gc=False):
 
 
 def find_document(event: Envelope, *, marked: bool) -> Forwarded | None:
-    """The document in a `function` event; None if its record is anything else.
+    """Return the document in a `function` event; None if its record is anything else.
 
     With the text log format the record is a string that holds the document, with JSON the document
     itself. Numbers are kept as they were written. `marked`: recognisable as printed by us.

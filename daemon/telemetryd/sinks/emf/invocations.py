@@ -197,7 +197,7 @@ class Invocations:
             self._fail(invocation, measured, Status.ERROR, suspect[1])
 
     def on_environment_end(self, reason: str) -> Measured | None:
-        """The environment is reset for `reason` (Extensions API, Shutdown): what that ended.
+        """Note that the environment is reset for `reason` (Shutdown). Return what that ended.
 
         It is the last invocation or, where there was none, the initialisation. What the platform
         has to say of it may never come to this process; should it come to the
@@ -478,7 +478,7 @@ class Invocations:
     def _resume(
         self, env: Environment, request_id: str, at: int
     ) -> tuple[_Invocation, Measured, bool]:
-        """The invocation an event continues with; counted now if its `start` was lost.
+        """Return the invocation an event continues with; counted now if its `start` was lost.
 
         And whether it is one of an earlier life, of which nothing was known until now.
         """
@@ -645,6 +645,6 @@ def _is_sound(value: float | None) -> TypeGuard[float]:
 
 
 def _function_of(arn: str | None) -> str | None:
-    """The function's name in its ARN, `arn:aws:lambda:<region>:<account>:function:<name>[:...]`."""
+    """Return the name in an ARN, `arn:aws:lambda:<region>:<account>:function:<name>[:...]`."""
     parts = arn.split(":") if arn else []
     return parts[6] if len(parts) > 6 and parts[5] == "function" else None  # noqa: PLR2004

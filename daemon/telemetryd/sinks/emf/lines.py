@@ -62,7 +62,7 @@ _decode = msgspec.json.Decoder(InvocationEvent | _LogEvent, strict=False).decode
 
 
 def lines_with(marks: Sequence[bytes], data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of `data` that hold one of `marks`, or without marks all, in order.
+    """Return the whole lines of `data` that hold one of `marks`, or without marks all, in order.
 
     Each with where it starts.
     """
@@ -73,7 +73,7 @@ def lines_with(marks: Sequence[bytes], data: bytes) -> Iterator[tuple[int, bytes
 
 
 def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
-    """The event in a line: one that every invocation has with its record, any other's envelope.
+    """Return the event in a line: an event of every invocation with its record, else an envelope.
 
     None where `decode_line` has None. An event whose record does not fit its type is an envelope.
     """

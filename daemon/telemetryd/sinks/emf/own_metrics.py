@@ -44,7 +44,7 @@ class SelfMetrics:
         return self.now()
 
     def now(self) -> Measured:
-        """The measurement of the time since the last."""
+        """Return the measurement of the time since the last."""
         figures = self._figures()
         values: list[tuple[str, float]] = [
             ("telemetryd_queue_used", round(figures.queue_fraction * 100, _DIGITS)),

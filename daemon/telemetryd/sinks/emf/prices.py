@@ -35,6 +35,6 @@ class Prices(msgspec.Struct, frozen=True, gc=False):
     gb_second: float
 
     def invocation(self, billed_ms: float, memory_mb: float) -> float:
-        """One invocation billed for `billed_ms` with `memory_mb` MiB."""
+        """Return the cost of an invocation that is billed for `billed_ms` with `memory_mb` MiB."""
         gb_seconds = billed_ms / _MS_PER_SECOND * memory_mb / _MIB_PER_GB
         return self.request + gb_seconds * self.gb_second

@@ -110,7 +110,7 @@ class EmfSink(Sink):
             await self._logs.open()
 
     def pack(self, blocks: Sequence[Block]) -> list[Item]:
-        """The batch's documents, and an item for the lines of each block that yield none."""
+        """Return the batch's documents, and an item for the lines of each block that yield none."""
         documents = Documents(self._layout)
         items: list[Item] = []
         for block in blocks:
@@ -157,7 +157,7 @@ class EmfSink(Sink):
         return [_document_item(document) for document in documents.finish()]
 
     def unpack(self, item: Item) -> bytes:
-        """The lines an item stands for."""
+        """Return the lines an item stands for."""
         if not isinstance(item, EmfItem):
             return item.payload
         ends = iter(item.cuts)
@@ -276,7 +276,7 @@ def _rest_item(cuts: list[int], block: Block, lines: int) -> EmfItem:
 
 
 def _with_received_sizes(items: list[Item], added: int) -> list[Item]:
-    """`items` with sizes that do not count the `added` bytes of the lines: only the sum matters."""
+    """Return `items` whose sizes leave out the `added` bytes of the lines: only the sum matters."""
     for index, item in enumerate(items):
         if not added:
             break

@@ -43,7 +43,7 @@ _CODES: Final = {
 
 
 def as_sink_error(error: OSError, path: str) -> TransientSinkError:
-    """A file error in the terms of the Sink contract. All may pass: space comes back."""
+    """Return a file error in the terms of the Sink contract. All may pass: space comes back."""
     code = _CODES.get(error.errno or 0, "io_error")
     return TransientSinkError(code, f"{path}: {error.strerror or error}")
 
@@ -107,7 +107,7 @@ class AppendFile:
         return 0
 
     def begun_ms(self, now: Moment) -> int:
-        """The time when the file was created, in milliseconds since boot."""
+        """Return the time when the file was created, in milliseconds since boot."""
         return _age.begun_ms(self._fd, now)
 
     def look(self) -> bool:

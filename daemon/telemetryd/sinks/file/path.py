@@ -33,19 +33,19 @@ def template_problems(template: str) -> Iterator[str]:
 
 
 def safe(value: str) -> str:
-    """`value` as one component of a path: no separators, not hidden, not empty, not endless."""
+    """Return `value` as one component of a path: not hidden, empty or too long."""
     cleaned = _UNSAFE.sub("_", value)[:_MAX_VALUE].lstrip(".")
     return cleaned or "_"
 
 
 def expand(template: str, context: SinkContext, now: float) -> str:
-    """The path for the epoch second `now`; `{date}` is the UTC day, as 2026-03-14."""
+    """Return the path for the epoch second `now`; `{date}` is the UTC day, as 2026-03-14."""
     day = int(now // _DAY_SECONDS)
     return _fill(template, context.function, context.version, context.instance, day)
 
 
 def bases(template: str, context: SinkContext) -> set[str]:
-    """The paths that `template` stood for on other days, and for other processes of this function.
+    """Return the paths of `template` on other days, and for other processes of this function.
 
     Those for which something is there: the file itself, or one named after it (`<path>.` and more).
     Blocking; raises OSError only where a directory can't be read that is there.

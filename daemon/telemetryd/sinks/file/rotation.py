@@ -65,7 +65,7 @@ def rotate(path: str, now: float) -> str:
 
 
 def list_rotated(path: str) -> list[str]:
-    """The rotated files of `path`, compressed or not, oldest first; those that may be ours."""
+    """Return the rotated files of `path` that may be ours, compressed or not, oldest first."""
     directory, base = os.path.split(path)
     with os.scandir(directory or ".") as entries:
         names = [
@@ -78,7 +78,7 @@ def list_rotated(path: str) -> list[str]:
 
 
 def _latest_micros(path: str) -> int:
-    """The time in the name of the last rotated file, in microseconds; -1 without any."""
+    """Return the time in the name of the last rotated file, in microseconds; -1 without any."""
     for rotated in reversed(list_rotated(path)):
         found = _SUFFIX.fullmatch(rotated, len(path))
         if found is None:
@@ -153,7 +153,7 @@ def _go_on(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _member(source: IO[bytes], is_stopped: Callable[[], bool]) -> Iterator[bytes] | None:
-    """The next pieces of `source`, to be compressed as one; None at its end."""
+    """Return the next pieces of `source`, to be compressed as one; None at its end."""
     first = source.read(_COPY_BYTES)
     return itertools.chain([first], _pieces(source, is_stopped)) if first else None
 

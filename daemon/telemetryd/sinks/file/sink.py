@@ -47,7 +47,7 @@ class FileConfig(SinkConfig, frozen=True, kw_only=True):
     """When to call `fsync`: never, at each flush, or at each write."""
 
     def problems(self) -> Iterator[str]:
-        """Rules between keys."""
+        """Yield broken rules between keys."""
         for problem in template_problems(self.path):
             yield f"path: {problem}"
         rotates = self.rotate_bytes or self.rotate_seconds
@@ -127,7 +127,7 @@ class FileSink(Sink):
     # -- in the writer thread ----------------------------------------------------------------
 
     def _ready(self, incoming: int) -> AppendFile:
-        """The open file that the next `incoming` bytes belong to."""
+        """Return the open file that the next `incoming` bytes belong to."""
         now = self._clock.wall()
         path = expand(self._config.path, self.context, now)
         try:
@@ -207,7 +207,7 @@ class FileSink(Sink):
     # -- rotated files -------------------------------------------------------------------------
 
     def _tidy_soon(self) -> None:
-        """See to it that rotated files are compressed and deleted, as configured."""
+        """Start to compress and delete rotated files, as configured."""
         wanted = self._left_behind or not self._is_recovered
         if wanted and (self._tidying is None or self._tidying.done()):
             self._tidying = asyncio.create_task(self._tidy(), name="tidy-rotated-files")
