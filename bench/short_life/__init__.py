@@ -41,7 +41,7 @@ from bench.kit.progress import Progress
 from bench.load.scenario import Limits
 from bench.peers.catalog import PeerError
 from bench.short_life import authority, deliveries, report, service, subjects
-from bench.short_life.report import Condition, Result, Row
+from bench.short_life.result import Condition, Result, Row, find_losses, merge
 from bench.short_life.service import Service
 from bench.short_life.settings import (
     ALONE,
@@ -76,15 +76,19 @@ Show = Callable[[int, int, str], None]
 class _Plan:
     """All that is to be measured, and how far that is. Steps are about as long as a second."""
 
-    def __init__(self, settings: Settings, found: Sequence[Subject], show: Show) -> None:
+    def __init__(
+        self, settings: Settings, found: Sequence[Subject], before: Path | None, show: Show
+    ) -> None:
         self.settings = settings
         self.found = found
         self._show = show
         self._done = 0.0
         self._total = sum(self._weight(LIVES[life], share) for life, share, _, _ in self.rounds())
-        self._peers = [each for each in found if each.name != ALONE and not each.is_ours]
+        self._others = [each for each in found if each.name != ALONE and not each.is_ours]
+        if before is not None:
+            self._others += [subjects.before(sink, before) for sink in deliveries.SINKS]
         if DELIVERIES in settings.only:
-            self._total += self._delivery_runs() * deliveries.steps_of(len(self._peers))
+            self._total += self._delivery_runs() * deliveries.steps_of(len(self._others))
 
     def conditions(self) -> Iterator[tuple[str, Share]]:
         """Yield each life with each share."""
@@ -136,7 +140,7 @@ class _Plan:
             self._show(round(self._done), max(round(self._total), 1), what)
             self._done += 1
 
-        return deliveries.measure_all(self._delivery_runs(), executable, self._peers, show)
+        return deliveries.measure_all(self._delivery_runs(), executable, self._others, show)
 
 
 def measure_all(
@@ -154,11 +158,17 @@ def measure_all(
         told = "telemetryd of this Python"
         if executable is None and needed:
             executable, told = _of_layer(settings.layer, scratch / "opt")
-        found, absent = subjects.find(settings, executable)
+        before = None
+        if settings.against is not None:
+            before, of = _of_layer(settings.against, scratch / "before")
+            told = f"{told}, and before {of}"
+        if settings.variables:
+            told += " ".join(["; with", *(f"{k}={v}" for k, v in settings.variables.items())])
+        found, absent = subjects.find(settings, executable, before)
         refused = _refused_limits()
         if refused:
             settings = _without_limits(settings, absent, refused)
-        plan = _Plan(settings, found, show)
+        plan = _Plan(settings, found, before, show)
         served = None
         if any(each.sink in REMOTE for each in found):
             served = stack.enter_context(_serving(scratch))
@@ -285,6 +295,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=main)
     parser.add_argument("--layer", type=Path, default=LAYER, metavar="ZIP")
     parser.add_argument(
+        "--against", type=Path, metavar="ZIP", help="another layer to measure in the same turns"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE",
+        help="a variable for telemetryd, such as TELEMETRYD_LAMBDA__NEXT=ready; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--runs", type=int, default=0, metavar="N",
         help="runs of everything (default: 10 where no line may be lost, 1 elsewhere)",
     )  # fmt: skip
@@ -325,10 +342,10 @@ def main(options: argparse.Namespace) -> int:
         return EXIT_LOST if isinstance(error, LossError) else EXIT_ABSENT
     progress.end()
     print(report.markdown(result), flush=True)
-    losses = list(report.find_losses(result))
+    losses = list(find_losses(result))
     kept = options.out / f"{report.NAME}.json"
     if options.keep and kept.exists():
-        result = report.merge(report.read(kept), result)
+        result = merge(report.read(kept), result)
     report.write(result, options.out)
     for each in losses:
         print(f"bench: {each}", file=sys.stderr)
@@ -341,6 +358,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     return msgspec.convert(
         {
             "layer": options.layer,
+            "against": options.against,
+            "variables": dict(_variable(text) for text in options.set),
             "runs": options.runs or usual.runs,
             "lives": choose(options.life, LIVES, usual.lives, str),
             "shares": choose(options.share, (), usual.shares, Share.parse),
@@ -349,3 +368,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         },
         Settings,
     )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"--set {text}: not NAME=VALUE")
+    return name, value

@@ -67,11 +67,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_all(
-    runs: int, executable: Path, peers: Sequence[Subject], show: Show
+    runs: int, executable: Path, others: Sequence[Subject], show: Show
 ) -> list[Delivery]:
-    """Measure each so often, in turn. `executable` is telemetryd's, for Lambda.
+    """Measure each so often, in turn.
 
-    Must not be called from a running event loop. Raises LossError where a line is missing.
+    `executable` is telemetryd's for Lambda, where `others` are measured beside it. Must not
+    be called from a running event loop. Raises LossError where a line is missing.
     """
     rows: dict[tuple[str, str], Delivery] = {}
 
@@ -81,7 +82,7 @@ def measure_all(
 
     copier = catalog.load()[COPIER]
     copier.prepare()
-    subjects = [*(ours(sink, executable) for sink in SINKS), *peers]
+    subjects = [*(ours(sink, executable) for sink in SINKS), *others]
     for _ in range(runs):
         show(f"{LONE}: {COPIER}")
         note(LONE, COPIER, copier.spec.title, _lone_to_copier())
@@ -94,9 +95,9 @@ def measure_all(
     return list(rows.values())
 
 
-def steps_of(peers: int) -> int:
+def steps_of(others: int) -> int:
     """Return how often `show` is called in each run."""
-    return 1 + 2 * len(SINKS) + peers
+    return 1 + 2 * len(SINKS) + others
 
 
 # -- to `listen` ----------------------------------------------------------------------------------

@@ -7,21 +7,22 @@ every receiver writes a file, and `kinesis.json`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from bench.load import report as load_report
-from bench.short_life import report
-from bench.short_life.report import Condition, Result, spread
-from bench.short_life.settings import ALONE, GAP_SECONDS, LIVES, OURS, Share
+from bench.short_life import report, targets
+from bench.short_life.result import Result, spread
+from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS
 from bench.short_life.stage import Figures
 
 PART: Final = "short-life"
 """What stands for the table in a page."""
 CHANGES: Final = "short-life-changes"
-"""The same for what changed since the results that were kept as `short-life-before.json`."""
-_BEFORE: Final = "short-life-before.json"
+"""The same for a layer beside the one before it, of the same turns (`--against`)."""
+TARGETS: Final = "short-life-targets"
+"""The same for what was wanted beside what was measured."""
 _WHOLE: Final = "100"
 _SMALL: Final = "7.25"
 
@@ -65,27 +66,24 @@ def fill(name: str, results: Path) -> list[str]:
     """Return the lines of the part `name`. Raises OSError where a result is missing."""
     result = report.read(results / f"{report.NAME}.json")
     if name == CHANGES:
-        return list(_changes(report.read(results / _BEFORE), result))
+        return list(_changes(result))
+    if name == TARGETS:
+        return list(targets.table(list(targets.judge(result))))
     return list(_table(result, results))
-
-
-def _condition(result: Result, life: str, share: str) -> Condition | None:
-    found = (each for each in result.conditions if (each.life, each.share.name) == (life, share))
-    return next(found, None)
-
-
-def _runs(result: Result, life: str, share: str, row: str) -> list[Figures]:
-    condition = _condition(result, life, share)
-    found = condition.row(row) if condition else None
-    return found.runs if found else []
 
 
 def _added(
     result: Result, life: str, share: str, row: str, value: Callable[[Figures], float]
 ) -> list[float]:
     """Return what is added to the function without an extension, pair by pair."""
-    runs, alone = (_runs(result, life, share, name) for name in (row, ALONE))
-    return [value(a) - value(b) for a, b in zip(runs, alone, strict=False)]
+    runs, alone = (result.runs(life, share, name) for name in (row, ALONE))
+    return _differences(runs, alone, value)
+
+
+def _differences(
+    runs: Sequence[Figures], others: Sequence[Figures], value: Callable[[Figures], float]
+) -> list[float]:
+    return [value(a) - value(b) for a, b in zip(runs, others, strict=False)]
 
 
 def _per_line(subject: _Subject, results: Path) -> float | None:
@@ -104,12 +102,10 @@ def _table(result: Result, results: Path) -> Iterator[str]:
     yield "|---" * 8 + "|"
     costs: dict[str, Cost] = {}
     for subject in _SUBJECTS:
-        runs, line = _runs(result, "1", _WHOLE, subject.row), _per_line(subject, results)
+        runs, line = result.runs("1", _WHOLE, subject.row), _per_line(subject, results)
         if not runs or line is None:
             continue
-        condition = _condition(result, "1", _WHOLE)
-        row = condition.row(subject.row) if condition else None
-        title = row.title if row else subject.row
+        title = _title(result, subject.row)
         costs[subject.row] = Cost(title, statistics.median(run.cpu_ms for run in runs), line)
         cells = [
             title,
@@ -120,7 +116,7 @@ def _table(result: Result, results: Path) -> Iterator[str]:
                 spread(_added(result, "1", _SMALL, subject.row, value), 0)
                 for value in (_init, _first_wait, _first_billed)
             ),
-            _lost(_runs(result, "3", _SMALL, subject.row)),
+            _lost(result.runs("3", _SMALL, subject.row)),
         ]
         yield "| " + " | ".join(cells) + " |"
     yield ""
@@ -132,6 +128,11 @@ def _table(result: Result, results: Path) -> Iterator[str]:
         f"with the 7.25 % that a 128-MB function has, beside the function without an extension. "
         f"CPU per line is that of `ingest-file` and `kinesis`. {_machine(result)}"
     )
+
+
+def _title(result: Result, name: str) -> str:
+    rows = (condition.row(name) for condition in result.conditions)
+    return next((row.title for row in rows if row), name)
 
 
 def _init(run: Figures) -> float:
@@ -179,33 +180,26 @@ _CHANGED: Final[dict[str, Callable[[Figures], float]]] = {
 }
 
 
-def _changes(before: Result, now: Result) -> Iterator[str]:
-    """Yield what was, beside what is, where both were measured."""
+def _changes(result: Result) -> Iterator[str]:
+    """Yield what was, beside what is, where both were measured in the same turns."""
     heads = ("lines lost", *_CHANGED, "CPU of the life ms", "peak MB")
     yield f"| | {' | '.join(heads)} |"
     yield "|---" * (len(heads) + 1) + "|"
-    for condition in before.conditions:
-        life, share = condition.life, condition.share.name
+    for condition in result.conditions:
         for row in condition.rows:
-            runs = _runs(now, life, share, row.name)
-            if not (row.name.startswith(OURS) and row.runs and runs):
+            old = condition.row(f"{BEFORE}-{row.sink}")
+            if not (row.name.startswith(OURS) and row.runs and old is not None and old.runs):
                 continue
+            alone = condition.row(ALONE)
+            bare = alone.runs if alone else []
             pairs = [
-                (_lost(row.runs), _lost(runs)),
+                tuple(_lost(each.runs) for each in (old, row)),
                 *(
-                    tuple(
-                        spread(_added(each, life, share, row.name, value), 0)
-                        for each in (before, now)
-                    )
+                    tuple(spread(_differences(each.runs, bare, value), 0) for each in (old, row))
                     for value in _CHANGED.values()
                 ),
-                tuple(spread([run.cpu_ms for run in each], 0) for each in (row.runs, runs)),
-                tuple(f"{max(run.rss_mb for run in each):.0f}" for each in (row.runs, runs)),
+                tuple(spread([run.cpu_ms for run in each.runs], 0) for each in (old, row)),
+                tuple(f"{max(run.rss_mb for run in each.runs):.0f}" for each in (old, row)),
             ]
             cells = " | ".join(" -> ".join(pair) for pair in pairs)
-            title = f"{_life_title(life, condition.share)}: {row.title}"
-            yield f"| {title} | {cells} |"
-
-
-def _life_title(life: str, share: Share) -> str:
-    return f"{LIVES[life].title}, {share.title}"
+            yield f"| {condition.title}: {row.title} | {cells} |"

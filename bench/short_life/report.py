@@ -10,85 +10,14 @@ from typing import Final
 import msgspec
 
 from bench.kit import chart, files
-from bench.kit.stats import Spread, median_interval
+from bench.kit.stats import Spread
+from bench.short_life import targets
 from bench.short_life.deliveries import Delivery
-from bench.short_life.settings import ALONE, GAP_SECONDS, LIVES, OURS, Share, is_sure
+from bench.short_life.result import Condition, Result, Row, spread
+from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS
 from bench.short_life.stage import Figures
 
 NAME: Final = "short-life"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One subject under one condition. Runs with the same place in all rows are a pair."""
-
-    name: str
-    title: str
-    sink: str
-    runs: list[Figures]
-
-
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """One life with one share of a CPU."""
-
-    life: str
-    """Its name."""
-    share: Share
-    subject: str
-    """What of telemetryd was measured: its layer."""
-    rows: list[Row]
-
-    def row(self, name: str) -> Row | None:
-        """Return the row of that name."""
-        return next((row for row in self.rows if row.name == name), None)
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was measured."""
-
-    machine: dict[str, str]
-    conditions: list[Condition] = []
-    deliveries: list[Delivery] = []
-    absent: dict[str, str] = {}
-    """Why there is no figure, by what was to be measured."""
-
-
-def find_losses(result: Result) -> Iterator[str]:
-    """Yield what was lost where no run of telemetryd may lose a line, or not end with a ledger."""
-    for condition in result.conditions:
-        for row in condition.rows:
-            if not (
-                row.name.startswith(OURS)
-                and is_sure(condition.life, condition.share.name, row.sink)
-            ):
-                continue
-            bad = [run for run in row.runs if run.lines.lost or run.failed]
-            if bad:
-                lost = sum(run.lines.lost for run in bad)
-                why = next((f": {run.failed}" for run in bad if run.failed), "")
-                yield (
-                    f"{_title(condition)}: {row.title}: {lost:,} lines lost in {len(bad)} of "
-                    f"{len(row.runs)} runs{why}"
-                )
-
-
-def merge(before: Result, now: Result) -> Result:
-    """Return `now` with what of `before` was not measured again: whole conditions."""
-    measured = {(each.life, each.share.name) for each in now.conditions}
-    kept = [each for each in before.conditions if (each.life, each.share.name) not in measured]
-    again = {(each.kind, each.name) for each in now.deliveries}
-    return msgspec.structs.replace(
-        now,
-        conditions=sorted([*kept, *now.conditions], key=_order),
-        deliveries=[
-            *(each for each in before.deliveries if (each.kind, each.name) not in again),
-            *now.deliveries,
-        ],
-    )
-
-
-def _order(condition: Condition) -> tuple[int, bool, float]:
-    share = condition.share
-    return list(LIVES).index(condition.life), share.init != share.then, share.then
 
 
 # -- the tables -----------------------------------------------------------------------------------
@@ -119,7 +48,9 @@ def markdown(result: Result) -> str:
     """The tables, with how they were measured."""
     lines = ["## What a short life costs", "", _TEXT.format(gap=GAP_SECONDS), ""]
     for condition in result.conditions:
-        lines += [f"### {_title(condition)}", "", *table(condition), ""]
+        lines += [f"### {condition.title}", "", *table(condition), ""]
+    if judged := list(targets.judge(result)):
+        lines += ["### Targets", "", *targets.table(judged), ""]
     if result.deliveries:
         lines += ["### A delivery that comes alone", "", *delivery_table(result.deliveries), ""]
     lines += [f"- no figure for {what}: {why}" for what, why in result.absent.items()]
@@ -128,11 +59,6 @@ def markdown(result: Result) -> str:
         lines += [f"telemetryd is {subject}."]
     machine = ", ".join(f"{name} {value}" for name, value in result.machine.items())
     return "\n".join([*lines, f"Measured on: {machine}."]) + "\n"
-
-
-def _title(condition: Condition) -> str:
-    life = LIVES[condition.life].title
-    return f"{life[0].upper()}{life[1:]}, {condition.share.title}"
 
 
 def table(condition: Condition) -> Iterator[str]:
@@ -173,7 +99,7 @@ def _cells(
     yield spread([run.cpu_ms for run in runs], 1)
     yield f"{max(run.rss_mb for run in runs):.1f}"
     yield _of(sum(run.ended for run in runs), runs)
-    yield _of(sum(run.ledger for run in runs), runs) if row.name.startswith(OURS) else ""
+    yield _of(sum(run.ledger for run in runs), runs) if row.name.startswith((OURS, BEFORE)) else ""
 
 
 def _lost(runs: Sequence[Figures]) -> str:
@@ -185,16 +111,6 @@ def _lost(runs: Sequence[Figures]) -> str:
 
 def _of(count: int, runs: Sequence[Figures]) -> str:
     return f"{count} of {len(runs)}"
-
-
-def spread(values: Sequence[float], places: int) -> str:
-    """`median (low to high)`: an interval where there are enough values; one value by itself."""
-    if not values:
-        return ""
-    found = median_interval(values)
-    if len(values) == 1:
-        return f"{found.median:,.{places}f}"
-    return f"{found.median:,.{places}f} ({found.low:,.{places}f} to {found.high:,.{places}f})"
 
 
 def delivery_table(deliveries: Sequence[Delivery]) -> Iterator[str]:
@@ -225,7 +141,7 @@ def svg(result: Result) -> str:
         if rows and condition.share.init == condition.share.then:
             values = [statistics.median(run.cpu_ms for run in row.runs) for row in rows]
             labels = [row.title for row in rows]
-            panels.append(chart.Panel(_title(condition), labels, {"CPU of the extension": values}))
+            panels.append(chart.Panel(condition.title, labels, {"CPU of the extension": values}))
     if not panels:
         spreads = [(each, Spread.of(each.cpu_us)) for each in result.deliveries]
         bars = [

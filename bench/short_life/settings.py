@@ -80,6 +80,8 @@ SHARES: Final = tuple(map(Share.parse, ("7.25", "29", "100", "100:7.25", "100:29
 SINKS: Final = ("file", "emf", "kinesis", "logs")
 ALONE: Final = "alone"
 OURS: Final = "telemetryd"
+BEFORE: Final = "before"
+"""telemetryd of another layer, to compare with in the same turns."""
 DELIVERIES: Final = "deliveries"
 PEERS: Final = {"rust": "Rust, crate lambda-extension", "go-extension": "Go, net/http and a queue"}
 SUBJECTS: Final = (ALONE, OURS, *PEERS, DELIVERIES)
@@ -101,6 +103,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure."""
 
     layer: Path = LAYER
+    against: Path | None = None
+    """Another layer, measured beside it."""
+    variables: dict[str, str] = {}
+    """Further environment variables of telemetryd."""
     runs: Annotated[int, Meta(ge=0)] = 0
     """Of everything; 0: `SURE_RUNS` where `is_sure` is true, 1 elsewhere."""
     lives: tuple[str, ...] = tuple(LIVES)

@@ -9,14 +9,14 @@ from typing import Final
 
 from bench.peers import catalog
 from bench.peers.catalog import PeerAbsentError
-from bench.short_life.settings import ALONE, OURS, PEERS, Settings
+from bench.short_life.settings import ALONE, BEFORE, OURS, PEERS, Settings
 
 _TITLES: Final = {
-    "file": "telemetryd, file",
-    "emf": "telemetryd, EMF (printed)",
-    "kinesis": "telemetryd, Kinesis over TLS",
-    "logs": "telemetryd, EMF to Logs over TLS",
-    "null": "telemetryd, null",
+    "file": "file",
+    "emf": "EMF (printed)",
+    "kinesis": "Kinesis over TLS",
+    "logs": "EMF to Logs over TLS",
+    "null": "null",
 }
 REMOTE: Final = ("kinesis", "logs")
 """Sinks that need a service."""
@@ -27,29 +27,31 @@ class Subject:
     """An extension, or none, and how it is started."""
 
     def __init__(
-        self, name: str, title: str, executable: Path | None = None, sink: str = "file"
+        self,
+        name: str,
+        title: str,
+        executable: Path | None = None,
+        sink: str = "file",
+        own: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.title = title
         self.executable = executable
         self.sink = sink
         """Where it delivers to."""
+        self._own = own
+        """Variables of its own, if it is telemetryd."""
 
     @property
     def is_ours(self) -> bool:
         """Whether it is telemetryd."""
-        return self.name.startswith(OURS)
-
-    @property
-    def sends_lines(self) -> bool:
-        """Whether it delivers every line; the others deliver figures of each invocation."""
-        return self.sink in ("file", "kinesis")
+        return self._own is not None
 
     def variables(self, output: Path, life: str, service: Mapping[str, str]) -> dict[str, str]:
         """Return its environment: a file sink writes to `output`, others to what `life` names."""
-        if not self.is_ours:
+        if self._own is None:
             return {"PEER_OUTPUT": str(output), "PEER_PORT": str(_free_port())}
-        found = {"TELEMETRYD_TELEMETRY__PORT": "0", **service}
+        found = {"TELEMETRYD_TELEMETRY__PORT": "0", **service, **self._own}
         for key, value in _sink(self.sink, output, life).items():
             found[_PREFIX + key] = value
         return found
@@ -65,20 +67,29 @@ def _sink(sink: str, output: Path, life: str) -> dict[str, str]:
     return {"TYPE": sink}
 
 
-def ours(sink: str, executable: Path) -> Subject:
-    """Return telemetryd with that sink."""
-    return Subject(f"{OURS}-{sink}", _TITLES[sink], executable, sink)
+def ours(sink: str, executable: Path, own: Mapping[str, str] | None = None) -> Subject:
+    """Return telemetryd with that sink, and `own` variables."""
+    return Subject(f"{OURS}-{sink}", f"telemetryd, {_TITLES[sink]}", executable, sink, own or {})
 
 
-def find(settings: Settings, executable: Path | None) -> tuple[list[Subject], dict[str, str]]:
+def before(sink: str, executable: Path) -> Subject:
+    """Return the same of another layer, to compare with."""
+    return Subject(f"{BEFORE}-{sink}", f"before: {_TITLES[sink]}", executable, sink, {})
+
+
+def find(
+    settings: Settings, executable: Path | None, executable_before: Path | None = None
+) -> tuple[list[Subject], dict[str, str]]:
     """Return the wanted subjects, and why one is absent, by its title.
 
-    `executable` is telemetryd's. Builds other extensions where they are not built. Raises
-    `bench.peers.catalog.PeerError` where that fails.
+    `executable` is telemetryd's, `executable_before` that of another to compare with. Builds other
+    extensions where they are not built. Raises `bench.peers.catalog.PeerError` where that fails.
     """
     found, absent = [Subject(ALONE, "no extension")], dict[str, str]()
     if OURS in settings.only and executable is not None:
-        found += [ours(sink, executable) for sink in settings.sinks]
+        found += [ours(sink, executable, settings.variables) for sink in settings.sinks]
+    if executable_before is not None:
+        found += [before(sink, executable_before) for sink in settings.sinks]
     known = catalog.load()
     for name in (name for name in PEERS if name in settings.only):
         peer = known[name]

@@ -23,7 +23,7 @@ from bench.kit.errors import AbsentError
 from bench.kit.limits import groups, set_share
 from bench.load.scenario import Limits
 from bench.short_life import authority, measure_all, report, service
-from bench.short_life.report import Result
+from bench.short_life.result import Result, find_losses
 from bench.short_life.service import Service
 from bench.short_life.settings import ALONE, LIVES, OURS, Life, Settings, Share
 from bench.short_life.stage import Figures, Reaped, environment, output_of
@@ -167,7 +167,7 @@ def test_every_subject_has_the_lives_that_were_asked_for(measured: Result) -> No
         life = LIVES[condition.life]
         assert found.lines.printed == 1 + life.calls * life.lines + 5 + 3 * life.calls
         assert found.lines.lost == 0
-    assert list(report.find_losses(measured)) == []
+    assert list(find_losses(measured)) == []
 
 
 def test_results_read_back(measured: Result, tmp_path: Path) -> None:
@@ -183,6 +183,7 @@ def test_what_is_unknown_is_told_before_anything_is_measured(
     assert main(["short-life", "--sink", "nowhere"]) == 64
     assert "nowhere: there is file, emf, kinesis, logs" in capsys.readouterr().err
     assert main(["short-life", "--share", "150"]) == 64
+    assert main(["short-life", "--set", "nothing"]) == 64
 
 
 def test_without_a_layer_there_is_nothing_to_measure(

@@ -28,15 +28,16 @@ from bench.load.report import Result as LoadResult
 from bench.load.report import Row as LoadRow
 from bench.load.run import Run
 from bench.load.scenario import Load
-from bench.short_life import arrival, pages, report
+from bench.short_life import arrival, pages, report, targets
 from bench.short_life.arrival import Balance
-from bench.short_life.deliveries import LONE, Delivery
+from bench.short_life.deliveries import INVOCATION, LONE, Delivery
 from bench.short_life.pages import Cost, break_even
-from bench.short_life.report import Condition, Result, Row
+from bench.short_life.result import Condition, Result, Row, find_losses, merge, spread
 from bench.short_life.service import Arrived
-from bench.short_life.settings import ALONE, Settings, Share, choose, is_sure
+from bench.short_life.settings import Settings, Share, choose, is_sure
 from bench.short_life.signature import find_fault
 from bench.short_life.stage import Figures
+from bench.short_life.targets import Judgement
 from telemetryd_proto.kinesis import Encoder, RecordId
 
 # -- the arithmetic -------------------------------------------------------------------------------
@@ -257,18 +258,18 @@ def result(*conditions: Condition) -> Result:
 def test_a_loss_where_none_may_be_is_found() -> None:
     """And nowhere else: other rows only show it."""
     lossy = [figures(), figures(lost=44)]
-    assert list(report.find_losses(result(condition(kinesis=[figures()])))) == []
-    (told,) = report.find_losses(result(condition(kinesis=lossy)))
+    assert list(find_losses(result(condition(kinesis=[figures()])))) == []
+    (told,) = find_losses(result(condition(kinesis=lossy)))
     assert "44 lines lost in 1 of 2 runs" in told
     for life, share in (("1", "7.25"), ("3", "29"), ("burst", "100"), ("3", "100:7.25")):
-        assert list(report.find_losses(result(condition(life, share, kinesis=lossy)))) == []
+        assert list(find_losses(result(condition(life, share, kinesis=lossy)))) == []
     other: dict[str, Any] = {"go-extension": lossy, "telemetryd-emf": lossy}
     others = condition(**other)
-    assert list(report.find_losses(result(others))) == []
+    assert list(find_losses(result(others))) == []
 
 
 def test_a_function_that_failed_counts_as_a_loss() -> None:
-    (told,) = report.find_losses(result(condition(kinesis=[figures(failed="Extension.Crash")])))
+    (told,) = find_losses(result(condition(kinesis=[figures(failed="Extension.Crash")])))
     assert told.endswith("Extension.Crash")
 
 
@@ -299,7 +300,7 @@ def test_the_page_and_the_chart_show_every_row() -> None:
 def test_results_are_kept_of_what_was_not_measured_again() -> None:
     before = result(condition("1", "100"), condition("3", "100"))
     again = result(condition("3", "100", kinesis=[figures()]))
-    merged = report.merge(before, again)
+    merged = merge(before, again)
     assert [each.life for each in merged.conditions] == ["1", "3"]
     assert merged.conditions[1].row("telemetryd-kinesis") is not None
 
@@ -313,7 +314,7 @@ def test_deliveries_are_compared_with_the_copier_of_their_turn() -> None:
     assert "| 3 | 50 (40 to 80) | 4.0 (4.0 to 5.0) |" in text
     only = Result(machine=MACHINE, deliveries=found)
     assert "F" in report.svg(only)
-    merged = report.merge(only, Result(machine=MACHINE, deliveries=found[1:]))
+    merged = merge(only, Result(machine=MACHINE, deliveries=found[1:]))
     assert [each.name for each in merged.deliveries] == ["copier", "file"]
 
 
@@ -373,20 +374,71 @@ def test_a_page_shows_environments_beside_lines(tmp_path: Path) -> None:
 
 
 def test_a_page_shows_what_changed(tmp_path: Path) -> None:
-    before = condition(kinesis=[figures(lost=44, cpu_ms=300.0)])
-    now = condition(kinesis=[figures(cpu_ms=90.0)])
-    write_all(tmp_path, result(now))
-    kept = result(before, condition("8", "7.25"))
-    files.write("short-life-before", tmp_path, json=kept, markdown="", svg="")
+    """Against the layer before, of the same turns."""
+    rows: dict[str, Any] = {"before-kinesis": [figures(lost=44, cpu_ms=300.0, init_ms=160.0)]}
+    write_all(tmp_path, result(condition(kinesis=[figures(cpu_ms=90.0)], **rows)))
     lines = pages.fill(pages.CHANGES, tmp_path)
-    assert len(lines) == 2 + 2
-    assert "44 of 44 -> 0 of 44" in lines[3]
-    assert "300 -> 90" in lines[3]
-    assert ALONE not in {row.partition(":")[2].strip() for row in lines}
+    assert len(lines) == 2 + 1
+    assert "44 of 44 -> 0 of 44 | 100 -> 40 |" in lines[2]
+    assert "300 -> 90" in lines[2]
+
+
+# -- targets --------------------------------------------------------------------------------------
+
+
+def test_a_target_is_met_if_the_interval_includes_it() -> None:
+    assert Judgement("w", 10.0, [9.0, 20.0, 30.0]).met
+    assert not Judgement("w", 8.0, [9.0, 20.0, 30.0]).met
+    (line,) = list(targets.table([Judgement("w", 8.0, [9.0, 20.0, 30.0])]))[2:]
+    assert line == "| w | 8 | 20 (9 to 30) | 3 | MISSED |"
+
+
+def judged(*conditions: Condition, deliveries: list[Delivery] | None = None) -> dict[str, float]:
+    found = Result(machine=MACHINE, conditions=list(conditions), deliveries=deliveries or [])
+    return {each.what: each.measured.median for each in targets.judge(found)}
+
+
+def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
+    assert judged() == {}
+    rows: dict[str, Any] = {
+        "before-file": [figures(cpu_ms=140.0, init_ms=390.0)],
+        "rust": [figures(init_ms=80.0)],
+    }
+    kinesis = [figures(cpu_ms=95.0, rss_mb=30.0)]
+    found = judged(
+        condition("1", "100", kinesis=kinesis, **rows),
+        condition("1", "7.25", kinesis=kinesis, **rows),
+        condition("3", "100", kinesis=[figures(lost=3)]),
+        deliveries=[
+            Delivery(kind=LONE, name="file", title="", cpu_us=[260.0]),
+            Delivery(kind=INVOCATION, name="telemetryd-file", title="", cpu_us=[600.0]),
+            Delivery(kind=INVOCATION, name="before-file", title="", cpu_us=[800.0]),
+        ],
+    )
+    by_words = {
+        "lines lost": 3.0,
+        "CPU of a life with Kinesis above that with a file, ms, a whole CPU": 25.0,
+        "CPU of a life with Kinesis above that with a file, ms, 7.25 %": 25.0,
+        "memory with Kinesis above": 5.0,
+        "added to init beyond": 40.0 - 1.3 * 20.0,
+        "the first caller waits longer": 0.0,
+        "init and first billed": 110.0 / 400.0,
+        "CPU of a life with a file against before": 0.5,
+        "memory with a file": 25.0,
+        "memory with Kinesis, MB": 30.0,
+        "added to a later rare": 0.0,
+        "CPU of a lone delivery": 260.0,
+        "CPU of a rare invocation": 0.75,
+    }
+    assert len(found) == len(by_words)
+    for words, value in by_words.items():
+        (what,) = (what for what in found if what.startswith(words))
+        assert found[what] == pytest.approx(value), what
 
 
 def test_spreads_have_an_interval_where_there_are_several() -> None:
-    assert report.spread([], 0) == ""
-    assert report.spread([3.0], 1) == "3.0"
-    assert report.spread([1.0, 2.0, 9.0], 0) == "2 (1 to 9)"
+    assert spread([], 0) == ""
+    assert spread([3.0], 1) == "3.0"
+    assert spread([1.0, 2.0, 9.0], 0) == "2 (1 to 9)"
+    assert spread([-0.3], 0) == "0"
     assert median_interval([1.0, 2.0, 9.0]) == Spread(2.0, 1.0, 9.0)
