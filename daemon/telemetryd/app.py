@@ -294,7 +294,7 @@ class Daemon:
         await asyncio.gather(*(worker.hold() for worker in self._workers))
 
     def release_writes(self) -> None:
-        """Permit writes again: the environment runs. Overdue ones begin at once."""
+        """Permit writes again after a freeze. Overdue ones begin at once."""
         for worker in self._workers:
             worker.release()
 
@@ -405,7 +405,7 @@ class Daemon:
         self._log.debug("reading_paused" if held else "reading_resumed", sink=sink)
 
     def _crowd(self, sink: str, crowded: bool) -> None:
-        """The queue of a sink is more than a quarter full, or has drained."""
+        """Note that a sink's queue is more than a quarter full, or has drained."""
         (self._crowded_by.add if crowded else self._crowded_by.discard)(sink)
         self.listener.crowd(bool(self._crowded_by))
 

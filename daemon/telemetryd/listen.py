@@ -57,7 +57,7 @@ def listen(environ: Mapping[str, str]) -> int:
 
 
 def _raise_descriptor_limit(log: Log) -> None:
-    """Permit this process as many open files as it may permit itself: each connection is one."""
+    """Raise the soft limit of open files to the hard limit, because each connection needs one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -166,7 +166,7 @@ class LogStream:
                 return
 
     def _give_up(self) -> None:
-        """The other side is gone, and no later line fares better."""
+        """Give up: the other side is gone, so no later line can be written."""
         self._is_gone = True
         self._backlog.clear()
         self._backlog_bytes = 0

@@ -56,7 +56,7 @@ class Reloader:
         self._number = 0
 
     def request(self) -> None:
-        """Reload, once more if that is going on."""
+        """Reload, or reload again after the current reload."""
         if self._daemon.is_stopping:
             self._log.info("reload_ignored", reason="telemetryd is ending")
         elif self._task is None or self._task.done():
@@ -65,7 +65,7 @@ class Reloader:
             self._again = True
 
     def stop(self) -> None:
-        """Reload no more."""
+        """Stop reloading."""
         self._again = False
         if self._task is not None:
             self._task.cancel()
@@ -146,7 +146,7 @@ def _differences(key: str, before: Any, after: Any) -> Iterator[tuple[str, Any, 
 
 
 def with_live_keys(old: Config, new: Config) -> Config:
-    """`old`, with those values of `new` that can take effect at once."""
+    """Return `old` with those values of `new` that can take effect at once."""
     replace = msgspec.structs.replace
     sinks = {
         name: _with_live_keys(sink, new.sinks[name])

@@ -27,7 +27,7 @@ def ending_signals() -> list[int]:
 
 
 def name_of(number: int) -> str:
-    """`SIGTERM`, or `SIGRTMIN+3`."""
+    """Return the name of a signal: `SIGTERM`, or `SIGRTMIN+3`."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -61,7 +61,7 @@ class Wishes:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
 
     def fail(self, bug: Exception) -> None:
-        """The work can't continue."""
+        """Note that telemetryd can't continue."""
         if not self.stopping.done():
             self.stopping.set_exception(bug)
 

@@ -39,7 +39,7 @@ def make_directory(path: str) -> None:
 
 
 def open_file(path: str, flags: int, mode: int = 0o600) -> int:
-    """`os.open` for a file to be written to, never through a link. Raises OSError.
+    """Open a file for writing, like `os.open`, but never through a link. Raises OSError.
 
     UntrustedError: it lies where others may write, and may be theirs.
     """

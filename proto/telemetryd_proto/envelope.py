@@ -117,7 +117,7 @@ def decode_block(data: bytes, lines: int) -> list[Envelope | None]:
 
 
 def decode_refused(line: bytes) -> Envelope | None:
-    """As `decode_line`, of a line that a decoder of events has refused already."""
+    """Decode a line that a decoder of events has refused, like `decode_line`."""
     if not line.lstrip().startswith(b"{"):  # an exception costs many times this look
         return None
     try:

@@ -285,7 +285,7 @@ class RequestReader:
         return True
 
     def _read_trailers(self) -> bool:
-        """Throw trailers away; True at the empty line behind them."""
+        """Discard trailers. True at the empty line after them."""
         buffer = self._buffer
         while (end := buffer.find(b"\n", 0, MAX_HEAD_BYTES) + 1) > 0:
             is_end = bytes(buffer[:end]) in (b"\n", b"\r\n")

@@ -162,7 +162,7 @@ def decode_object(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> Itera
 
 
 def unwrap(data: bytes, *, max_bytes: int = DEFAULT_MAX_DECODED) -> tuple[RecordId | None, bytes]:
-    """As `decode`, but the lines in one piece, each still ended by its newline."""
+    """Decode like `decode`, but return the lines in one piece, each with its newline."""
     if (aggregated := _find_aggregate(data)) is not None:
         lines = b"".join(itertools.chain.from_iterable((r, b"\n") for r in aggregated.records))
         return from_text(aggregated.tag), lines

@@ -133,7 +133,7 @@ def _inside_strings(data: bytes) -> bytes:
 
 
 def _with_even_quotes(line: bytes) -> bytes:
-    """Blank out the last quote of a line that has an odd number: it can be no JSON anyhow."""
+    """Replace the last quote of a line that has an odd number: such a line is not JSON."""
     if line.count(b'"') % 2 == 0:
         return line
     before, _, after = line.rpartition(b'"')

@@ -50,7 +50,7 @@ def to_lines(body: bytes | bytearray) -> RecordLines:
 
 
 def _from_objects(body: bytes) -> RecordLines:
-    """Lines pass as they are. One object over several lines becomes one line."""
+    """Return lines unchanged. One object over several lines becomes one line."""
     end = body.find(b"\n") + 1
     if 0 < end < len(body) and not _is_value(body[:end]) and _is_value(body):
         return RecordLines(bytes(_one_line(body.rstrip())) + b"\n", 1)

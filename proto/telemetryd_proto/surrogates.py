@@ -54,7 +54,7 @@ def _lone_halves(text: bytes) -> int:
     bits = int.from_bytes(escapes.translate(_BITS_OF_BYTE), "little")
 
     def at(offset: int, kind: int) -> int:
-        """Shift what the byte `offset` further is to the lowest bit of each byte."""
+        """Shift the byte `offset` further on to the lowest bit of each byte."""
         return bits >> 8 * offset + kind
 
     begins = at(0, _BACKSLASH) & at(1, _U) & at(2, _D) & at(4, _HEX) & at(5, _HEX)

@@ -49,7 +49,7 @@ def health(
 
 
 def _ask(host: str, port: int) -> tuple[int, str]:
-    """Status and body. A bare socket: an HTTP library would take longer to load than to ask."""
+    """Return status and body. It uses a socket, because loading an HTTP library takes longer."""
     with socket.create_connection((host, port), SECONDS) as connection:
         connection.sendall(f"GET /healthz HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         answer = b""

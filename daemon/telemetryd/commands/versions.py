@@ -19,7 +19,7 @@ _DIRECT = (
 
 
 def interpreter() -> str:
-    """Such as `CPython 3.13.15`."""
+    """Return the interpreter's name and version, such as `CPython 3.13.15`."""
     return f"{platform.python_implementation()} {platform.python_version()}"
 
 
@@ -29,7 +29,7 @@ def is_layer() -> bool:
 
 
 def libraries() -> dict[str, str]:
-    """Versions of the libraries telemetryd uses, of all that the layer holds; sorted by name."""
+    """Return versions of the libraries in use, and of all in the layer, sorted by name."""
     found = {
         "OpenSSL": ssl.OPENSSL_VERSION.removeprefix("OpenSSL ").split()[0],
         "zlib": zlib.ZLIB_RUNTIME_VERSION,

@@ -167,7 +167,7 @@ class Telemetry(Section, frozen=True, kw_only=True):
     buffering: Buffering = Buffering()
 
     def problems(self) -> Iterator[str]:
-        """Unique types, a permitted port, a usable host, room for one longest line."""
+        """Yield faults of types, port, host, and of the room for one longest line."""
         if len(set(self.types)) < len(self.types):
             yield "types: each type may be listed once (platform limit, Lambda Telemetry API types)"
         if any(char.isspace() or not char.isprintable() for char in self.host or ""):
@@ -434,7 +434,7 @@ def effective_memory(config: Config, mode: Mode, environ: Mapping[str, str]) -> 
 
 
 def parse_address(text: str) -> tuple[str, int] | None:
-    """`address:port` in its parts, None if it is anything else."""
+    """Split `address:port` into its parts. None if it is anything else."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if bracketed:

@@ -15,7 +15,7 @@ _PLATFORM: Final = "platform"
 
 
 def type_faults(config: Config, mode: Mode) -> Iterator[Fault]:
-    """Types that are unknown, and types that are not subscribed to.
+    """Yield unknown types, and types without a subscription.
 
     In Lambda types are a closed set, but for what the platform may yet invent below `platform.`; in
     `listen` senders may have types of their own.

@@ -51,7 +51,7 @@ class Breaker:
         return self._in_a_row > 0
 
     def on_success(self) -> bool:
-        """Something was delivered; True if that closed the circuit."""
+        """Note that something was delivered. True if that closed the circuit."""
         was_open = self._open_until is not None
         self._in_a_row = 0
         self._open_until = None
@@ -60,7 +60,7 @@ class Breaker:
         return was_open
 
     def on_failure(self, now: float, *, permanent: bool = False, at_once: bool = False) -> bool:
-        """An attempt failed as a whole; True if that opened the circuit, or kept it open.
+        """Note that an attempt failed completely. True if that opened the circuit, or kept it open.
 
         `permanent`: waiting will not help, so that one failure is enough, and the circuit stays
         open for the longest time. `at_once`: as where a destination has kept silent for long, one

@@ -45,7 +45,7 @@ class MemoryBudget:
         return held > self.own_bytes and self._used > self._shared
 
     def on_change(self, before: int, after: int) -> None:
-        """A queue that held `before` bytes holds `after`."""
+        """Note that a queue that held `before` bytes now holds `after`."""
         self._used += self._beyond(after) - self._beyond(before)
 
     def _beyond(self, held: int) -> int:

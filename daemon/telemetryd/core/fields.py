@@ -101,7 +101,7 @@ class FieldAdder:
         self.renew(values)
 
     def renew(self, values: Mapping[str, str]) -> None:
-        """From now on these are the values."""
+        """Use these values from now on."""
         members = [_member(name, values[name]) for name in self._names]
         self._constant = b"{" + b"".join(members)
 

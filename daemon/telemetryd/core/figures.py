@@ -60,7 +60,7 @@ class FiguresReader:
         clock: Callable[[], float],
         oldest_seconds: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
-        """`oldest_seconds` tells the age of the oldest line that waits, at a time of `clock`."""
+        """Store the sources. `oldest_seconds`: the age of the oldest line at a time of `clock`."""
         self._stats = stats
         self._ledger = ledger
         self._usage = usage

@@ -28,13 +28,13 @@ class Linger:
         """Seconds that the next batch waits."""
 
     def limit(self, longest: float) -> None:
-        """From now on the wait is between other limits."""
+        """Set other limits of the wait."""
         if longest != self._longest:
             self._longest, self._shortest = longest, longest / SHORTEST_PART
             self.seconds = self._shortest
 
     def on_batch(self, blocks: int, filled: float) -> None:
-        """A batch of `blocks` was taken, which filled the part `filled` of what it may hold."""
+        """Note that a batch of `blocks` was taken. `filled`: the part of its size that it used."""
         if blocks >= _WORTH_IT or filled >= _HALF:
             self.seconds = min(self._longest, self.seconds * 2)
         elif blocks <= 1:

@@ -52,7 +52,7 @@ class Peers:
     """The open connections, by what is known of them."""
 
     def __init__(self, api: str, *, is_ours: Callable[[str], bool]) -> None:
-        """`is_ours`: whether an address is one of this sandbox; `api`: the API's address.
+        """Store the facts. `is_ours`: True for addresses of this sandbox; `api`: the API's address.
 
         An API whose address is not known, "", may be at one of the sandbox's.
         """
@@ -123,5 +123,5 @@ class Peers:
         return self._outside > 0 if peer.inside else self._at_api > 0 and not peer.likely
 
     def trust_all(self) -> None:
-        """Believe everybody from now on."""
+        """Trust all peers from now on."""
         self._trusts_all = True

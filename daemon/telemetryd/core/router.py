@@ -156,7 +156,7 @@ class OpenBlock:
         return self._has_odd_lines
 
     def follow(self) -> None:
-        """Attribute the lines, even if no sink wants any: the next block's depend on it."""
+        """Attribute the lines, even if no sink wants any: those of the next block depend on it."""
         _ = self.requests
 
     def _part(self, indices: list[int]) -> Block | None:

@@ -77,7 +77,7 @@ class Peak:
         self._windows: list[list[float]] = []
 
     def note(self, value: float) -> None:
-        """There was `value`."""
+        """Note a value."""
         if value > self.value:  # noqa: PLR1730 - `max` takes twice as long
             self.value = value
         for window in self._windows:
@@ -112,7 +112,7 @@ class Pauses:
         return self._since is not None
 
     def change(self, now: float, *, paused: bool) -> None:
-        """At `now` it stands still, or continues; nothing if it did so already."""
+        """Begin or end a pause at `now`, if it has not begun or ended yet."""
         if paused and self._since is None:
             self.count += 1
             self._since = now
@@ -164,7 +164,7 @@ class SinkStats:
         """Lines that passed because filters or fields of the sink could not look into them."""
 
     def count_attempt(self, outcome: Outcome, seconds: float) -> None:
-        """An attempt took `seconds`."""
+        """Count an attempt that took `seconds`."""
         self.write_seconds[outcome].observe(seconds)
 
     def count_failure(self, kind: ErrorKind, code: str) -> None:
@@ -174,7 +174,7 @@ class SinkStats:
         self.errors[kind, code] = self.errors.get((kind, code), 0) + 1
 
     def count_delivery(self, seconds: float, lines: int) -> None:
-        """`lines` lines were delivered `seconds` after they had been read."""
+        """Count `lines` that were delivered `seconds` after they had been read."""
         if lines:
             self.delivery_seconds.observe(max(seconds, 0.0), lines)
             self.delivery_peak.note(seconds)
@@ -244,7 +244,7 @@ class DaemonStats:
         """From the start of the process to `registered`, `next`, `up`: those that were reached."""
 
     def count_wait(self, seconds: float) -> None:
-        """An invocation was kept waiting for `seconds`."""
+        """Count an invocation that had to wait for `seconds`."""
         self.added_last = max(seconds, 0.0)
         self.added_seconds.observe(self.added_last)
         self.added_peak.note(self.added_last)

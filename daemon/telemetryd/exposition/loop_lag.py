@@ -18,7 +18,7 @@ class LoopLag:
         self._timer = self._next()
 
     def stop(self) -> None:
-        """Observe no more."""
+        """Stop the observation."""
         self._timer.cancel()
 
     def _next(self) -> asyncio.TimerHandle:

@@ -46,7 +46,7 @@ class HttpServer:
         """In the order in which they last sent something."""
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Listen; the address. Raises OSError."""
+        """Listen, and return the address. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), host, port)
         address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
@@ -74,7 +74,7 @@ class HttpServer:
         return True
 
     def on_heard(self, connection: _Connection) -> None:
-        """A connection has sent something."""
+        """Note that a connection has sent something."""
         if connection in self._connections:
             del self._connections[connection]
             self._connections[connection] = None

@@ -23,7 +23,7 @@ class EventsClient:
     """Asks for events, one after the other."""
 
     def __init__(self, session: Session, on_odd: Callable[[MalformedAnswer], None]) -> None:
-        """`on_odd` gets the reason why members of an answer are ignored."""
+        """Store the parts. `on_odd`: gets the reason why members of a response are ignored."""
         self._session = session
         self._on_odd = on_odd
         self._reader: asyncio.StreamReader | None = None

@@ -44,7 +44,7 @@ class Gate:
         stats: DaemonStats,
         log: DaemonLog,
     ) -> None:
-        """`closes_foreign`: this is a machine with a network of its own, not a sandbox."""
+        """Store the parts. `closes_foreign`: True on a machine with a network, not in a sandbox."""
         self._peers = peers
         self._observer = observer
         self._max_line_bytes = max_line_bytes

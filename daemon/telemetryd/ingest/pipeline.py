@@ -206,7 +206,7 @@ class Pipeline:
         self._log.warning("event_malformed", type=envelope.type, code=code)
 
     def _route(self, block: Block) -> None:
-        """Divide a block among the sinks that do not want all of it unchanged."""
+        """Route a block to the sinks that do not want all of it unchanged."""
         selections: list[list[Selection]] = []
         unrouted = Count()
         for piece in open_pieces(block, self._tracker):

@@ -10,7 +10,7 @@ monotonic = time.monotonic
 
 
 def epoch_ms(after: float = 0.0) -> int:
-    """Unix time in milliseconds, `after` seconds from now."""
+    """Return the Unix time in milliseconds, `after` seconds from now."""
     return int((time.time() + after) * 1000)
 
 

@@ -168,7 +168,7 @@ class LocalLambda:
             self._tell("warning", text=text)
 
     async def _end(self) -> None:
-        """Whatever happened: no process, no task, no socket is left."""
+        """End every process, task and socket, whatever has happened."""
         await self._cancel_tasks()
         generation, self._generation = self._generation, None
         if generation is not None:
@@ -260,7 +260,7 @@ class LocalLambda:
         return f"{day}/[{self.config.function_version}]{uuid4().hex}"
 
     async def _restore(self, generation: Generation) -> None:
-        """Bring the processes back from the snapshot; a restore that fails ends them."""
+        """Restore the processes from the snapshot. If that fails, end them."""
         await generation.restore(self._new_instance())
         self._tell("restore", duration_ms=generation.restore_ms, failure=generation.failure)
         if generation.failure is not None:

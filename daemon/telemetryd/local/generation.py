@@ -112,12 +112,12 @@ class Generation:
     # -- what the APIs need ---------------------------------------------------------------
 
     def note_asked(self, slot: RuntimeSlot) -> None:
-        """A runtime is done with its init; internal extensions come too late from now on."""
+        """Note that a runtime has finished its init. Further internal extensions are too late."""
         slot.asked = True
         self.server.close_registration()
 
     def fail(self, error_type: str, message: str) -> None:
-        """Something fatal happened; the first such report counts."""
+        """Note a fatal error. The first one counts."""
         if self.failure is None and not self._stopping:
             self.failure = Failure(error_type, message)
         self.changes.notify()
@@ -130,7 +130,7 @@ class Generation:
         return None
 
     async def runtime_next(self, slot: RuntimeSlot) -> None:
-        """A runtime asks for its next invocation: the one before is over, output included."""
+        """Note that a runtime asks for its next invocation, which ends the last one."""
         asked = monotonic()
         self.note_asked(slot)
         process = slot.process
@@ -377,7 +377,7 @@ class Generation:
             self.fail("Runtime.ExitError", f"Runtime exited with error: {how}")
 
     def peak_memory_mb(self) -> int:
-        """Peak memory of all processes, in MiB, not above the function's memory."""
+        """Return the peak memory of all processes, in MiB, at most the function's memory."""
         return min(processes.peak_memory_mb(self.processes()), self.config.memory_mb)
 
     # -- invocations ----------------------------------------------------------------------
@@ -452,7 +452,7 @@ class Generation:
     async def stop(
         self, reason: str, *, after_shutdown_sent: Callable[[], object] | None = None
     ) -> None:
-        """The shutdown phase: runtimes first, SHUTDOWN to the extensions, SIGKILL at the deadline.
+        """Shut down: runtimes first, SHUTDOWN to the extensions, SIGKILL at the deadline.
 
         `after_shutdown_sent` is called when the extensions have been told, while they still run.
         """

@@ -25,7 +25,7 @@ def json_answer(
 def error_answer(
     status: int, error_type: str, message: str, *, plain_text: bool = False
 ) -> web.Response:
-    """`{"errorType", "errorMessage"}`; with `plain_text` broken as the emulator's are.
+    """Return `{"errorType", "errorMessage"}`; with `plain_text` broken like the emulator's.
 
     AWS's emulator puts messages with unescaped quotes into some bodies, which makes them invalid.
     """

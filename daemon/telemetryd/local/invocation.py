@@ -123,7 +123,7 @@ class Invocation:
             )
 
     def begin(self) -> None:
-        """The clock of the function timeout starts."""
+        """Start the clock of the function timeout."""
         self.started = monotonic()
         self.deadline = self.started + self.timeout
         self.deadline_ms = epoch_ms(self.timeout)

@@ -21,7 +21,7 @@ class Narrator:
         self._count = 0
 
     def line(self, what: str, text: str) -> None:
-        """One line, `what` in the first column."""
+        """Print one line, with `what` in the first column."""
         print(f"{what:<10} {text}", file=self._out, flush=True)
 
     def event(self, what: str, details: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ class Narrator:
             method(details)
 
     def echo(self, kind: str, name: str, line: bytes) -> None:
-        """A line that a process printed."""
+        """Print a line of a process."""
         self.line(kind, f"{name}: {line.decode('utf-8', 'replace')}")
 
     def _init(self, details: Mapping[str, Any]) -> None:

@@ -42,6 +42,6 @@ class HeldPolls:
             held.set_result(None)
 
     def abandon(self) -> None:
-        """The environment is over: end every call that is held."""
+        """End every waiting call, because the environment has ended."""
         for held in self._held.values():
             held.cancel()

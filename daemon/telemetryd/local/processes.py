@@ -208,7 +208,7 @@ class ChildProcess:
         return not self.alive
 
     async def finish(self, limit: float) -> None:
-        """After the end: take the rest of the output, then close the pipes.
+        """Take the rest of the output after the end, then close the pipes.
 
         A grandchild may hold a pipe open, so the end of the stream is awaited for `limit` seconds
         only.
@@ -223,7 +223,7 @@ class ChildProcess:
             stream.take_rest()
 
     def kill_now(self) -> None:
-        """Last resort, when the event loop may be gone: kill the group, reap, close."""
+        """Kill the group, reap, and close, even if the event loop is gone."""
         if self.alive:
             for pid in tree(self.pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):

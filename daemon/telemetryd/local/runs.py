@@ -59,7 +59,7 @@ class _Run:
         )
 
     def fail_with(self, status: str, failure: Failure) -> None:
-        """The invocation ended badly; the caller is told so at once."""
+        """Fail the invocation, and report that to the caller at once."""
         self.status = status
         self.error_type = failure.error_type
         request_id = self.invocation.request_id
@@ -70,7 +70,7 @@ class _Run:
         )
 
     def time_out(self, error_type: str | None) -> None:
-        """The function timeout has passed."""
+        """Note that the function timeout has passed."""
         self.status = "timeout"
         self.error_type = error_type
         invocation = self.invocation
@@ -121,7 +121,7 @@ class OnDemandRun(_Run):
         )
 
     async def _broken(self, slot: RuntimeSlot) -> None:
-        """Timeout or crash: the runtime is killed, and the environment reset after this."""
+        """Kill the runtime after a timeout or crash. The environment is reset after this."""
         generation, invocation = self.generation, self.invocation
         failure = generation.failure
         self.max_memory_mb = generation.peak_memory_mb()

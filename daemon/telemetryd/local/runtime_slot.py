@@ -35,7 +35,7 @@ class RuntimeSlot:
         return self._poll
 
     def end_poll(self) -> None:
-        """The runtime has got its invocation, or has gone."""
+        """Note that the runtime has got its invocation, or has ended."""
         self.ready = False
         self._poll = None
 
@@ -53,6 +53,6 @@ class RuntimeSlot:
         return self.ready and self._poll is not None and not self._poll.done()
 
     def abandon(self) -> None:
-        """The environment is over: end the waiting poll."""
+        """End the waiting poll, because the environment has ended."""
         if self._poll is not None:
             self._poll.cancel()

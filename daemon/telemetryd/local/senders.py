@@ -54,7 +54,7 @@ class TcpSender:
         connection: socket.socket | None,
         connect: Callable[[], Awaitable[socket.socket]] | None = None,
     ) -> None:
-        """Without a connection one is made by `connect` when there is something to send."""
+        """Store the settings. Without a connection, `connect` makes one for the first data."""
         self._connection = connection
         self._connect = connect
         self._failure: OSError | None = None
@@ -92,7 +92,7 @@ class TcpSender:
         return self._connection
 
     def unsent(self, events: Sequence[bytes]) -> int:
-        """Events of the interrupted batch not wholly in the kernel's hands."""
+        """Return the events of the interrupted batch that are not completely in the kernel."""
         left = self._accepted
         for index, event in enumerate(events):
             left -= len(event) + 1
@@ -163,7 +163,7 @@ class HttpSender:
         )
 
     async def send(self, events: Sequence[bytes], pace: Pace) -> int:
-        """Post one batch; progress is the answer."""
+        """Post one batch. The response counts as progress."""
         body = b"[" + b",".join(events) + b"]"
         reason = ""
         for attempt in range(_HTTP_TRIES):
@@ -189,7 +189,7 @@ class HttpSender:
         raise SendError(reason)
 
     def unsent(self, events: Sequence[bytes]) -> int:
-        """Without an answer, all of the batch."""
+        """Return all of the batch if there was no response."""
         return len(events)
 
     async def break_off(self, how: How, event: bytes) -> None:

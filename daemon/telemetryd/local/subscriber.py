@@ -91,7 +91,7 @@ class Pace:
         self.awake.set()
 
     def progress(self) -> None:
-        """The consumer has taken something."""
+        """Note that the consumer has read something."""
         self._on_progress()
 
 
@@ -236,7 +236,7 @@ class Subscription:
             self._timer = self._loop.call_later(limits.timeout_ms / 1000, self._cut)
 
     def _cut(self) -> None:
-        """The batch is complete: it goes, waits, or is dropped."""
+        """Complete the batch: send it, let it wait, or drop it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -45,7 +45,7 @@ class Bookmark:
         return place.offset if is_packed or place.offset <= stat.st_size else 0
 
     def write(self, offset: int, size: int = -1) -> None:
-        """Everything before `offset` is settled; with `size`, all of so large a file.
+        """Note that all data before `offset` is settled; with `size`, all of a file of this size.
 
         Raises OSError.
         """

@@ -229,7 +229,7 @@ class _Run:
         config: SinkConfig | None = None,
         keeps_lost: bool = False,
     ) -> Replay:
-        """To the sink asked for, unless `name` and `config` are of another.
+        """Return a replay to the requested sink, or to the one of `name` and `config`.
 
         What leaves a spool or a pipe (`keeps_lost`) and is refused goes to the dead letter; what is
         in a file stays there.

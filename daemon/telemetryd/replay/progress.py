@@ -24,7 +24,7 @@ class Progress:
         self._first: int | None = None
 
     def show(self, done: int, lines: int) -> None:
-        """So many of the bytes are done with, and so many lines delivered."""
+        """Show the number of settled bytes, and of delivered lines."""
         if self._first is None:
             self._first = done
         now = self._monotonic()

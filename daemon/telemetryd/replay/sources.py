@@ -51,7 +51,7 @@ class DeadRecord(msgspec.Struct):
     data_base64: str | None = None
 
     def lines(self) -> bytes | None:
-        """Whole lines; None where the record has none."""
+        """Return whole lines; None if the record has none."""
         if self.cut:
             return None
         if self.data_base64 is not None:

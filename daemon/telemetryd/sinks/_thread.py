@@ -55,7 +55,7 @@ class SinkThread:
 
 
 def _work(calls: _Calls) -> None:
-    """The thread: run what is asked for until None comes."""
+    """Run calls in the thread until None arrives."""
     while (waiting := calls.get()) is not None:
         _run(*waiting)
         del waiting  # this thread may wait for long, and the lines need not

@@ -261,7 +261,7 @@ class Sink(abc.ABC):
         """
 
     def on_restore(self, instance: str) -> None:
-        """The process runs on from a snapshot that others started from too (SnapStart).
+        """Renew ids: the process continues from a snapshot that others may share (SnapStart).
 
         Whatever was drawn to be unique no longer is: `instance` replaces `context.instance`.
         """

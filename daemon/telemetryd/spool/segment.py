@@ -147,7 +147,7 @@ class Segment:
         return Record(payload, header.lines, header.size, header.at_ms)
 
     def settle(self, entries: list[Entry]) -> None:
-        """These records, the first that were not settled, have met their end. Raises OSError."""
+        """Mark these records, the first unsettled ones, as settled. Raises OSError."""
         for entry in entries:
             self.count.add(-entry.header.lines, -entry.header.size)
         self.records -= len(entries)

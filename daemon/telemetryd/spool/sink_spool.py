@@ -179,7 +179,7 @@ class SinkSpool:
         self._lose_missing()
 
     def lose_all(self, reason: str) -> None:
-        """The disk will be gone with this process: give up what is on it, in a moment."""
+        """Give up all lines on disk within a short time: the disk ends with this process."""
         until = self._monotonic() + _READ_SECONDS
         while not self.is_empty and self._evict(reason, read=self._monotonic() < until):
             pass

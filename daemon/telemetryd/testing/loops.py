@@ -55,5 +55,5 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Seconds, those included that were jumped over."""
+        """Return seconds, with those that were skipped."""
         return super().time() + self._jumping.jumped

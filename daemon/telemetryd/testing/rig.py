@@ -95,7 +95,7 @@ class Rig:
         return {name: count for name, count in leaves.items() if count != Count()}
 
     def lines(self) -> dict[str, int]:
-        """`settled`, lines only."""
+        """Return the lines of `settled`."""
         return {name: count.lines for name, count in self.leaves().items()}
 
     def check_balance(self) -> None:
@@ -104,7 +104,7 @@ class Rig:
         assert self.account.is_balanced(pending), self.account.page(pending)
 
     def check_end(self) -> None:
-        """Assert, after `stop`, that the books balance and nothing is left anywhere."""
+        """Assert, after `stop`, that the ledger balances and nothing is left anywhere."""
         self.check_balance()
         assert self.worker.pending() == Count()
         assert self.queue.charged_bytes == 0

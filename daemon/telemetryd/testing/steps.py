@@ -27,7 +27,7 @@ async def fail_for_good(_batch: Batch) -> Sequence[Failure]:
 
 
 async def hang(_batch: Batch) -> Sequence[Failure]:
-    """No answer ever comes."""
+    """Never answer."""
     await asyncio.Event().wait()
     return ()
 
@@ -64,7 +64,7 @@ class AnswerLostError(Exception):
 
 
 def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch]) -> type[Sink]:
-    """`base`, whose first writes follow `script`: what a step does not refuse is written.
+    """Return a `base` whose first writes follow `script`. Items that a step accepts are written.
 
     `attempts` is filled with the batch of every attempt.
     """
@@ -99,7 +99,7 @@ def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch
 
         @contextmanager
         def _remembering(self) -> Iterator[None]:
-            """The worker releases an error's frames: of a sink that always fails they tell."""
+            """Keep the frames of an error, which the worker releases, to show why a sink fails."""
             try:
                 yield
             except Exception:

@@ -67,18 +67,18 @@ class Subject(abc.ABC):
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received | None]:
-        """A real destination, empty at first; yields `Received`, or None if no test can look."""
+        """Yield `Received` of a real destination, empty at first, or None if no test can look."""
         yield None
 
     def outage(self, directory: Path) -> AbstractContextManager[str] | None:
-        """Inside, the destination refuses lines for now, with the code yielded; None: it can't.
+        """Return a context in which the destination refuses lines, or None. It yields the code.
 
         Nothing written inside arrives.
         """
         return None
 
     def stall(self, directory: Path) -> AbstractContextManager[None] | None:
-        """Inside, the destination does not answer at all; None: it can't.
+        """Return a context in which the destination does not answer, or None.
 
         Nothing written inside arrives, not even when the destination answers again.
         """
@@ -143,7 +143,7 @@ class Subject(abc.ABC):
 
     @pytest.fixture
     def stack(self) -> Iterator[ExitStack]:
-        """Tests enter `destination` themselves: pytest takes file descriptor 1 back in between."""
+        """Yield a stack. Tests enter `destination` themselves: pytest resets file descriptor 1."""
         with ExitStack() as stack:
             yield stack
 
@@ -167,7 +167,7 @@ class Subject(abc.ABC):
         return Rig(sink, config, log=log, dead_letter=dead_letter)
 
     def deliver(self, loop_factory: LoopFactory, rig: Rig, *waves: Sequence[Block]) -> None:
-        """Offer each wave of blocks at once, flush after each, stop, check the books."""
+        """Offer each wave of blocks at once, flush after each, stop, and check the ledger."""
 
         async def scenario() -> None:
             rig.worker.start()
@@ -219,21 +219,21 @@ class Subject(abc.ABC):
 
     @classmethod
     def check(cls, rig: Rig) -> None:
-        """Assert that the books balance, and that the sink kept to the contract."""
+        """Assert that the ledger balances, and that the sink kept to the contract."""
         cls.end_at_bug(rig)
         rig.check_end()
         assert rig.log.facts("sink_bug") == []
         assert rig.log.facts("close_failed") == []
 
     def real_outage(self, directory: Path) -> AbstractContextManager[str]:
-        """`outage`; skips the test where there is none."""
+        """Return `outage`. Skip the test if there is none."""
         outage = self.outage(directory)
         if outage is None:
             pytest.skip(f"{self.sink_class.__name__}: no `outage` is given")
         return outage
 
     def real_stall(self, directory: Path) -> AbstractContextManager[None]:
-        """`stall`; skips the test where there is none."""
+        """Return `stall`. Skip the test if there is none."""
         stall = self.stall(directory)
         if stall is None:
             pytest.skip(f"{self.sink_class.__name__}: no `stall` is given")

@@ -24,7 +24,7 @@ class LogBook(EventLog[str]):
         self.on_event: dict[str, Callable[[], None]] = {}
 
     def write(self, level: Level, event: str, facts: dict[str, Any]) -> None:
-        """Remember the event."""
+        """Store the event."""
         self.records.append((level, event, facts))
         if event in self.on_event:
             self.on_event[event]()
@@ -35,7 +35,7 @@ class LogBook(EventLog[str]):
 
 
 def no_dead_letter(_data: bytes, _reason: str) -> bool:
-    """`SinkContext.salvage` where no dead letter is configured."""
+    """Return False: the `SinkContext.salvage` without a dead letter."""
     return False
 
 

@@ -353,7 +353,7 @@ class ExtensionsServer:
         return json_answer(event, 200, ("Lambda-Extension-Event-Identifier", self._new_id()))
 
     def close_registration(self) -> None:
-        """The runtime has asked for an invocation: internal extensions come too late."""
+        """Refuse further internal extensions, because the runtime has asked for an invocation."""
         self._closed = True
 
 

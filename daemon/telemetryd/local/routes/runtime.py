@@ -151,7 +151,7 @@ class RuntimeApi:
 
 
 def _read_error(request: web.Request, body: bytes) -> tuple[str, str]:
-    """Type and message of the error that a runtime reports."""
+    """Return type and message of the error that a runtime reports."""
     error_type = request.headers.get("Lambda-Runtime-Function-Error-Type", "Runtime.Unknown")
     try:
         message = str(msgspec.json.decode(body, type=dict[str, object])["errorMessage"])

@@ -130,7 +130,7 @@ def _buffering(wanted: Any) -> Buffering:
 
 
 def _destination(wanted: Any) -> tuple[str, int, str, str, str]:
-    """Protocol, port, host, path and method."""
+    """Return protocol, port, host, path and method."""
     if not isinstance(wanted, dict):
         raise _refuse_malformed("missing field `destination`")
     protocol = wanted.get("protocol")

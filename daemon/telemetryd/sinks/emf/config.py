@@ -162,7 +162,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         yield from endpoint_problems(self.endpoint_url or "")
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
-        """To make the log group and stream, and to write to it; nothing for what is printed."""
+        """Yield the needs for making the log group and stream and writing; none for `stdout`."""
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
 
         if self.delivery == "stdout":

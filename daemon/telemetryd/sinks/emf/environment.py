@@ -112,7 +112,7 @@ class Environment:
         return not self.beginnings or self.beginnings[-1] is beginning
 
     def start(self, request_id: str, at: int) -> None:
-        """Remember that an invocation began at `at`."""
+        """Note that an invocation began at `at`."""
         self.saw_start = True
         self.current, self.current_at = request_id, at
         if self.first is None:

@@ -150,7 +150,7 @@ class Invocations:
         return handler(self._environment(source), decode_record(event, lenient=True), at)
 
     def measure_decoded(self, event: InvocationEvent, at: int, source: int) -> Measured | None:
-        """As `measure`, of an event whose record is decoded already; raises nothing."""
+        """Measure an event whose record is already decoded. Like `measure`, but raises nothing."""
         environment = self._environments.get(source if self._many else 0)
         if environment is None:
             environment = self._environment(source)
@@ -186,7 +186,7 @@ class Invocations:
         return environment is not None and environment.suspect is not None
 
     def clear_suspect(self, source: int) -> None:
-        """A log line came: what the last one reported did not end the invocation."""
+        """Note a log line: the error that the last one reported did not end the invocation."""
         self._environment(source).suspect = None
 
     def _fail_if_suspect(
@@ -568,7 +568,7 @@ class Invocations:
     # -- what is remembered ------------------------------------------------------------------
 
     def _environment(self, source: int) -> Environment:
-        """In Lambda there is one, and a new connection is only that."""
+        """Return the environment. In Lambda there is only one, whatever the connection."""
         key = source if self._many else 0
         environment = self._environments.get(key)
         if environment is None:

@@ -95,7 +95,7 @@ class EmfSink(Sink):
         self.survives_freeze = self._logs is None  # type: ignore[misc]  # a constant elsewhere
 
     def on_restore(self, instance: str) -> None:
-        """The process continues from a snapshot: from now on into a log stream of its own."""
+        """Use a new log stream, because the process continues from a snapshot."""
         super().on_restore(instance)
         if self._logs is not None:
             self._logs.redirect(*self._log_names())

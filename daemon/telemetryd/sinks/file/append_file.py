@@ -147,7 +147,7 @@ class AppendFile:
             self.size = end
 
     def sync(self) -> None:
-        """Force what was appended to the disk."""
+        """Write appended data to the disk (`fsync`)."""
         os.fsync(self._fd)
 
     def close(self) -> None:

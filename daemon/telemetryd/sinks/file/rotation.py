@@ -141,7 +141,7 @@ def compress(
 
 
 def _go_on(source: IO[bytes], target: IO[bytes]) -> None:
-    """Place both behind what `target` holds of `source` already, in whole members."""
+    """Seek both files to the end of the whole members that `target` already has of `source`."""
     stream = Unpacked(target.read)
     given = end = 0
     with suppress(DamagedFileError, ImportError):
@@ -167,7 +167,7 @@ def _pieces(source: IO[bytes], is_stopped: Callable[[], bool]) -> Iterator[bytes
 
 
 def _claim(partial: str) -> int | None:
-    """`partial`, locked; None where another process writes to it."""
+    """Open and lock `partial`; None if another process writes to it."""
     while True:
         fd = trust.open_file(partial, _PARTIAL_FLAGS)
         try:
@@ -207,7 +207,7 @@ def is_compressed(path: str) -> bool:
 def find_unfinished(
     bases: Iterable[str], current: str, compression: Compression, *, whole_files: bool
 ) -> Iterator[str]:
-    """Files that an earlier process left to be compressed; removes useless `.partial` files.
+    """Yield files that an earlier process left uncompressed. Remove useless `.partial` files.
 
     `bases` are paths as that of `current`, of other dates and processes as well: those that a
     running process writes to are left alone. `whole_files`: the files at other paths, their date

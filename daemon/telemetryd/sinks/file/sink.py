@@ -106,7 +106,7 @@ class FileSink(Sink):
         )
 
     async def flush(self, *, deadline: float) -> None:
-        """Force the lines to the disk, if `fsync` says so."""
+        """Write the lines to the disk, if `fsync` requires it."""
         if self._config.fsync != "never":
             await self._writer.run(self._sync)
 
