@@ -285,7 +285,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _readme(_: argparse.Namespace) -> int:
-    for path in readme.PAGES:
+    for path, link in readme.PAGES.items():
         text = path.read_text(encoding="utf-8")
-        path.write_text(readme.filled(text, RESULTS), encoding="utf-8")
+        path.write_text(readme.filled(text, RESULTS, link), encoding="utf-8")
     return 0

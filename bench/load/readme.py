@@ -11,11 +11,12 @@ from bench.short_life import pages
 
 _ROOT: Final = Path(__file__).parents[2]
 README: Final = _ROOT / "README.md"
-PAGES: Final = (README, _ROOT / "docs" / "performance.md")
+PAGES: Final = {README: "bench/results", _ROOT / "docs" / "performance.md": "../bench/results"}
+"""Each page, and what leads from it to the results."""
 _PART: Final = re.compile(r"(<!-- bench:([a-z0-9-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
 
-def filled(text: str, results: Path) -> str:
+def filled(text: str, results: Path, link: str = "bench/results") -> str:
     """Return `text` with each marked part from `results`. Raises OSError where there is none."""
 
     def part(found: re.Match[str]) -> str:
@@ -25,7 +26,7 @@ def filled(text: str, results: Path) -> str:
         result = report.read(results / f"{name}.json")
         machine = result.machine
         lines = [
-            f"![{result.settings.title}: CPU per line](bench/results/{name}.svg)",
+            f"![{result.settings.title}: CPU per line]({link}/{name}.svg)",
             "",
             *report.table(result),
             "",

@@ -21,6 +21,8 @@ PART: Final = "short-life"
 """What stands for the table in a page."""
 CHANGES: Final = "short-life-changes"
 """The same for a layer beside the one before it, of the same turns (`--against`)."""
+DELIVERIES: Final = "short-life-deliveries"
+"""The same for deliveries that come alone."""
 TARGETS: Final = "short-life-targets"
 """The same for what was wanted beside what was measured."""
 _WHOLE: Final = "100"
@@ -67,6 +69,8 @@ def fill(name: str, results: Path) -> list[str]:
     result = report.read(results / f"{report.NAME}.json")
     if name == CHANGES:
         return list(_changes(result))
+    if name == DELIVERIES:
+        return list(report.delivery_table(result.deliveries))
     if name == TARGETS:
         return list(targets.table(list(targets.judge(result))))
     return list(_table(result, results))

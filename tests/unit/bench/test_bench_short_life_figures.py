@@ -383,6 +383,14 @@ def test_a_page_shows_what_changed(tmp_path: Path) -> None:
     assert "300 -> 90" in lines[2]
 
 
+def test_each_part_has_a_table_of_its_own(tmp_path: Path) -> None:
+    lone = Delivery(kind=LONE, name="file", title="F", cpu_us=[40.0])
+    now = msgspec.structs.replace(result(condition()), deliveries=[lone])
+    write_all(tmp_path, now)
+    assert "F" in pages.fill(pages.DELIVERIES, tmp_path)[2]
+    assert "lone delivery" in pages.fill(pages.TARGETS, tmp_path)[3]
+
+
 # -- targets --------------------------------------------------------------------------------------
 
 
