@@ -42,7 +42,7 @@ class Toolchain:
         return f"cc-{machine.name}"
 
     def static_cc(self, machine: Machine) -> str:
-        """... and for what is linked statically against layer.musl: compiles only."""
+        """The compiler for code that is linked statically against layer.musl. It only compiles."""
         return f"static-cc-{machine.name}"
 
     def static_ld(self) -> str:

@@ -44,7 +44,7 @@ from telemetryd.usage import usage
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
 _FAILOVER_SHARE: Final = 0.4
-"""Of the time left at the end, what is kept for sinks that others fail over to."""
+"""Part of the time at the end that is kept for sinks that others fail over to."""
 
 
 class Identity:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 BACKLOG_BYTES: Final = 64 * 1024
-"""As much as a pipe of Linux holds."""
+"""The capacity of a pipe in Linux."""
 _GONE: Final = (errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN)
 """Errors after which no later line can fare better."""
 _AGAIN: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -35,7 +35,7 @@ LIVE_SINK_KEYS: Final = (
     "types",
     "write_timeout_ms",
 )
-"""Of `[sinks.<name>]`, where the type stays the same."""
+"""Keys of `[sinks.<name>]`, if the type stays the same."""
 _OPEN_SECONDS: Final = 5.0
 """Seconds for files to open."""
 

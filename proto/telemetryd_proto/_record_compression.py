@@ -19,8 +19,8 @@ GZIP_MAGIC: Final = b"\x1f\x8b\x08"
 ID_BYTES: Final = 24
 
 _LEVEL: Final = 1
-"""Of both. Telemetry shrinks by 6.3 (gzip) and 7.6 (zstd); the next levels cost 1.5 times the CPU
-and more for a few per cent."""
+"""The level of both. Telemetry shrinks by 6.3 (gzip) and 7.6 (zstd). The next levels cost 1.5 times
+the CPU and more, for a few per cent."""
 
 _SKIPPABLE: Final = (0x184D2A54).to_bytes(4, "little")
 _MARK: Final = b"tlmd"

@@ -14,7 +14,7 @@ HEADER: Final = re.compile(
 HEADER_MARK: Final = b'"type":"telemetryd.record","record":{"id":"'
 """Bytes that are in every header, and in no text within a JSON string."""
 HEADER_MARK_AT: Final = 64
-"""Less than this lies before the mark in a header."""
+"""A header has fewer bytes than this before the mark."""
 _ID: Final = re.compile("[0-9a-f]{32}-[0-9]{1,20}")
 
 

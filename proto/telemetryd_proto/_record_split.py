@@ -33,7 +33,7 @@ class Found(NamedTuple):
     lines: list[bytes]
     """Without newlines."""
     whole: bytes | None
-    """Of a compressed one, all that was in it."""
+    """The whole content of a compressed record."""
     end: int
     """The offset behind it."""
 

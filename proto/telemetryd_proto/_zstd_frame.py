@@ -15,7 +15,7 @@ _LAST_SKIPPABLE: Final = 0x184D2A5F
 
 
 class Extent(NamedTuple):
-    """Of a frame."""
+    """The extent of a frame."""
 
     end: int
     """The offset behind it."""

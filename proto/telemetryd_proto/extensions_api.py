@@ -37,9 +37,9 @@ ACCEPT_FEATURE_HEADER: Final = "Lambda-Extension-Accept-Feature"
 ACCOUNT_ID_FEATURE: Final = "accountId"
 """The feature that adds the account's id to the answer."""
 IDENTIFIER_HEADER: Final = "Lambda-Extension-Identifier"
-"""In the answer to register, and in every request after it."""
+"""The header in the response to `register`, and in every later request."""
 EVENT_IDENTIFIER_HEADER: Final = "Lambda-Extension-Event-Identifier"
-"""In answers to next; AWS's emulator leaves it out of SHUTDOWN."""
+"""The header in responses to `next`. AWS's emulator leaves it out of SHUTDOWN."""
 FUNCTION_ERROR_TYPE_HEADER: Final = "Lambda-Extension-Function-Error-Type"
 """Init and exit error: required, in the form of `FUNCTION_ERROR_TYPE`."""
 
@@ -77,7 +77,7 @@ class ExtensionError(StrEnum):
     UNKNOWN_IDENTIFIER = "Extension.UnknownExtensionIdentifier"
     INVALID_NAME = "Extension.InvalidExtensionName"
     INVALID_EVENT_TYPE = "Extension.InvalidEventType"
-    """Also INVOKE on Managed Instances: register again with SHUTDOWN alone."""
+    """Also means INVOKE on Managed Instances: register again with SHUTDOWN alone."""
     INVALID_STATE = "Extension.InvalidExtensionState"
     ALREADY_REGISTERED = "Extension.AlreadyRegistered"
     REGISTRATION_CLOSED = "Extension.RegistrationClosed"
@@ -92,7 +92,7 @@ class RegisterRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Body of register."""
 
     events: tuple[str, ...] = ()
-    """Of `LifecycleEvent`; without SHUTDOWN an extension is killed unannounced."""
+    """Values of `LifecycleEvent`. Without SHUTDOWN an extension is killed without notice."""
 
 
 class RegisterResponse(

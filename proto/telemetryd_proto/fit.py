@@ -1,4 +1,4 @@
-"""As much of a decoded JSON value as fits a type: an odd member affects only itself, not the whole.
+"""Converts as much of a decoded JSON value as fits a type. An odd member affects only itself.
 
 Imported where a strict decoder has refused: few records and answers need it.
 """

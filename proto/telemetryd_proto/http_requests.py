@@ -49,7 +49,7 @@ class Request(msgspec.Struct, frozen=True):
     target: str
     """The target in the first line, with its query; not decoded."""
     headers: Mapping[str, str]
-    """By name in lower case. What comes more than once is joined by ", "."""
+    """Fields by name in lower case. Values of a repeated field are joined by ", "."""
     body: bytes | bytearray
     is_last: bool
     """True if the peer sends no further request: it wants the connection closed."""

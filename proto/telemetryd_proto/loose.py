@@ -19,7 +19,7 @@ _HIGH_TO_QUESTION: Final = bytes(range(128)) + b"?" * 128
 """Maps bytes above ASCII to `?`, because `errors="replace"` costs a call for each bad byte."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _NAMES: Final = (b"NaN", b"Infinity")
-"""Of numbers that JSON does not have, as Python's `json.dumps` writes them."""
+"""Names of numbers that JSON does not have, as Python's `json.dumps` writes them."""
 _NUMBERS: Final = re.compile(
     rb"-?\b(?:\d{300,}+(?:\.\d++)?+(?:[eE][+-]?\d++)?+|\d++(?:\.\d++)?+[eE]\+?\d{3,}+)"
 )

@@ -21,7 +21,7 @@ class AnyObject(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     type: str = ""
     """The event's type; empty where the object has none that is a string."""
     record: msgspec.Raw = _NULL
-    """As an envelope's; `null` when not sent."""
+    """The record, as in an envelope; `null` if not sent."""
 
 
 class _Untyped(msgspec.Struct, gc=False, kw_only=True):

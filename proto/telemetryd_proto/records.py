@@ -54,14 +54,14 @@ class InitStart(_Struct, frozen=True, kw_only=True):
     phase: str | None = None
     """See `vocabulary.Phase`."""
     runtime_version: str | None = None
-    """Such as `python:3.13.v71`."""
+    """The runtime's version, such as `python:3.13.v71`."""
     runtime_version_arn: str | None = None
     function_name: str | None = None
     """Since 2022-12-13."""
     function_version: str | None = None
     """`$LATEST` or a number; since 2022-12-13."""
     function_arn: str | None = None
-    """In AWS's own emulator only."""
+    """Sent only by AWS's own emulator."""
     instance_id: str | None = None
     """The name of the CloudWatch log stream; since 2022-12-13."""
     instance_max_memory: int | None = None

@@ -101,7 +101,7 @@ class TcpDestination(
         int,
         msgspec.Meta(ge=MIN_PORT, le=MAX_PORT, extra_json_schema={"not": {"const": RESERVED_PORT}}),
     ]
-    """Not `RESERVED_PORT`."""
+    """Any port but `RESERVED_PORT`."""
 
 
 class HttpDestination(

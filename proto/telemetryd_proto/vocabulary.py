@@ -32,7 +32,7 @@ class InitializationType(StrEnum):
 
 
 class Phase(StrEnum):
-    """In which phase an initialisation ran."""
+    """The phase in which an initialisation ran."""
 
     INIT = "init"
     INVOKE = "invoke"

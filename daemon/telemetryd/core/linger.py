@@ -11,9 +11,9 @@ from typing import Final
 SHORTEST_PART: Final = 8
 """The shortest wait is this part of the longest."""
 _WORTH_IT: Final = 4
-"""Blocks that came together, or ..."""
+"""Blocks in one batch that show that waiting was worth it."""
 _HALF: Final = 0.5
-"""... the part of a full batch they make: then it was worth waiting."""
+"""Part of a full batch that shows the same."""
 
 
 class Linger:

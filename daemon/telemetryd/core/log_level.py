@@ -162,7 +162,7 @@ _COMPACT: Final = ("@m", "@mt")
 
 
 _PINO: Final = (frozenset({"time", "msg"}), frozenset({"pid", "hostname"}))
-"""Beside a number called `level`, marks of pino's and bunyan's records."""
+"""Marks of pino's and bunyan's records, beside a number called `level`."""
 
 
 class _Plain(msgspec.Struct, gc=False):

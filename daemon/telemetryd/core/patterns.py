@@ -23,7 +23,7 @@ Matcher: TypeAlias = Callable[[bytes], object]
 """True, or something that counts as true, if the pattern is found in a line."""
 
 RE_BYTES: Final = 4096
-"""Of a line: what a pattern on `re` gets to see."""
+"""Bytes of a line that a pattern on `re` sees."""
 _LITERAL: Final = re.compile(r"""(?:[\w "'/:,;<>=!@%&~`-]|\\[^\w\s])*""")
 """Text that means itself, special characters escaped."""
 _ENDS: Final = b"\r\n"

@@ -40,7 +40,7 @@ class Peer:
 
     def __init__(self, source: int, address: str, *, inside: bool, likely: bool) -> None:
         self.source = source
-        """Its number."""
+        """The number of the connection."""
         self.address = address
         self.inside = inside
         """It is another process of the sandbox, not the platform."""

@@ -31,7 +31,7 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     filtered_lines: int
     filtered_bytes: int
     unjudged_lines: int = 0
-    """Of those wanted, lines that this sink's rules can't be applied to: they pass unchanged."""
+    """Wanted lines that this sink's rules can't be applied to. They pass unchanged."""
 
 
 class RouteRules:

@@ -24,7 +24,7 @@ SETTLED_AT: Final = 8
 """The offset of the settled bytes in a segment's header."""
 HEADER_BYTES: Final = _RECORD.size + _CHECKSUM.size
 _OFFSET_BYTES: Final = 6
-"""Of the settled offset; the two behind them are its checksum, so that one write changes both."""
+"""Bytes of the settled offset. The next two are its checksum, so that one write changes both."""
 
 
 class Record(NamedTuple):

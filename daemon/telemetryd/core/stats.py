@@ -153,7 +153,7 @@ class SinkStats:
         self.errors: dict[tuple[str, str], int] = {}
         """Attempts in which the destination gave (kind, code)."""
         self.delivery_seconds = Histogram(SECONDS)
-        """From the socket read to the acknowledgement, one observation a line."""
+        """Seconds from the socket read to the acknowledgement, one observation per line."""
         self.delivery_peak = Peak()
         self.queue_capacity_bytes = 0
         self.queue_peak = Peak()
@@ -212,7 +212,7 @@ class DaemonStats:
         self.connections_accepted = 0
         self.connections_refused = 0
         self.connections_beyond = 0
-        """Of those accepted in Lambda: beyond the first, though the platform needs one."""
+        """Connections in Lambda beyond the first, although the platform needs only one."""
         self.connections_foreign = 0
         """Made in Lambda to an address that is neither loopback nor the sandbox's."""
         self.connections_held = 0
@@ -224,7 +224,7 @@ class DaemonStats:
         self.connections_idle = 0
         """Closed because nothing came for `telemetry.idle_seconds`."""
         self.pauses = Pauses()
-        """Of reading, from all connections."""
+        """Pauses in reading, from all connections."""
         self.malformed_events = 0
         """Life-cycle events whose record telemetryd itself could not make sense of."""
         self.invocations = 0
@@ -235,13 +235,13 @@ class DaemonStats:
         self.unknown_requests = 0
         """Ends of requests that never began, as far as this process was told."""
         self.added_seconds = Histogram(SECONDS)
-        """From the end of an invocation to our `next`; 0 where that had gone out before."""
+        """Seconds from the end of an invocation to our `next`; 0 if that was sent before."""
         self.added_peak = Peak()
         self.added_last = 0.0
         self.flush_seconds = {trigger: Histogram(SECONDS) for trigger in TRIGGERS}
         self.loop_lag_seconds = Histogram(SECONDS)
         self.start_seconds: dict[str, float] = {}
-        """From the start of the process to `registered`, `next`, `up`: those that were reached."""
+        """Seconds from the start of the process to `registered`, `next`, `up`, if reached."""
 
     def count_wait(self, seconds: float) -> None:
         """Count an invocation that had to wait for `seconds`."""

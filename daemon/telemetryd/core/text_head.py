@@ -66,7 +66,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """The facts in a text before its message."""
 
     rank: int | None
-    """Of the level, as `log_level.rank_of`."""
+    """The rank of the level, as in `log_level.rank_of`."""
     ids: tuple[str, ...]
     """Possible request ids, the likeliest first."""
     is_all: bool = False

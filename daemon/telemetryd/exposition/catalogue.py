@@ -44,7 +44,7 @@ class Family(msgspec.Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """As Prometheus shows it."""
+        """The name that Prometheus shows."""
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
 

@@ -43,7 +43,7 @@ class HttpServer:
         self._on_bug = on_bug
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, None] = {}
-        """In the order in which they last sent something."""
+        """Connections in the order in which they last sent something."""
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return the address. Raises OSError."""

@@ -64,7 +64,7 @@ class _Loop:
         self._truncated = [0, 0]
         self._deadline = 0.0
         self._busy = False
-        """Not to be broken off: what was read has to be counted, or the end has begun."""
+        """True while no signal may interrupt: read bytes must be counted, or the end has begun."""
         self._signal = ""
         self._woken = self._wake_on_signals()
         if session.listener is not None:

@@ -63,7 +63,7 @@ _SHUTDOWN_SECONDS: Final = 2.0
 _QUIET_MARGIN_SECONDS: Final = 0.025
 _TAIL_MARGIN_SECONDS: Final = 0.005
 _READ_SHARE: Final = 0.7
-"""Of the time left at shutdown, what reading may take if it never becomes quiet."""
+"""Part of the time at shutdown that reading may take if the stream is never quiet."""
 _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
 """Time beyond its deadline that a sink's flush may take before telemetryd stops waiting."""

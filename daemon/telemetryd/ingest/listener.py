@@ -32,26 +32,25 @@ RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 BACKLOG: Final = 512
 _POLL_SECONDS: Final = 0.005
 _UNFINISHED_SECONDS: Final = 0.5
-"""Silence in the middle of a line: where the receive buffer ran full the kernel has thrown
-something away, and the peer's kernel sends it again, after 200 ms or twice that (Linux,
-TCP_RTO_MIN)."""
+"""Seconds of silence within a line. If the receive buffer was full, the kernel has discarded data,
+and the peer's kernel sends it again after 200 ms or twice that (Linux, TCP_RTO_MIN)."""
 KEEPALIVE_SECONDS: Final = 60
-"""Silence after which the kernel asks a peer whether it is there, and waits for an answer ..."""
+"""Seconds of silence after which the kernel probes a peer (TCP keepalive)."""
 KEEPALIVE_PROBES: Final = (4, 15)
-"""... so often, at intervals of so many seconds, before it ends the connection."""
+"""Unanswered probes before the kernel ends the connection, and seconds between them."""
 _ACCEPTS: Final = 64
 """Connections accepted in one turn of the loop."""
 _NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of `accept` that are no fault of the connection: it stays in the backlog (accept(2))."""
 SPARE_DESCRIPTORS: Final = 32
-"""Descriptors that connections leave for files, sinks and `/healthz`, but at most ..."""
+"""Descriptors that connections leave for files, sinks and `/healthz`: at most a part of all."""
 _SPARE_PART: Final = 4
-"""... this part of all."""
+"""The divisor of that part."""
 _ACCEPT_AGAIN_SECONDS: Final = 0.1
 _IDLE_CHECKS: Final = 4
 """Checks for silence in the time that a connection may be silent."""
 _TURNS: Final = 3
-"""Of the loop: to accept a connection, to begin to read it, to read."""
+"""Turns of the loop: to accept a connection, to begin to read it, to read."""
 
 
 _RAISE_LIMIT: Final = "raise the limit of open files (ulimit -n, LimitNOFILE=)"

@@ -82,7 +82,7 @@ class LocalConfig:
     restore_timeout: float = 10.0
     """SnapStart: limit of the hooks that run after a restore."""
     shutdown_budget: float = _SHUTDOWN_BUDGET
-    """From the start of a shutdown to SIGKILL, when there is an external extension."""
+    """Seconds from the start of a shutdown to SIGKILL, with an external extension."""
     runtime_share: float = 0.3
     """The part of `shutdown_budget` that the runtime has between SIGTERM and SIGKILL."""
 

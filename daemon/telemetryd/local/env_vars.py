@@ -26,7 +26,7 @@ WITHHELD = frozenset(
         "LAMBDA_TASK_ROOT",
     }
 )
-"""Not for extensions; neither is anything that begins with an underscore."""
+"""Variables that extensions do not get, like all that begin with an underscore."""
 
 LOCAL = "TELEMETRYD_LOCAL"
 """Shows an extension that it runs on the local Lambda, as AWS_SAM_LOCAL does for functions."""

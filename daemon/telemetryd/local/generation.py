@@ -37,7 +37,7 @@ Phase = Literal["init", "invoke"]
 _EXIT_LIMIT = 1.0
 _OUTPUT_LIMIT = 0.25
 _FLUSH_SHARE = 0.5
-"""Of the time for a shutdown, what sending the buffered telemetry may take."""
+"""Part of the time of a shutdown for sending the buffered telemetry."""
 _INTERNAL_BUDGET = 0.5
 
 
@@ -85,7 +85,7 @@ class Generation:
         self.extensions = self.server.extensions
         self.polls = HeldPolls(self.server)
         self.extension_processes: dict[str, ChildProcess] = {}
-        """Of the external extensions that could be started, by name."""
+        """The external extensions that could be started, by name."""
         self.slots = [RuntimeSlot(index, address) for index, address in enumerate(addresses)]
         self.failure: Failure | None = None
         self.timed_out = False

@@ -34,11 +34,11 @@ class InvokeResult:
     """Runtime and extensions, as in `platform.report`."""
     billed_ms: int
     response_ms: float
-    """From the start of the invocation until the caller had its response."""
+    """Milliseconds from the start of the invocation until the caller had its response."""
     added_ms: float
     """The extensions' time after the runtime was done (the span `extensionOverhead`)."""
     wall_ms: float
-    """From the call of `invoke` until the environment was at rest again, queueing included."""
+    """Milliseconds from the call of `invoke` until the environment was at rest, with queueing."""
     max_memory_mb: int
     lines: int
     """Lines the function printed during this invocation."""

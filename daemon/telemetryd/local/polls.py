@@ -18,7 +18,7 @@ class HeldPolls:
     def __init__(self, server: ExtensionsServer) -> None:
         self._server = server
         self._held: dict[str, asyncio.Future[None]] = {}
-        """By the extension's name."""
+        """The waiting calls by the extension's name."""
 
     async def answer(self, extension: Extension) -> Answer:
         """Wait for the next event, for as long as the environment lives.

@@ -67,13 +67,13 @@ class SubscriptionStats:
     dropped: int = 0
     dropped_bytes: int = 0
     announced: int = 0
-    """Of the dropped events, those that were announced by `platform.logsDropped`."""
+    """Dropped events that `platform.logsDropped` has announced."""
     undelivered: int = 0
     """Events still in the environment's buffer when it ended."""
     lost: int = 0
     """Events lost on demand (`--lose`), without any notice."""
     garbled: int = 0
-    """Of the events sent, those whose line was broken on demand."""
+    """Sent events whose line was broken on demand."""
     blocked: int = 0
     """The number of times that the function's output had to wait for this consumer."""
     stalls: int = 0
@@ -120,7 +120,7 @@ class _Batch:
     events: list[bytes] = field(default_factory=list)
     size: int = 0
     doomed: bool = False
-    """Not to be sent, on demand."""
+    """True if the batch is lost on demand."""
     end: tuple[How, bytes] | None = None
     """The way in which delivery ends after this batch, and the event at which it does."""
 

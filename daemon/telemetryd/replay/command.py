@@ -151,7 +151,7 @@ class _Run:
 
     @property
     def _wanted(self) -> str | None:
-        """Of a dead letter, whose lines."""
+        """The sink whose lines of a dead letter are replayed; None: all."""
         return None if self._all_sinks else self._sink
 
     def _nothing(self) -> bool:

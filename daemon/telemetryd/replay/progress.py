@@ -13,7 +13,7 @@ _MIB: Final = 1 << 20
 
 
 class Progress:
-    """Of `total` bytes, where that is known. Times are monotonic seconds."""
+    """Prints the progress, of `total` bytes if that is known. Times are monotonic seconds."""
 
     def __init__(self, out: TextIO, total: int | None, *, clock: Clock = SYSTEM) -> None:
         self._out = out

@@ -12,7 +12,7 @@ class AwsNeed(msgspec.Struct, frozen=True, kw_only=True):
     """One statement of the policy for the role telemetryd runs under, or just a remark."""
 
     actions: tuple[str, ...] = ()
-    """Such as `kinesis:PutRecords`; those the sink really calls."""
+    """The actions that the sink really calls, such as `kinesis:PutRecords`."""
     resource: str = ""
     """An ARN, as narrow as can be. `{partition}`, `{region}`, `{account}` and `{function}` are
     filled in; `*` and `?` match as in any policy."""

@@ -49,7 +49,7 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     tuning: ClassVar[frozenset[str]] = frozenset({"max_bytes", "max_age_ms"})
-    """As of the sink: a fault in `path` leaves the spool out."""
+    """Like that of the sink: a fault in `path` turns the spool off."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4000)] = "/tmp/telemetryd"  # noqa: S108
     """Directory for the spools of all sinks. It is created if it does not exist, and only its owner

@@ -99,7 +99,7 @@ class FailureContract(Subject):
     def test_mixed_failures_are_told_apart(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
-        """Of one attempt, what was refused for good is dropped, the rest is tried again."""
+        """Items that one attempt refuses for good are dropped. The rest is retried."""
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(4)
         rig = self.rig(tmp_path, refuse_mixed(again=0, never=2))

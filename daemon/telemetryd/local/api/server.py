@@ -44,7 +44,7 @@ State = Literal[
     "Exited",
     "ShutdownFailed",
 ]
-"""As in the telemetry event `platform.extension`."""
+"""The states of the telemetry event `platform.extension`."""
 ErrorState = Literal["InitError", "ExitError"]
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = {
@@ -252,7 +252,7 @@ class ExtensionsServer:
         self.extensions: dict[str, Extension] = {
             name: Extension(name, internal=False) for name in external or ()
         }
-        """By name, in the order of their coming."""
+        """The extensions by name, in order of arrival."""
         self._function = function
         self._new_id = new_id
         self._any_is_external = external is None

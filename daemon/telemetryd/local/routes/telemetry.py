@@ -38,7 +38,7 @@ LIMITS = {
 }
 """Smallest and largest value of each member of `buffering`."""
 MAX_SUBSCRIPTIONS = 10
-"""Of one extension, each to another destination. OpenTelemetry's collector makes two."""
+"""Most subscriptions of one extension, each with a destination. OpenTelemetry's collector has 2."""
 _PORTS = (1_025, 65_535)
 _LAMBDA_PORT = 9001
 

@@ -31,7 +31,7 @@ class Beginning(msgspec.Struct, gc=False):
     """The invocation inside which an initialisation was repeated."""
     has_failed: bool = False
     has_succeeded: bool = False
-    """Neither of both while it lasts."""
+    """Both are False while it lasts."""
     is_measured: bool = False
 
     def is_of(self, kind: Kind, phase: str | None, at: int) -> bool:
@@ -53,7 +53,7 @@ class Environment:
         self.version = version
         self.initialization: str | None = None
         self.beginnings: list[Beginning] = []
-        """In order of time."""
+        """Events in order of time."""
         self.ready_at = 0
         """The time of its last report of an initialisation, in ms."""
         self.waited_for = False

@@ -96,7 +96,7 @@ class _Invocation(msgspec.Struct, gc=False):
     timeouts: bool = False
     memory: bool = False
     began: bool = False
-    """Its `start` has arrived; `started`: it was counted, whatever came."""
+    """True if its `start` has arrived. `started`: True if it was counted, by any event."""
     cold: bool = False
     withheld: tuple[str | None, str | None] | None = None
     """Status and reason of a failure that is an earlier life's, unless its `start` comes yet."""
