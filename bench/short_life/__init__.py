@@ -10,10 +10,11 @@ several shares of a CPU (these need root and a CPU controller):
     rust, go-extension    extensions of bench/peers, which write the same lines to a file
     deliveries    no life, but what a delivery costs that comes alone
 
-Lives: 1, 3 or 8 rare invocations, 30 busy ones, one that prints 5 MB. Shares: `7.25` throughout, or
-`100:7.25`, a whole CPU until init ends. The exit status is 1 if a line was lost in one of the runs
-of {3 and 8 rare, 30 busy} x {file, Kinesis} x {7.25 %, 100 %}, which are made ten times. Without
-root only the whole CPU is measured, without a limit.
+Lives: 1, 3 or 8 rare invocations, 30 busy ones, one whose extension is killed in the freeze after
+it, one that prints 5 MB. Shares: `7.25` throughout, or `100:7.25`, a whole CPU until init ends. The
+exit status is 1 if a line was lost in one of the runs of {3 and 8 rare, 30 busy} x {file, Kinesis}
+x {7.25 %, 100 %}, which are made ten times. Without root only the whole CPU is measured, without a
+limit.
 """
 
 from __future__ import annotations
@@ -164,6 +165,8 @@ def measure_all(
             told = f"{told}, and before {of}"
         if settings.variables:
             told += " ".join(["; with", *(f"{k}={v}" for k, v in settings.variables.items())])
+        if settings.delay_ms:
+            told += f"; to and from the service it takes {settings.delay_ms:g} ms each"
         found, absent = subjects.find(settings, executable, before)
         refused = _refused_limits()
         if refused:
@@ -171,7 +174,7 @@ def measure_all(
         plan = _Plan(settings, found, before, show)
         served = None
         if any(each.sink in REMOTE for each in found):
-            served = stack.enter_context(_serving(scratch))
+            served = stack.enter_context(_serving(scratch, settings.delay_ms))
         measuring = _Measuring(plan, scratch, served, told, limited=not refused)
         conditions = []
         if {OURS, *PEERS, ALONE} & set(settings.only):
@@ -207,10 +210,11 @@ def _without_limits(settings: Settings, absent: dict[str, str], why: str) -> Set
 
 
 @contextlib.contextmanager
-def _serving(scratch: Path) -> Iterator[Service]:
+def _serving(scratch: Path, delay_ms: float) -> Iterator[Service]:
+    made, core = authority.make(scratch), on_core(_PLATFORM_CORE)
     with (
         (scratch / "service.log").open("wb") as said,
-        service.serving(authority.make(scratch), said, on_core(_PLATFORM_CORE)) as found,
+        service.serving(made, said, core, delay_ms) as found,
     ):
         yield found
 
@@ -298,6 +302,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, metavar="ZIP", help="another layer to measure in the same turns"
     )
     parser.add_argument(
+        "--delay", type=float, default=0.0, metavar="MS",
+        help="what the network to Kinesis and Logs takes in each direction (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="a variable for telemetryd, such as TELEMETRYD_LAMBDA__NEXT=ready; may be repeated",
     )  # fmt: skip
@@ -359,6 +367,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         {
             "layer": options.layer,
             "against": options.against,
+            "delay_ms": options.delay,
             "variables": dict(_variable(text) for text in options.set),
             "runs": options.runs or usual.runs,
             "lives": choose(options.life, LIVES, usual.lives, str),

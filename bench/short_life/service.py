@@ -1,16 +1,18 @@
 """Kinesis and CloudWatch Logs over TLS, strict: for `bench.short_life`.
 
-    python -m bench.short_life.service CERTIFICATE
+    python -m bench.short_life.service CERTIFICATE DELAY_MS
 
 prints its port, then answers each line of standard input, a name, with a line of JSON: what arrived
 in the stream and in the log group of that name, and what the services had to refuse. It keeps to
-the limits of both services, as the servers of the tests do, and checks each signature.
+the limits of both services, as the servers of the tests do, and checks each signature. What is sent
+takes DELAY_MS in each direction.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import ssl
 import subprocess
@@ -80,9 +82,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(authority: Authority, said: IO[bytes], prefix: list[str]) -> Iterator[Service]:
+def serving(
+    authority: Authority, said: IO[bytes], prefix: list[str], delay_ms: float = 0.0
+) -> Iterator[Service]:
     """Start it behind `prefix` (say `taskset -c 1`); `said` gets what it says."""
-    command = [*prefix, sys.executable, "-m", "bench.short_life.service", str(authority.server)]
+    arguments = ["-m", "bench.short_life.service", str(authority.server), str(delay_ms)]
+    command = [*prefix, sys.executable, *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
     ) as process:
@@ -195,7 +200,23 @@ async def _serve(
     writer.close()
 
 
-async def _main(certificate: str) -> None:
+async def _relay(
+    port: int, delay: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """One connection, both directions late. There may be several pieces on their way."""
+    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+
+    async def copy(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
+                loop.call_later(delay, to.write, data)
+        loop.call_later(delay, to.close)
+
+    await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+
+
+async def _main(certificate: str, delay: float) -> None:
     """Serve and answer questions until standard input ends."""
     sys.path.insert(0, str(TESTS))
     from helpers.fake_logs import FakeLogs, RefusedError  # noqa: PLC0415 - a program's own import
@@ -210,14 +231,19 @@ async def _main(certificate: str) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context, limit=1 << 20)
     port = server.sockets[0].getsockname()[1]
-    with contextlib.suppress(OSError):  # no IPv6 here
-        await asyncio.start_server(serve, "::1", port, ssl=context, limit=1 << 20)
+    if delay:
+        late = functools.partial(_relay, port, delay)
+        server = await asyncio.start_server(late, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+    else:
+        with contextlib.suppress(OSError):  # no IPv6 here
+            await asyncio.start_server(serve, "::1", port, ssl=context, limit=1 << 20)
     print(port, flush=True)
     loop = asyncio.get_running_loop()
     while name := await loop.run_in_executor(None, sys.stdin.readline):
-        await asyncio.sleep(_GRACE_SECONDS)
+        await asyncio.sleep(_GRACE_SECONDS + 4 * delay)
         print(msgspec.json.encode(strict.take(name.strip())).decode(), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1]))
+    asyncio.run(_main(sys.argv[1], float(sys.argv[2]) / 1000))

@@ -32,6 +32,8 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     """Lines that the function prints in each invocation."""
     width: int = 0
     """Bytes of a line, about; 0: a short one."""
+    killed: bool = False
+    """SIGKILL in its last freeze, instead of a shutdown: only what was sent before can arrive."""
 
 
 LIVES: Final = {
@@ -41,6 +43,7 @@ LIVES: Final = {
         Life(name="3", title="3 rare invocations", calls=3),
         Life(name="8", title="8 rare invocations", calls=8),
         Life(name="busy", title="30 busy invocations", calls=30, busy=True),
+        Life(name="killed", title="1 invocation, then SIGKILL", calls=1, killed=True),
         Life(name="burst", title="one invocation prints 5 MB", calls=1, lines=5000, width=1000),
     )
 }
@@ -105,6 +108,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     layer: Path = LAYER
     against: Path | None = None
     """Another layer, measured beside it."""
+    delay_ms: Annotated[float, Meta(ge=0)] = 0.0
+    """What the network to the service takes in each direction."""
     variables: dict[str, str] = {}
     """Further environment variables of telemetryd."""
     runs: Annotated[int, Meta(ge=0)] = 0

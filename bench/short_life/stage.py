@@ -133,7 +133,10 @@ class Stage:
             self.rss_mb = max(self.rss_mb, sum(map(_peak_mb, tree(pid))))
 
     async def end(self) -> None:
-        """Shut the environment down."""
+        """Shut the environment down, or kill the extension first, if that is its life."""
+        if self._life.killed and self.subject.executable is not None:
+            self.look()
+            self.env.kill_extension(name_of(self.subject))
         shutdown = asyncio.ensure_future(self.env.shutdown())
         while not shutdown.done():
             self.look()
@@ -160,9 +163,11 @@ class Stage:
 
     def _balance(self, output: Path, life: str, service: Service | None) -> Balance:
         made = Counter(event.type for event in self.env.events)
+        if self._life.killed:
+            made[_REPORT] = 0  # the platform sends it after the freeze
         subject = self.subject
         if subject.executable is None:
-            total = self.printed.total() + made.total()
+            total = (self.printed + made).total()
             return Balance(printed=total, arrived=0, lost=0, doubled=0)
         arrived = service.read(life) if service is not None and subject.sink in REMOTE else None
         if arrived is not None and arrived.refused:
@@ -211,7 +216,7 @@ async def environment(
         used, ended = reaped.note(), details["exit"]
         if ended.role == "extension":
             stage.cpu_ms += used
-            stage.ended &= not ended.at_deadline and ended.returncode in _CLEAN
+            stage.ended &= not (life.killed or ended.at_deadline) and ended.returncode in _CLEAN
 
     config = LocalConfig(
         bootstrap=[str(_script(group, place / "bootstrap", _RUNTIME)), "app.handler"],

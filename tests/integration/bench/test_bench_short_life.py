@@ -34,18 +34,20 @@ WHOLE = Share.parse("100")
 BRIEF = Life(name="brief", title="", calls=2, lines=3)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The strict service, with an authority of its own."""
-    folder = tmp_path_factory.mktemp("service")
+@contextmanager
+def serve(folder: Path, delay_ms: float = 0.0) -> Iterator[Service]:
     try:
         made = authority.make(folder)
     except AbsentError as error:
         pytest.skip(str(error))
-    with (
-        (folder / "log").open("wb") as said,
-        service.serving(made, said, []) as found,
-    ):
+    with (folder / "log").open("wb") as said, service.serving(made, said, [], delay_ms) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The strict service, with an authority of its own."""
+    with serve(tmp_path_factory.mktemp("service")) as found:
         yield found
 
 
@@ -54,17 +56,18 @@ def live(
     tmp_path: Path,
     served: Service | None = None,
     extra: Mapping[str, str] | None = None,
+    life: Life = BRIEF,
 ) -> Figures:
     """One brief life, without a limit."""
 
     async def scenario() -> Figures:
         entered = environment(
-            subject, BRIEF, WHOLE, scratch=tmp_path, name="one", group=None, service=served,
+            subject, life, WHOLE, scratch=tmp_path, name="one", group=None, service=served,
             reaped=Reaped(), extra=extra,
         )  # fmt: skip
         async with entered as stage:
-            await stage.call()
-            await stage.call()
+            for _ in range(life.calls):
+                await stage.call()
             await stage.end()
             return stage.judge(output_of(tmp_path, "one"), "one", served)
 
@@ -88,6 +91,21 @@ def test_a_life_is_read_back_from_where_it_was_delivered_to(
     assert found.later_ms > 0
     assert found.cpu_ms > 10
     assert 10 < found.rss_mb < 200
+
+
+def test_a_service_that_is_far_away_gets_everything(tmp_path: Path) -> None:
+    (tmp_path / "service").mkdir()
+    with serve(tmp_path / "service", delay_ms=5) as far:
+        found = live(ours("kinesis", REAL), tmp_path, far)
+    assert (found.failed, found.lines.lost, found.lines.doubled) == ("", 0, 0)
+
+
+def test_what_is_killed_has_what_was_delivered_before(tmp_path: Path) -> None:
+    """All but the report that comes after the freeze."""
+    found = live(ours("file", REAL), tmp_path, life=LIVES["killed"])
+    assert found.lines.printed == 1 + 10 + 7
+    assert found.lines.arrived > 0
+    assert (found.ended, found.ledger) == (False, False)
 
 
 LOSSY = {
