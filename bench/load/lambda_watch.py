@@ -14,7 +14,7 @@ from telemetryd.__main__ import main as telemetryd
 from telemetryd.core.watch import LIFE_CYCLE
 
 _WATCHED: Final = "LOSSES"
-"""What `telemetryd.app` calls the events that `listen` looks for."""
+"""The name in `telemetryd.app` of the events that `listen` looks for."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a short life costs, and whether it loses lines: `python -m bench short-life`.
+"""Measures the cost of short lives, and their lost lines: `python -m bench short-life`.
 
 Most environments live short. Each subject goes through the same lives on the local Lambda, with
 several shares of a CPU (these need root and a CPU controller):

@@ -1,4 +1,4 @@
-"""What arrived of what was printed: read back from where it was delivered to."""
+"""Compares printed lines with those that arrived at the destination."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """Of the printed ones, so many at least once."""
     lost: int
     doubled: int
-    """What arrived again, or was never printed."""
+    """Lines that arrived again, or were never printed."""
     in_log: int = 0
     """Of those that arrived, what only the platform's log has: the extension printed it."""
 

@@ -1,4 +1,4 @@
-"""What a delivery costs that comes alone: CPU of the receiver's processes, in microseconds.
+"""Measures a delivery that comes alone: CPU of the receiver's processes, in microseconds.
 
 Two kinds. A lone delivery: `telemetryd listen` is sent the lines of one invocation every few
 milliseconds, over a connection that stays, and delivers each by itself. A rare invocation: on the
@@ -46,7 +46,7 @@ _LIFE: Final = Life(name="deliveries", title="", calls=_INVOCATIONS, lines=_LINE
 _AT_ONCE: Final = {"emf": {"linger_ms": 0, "metrics": ["*"]}}
 """Or a batch would wait for more lines, and no delivery came alone."""
 _FLUSH: Final = {"TELEMETRYD_FLUSH__STRATEGY": "invocation"}
-"""What `auto` does for a rare function, which these calls are too close together to be."""
+"""The strategy of `auto` for a rare function. These calls are too close together to be rare."""
 
 Show = Callable[[str], None]
 
@@ -62,7 +62,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_yardstick(self) -> bool:
-        """Whether the others are compared with it."""
+        """True if the others are compared with it."""
         return self.name == COPIER
 
 

@@ -1,4 +1,4 @@
-"""What pages show of lives: what an environment costs beside what a line does, and the break-even.
+"""Writes lives into pages: the cost of an environment and of a line, and the break-even.
 
 From `short-life.json`, and from the results that have a figure per line: `ingest-file.json`, where
 every receiver writes a file, and `kinesis.json`.
@@ -18,7 +18,7 @@ from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS
 from bench.short_life.stage import Figures
 
 PART: Final = "short-life"
-"""What stands for the table in a page."""
+"""The mark for the table in a page."""
 CHANGES: Final = "short-life-changes"
 """The same for a layer beside the one before it, of the same turns (`--against`)."""
 DELIVERIES: Final = "short-life-deliveries"
@@ -30,7 +30,7 @@ _SMALL: Final = "7.25"
 
 
 class _Subject(NamedTuple):
-    """Where the figures of a row come from."""
+    """The source of a row's figures."""
 
     row: str
     per_line: tuple[str, str]
@@ -46,7 +46,7 @@ _SUBJECTS: Final = (
 
 
 class Cost(NamedTuple):
-    """What one subject costs."""
+    """The cost of one subject."""
 
     title: str
     environment_ms: float

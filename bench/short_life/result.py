@@ -1,4 +1,4 @@
-"""What `bench.short_life` measured, as it is kept."""
+"""The stored results of `bench.short_life`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Its name."""
     share: Share
     subject: str
-    """What of telemetryd was measured: its layer."""
+    """The measured artefact of telemetryd: its layer."""
     rows: list[Row]
 
     @property
@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     conditions: list[Condition] = []
     deliveries: list[Delivery] = []
     absent: dict[str, str] = {}
-    """Why there is no figure, by what was to be measured."""
+    """The reason why there is no figure, by measurement."""
 
     def runs(self, life: str, share: str, row: str) -> list[Figures]:
         """Return the runs of that row; none where it was not measured."""

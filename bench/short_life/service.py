@@ -42,18 +42,18 @@ _TARGETS: Final = {"Kinesis_20131202": "kinesis", "Logs_20140328": "logs"}
 _TYPE: Final = "application/x-amz-json-1.1"
 _MOST_BYTES: Final = 16 << 20
 _GRACE_SECONDS: Final = 0.05
-"""What a request that is on its way may take to arrive, once its sender is gone."""
+"""Seconds for a request to arrive after its sender has ended."""
 
 
 class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """What came for one name."""
+    """The requests that arrived for one name."""
 
     records: list[bytes]
     """Data of the stream's records, in their order."""
     messages: list[str]
     """Of the log group's events."""
     refused: list[str]
-    """Why requests were refused, of whatever name: a client does not send such."""
+    """Reasons of refused requests, for all names. A correct client sends none."""
     connections: int
     """That were made since the last question."""
 
@@ -70,7 +70,7 @@ class Service:
             "AWS_CA_BUNDLE": str(bundle),
             **KEYS,
         }
-        """What an extension needs to reach it."""
+        """The variables that an extension needs to reach it."""
 
     def read(self, name: str) -> Arrived:
         """Return what has arrived for `name`, once."""

@@ -1,4 +1,4 @@
-"""What `bench.short_life` can measure: lives, shares of a CPU, sinks, and what of it by default."""
+"""The settings of `bench.short_life`: lives, shares of a CPU, sinks, and their defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to an environment between its init and its shutdown."""
+    """The events of an environment between its init and its shutdown."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ LIVES: Final = {
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What the function has of a CPU, in per cent."""
+    """The function's share of a CPU, in per cent."""
 
     then: float
     """From the end of init on."""
@@ -88,7 +88,7 @@ BEFORE: Final = "before"
 DELIVERIES: Final = "deliveries"
 PEERS: Final = {"rust": "Rust, crate lambda-extension", "go-extension": "Go, net/http and a queue"}
 SUBJECTS: Final = (ALONE, OURS, *PEERS, DELIVERIES)
-"""What `--only` names; the last is no subject but the rows of deliveries that come alone."""
+"""Names for `--only`. The last one stands for the rows of deliveries that come alone."""
 
 _SURE_LIVES: Final = ("3", "8", "busy")
 _SURE_SINKS: Final = ("file", "kinesis")
@@ -103,13 +103,13 @@ def is_sure(life: str, share: str, sink: str) -> bool:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure."""
+    """The choice of measurements."""
 
     layer: Path = LAYER
     against: Path | None = None
     """Another layer, measured beside it."""
     delay_ms: Annotated[float, Meta(ge=0)] = 0.0
-    """What the network to the service takes in each direction."""
+    """The delay of the network to the service in each direction."""
     variables: dict[str, str] = {}
     """Further environment variables of telemetryd."""
     runs: Annotated[int, Meta(ge=0)] = 0

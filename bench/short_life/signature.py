@@ -1,4 +1,4 @@
-"""Whether a request is signed as AWS wants it: Signature Version 4, in the headers.
+"""Checks the signature of a request: AWS Signature Version 4, in the headers.
 
 Source: AWS Identity and Access Management User Guide, "Create a signed AWS API request".
 """
@@ -17,7 +17,7 @@ _AUTHORIZATION: Final = re.compile(
     r"SignedHeaders=([^,]+), ?Signature=([0-9a-f]{64})"
 )
 _MOST_SECONDS: Final = 300
-"""What the service grants a client's clock."""
+"""The largest difference of a client's clock that the service accepts."""
 _NEEDED: Final = ("host", "x-amz-date")
 
 

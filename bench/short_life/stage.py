@@ -28,7 +28,7 @@ from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 from telemetryd.local.processes import tree
 
 _LOADED: Final = "example handler: loaded"
-"""What the function prints once."""
+"""The line that the function prints once."""
 _PATIENCE_SECONDS: Final = 120.0
 """A small share of a CPU makes phases longer than Lambda would wait."""
 _LOOK_SECONDS: Final = 0.01
@@ -38,7 +38,7 @@ _CLEAN: Final = (0, -signal.SIGKILL)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one life showed. Milliseconds; 10**6 bytes."""
+    """The results of one life. Milliseconds; 10**6 bytes."""
 
     lines: Balance
     init_ms: float
@@ -58,7 +58,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     ledger: bool
     """It printed a ledger that balances. False for what has none."""
     failed: str = ""
-    """What went wrong for the function."""
+    """The failure of the function."""
 
 
 class Reaped:
@@ -91,7 +91,7 @@ class Stage:
         self.ended = True
         self.failed = ""
         self.said = said
-        """What the extension printed."""
+        """The output of the extension."""
         self.printed: Counter[str] = Counter({arrival.line(_LOADED): 1})
         self._life = life
         self._calls = 0
@@ -265,7 +265,7 @@ def _variables(subject: Subject, place: Path, name: str, service: Service | None
 
 
 def _extension(subject: Subject, group: Path | None, place: Path) -> list[str | Path]:
-    """What starts the extension in the group, by its own name, as it registers under that."""
+    """Return a command that starts the extension in the group, under its own name."""
     if subject.executable is None:
         return []
     folder = place / "extensions"

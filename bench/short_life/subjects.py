@@ -1,4 +1,4 @@
-"""What lives: a function alone, telemetryd with each sink, other extensions."""
+"""The subjects: a function alone, telemetryd with each sink, other extensions."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Subject:
         self.title = title
         self.executable = executable
         self.sink = sink
-        """Where it delivers to."""
+        """The destination of its lines."""
         self._own = own
         """Variables of its own, if it is telemetryd."""
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is telemetryd."""
+        """True if it is telemetryd."""
         return self._own is not None
 
     def variables(self, output: Path, life: str, service: Mapping[str, str]) -> dict[str, str]:

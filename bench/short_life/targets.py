@@ -1,4 +1,4 @@
-"""What is wanted of short lives, beside what was measured.
+"""The targets of short lives, beside the results.
 
 All are of pairs: of runs of one turn. A target holds if the interval of the median includes it.
 """
@@ -34,7 +34,7 @@ class Judgement(NamedTuple):
 
     @property
     def met(self) -> bool:
-        """Whether the interval includes what is wanted, or is below."""
+        """True if the interval includes the target, or is below it."""
         return self.measured.low <= self.at_most
 
 

@@ -158,7 +158,7 @@ ANY_STATE: Final[dict[str, Commands]] = {
     OVERFLOW: (LOSE_OVERFLOW,),
     OVERFLOW_TO_DISK: (SPOOL_OVERFLOW,),
 }
-"""What may happen at any time, and leaves the state as it is."""
+"""Events that may happen at any time and do not change the state."""
 ROWS: Final[dict[tuple[str, str], tuple[str, Commands]]] = {
     (state, event): row for state, rows in _ROWS.items() for event, row in rows.items()
 }
@@ -166,7 +166,7 @@ ROWS.update(
     {(state, event): (state, commands) for state in STATES for event, commands in ANY_STATE.items()}
 )
 ROWS.update({(state, ABANDON): (CLOSED, (KEEP_OR_LOSE_ALL,)) for state in STATES})
-"""What may happen in each state: the next one, and what to do. Nothing else may."""
+"""The events of each state, with the next state and the commands. No other event may happen."""
 
 _OVER: Final = frozenset({ENDING, CLOSED})
 _OF_A_BATCH: Final = frozenset({SETTLED, KEEP, LOSE, BUG, NOTHING})
@@ -188,39 +188,39 @@ class Waiting(Protocol):
 
     @property
     def is_nearly_full(self) -> bool:
-        """Whether lines should rather wait on disk."""
+        """True if lines should wait on disk instead."""
 
 
 class Destination(Protocol):
-    """What is known of the destination: `delivery.circuit.Circuit`."""
+    """The state of the destination: `delivery.circuit.Circuit`."""
 
     @property
     def is_open(self) -> bool:
-        """Whether no attempt should be made now."""
+        """True if no attempt should be made now."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether attempts are made as if nothing were wrong."""
+        """True if attempts are made as usual."""
 
     @property
     def is_failing(self) -> bool:
-        """Whether the destination took nothing of the last attempt."""
+        """True if the destination accepted nothing of the last attempt."""
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the destination said that waiting will not help."""
+        """True if the destination said that waiting will not help."""
 
 
 class Disk(Protocol):
-    """Where lines can wait: `spool.sink_spool.SinkSpool`."""
+    """The disk on which lines can wait: `spool.sink_spool.SinkSpool`."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits there."""
+        """True if nothing waits there."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether it takes something; asked only when it should, since the answer may open it."""
+        """True if it accepts lines. Ask only if it should, because this may open it."""
 
 
 class Delivery:
@@ -251,7 +251,7 @@ class Delivery:
         self._has_last_chance = False
         self._end = ""
         self._owes_own = False
-        """Whether the sink is to be asked for items of its own, when nothing else waits."""
+        """True if the sink must be asked for its own items when nothing else waits."""
         # of the batch
         self._in_hand = False
         self._is_spooled = False
@@ -270,51 +270,51 @@ class Delivery:
 
     @property
     def is_held(self) -> bool:
-        """Whether no write may begin."""
+        """True if no write may begin."""
         return self._is_held
 
     @property
     def stop_at(self) -> float | None:
-        """When everything ends; None while the process is not about to."""
+        """The time when everything ends; None while the process is not ending."""
         return self._stop_at
 
     @property
     def end(self) -> str:
-        """Why the process ends; "" before that, and when the sink has added its own items."""
+        """The reason of the process's end; "" before it, and after the sink has added its items."""
         return self._end
 
     @property
     def keeps(self) -> bool:
-        """Whether, at the end, what is on disk is left to the next process."""
+        """True if, at the end, lines on disk are left to the next process."""
         return self._keeps
 
     @property
     def is_spooled(self) -> bool:
-        """Whether the batch in hand, or the last one, came from the disk."""
+        """True if the batch in hand, or the last one, came from the disk."""
         return self._is_spooled
 
     @property
     def has_last_chance(self) -> bool:
-        """Whether a failing destination gets one short attempt more, since lines can wait."""
+        """True if a failing destination gets one more short attempt, because lines can wait."""
         return self._has_last_chance and not self._circuit.is_closed
 
     @property
     def retry_at(self) -> float:
-        """When the batch is tried again."""
+        """The time of the batch's next attempt."""
         return self._retry_at
 
     @property
     def may_linger(self) -> bool:
-        """Whether a batch should continue filling: it is not full, and no flush waits for it."""
+        """True if a batch should continue filling: it is not full, and no flush waits for it."""
         return not self._flushes and self._queue.queued_bytes < self._batch_max_bytes
 
     @property
     def has_spooled(self) -> bool:
-        """Whether there is something on disk."""
+        """True if there is something on disk."""
         return self._disk is not None and not self._disk.is_empty
 
     def is_out_of_time(self, now: float) -> bool:
-        """Whether the process is ending."""
+        """True if the process is ending."""
         return self._stop_at is not None and now >= self._stop_at
 
     def is_left_to_the_next(self) -> bool:
@@ -457,7 +457,7 @@ class Delivery:
         return KEEP if self._can_spool() else CIRCUIT_OPEN
 
     def _leaves(self) -> bool:
-        """Whether the rest is left to the next process, after the batch that was in hand last."""
+        """True if the rest is left to the next process, after the last batch in hand."""
         if self._is_spooled:
             return self._keeps and self._circuit.is_failing
         return self.has_spooled and self.is_left_to_the_next()
@@ -500,16 +500,16 @@ class Delivery:
         return circuit.is_permanent and not self._can_spool()  # else memory or disk may outlast it
 
     def _makes_way(self) -> bool:
-        """Whether the batch in hand should wait on disk: the circuit is open."""
+        """True if the batch in hand should wait on disk: the circuit is open."""
         return self._stop_at is None and self._circuit.is_open and self._can_spool()
 
     def _may_spill(self) -> bool:
-        """Whether what the queue has no room for goes to disk."""
+        """True if lines without room in the queue go to disk."""
         wished = self._keeps if self._stop_at is not None else not self._is_futile()
         return self._disk is not None and wished and self._disk.is_usable
 
     def should_divert(self) -> bool:
-        """Whether lines of the queue should wait on disk instead; then `divert` moves some."""
+        """True if lines of the queue should wait on disk instead. Then `divert` moves some."""
         return (
             self._disk is not None
             and self._stop_at is None

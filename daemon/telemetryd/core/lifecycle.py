@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Commands: TypeAlias = tuple[str, ...]
 
     class Counts(Protocol):
-        """Where is counted what happens: `core.stats.DaemonStats`."""
+        """The counters: `core.stats.DaemonStats`."""
 
         invocations: int
         ends_missed: dict[str, int]
@@ -123,7 +123,7 @@ ROWS: Final[dict[tuple[str, str], tuple[str, Commands]]] = {
     (DEGRADED, BUG): (DEGRADED, ()),
     (DEGRADED, BUG_OWING): (DEGRADED, (ASK,)),
 }
-"""What may happen in each state: the next one, and what to do. Nothing else may."""
+"""The events of each state, with the next state and the commands. No other event may happen."""
 
 CAUSES: Final = {
     "no_connection": "no telemetry connection was there when platform.start was due",
@@ -136,7 +136,7 @@ CAUSES: Final = {
     "silence": "nothing came for flush.max_silence_ms",
     "deadline": "the function's deadline came first; it may have timed out",
 }
-"""Why the end of an invocation was not seen, or not awaited any longer."""
+"""Reasons why the end of an invocation was not seen, or why the wait for it ended."""
 
 MAX_MALFORMED: Final = 8
 """Answers in a row that make no sense before the platform counts as gone."""
@@ -196,7 +196,7 @@ class Pacer:
 
     @property
     def busy(self) -> bool:
-        """Whether the last invocations followed each other closely."""
+        """True if the last invocations followed each other closely."""
         return self._close_in_a_row >= BUSY_RUN
 
     def on_park(self, now: float) -> None:
@@ -214,7 +214,7 @@ class Pacer:
         self._last_flush = now
 
     def flush_at_end(self, now: float, oldest_seconds: float) -> bool:
-        """Whether this invocation ends with a flush; `oldest_seconds` is the oldest line's age."""
+        """True if this invocation ends with a flush; `oldest_seconds` is the oldest line's age."""
         if self._strategy == "invocation":
             return True
         if self._strategy == "continuous":
@@ -228,14 +228,14 @@ class Pacer:
 # -- the whole -------------------------------------------------------------------------------------
 
 START_LATE_SECONDS: Final = 0.5
-"""How late `platform.start` may be, beside its batch period: what was seen is under 0.1."""
+"""The latest `platform.start`, after its batch period. The measured delay is below 0.1."""
 MOST_LAG_SECONDS: Final = 0.15
 """The most that the start says about the lag: there, a disk may have been waited for."""
 LAG_FACTOR: Final = 2.0
 """As many times the measured lag are added: who gets no processor is late, and so is the platform
 that shares it."""
 UNFINISHED_SECONDS: Final = 1.0
-"""How long a line may be in the making: the rest of it is not going to come."""
+"""The longest time for a line to be unfinished. After that its rest will not arrive."""
 TICK_SECONDS: Final = 1.0
 """At least so often a wait is looked at: a line that is stuck makes no event."""
 TAIL_MARGIN_SECONDS: Final = 0.005
@@ -272,7 +272,7 @@ class Moment:
 
 
 class Limits:
-    """How long anything may take, in seconds."""
+    """Time limits, in seconds."""
 
     __slots__ = ("added", "batch", "silence")
 
@@ -280,13 +280,13 @@ class Limits:
         self.batch = batch
         """The platform's batch period: so old is what it sends."""
         self.added = added
-        """What may be added once the end of an invocation is known, a batch period after it."""
+        """Most seconds to add after an invocation's end is known, a batch period after the end."""
         self.silence = silence
         """Since the last telemetry of an invocation that has not ended."""
 
 
 class Trail:
-    """What trails: lines between an end, in an earlier block, and the next start of the stream.
+    """Trailing lines: those between an end, in an earlier block, and the next start of the stream.
 
     They are waited for, a batch period long, once some have arrived, until such waits bring none.
     """
@@ -305,16 +305,16 @@ class Trail:
         self._after = ""
         """The same, when the block at hand began."""
         self._is_flushed = False
-        """Whether the flush at this end is over: what comes now is late for it."""
+        """True if the flush at this end is over, so that further lines are late for it."""
         self._waits = False
-        """Whether that flush waits for lines, or has."""
+        """True if that flush waits for lines, or has waited."""
         self._has_arrived = False
-        """Whether some came before it was over."""
+        """True if some arrived before it was over."""
         self._waits_left = 0
 
     @property
     def is_behind_an_end(self) -> bool:
-        """Whether the block at hand began behind an end."""
+        """True if the current block began after an end."""
         return bool(self._after)
 
     def begin_flush(self) -> bool:
@@ -412,7 +412,7 @@ class LifeCycle:
         self._started: dict[str, None] = {}
         self._early_ends: dict[str, float] = {}
         self._unknown: dict[str, int] = {}
-        """How often an end of each was counted as that of a request that never began."""
+        """The number of ends of each that were counted as those of a request that never began."""
 
     @property
     def state(self) -> str:
@@ -421,16 +421,16 @@ class LifeCycle:
 
     @property
     def lag(self) -> float:
-        """How late this process gets its turn, in seconds, lately."""
+        """The recent delay of this process's turns, in seconds."""
         return max(self._lag, self._least_lag)
 
     def margin(self, least: float, left: float) -> float:
-        """What to keep free before a deadline in `left` seconds; `least`, and more with the lag."""
+        """Return the margin before a deadline in `left` seconds: `least`, and more with the lag."""
         return min(least + LAG_FACTOR * self.lag, max(least, left * MOST_PART))
 
     @property
     def delivers_alongside(self) -> bool:
-        """Whether no end is awaited now: then lines are flushed by the clock."""
+        """True if no end is awaited now, so that lines are flushed by the clock."""
         return not self._sees_ends or self._broken or bool(self.missed)
 
     # -- answers to `next` ---------------------------------------------------------------------
@@ -572,7 +572,7 @@ class LifeCycle:
 
     @property
     def awaits_start(self) -> bool:
-        """Whether lines ahead of the next `platform.start` trail behind an end."""
+        """True if lines before the next `platform.start` trail behind an end."""
         return self._trail.is_behind_an_end
 
     def on_start(self, request: str, before: int = 0) -> None:

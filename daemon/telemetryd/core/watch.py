@@ -18,18 +18,17 @@ from typing import Final
 from telemetryd_proto.envelope import Envelope, decode_line
 
 LOSSES: Final = frozenset({"platform.logsDropped"})
-"""What every ledger needs."""
+"""The events that every ledger needs."""
 LIFE_CYCLE: Final = LOSSES | {
     "platform.report", "platform.restoreStart", "platform.runtimeDone", "platform.start",
 }  # fmt: skip
-"""What the extension needs besides: when an invocation begins and ends, and that a snapshot was
-restored."""
+"""The events that the extension needs, too: the begin and end of invocations, and a restore."""
 
 _FREE_MISSES: Final = 8
 _BYTES_PER_MISS: Final = 1024
 """A byte that turns up more often is not rare: a miss costs as much as 550 bytes of search."""
 _BEFORE_VALUES: Final = b": \t\r"
-"""What may stand before the value of a member."""
+"""Bytes that may precede the value of a member."""
 
 
 class EventWatch:
@@ -43,7 +42,7 @@ class EventWatch:
         self.undecodable = 0
         """Lines of one of the types that are no JSON: of an event that was cut, most likely."""
         self.starts: list[int] = []
-        """Where in its data the line of each event begins that was found last."""
+        """The offsets in its data of the lines of the events that were found last."""
         self._types = types
         names = sorted(f'"{name}"'.encode() for name in types)
         shared = 0  # what all names begin with is searched for: the longer, the faster
@@ -94,7 +93,7 @@ class EventWatch:
         return envelope if envelope.type in self._types else None
 
     def _next_mark(self, data: bytes, start: int) -> int:
-        """Where the mark is found from `start` on, or -1."""
+        """Return the offset of the mark from `start` on, or -1."""
         if rare := self._rare:
             mark, before, misses = self._mark, self._rare_at, 0
             hit = data.find(rare, start + before)

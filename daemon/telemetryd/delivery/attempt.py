@@ -21,7 +21,7 @@ from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkCon
 from telemetryd_proto.framing import Block
 
 LAST_CHANCE_SECONDS: Final = 0.3
-"""What an attempt may take at the end, where the circuit is not closed and lines can wait on disk:
+"""Seconds for an attempt at the end, if the circuit is not closed and lines can wait on disk:
 enough for a destination that is back, and too little to delay the end."""
 _MAX_CODE: Final = 64
 _MAX_DETAIL: Final = 500

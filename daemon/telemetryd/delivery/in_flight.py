@@ -11,7 +11,7 @@ from telemetryd.sinks.base import Batch, Item, WriteResult
 from telemetryd_proto.framing import Block
 
 NO_REASON: Final = "shutdown"
-"""What lines are lost for at the end, when no destination gave another reason."""
+"""The reason for losing lines at the end, if no destination gave another one."""
 
 Loss = tuple[Item, str]
 """An item that is not delivered, with the reason."""

@@ -1,4 +1,4 @@
-"""Where lines go that a sink did not get: to its failover, to the dead letter, or nowhere.
+"""Handles lines that a sink did not get: failover, dead letter, or only a count.
 
 Each is counted once, and goes whole to where it can.
 """

@@ -46,7 +46,7 @@ still for most of a period of 100 ms (Linux kernel documentation, "CFS Bandwidth
 NO_PAUSE_SECONDS: Final = 2.0
 """... and none begins for so long: what is more than a burst is for the overflow policy."""
 _PIECES: Final = 4
-"""How many pieces of a block that had to be cut fill the queue."""
+"""The number of pieces of a block that had to be cut that fill the queue."""
 
 
 class SinkQueue:
@@ -80,7 +80,7 @@ class SinkQueue:
         self._hold_above = max_bytes if overflow == "block" else int(max_bytes * BURST_FRACTION)
         self._is_fast = False
         self._taken_at = 0.0
-        """When what is in flight was taken, in monotonic seconds; 0 when nothing is."""
+        """The time when the batch in flight was taken, in monotonic seconds; 0 without one."""
         self._no_pause_until = 0.0
         self._pause_limit: asyncio.TimerHandle | None = None
         self._blocks: deque[Block] = deque()

@@ -1,4 +1,4 @@
-"""What the table of `core.delivery` commands, executed: the hands of one sink's delivery.
+"""Executes the commands of the table in `core.delivery`, for one sink's delivery.
 
 Each command is a method, and nothing else is decided here: what comes next says `Delivery`.
 """
@@ -70,13 +70,13 @@ class Steps:
         self._nudge = asyncio.Event()
         self._in_flight = InFlight(account, stats, self._clock)
         self._attempt = 0
-        """How often the batch has been tried."""
+        """The number of attempts of the batch."""
         self._batch_number = 0
         self._spilled: list[Block] = []
-        """What the queue has just given up."""
+        """Blocks that the queue has just given up."""
         self._diverts_soon = False
         self._lost_for = NO_REASON
-        """What lines are lost for at the end, unless the destination gave a reason."""
+        """The reason for losing lines at the end, unless the destination gave one."""
         self._at_once: dict[str, Callable[[], None]] = {
             delivery.TELL_IDLE: self.idle.set,
             delivery.TAKE: self._take,

@@ -39,7 +39,7 @@ from telemetryd_proto.framing import Block
 _KEEP_SHARE: Final = 0.5
 """Of the time at the end, how long lines are delivered from memory before they go to disk first."""
 CLOSE_SECONDS: Final = 0.5
-"""What `close`, and the end of a cancelled write, may take when the deadline has already passed."""
+"""Seconds for `close`, and for the end of a cancelled write, after the deadline has passed."""
 
 
 class DeliveryWorker:
@@ -153,7 +153,7 @@ class DeliveryWorker:
         return total(self._queue.waiting(), self._steps.pending())
 
     def oldest_received_at(self) -> float | None:
-        """When the oldest line that waits or is in flight was read, in monotonic seconds."""
+        """Return when the oldest line, waiting or in flight, was read, in monotonic seconds."""
         oldest = self._steps.oldest_received_at()
         return self._queue.oldest_received_at() if oldest is None else oldest
 

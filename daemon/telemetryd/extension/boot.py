@@ -73,7 +73,7 @@ def _escape(text: str) -> str:
 
 
 class Session:
-    """What boot has achieved, handed to `run` and, should that fail, to `fallback`."""
+    """The results of boot, for `run` and, if that fails, for `fallback`."""
 
     def __init__(self, api: str, name: str) -> None:
         host, _, port = api.rpartition(":")
@@ -97,7 +97,7 @@ class Session:
         self.ended = False
         """There is nothing more to ask for: the platform said SHUTDOWN, or is gone."""
         self.ledger: dict[str, Any] | None = None
-        """What the daemon had counted when it failed."""
+        """The counts of the daemon when it failed."""
         self.registered_after = 0.0
         self.next_after = 0.0
         self.next_cpu = 0.0

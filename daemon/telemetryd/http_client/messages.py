@@ -1,4 +1,4 @@
-"""What goes into the client and what comes out: requests, answers, options, errors."""
+"""The types of the client: requests, answers, options, errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 from telemetryd.errors import TelemetrydError
 
 Sent: TypeAlias = Literal["nothing", "part", "all"]
-"""How much of a request the destination may have seen. `nothing` is certain: another attempt can't
-send it twice. After `part` no sane destination acts, since the body is shorter than announced."""
+"""The part of a request that the destination may have seen. `nothing` is certain: another attempt
+can't send it twice. After `part` no sane destination acts: the body is shorter than announced."""
 
 Reason: TypeAlias = Literal[
     "invalid_request",
@@ -33,7 +33,7 @@ Reason: TypeAlias = Literal[
     "answer_too_large",
     "closed",
 ]
-"""Why there is no answer.
+"""Reasons why there is no answer.
 
 `invalid_request`: a header or the target has a character that HTTP does not allow.
 `proxy_refused`: the proxy answered CONNECT with an error; `proxy_credentials`: with 407.
@@ -77,7 +77,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client connects, how long it waits, and what it accepts."""
+    """The settings of a client: how it connects, how long it waits, what it accepts."""
 
     environment: Mapping[str, str] = {}
     """The variables that name proxies and certificate authorities: usually `os.environ`. They are
@@ -103,7 +103,7 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Directory as `openssl rehash` makes it, where nothing else names authorities. Its files are
     read at need."""
     verify: bool = True
-    """Whether the destination must prove its name."""
+    """True if the destination must prove its name."""
 
 
 class HttpError(TelemetrydError):

@@ -1,1 +1,1 @@
-"""What the sinks of AWS services share: client, errors, transport, permissions."""
+"""The common parts of sinks of AWS services: client, errors, transport, permissions."""

@@ -1,4 +1,4 @@
-"""What each error of aiobotocore means to the delivery worker.
+"""Converts errors of aiobotocore to those of the delivery worker.
 
 Codes after "Common Error Types" of the services' API references and the error lists of Kinesis
 `PutRecords` and CloudWatch Logs `PutLogEvents`; which are retried after botocore's standard retry
@@ -84,7 +84,7 @@ _PERMANENT: Final[tuple[tuple[type[Exception], str], ...]] = (
     (aws.BotoCoreError, "aws_configuration"),
 )
 _UNREADABLE: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What botocore's parsers run into when an answer is JSON, but nothing like what they expect."""
+"""Exceptions of botocore's parsers for JSON that has not the form that they expect."""
 _CUT_OFF: Final = (errno.ECONNRESET, errno.EPIPE)
 
 
@@ -137,7 +137,7 @@ def _from_refusal(code: str, status: int, text: str) -> SinkError:
 
 
 def _was_cut_off(error: Exception) -> bool:
-    """Whether there was a connection: aiobotocore tells a reset as if there had been none."""
+    """True if there was a connection. aiobotocore reports a reset as if there had been none."""
     cause = getattr(error, "kwargs", {}).get("error")
     return getattr(cause, "errno", 0) in _CUT_OFF
 

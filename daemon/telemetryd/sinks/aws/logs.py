@@ -34,7 +34,7 @@ _EXISTS: Final = "ResourceAlreadyExistsException"
 
 
 class LogEvent(msgspec.Struct, frozen=True, gc=False):
-    """What is to become one log event."""
+    """The content of one log event."""
 
     timestamp: int
     """Milliseconds since the Unix epoch."""
@@ -207,7 +207,7 @@ def _bound(index: object, missing: int, most: int) -> int:
 
 
 def group_problem(name: str) -> str | None:
-    """Why `name` can't be that of a log group, None if it can (`CreateLogGroup`)."""
+    """Return why `name` can't be that of a log group, None if it can (`CreateLogGroup`)."""
     if not re.fullmatch(_GROUP, name):
         return "must have 1 to 512 letters, digits and . - _ / #"
     if name.startswith("aws/"):
@@ -216,7 +216,7 @@ def group_problem(name: str) -> str | None:
 
 
 def stream_problem(name: str) -> str | None:
-    """Why `name` can't be that of a log stream, None if it can (`CreateLogStream`)."""
+    """Return why `name` can't be that of a log stream, None if it can (`CreateLogStream`)."""
     if not re.fullmatch(_STREAM, name, re.DOTALL):
         return "must have 1 to 512 characters, none of them : or *"
     return None

@@ -1,4 +1,4 @@
-"""How aiobotocore talks: its sessions, its configuration, connections that outlive no freeze.
+"""The transport of aiobotocore: sessions, configuration, connections that end at a freeze.
 
 Imports aiobotocore; only `_aws` may import this, and only when a sink is opened.
 """
@@ -31,7 +31,7 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """Of the body of an answer. 500 refused records with a message each are 300 kB."""
 
 _BULK: Final = "telemetryd_bulk"
-"""Where a request's context keeps what `encode_in_bulk` took."""
+"""The key in a request's context for the data of `encode_in_bulk`."""
 
 
 class RenewingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is not typed

@@ -48,10 +48,10 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
     record_target_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = MIB
     """Bytes of lines, before compression, at which a record is full."""
     record_id: bool = True
-    """Whether each packed record has an id for deduplication."""
+    """True if each packed record has an id for deduplication."""
     partition_key: PartitionKey = "instance"
-    """What chooses the shard. `instance`: the process; `request_id`: the request; `random`: chance,
-    for each record; `function`: the function."""
+    """Key that selects the shard. `instance`: the process; `request_id`: the request; `random`:
+    chance, for each record; `function`: the function."""
     explicit_hash_key: str = ""
     """Decimal number below 2^128 that chooses the shard. Empty: the partition key chooses."""
     max_record_bytes: Annotated[

@@ -41,8 +41,8 @@ class RecordItem(Item, frozen=True, gc=False):
     oversized: bool = False
     """No record can hold this line; `payload` is the line itself, not to be sent."""
     packed: str = ""
-    """How: `lines`, `kpl`, `gzip` or `zstd`. It may have waited on disk while the configuration was
-    changed. Empty: by a version that did not say."""
+    """The packing: `lines`, `kpl`, `gzip` or `zstd`. The item may have waited on disk while the
+    configuration changed. Empty: a version that did not say packed it."""
 
 
 class Packer:

@@ -203,7 +203,7 @@ class KinesisSink(Sink):
 
 
 def _count(said: object) -> int:
-    """How many records failed, as the answer says; 0 where that is no number."""
+    """Return the number of failed records in the response; 0 if that is not a number."""
     return said if isinstance(said, int) else 0
 
 
