@@ -13,6 +13,7 @@ EventName: TypeAlias = Literal[
     "accept_failed",
     "answer_malformed",
     "answer_repaired",
+    "certificates_not_verified",
     "circuit_closed",
     "circuit_opened",
     "close_failed",
@@ -414,6 +415,12 @@ EVENTS: Final = (
         "Lines wait on disk or in memory, fail over, or are dropped and counted.",
     ),
     LogEvent("circuit_closed", ("info",), "The destination accepts lines again."),
+    LogEvent(
+        "certificates_not_verified",
+        ("warning",),
+        "A client was told not to verify the certificates of its destination.",
+        "Anyone on the way can read and change what is sent: only for tests.",
+    ),
     LogEvent(
         "rotation_failed",
         ("warning",),
