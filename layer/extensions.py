@@ -1,4 +1,4 @@
-"""uvloop with its libuv, msgspec and zstandard, compiled to be linked into the executable."""
+"""uvloop with its libuv, msgspec, zstandard and our scanner, compiled to be linked in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from layer import shell
-from layer.cache import Cache
+from layer.cache import HERE, Cache
 from layer.machines import Machine
 from layer.packages import LINKED, Packages, pinned
 from layer.toolchain import Toolchain
 
+_SCAN = HERE.parent / "proto" / "scan"
+_SCAN_FILES = ("telemetryd_scan.c", "kernels.h")
 _CFLAGS = (
     "-O2", "-fno-pie", "-fomit-frame-pointer", "-fno-strict-aliasing", "-fvisibility=hidden",
     "-ffunction-sections", "-fdata-sections", "-DNDEBUG", "-w",
@@ -50,6 +52,8 @@ def build(
             shutil.rmtree(work / name, ignore_errors=True)
         for log in logs:
             log.unlink()
+        for name in _SCAN_FILES:
+            (work / name).unlink()
         shutil.rmtree(work / "include")
 
     def _commands(cc: str, packages: Packages, work: Path) -> Iterator[list[object]]:
@@ -57,6 +61,8 @@ def build(
         shutil.copytree(cpython / "include", work / "include")
         for name in LINKED:
             shutil.copytree(packages.source(name), work / name)
+        for name in _SCAN_FILES:
+            shutil.copy(_SCAN / name, work)
         python = ("-Iinclude", "-Iinclude/internal")
         libuv = "uvloop/vendor/libuv"
         system = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-D_LARGEFILE_SOURCE")
@@ -75,6 +81,7 @@ def build(
             *(cc, "-c", *_CFLAGS, *python, "-Imsgspec/src/msgspec"),
             *("msgspec/src/msgspec/_core.c", "-o", "msgspec-core.o"),
         ]
+        yield [cc, "-c", *_CFLAGS, *python, "telemetryd_scan.c", "-o", "telemetryd-scan.o"]
         yield [
             *(cc, "-c", *_CFLAGS, *_ZSTD, *python, "-Izstandard/c-ext", "-Izstandard/zstd"),
             *("zstandard/c-ext/backend_c.c", "-o", "zstandard-backend.o"),
@@ -82,5 +89,6 @@ def build(
 
     entries = pinned()
     pins = [entries[name] for name in LINKED]
-    inputs = (tools.identity, Path(__file__), machine, *pins, cpython.name)
+    own = (_SCAN / name for name in _SCAN_FILES)
+    inputs = (tools.identity, Path(__file__), machine, *pins, *own, cpython.name)
     return cache.stage(f"extensions-{machine.name}", inputs, make)

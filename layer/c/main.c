@@ -17,6 +17,7 @@
 PyMODINIT_FUNC PyInit_loop(void);
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit_backend_c(void);
+PyMODINIT_FUNC PyInit_telemetryd_scan(void);
 
 static char home[PATH_MAX];
 /* plugins/ is not ours: sinks of the function's owner, from a layer or an image of their own. */
@@ -81,6 +82,7 @@ static PyStatus start(int argc, char **argv)
     PyImport_AppendInittab("uvloop.loop", PyInit_loop);
     PyImport_AppendInittab("msgspec._core", PyInit__core);
     PyImport_AppendInittab("zstandard.backend_c", PyInit_backend_c);
+    PyImport_AppendInittab("telemetryd_scan", PyInit_telemetryd_scan);
     PyPreConfig_InitIsolatedConfig(&early);
     early.utf8_mode = 1;
     early.configure_locale = 0;

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.scanner import each_scanner  # noqa: F401 - each test runs with each
 from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 MAX_LINE = 12

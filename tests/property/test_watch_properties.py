@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.scanner import each_scanner  # noqa: F401 - each test runs with each
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd_proto.envelope import decode_line
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from telemetryd_proto import scan
 from telemetryd_proto.envelope import Envelope, decode_line
 
 LOSSES: Final = frozenset({"platform.logsDropped"})
@@ -35,7 +36,8 @@ class EventWatch:
     """Looks for events of some types."""
 
     __slots__ = (
-        "_mark", "_member", "_rare", "_rare_at", "_tails", "_types", "starts", "undecodable",
+        "_mark", "_member", "_names", "_rare", "_rare_at", "_tails", "_types", "starts",
+        "undecodable",
     )  # fmt: skip
 
     def __init__(self, types: frozenset[str]) -> None:
@@ -48,6 +50,7 @@ class EventWatch:
         shared = 0  # what all names begin with is searched for: the longer, the faster
         while len({name[: shared + 1] for name in names}) == 1 and shared < len(names[0]):
             shared += 1
+        self._names = tuple(names)
         self._mark = names[0][:shared]
         self._tails = tuple(name[shared:] for name in names)
         either = b"|".join(map(re.escape, names))
@@ -58,6 +61,15 @@ class EventWatch:
 
     def find(self, data: bytes) -> list[Envelope]:
         """The events among the whole lines of `data`, in order."""
+        if scan.compiled is None:
+            return self._search(data)
+        spans = scan.compiled.find_lines(data, (self._mark,), self._names)
+        found = [(start, self._decode(data[start:end])) for start, end in spans]
+        self.starts = [start for start, event in found if event is not None]
+        return [event for _, event in found if event is not None]
+
+    def _search(self, data: bytes) -> list[Envelope]:
+        """As `find`, in Python."""
         found: list[Envelope] = []
         starts = self.starts = []
         misses = 0
@@ -76,7 +88,8 @@ class EventWatch:
                 misses += 1
             if misses > _FREE_MISSES:
                 misses = 0
-                if (member := self._member.search(data, after)) is None:
+                # the quote that ends a mark may open the member
+                if (member := self._member.search(data, after - 1)) is None:
                     break
                 after = member.end()
             at = self._next_mark(data, after)
@@ -84,8 +97,10 @@ class EventWatch:
 
     def _event_in(self, line: bytes) -> Envelope | None:
         """The event that `line` is; None for any other line. Exceptions cost more than looking."""
-        if self._member.search(line) is None:
-            return None
+        return self._decode(line) if self._member.search(line) is not None else None
+
+    def _decode(self, line: bytes) -> Envelope | None:
+        """The event that `line` is, which has one of the types somewhere; None for any other."""
         envelope = decode_line(line) if line.rstrip().endswith(b"}") else None
         if envelope is None:
             self.undecodable += 1

@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.scanner import each_scanner  # noqa: F401 - each test runs with each
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd_proto.envelope import Envelope
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.scanner import each_scanner  # noqa: F401 - each test runs with each
 from telemetryd_proto.framing import Block, Framed, LineFramer, Rejected, TailBudget
 
 A = b'{"a":1}\n'

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from telemetryd_proto import scan
 from telemetryd_proto.envelope import Envelope, decode_refused
 from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.records import Report, RuntimeDone, Start
@@ -90,6 +91,8 @@ def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
 
 def _spans(marks: Sequence[bytes], data: bytes) -> list[tuple[int, int]]:
     """Start and end of each line that holds a mark and may be an object, in order."""
+    if scan.compiled is not None:
+        return scan.compiled.find_lines(data, tuple(marks), ())
     found: dict[int, int] = {}
     for mark in marks:
         at = data.find(mark)

@@ -1,0 +1,219 @@
+/* Counts lines and finds marks in blocks of them, as telemetryd's Python does. Nothing outside the
+ * buffer is read; nothing is allocated for a line but what is returned about it. The GIL stays. */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000 /* the buffer protocol is part of it since 3.11 */
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+/* -DWIDE=0 leaves AVX2 out, even where the processor has it. */
+#if defined(__x86_64__) && !defined(WIDE)
+#define WIDE 1
+#endif
+
+enum {
+    API = 1,      /* the one telemetryd_proto.scan asks for */
+    MOST = 16,    /* marks, or names */
+    WINDOW = 128, /* bytes to look at before asking whether there was anything */
+    REACH = 64,   /* the two bytes of a mark that are searched for are among its first REACH */
+};
+
+typedef struct {
+    const unsigned char *text;
+    size_t size;
+    size_t first, second; /* offsets of its two rarest bytes: both together are a candidate */
+} Mark;
+
+typedef struct {
+    Mark list[MOST];
+    size_t count;
+} Marks;
+
+/* True if one of the marks stands at `at`. */
+static int stands_at(const Marks *marks, const unsigned char *data, size_t size, size_t at)
+{
+    for (size_t k = 0; k < marks->count; k++) {
+        const Mark *mark = &marks->list[k];
+        if (data[at] == mark->text[0] && size - at >= mark->size
+            && memcmp(data + at, mark->text, mark->size) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+#define NAME(x) x##_16
+#define TARGET
+#define WIDTH 16
+#include "kernels.h"
+
+#if WIDE
+#define NAME(x) x##_32
+#define TARGET __attribute__((target("avx2")))
+#define WIDTH 32
+#include "kernels.h"
+#endif
+
+static size_t (*count)(const unsigned char *, size_t, int *) = count_16;
+static size_t (*next)(const Marks *, const unsigned char *, size_t, size_t) = next_16;
+
+/* Take the widest vectors that this processor has; their name. */
+static const char *choose_kind(void)
+{
+#if WIDE
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) {
+        count = count_32;
+        next = next_32;
+        return "avx2";
+    }
+#endif
+    return "baseline"; /* what each processor of this kind has: SSE2, NEON */
+}
+
+static PyObject *count_lines(PyObject *module, PyObject *data)
+{
+    Py_buffer view;
+    int odd;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    size_t lines = count(view.buf, (size_t)view.len, &odd);
+    PyBuffer_Release(&view);
+    return PyLong_FromSize_t(odd ? 0 : lines);
+}
+
+/* How rare a byte is in telemetry lines: it decides only how fast a search is. */
+static size_t rarity(unsigned char byte)
+{
+    static const char common[] = "0123456789 \"',-:e.tasrnoidlcuhz\\pmfbgywkvjxq([)]_";
+    const char *found = byte ? strchr(common, byte) : common;
+    return found ? (size_t)(found - common) : sizeof common;
+}
+
+static Mark with_rarest_bytes(const unsigned char *text, size_t size)
+{
+    Mark mark = {.text = text, .size = size};
+    size_t reach = size < REACH ? size : REACH;
+    for (size_t at = 1; at < reach; at++)
+        if (rarity(text[at]) > rarity(text[mark.first]))
+            mark.first = at;
+    mark.second = mark.first == 0 ? reach - 1 : 0;
+    for (size_t at = 0; at < reach; at++) { /* neighbours, and the same byte again, tell less */
+        int is_far = at + 1 < mark.first || at > mark.first + 1;
+        if (is_far && text[at] != text[mark.first] && rarity(text[at]) >= rarity(text[mark.second]))
+            mark.second = at;
+    }
+    return mark;
+}
+
+/* Read a tuple of texts of two bytes or more; -1, with an exception, if it is anything else. */
+static int read_marks(PyObject *texts, Marks *marks)
+{
+    Py_ssize_t given = PyTuple_Check(texts) ? PyTuple_Size(texts) : MOST + 1;
+    for (Py_ssize_t i = 0; i < given && given <= MOST; i++) {
+        char *text;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(texts, i), &text, &size) < 0)
+            return -1;
+        if (size < 2)
+            given = MOST + 1;
+        else
+            marks->list[i] = with_rarest_bytes((const unsigned char *)text, (size_t)size);
+    }
+    if (given > MOST) {
+        PyErr_SetString(PyExc_ValueError, "expected a tuple of few texts of two bytes or more");
+        return -1;
+    }
+    marks->count = (size_t)given;
+    return 0;
+}
+
+/* Where the blanks begin that end before `at`. */
+static size_t before_blanks(const unsigned char *data, size_t at)
+{
+    while (at > 0 && (data[at - 1] == ' ' || data[at - 1] == '\t' || data[at - 1] == '\r'))
+        at--;
+    return at;
+}
+
+/* True if what stands at `at` is the value of a member "type". */
+static int is_type(const unsigned char *data, size_t at)
+{
+    at = before_blanks(data, at);
+    if (at == 0 || data[at - 1] != ':')
+        return 0;
+    at = before_blanks(data, at - 1);
+    return at >= 6 && memcmp(data + at - 6, "\"type\"", 6) == 0;
+}
+
+/* True if the line, its newline the last byte, opens and closes as an object does. */
+static int may_be_object(const unsigned char *line, size_t size)
+{
+    return size >= 2 && line[0] != '\0' && strchr("{ \t\r\v\f", line[0])
+        && (line[size - 2] <= ' ' || line[size - 2] == '}');
+}
+
+static int append_span(PyObject *found, size_t start, size_t end)
+{
+    PyObject *span = Py_BuildValue("(nn)", (Py_ssize_t)start, (Py_ssize_t)end);
+    int status = span ? PyList_Append(found, span) : -1;
+    Py_XDECREF(span);
+    return status;
+}
+
+static int collect(const Marks *marks, const Marks *names, const unsigned char *data, size_t size,
+                   PyObject *found)
+{
+    size_t at = 0, done = 0; /* nothing before `done` is looked at again */
+    while ((at = next(marks, data, size, at)) < size) {
+        if (names->count && !(stands_at(names, data, size, at) && is_type(data, at))) {
+            at++;
+            continue;
+        }
+        const unsigned char *newline = memchr(data + at, '\n', size - at);
+        size_t start = at, end = newline ? (size_t)(newline - data) + 1 : size;
+        while (start > done && data[start - 1] != '\n')
+            start--;
+        if (names->count || may_be_object(data + start, end - start))
+            if (append_span(found, start, end) < 0)
+                return -1;
+        at = done = end;
+    }
+    return 0;
+}
+
+static PyObject *find_lines(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    Marks marks, names;
+    Py_buffer view;
+    if (nargs != 3)
+        return PyErr_Format(PyExc_TypeError, "find_lines takes data, marks and names");
+    if (read_marks(args[1], &marks) < 0 || read_marks(args[2], &names) < 0
+        || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    PyObject *found = PyList_New(0);
+    if (found && collect(&marks, &names, view.buf, (size_t)view.len, found) < 0)
+        Py_CLEAR(found);
+    PyBuffer_Release(&view);
+    return found;
+}
+
+static int execute(PyObject *module)
+{
+    int status = PyModule_AddStringConstant(module, "KIND", choose_kind());
+    return status < 0 ? status : PyModule_AddIntConstant(module, "API", API);
+}
+
+static PyMethodDef methods[] = {
+    {"count_lines", count_lines, METH_O, NULL},
+    {"find_lines", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)execute}, {0, NULL}};
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "telemetryd_scan", .m_methods = methods, .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit_telemetryd_scan(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,119 @@
+"""The compiled scanner: built with this machine's C compiler where there is one, or else skipped.
+
+`Plain` is what it is held to: what each function says, written down without regard to speed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from telemetryd_proto import scan
+
+SOURCE: Final = Path(__file__).parents[2] / "proto" / "scan" / "telemetryd_scan.c"
+_INCLUDE: Final = Path(sysconfig.get_path("include"))
+KINDS: Final = ("as it is", "without AVX2")
+"""What the module is compiled as; the second leaves the vectors that every processor has."""
+_OPTIONS: Final = {"as it is": (), "without AVX2": ("-DWIDE=0",)}
+_WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wno-unused-parameter", "-Werror")
+_directory = tempfile.TemporaryDirectory(prefix="telemetryd-scan-")
+
+
+class Plain:
+    """The functions of the compiled module, in Python."""
+
+    API = 1
+    KIND = "plain"
+
+    @staticmethod
+    def count_lines(data: bytes, /) -> int:
+        r"""Count newlines; 0 if a line begins with \n or \r."""
+        return 0 if re.search(rb"(?:\A|\n)[\r\n]", data) else data.count(b"\n")
+
+    @staticmethod
+    def find_lines(
+        data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+    ) -> list[tuple[int, int]]:
+        """Look at one line after the other."""
+        found, at = [], 0
+        typed = re.compile(rb'"type"[ \t\r]*:[ \t\r]*(?:%s)' % b"|".join(map(re.escape, names)))
+        for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", data):
+            end = at + len(line)
+            is_object = line[:1] in tuple(b"{ \t\r\v\f"[i : i + 1] for i in range(6)) and (
+                len(line) > 1 and (line[-2] <= 0x20 or line[-2] == 0x7D)
+            )
+            wanted = typed.search(line) is not None if names else is_object
+            if wanted and any(mark in line for mark in marks):
+                found.append((at, end))
+            at = end
+        return found
+
+
+def _compiler() -> str:
+    """The C compiler. Skips the test if there is none, or nothing to compile against."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc): the compiled scanner is not tested here")
+    if not (_INCLUDE / "Python.h").is_file():
+        pytest.skip(f"no Python.h in {_INCLUDE}: the compiled scanner is not tested here")
+    return compiler
+
+
+def build(target: Path, *options: str) -> Path:
+    """Compile the module with `options` to `target`, which may not warn. Skips without compiler."""
+    link = ("-undefined", "dynamic_lookup") if sys.platform == "darwin" else ()
+    command = [_compiler(), "-shared", "-fPIC", *_WARNINGS, f"-I{_INCLUDE}", *link, *options]
+    done = subprocess.run(
+        [*command, "-o", target, SOURCE], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@cache
+def _built(kind: str) -> scan.Scanner:
+    place = Path(_directory.name, str(KINDS.index(kind)))
+    place.mkdir()
+    file = build(place / "telemetryd_scan.so", "-O2", *_OPTIONS[kind])
+    spec = importlib.util.spec_from_file_location("telemetryd_scan", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    scanner: scan.Scanner = module
+    return scanner
+
+
+def compiled(kind: str = KINDS[0]) -> scan.Scanner:
+    """The compiled scanner. Skips the test where it can't be compiled."""
+    _compiler()
+    return _built(kind)
+
+
+@contextmanager
+def using(scanner: scan.Scanner | None) -> Iterator[None]:
+    """Have telemetryd use `scanner`; None for its Python."""
+    before, scan.compiled = scan.compiled, scanner
+    try:
+        yield
+    finally:
+        scan.compiled = before
+
+
+@pytest.fixture(params=("Python", "compiled"), scope="module", autouse=True)
+def each_scanner(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test of the module that imports this with Python and with the compiled scanner."""
+    with using(None if request.param == "Python" else compiled()):
+        yield

@@ -1,0 +1,65 @@
+"""The compiled scanner is used where it is installed, and fits."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from helpers.scanner import Plain, using
+from telemetryd.core.watch import LIFE_CYCLE, EventWatch
+from telemetryd_proto import scan
+from telemetryd_proto.framing import Block, LineFramer, Rejected, TailBudget
+
+EVENT = b'{"time":"t","type":"platform.report","record":{}}\n'
+
+
+@pytest.mark.parametrize(("api", "is_used"), [(1, True), (2, False)])
+def test_it_is_used_if_its_functions_are_the_expected_ones(
+    monkeypatch: pytest.MonkeyPatch, api: int, is_used: bool
+) -> None:
+    installed = SimpleNamespace(API=api)
+    monkeypatch.setitem(sys.modules, "telemetryd_scan", installed)
+    assert scan._load() is (installed if is_used else None)
+
+
+def test_without_it_python_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "telemetryd_scan", None)
+    assert scan._load() is None
+
+
+class Asked:
+    """Notes what it is asked."""
+
+    API = 1
+    KIND = "asked"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def count_lines(self, data: bytes, /) -> int:
+        """As `Plain` does."""
+        self.asked.append("count_lines")
+        return Plain.count_lines(data)
+
+    def find_lines(
+        self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+    ) -> list[tuple[int, int]]:
+        """As `Plain` does."""
+        self.asked.append("find_lines")
+        return Plain.find_lines(data, marks, names)
+
+
+def test_framer_and_watch_ask_it() -> None:
+    scanner = Asked()
+    data = b"{}\n\n" + EVENT + b'{"type":"platform.report"\n'
+    watch = EventWatch(LIFE_CYCLE)
+    with using(scanner):
+        block, blank = LineFramer(TailBudget(1000)).feed(data, len(data))
+        assert isinstance(block, Block)
+        assert isinstance(blank, Rejected)
+        assert (block.lines, blank.lines) == (3, 1)
+        assert [event.type for event in watch.find(block.data)] == ["platform.report"]
+    assert watch.undecodable == 1
+    assert scanner.asked == ["count_lines", "find_lines"]

@@ -1,0 +1,79 @@
+"""The compiled scanner reads no byte that is not the buffer's, and does nothing undefined.
+
+Built with the sanitizers of address and undefined behaviour, in a process of its own. An `array`
+has exactly the bytes it is given, so that one byte before or after is noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import scanner
+
+OPTIONS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FUZZ = r"""
+import random, sys
+from array import array
+sys.path.insert(0, sys.argv[1])
+import telemetryd_scan as scan
+
+NAMES = (b'"platform.start"', b'"platform.report"', b'"platform.runtimeDone"')
+MARKS = (b'"platform.', b"errorType", b"Traceback (most recent call last)", rb"\n\tat ", b"xy" * 50)
+PIECES = [
+    *NAMES, *MARKS, b"\n", b"\r\n", b"\0", b"\xff", b" ", b"{", b"}", b'"type"', b":", b"x" * 127,
+    b'{"type":"platform.report","record":{}}', b'"type" \t: ', b"\n\n", b"p......m", b"y" * 300,
+]
+def scanned(text):
+    data = array("B", text)
+    scan.count_lines(data)
+    scan.find_lines(data, MARKS, ())
+    scan.find_lines(data, MARKS[:1], NAMES)
+    scan.find_lines(data, (), ())
+
+for size in range(600):
+    for filler in (b"x", b"\n", b"p", b"\r", b'"type":"platform.report"\n', b'"platform.'):
+        scanned((filler * size)[-size:] if size else b"")
+random.seed(20261130)
+for _ in range(6000):
+    text = b"".join(random.choices(PIECES, k=random.randrange(30)))
+    scanned(text[random.randrange(9):])
+    scanned(random.randbytes(random.randrange(400)))
+scanned(b'"platform.' * 30_000)
+scanned(b" " * 300_000 + b'"platform.report"')
+print("scanned", scan.KIND)
+"""
+
+
+def _runtime() -> str:
+    """The sanitizer's library, which has to be loaded first. Skips the test without it."""
+    compiler = shutil.which("cc") or "cc"
+    found = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], check=False, capture_output=True, text=True
+    ).stdout.strip()
+    if platform.libc_ver()[0] != "glibc" or not Path(found).is_absolute():
+        pytest.skip("the C compiler has no libasan.so: memory safety is not tested here")
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("-DWIDE=0",)], ids=scanner.KINDS)
+def test_a_fuzzed_scan_stays_within_its_buffer(tmp_path: Path, options: tuple[str, ...]) -> None:
+    scanner.build(tmp_path / "telemetryd_scan.so", *OPTIONS, *options)
+    environment = {
+        "PATH": os.defpath,
+        "LD_PRELOAD": _runtime(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # what the interpreter keeps to its end
+        "PYTHONMALLOC": "malloc",
+    }
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", FUZZ, tmp_path],
+        check=False, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("scanned")
