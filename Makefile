@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions
+.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions wheels
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,14 @@ distributions: $(STAMP)  ## sdists and wheels of both packages in dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist proto
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 
+.venv-wheels/.installed: requirements/wheels.txt
+	@$(PYTHON) -m venv .venv-wheels
+	@.venv-wheels/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/wheels.txt
+	@touch $@
+
+wheels: .venv-wheels/.installed  ## wheels of telemetryd-scan for this machine's Linux in dist/ (docker)
+	@.venv-wheels/bin/cibuildwheel --output-dir dist proto/scan
+
 fixtures-test: $(STAMP)  ## remakes the fixtures of records with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
@@ -136,6 +144,7 @@ lock:  ## pin the dependencies, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/runtime.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --no-emit-package google-re2 --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group wheels -q -o requirements/wheels.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group deploy -q -o requirements/deploy.txt
 
 changelog: $(STAMP)  ## move the files of changelog.d into CHANGELOG.md
@@ -145,4 +154,4 @@ changelog-check: $(STAMP)  ## check that this branch describes its changes in ch
 	@$(BIN)/towncrier check --compare-with $(or $(BASE),main)
 
 clean:  ## remove the virtual environment and everything built
-	rm -rf $(VENV) .venv-deploy dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run
+	rm -rf $(VENV) .venv-deploy .venv-wheels dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

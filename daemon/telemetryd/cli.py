@@ -282,4 +282,5 @@ def _version(_: argparse.Namespace) -> int:
     print(f"telemetryd {__version__} ({versions.interpreter()})")
     for name, version in versions.libraries().items():
         print(f"  {name} {version}")
+    print(f"  scanner: {versions.scanner()}")
     return EXIT_OK

@@ -21,7 +21,7 @@ from layer import sbom  # noqa: E402 - see above
 
 PLACES = [
     path
-    for pattern in ("*.md", "docs/**/*.md", "proto/*.md", "proto/*.toml", "examples/**/*")
+    for pattern in ("*.md", "docs/**/*.md", "proto/**/*.md", "proto/**/*.toml", "examples/**/*")
     for path in sorted(ROOT.glob(pattern))
     if path.is_file()
     and path.suffix in (".md", ".toml", ".txt", ".yaml", "")
@@ -43,9 +43,9 @@ def test_the_bill_of_materials_has_the_number() -> None:
 def test_who_depends_on_telemetryd_asks_for_this_series(path: Path) -> None:
     """Pages and examples say `telemetryd>=0.1,<0.2`, and never one version alone."""
     text = path.read_text(encoding="utf-8")
-    ranges = re.findall(r"telemetryd(?:-proto)?[ ]*>=[ ]*([\d.]+),[ ]*<[ ]*([\d.]+)", text)
+    ranges = re.findall(r"telemetryd(?:-proto|-scan)?[ ]*>=[ ]*([\d.]+),[ ]*<[ ]*([\d.]+)", text)
     assert set(ranges) <= {(series(0), series(1))}
-    assert re.findall(r"telemetryd(?:-proto)?(?:==|:v?)\d[\w.]*", text) == []
+    assert re.findall(r"telemetryd(?:-proto|-scan)?(?:==|:v?)\d[\w.]*", text) == []
 
 
 def test_the_range_is_looked_at() -> None:

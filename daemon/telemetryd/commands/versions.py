@@ -12,6 +12,7 @@ import zlib
 from importlib import metadata
 
 import telemetryd
+from telemetryd_proto import scan
 
 _DIRECT = (
     *("aiobotocore", "aiohttp", "botocore", "msgspec", "prometheus-client", "uvloop", "zstandard"),
@@ -26,6 +27,11 @@ def interpreter() -> str:
 def is_layer() -> bool:
     """True if this is the self-contained executable of the layer, its modules frozen."""
     return getattr(telemetryd.__spec__, "origin", None) == "frozen"
+
+
+def scanner() -> str:
+    """What looks through the lines: `compiled (avx2)`, `compiled (baseline)` or `Python`."""
+    return f"compiled ({scan.compiled.KIND})" if scan.compiled is not None else "Python"
 
 
 def libraries() -> dict[str, str]:

@@ -86,6 +86,7 @@ def test_version_tells_what_it_runs_on() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith(f"telemetryd {telemetryd.__version__} (CPython 3.")
     assert "msgspec" in done.stdout
+    assert "\n  scanner: Python\n" in done.stdout or "\n  scanner: compiled (" in done.stdout
 
 
 def test_the_option_version_prints_one_line() -> None:
