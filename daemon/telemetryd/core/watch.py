@@ -16,7 +16,7 @@ import re
 from typing import Final
 
 from telemetryd_proto import scan
-from telemetryd_proto.envelope import Envelope, decode_line
+from telemetryd_proto.envelope import Envelope, decode_line, decode_lines
 
 LOSSES: Final = frozenset({"platform.logsDropped"})
 """The events that every ledger needs."""
@@ -28,6 +28,7 @@ LIFE_CYCLE: Final = LOSSES | {
 _FREE_MISSES: Final = 8
 _BYTES_PER_MISS: Final = 1024
 """A byte that turns up more often is not rare: a miss costs as much as 550 bytes of search."""
+_CLOSE: Final = ord("}")
 _BEFORE_VALUES: Final = b": \t\r"
 """Bytes that may precede the value of a member."""
 
@@ -64,9 +65,20 @@ class EventWatch:
         if scan.compiled is None:
             return self._search(data)
         spans = scan.compiled.find_lines(data, (self._mark,), self._names)
-        found = [(start, self._decode(data[start:end])) for start, end in spans]
-        self.starts = [start for start, event in found if event is not None]
-        return [event for _, event in found if event is not None]
+        whole = [
+            (start, end)
+            for start, end in spans
+            if data[end - 2] == _CLOSE or _is_closed(data[start:end])
+        ]
+        events = decode_lines([data[start:end] for start, end in whole])
+        self.undecodable += len(spans) - len(whole) + events.count(None)
+        found = [
+            (start, event)
+            for (start, _), event in zip(whole, events, strict=True)
+            if event is not None and event.type in self._types
+        ]
+        self.starts = [start for start, _ in found]
+        return [event for _, event in found]
 
     def _search(self, data: bytes) -> list[Envelope]:
         """As `find`, in Python."""
@@ -97,11 +109,9 @@ class EventWatch:
 
     def _event_in(self, line: bytes) -> Envelope | None:
         """The event that `line` is; None for any other line. Exceptions cost more than looking."""
-        return self._decode(line) if self._member.search(line) is not None else None
-
-    def _decode(self, line: bytes) -> Envelope | None:
-        """The event that `line` is, which has one of the types somewhere; None for any other."""
-        envelope = decode_line(line) if line.rstrip().endswith(b"}") else None
+        if self._member.search(line) is None:
+            return None
+        envelope = decode_line(line) if _is_closed(line) else None
         if envelope is None:
             self.undecodable += 1
             return None
@@ -123,3 +133,8 @@ class EventWatch:
             else:
                 return -1
         return data.find(self._mark, start)
+
+
+def _is_closed(line: bytes) -> bool:
+    """True if a line ends as an object does. Exceptions cost more than this look."""
+    return line.rstrip().endswith(b"}")
