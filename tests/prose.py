@@ -1,4 +1,4 @@
-"""The words that docs/style.md forbids, in pages and in what the code says: `make lint`."""
+"""Checks what docs/style.md forbids: words in pages and strings, half sentences in docstrings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ PAGES = (
 )  # fmt: skip
 CODE = ("daemon/**/*.py", "proto/**/*.py", "layer/**/*.py", "bench/**/*.py", "examples/**/*.py")
 STYLE = "docs/style.md"
+_HALF_SENTENCE = re.compile(r"(What|Whether)\b")
 _HEADER = "| Not | But |\n|---|---|\n"
 
 
@@ -57,8 +58,20 @@ def in_code(text: str, words: re.Pattern[str]) -> Iterator[tuple[int, str]]:
                 yield node.lineno + node.value.count("\n", 0, found.start()), found[0]
 
 
+def half_sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the first word of each docstring that is half a sentence.
+
+    A string below an attribute counts as a docstring.
+    """
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            said = node.value.value
+            if isinstance(said, str) and (found := _HALF_SENTENCE.match(said)):
+                yield node.lineno, found[0]
+
+
 def faults(root: Path) -> list[str]:
-    """Return a line for each use of a forbidden word below `root`."""
+    """Return a line for each forbidden word and each half sentence below `root`."""
     suggestions = forbidden((root / STYLE).read_text(encoding="utf-8"))
     words = pattern(suggestions)
     found = []
@@ -69,6 +82,12 @@ def faults(root: Path) -> list[str]:
             for line, word in look(text, words):
                 better = suggestions[" ".join(word.lower().split())]
                 found.append(f"{name}:{line}: avoid {word!r}; write {better}")
+            if look is in_code:
+                found += (
+                    f"{name}:{line}: a docstring begins with {word!r}; write 'Return ...', "
+                    "'True if ...' or what the value is"
+                    for line, word in half_sentences(text)
+                )
     return found
 
 

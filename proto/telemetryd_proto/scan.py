@@ -13,7 +13,7 @@ _API: Final = 1
 
 
 class Scanner(Protocol):
-    """What `telemetryd_scan` has."""
+    """The functions of `telemetryd_scan`."""
 
     API: int
     KIND: str

@@ -30,7 +30,7 @@ def is_layer() -> bool:
 
 
 def scanner() -> str:
-    """What looks through the lines: `compiled (avx2)`, `compiled (baseline)` or `Python`."""
+    """Return the scanner of lines: `compiled (avx2)`, `compiled (baseline)` or `Python`."""
     return f"compiled ({scan.compiled.KIND})" if scan.compiled is not None else "Python"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ssl
 
 PIECE_BYTES: Final = 64 * 1024
-"""What is handed to the loop at a time. It keeps about as much again until the kernel takes it."""
+"""Bytes handed to the loop at a time. It keeps about as many again until the kernel takes them."""
 _ACKNOWLEDGED_AT: Final = 120
 """Where `tcp_info` has `tcpi_bytes_acked`, 8 bytes (linux/tcp.h)."""
 

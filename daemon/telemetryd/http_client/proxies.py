@@ -32,7 +32,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What errors call it: no secret."""
+        """The name in errors: no secret."""
         return f"{self.host}:{self.port} ({self.variable})"
 
 

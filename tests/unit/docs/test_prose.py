@@ -1,4 +1,4 @@
-"""`tests/prose.py`, which `make lint` runs: it finds the words that docs/style.md forbids."""
+"""`tests/prose.py`, which `make lint` runs: it finds what docs/style.md forbids."""
 
 from __future__ import annotations
 
@@ -58,6 +58,35 @@ def test_each_use_is_found(tmp_path: Path, path: str, text: str, where: str) -> 
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text(text)
     assert prose.faults(tmp_path) == [where]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word"),
+    [
+        ('"""What this is."""\n', 1, "What"),
+        ('def f():\n    """Whether it is.\n\n    More.\n    """\n', 2, "Whether"),
+        ('X = 1\n"""What it is for."""\n', 2, "What"),
+    ],
+)
+def test_a_docstring_that_is_half_a_sentence_is_found(
+    tmp_path: Path, text: str, line: int, word: str
+) -> None:
+    """Of modules, functions and attributes."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / prose.STYLE).write_text(RULE)
+    (tmp_path / "proto").mkdir()
+    (tmp_path / "proto" / "a.py").write_text(text)
+    (fault,) = prose.faults(tmp_path)
+    assert fault.startswith(f"proto/a.py:{line}: a docstring begins with {word!r}; write ")
+
+
+def test_other_strings_and_words_may_begin_like_one(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / prose.STYLE).write_text(RULE)
+    (tmp_path / "daemon").mkdir()
+    text = '"""Whatever it is."""\nX = "What"\n\n\ndef f():\n    """Return what it is."""\n'
+    (tmp_path / "daemon" / "a.py").write_text(text)
+    assert prose.faults(tmp_path) == []
 
 
 def test_names_and_longer_words_are_none(tmp_path: Path) -> None:

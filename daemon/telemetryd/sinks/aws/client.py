@@ -32,7 +32,7 @@ _loaded: Final[list[ModuleType]] = []
 
 
 def is_available() -> bool:
-    """Whether aiobotocore is installed. Does not import it."""
+    """True if aiobotocore is installed. Does not import it."""
     return importlib.util.find_spec("aiobotocore") is not None
 
 
@@ -79,7 +79,7 @@ async def open_client(
 
 
 def as_sink_error(error: Exception) -> SinkError:
-    """What `error`, raised by aiobotocore, means to the delivery worker."""
+    """Return the error for the delivery worker for an `error` of aiobotocore."""
     if isinstance(error, ImportError):
         return _not_importable(error)
     errors = importlib.import_module(_ERRORS)
