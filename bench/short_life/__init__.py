@@ -50,7 +50,6 @@ from bench.short_life.settings import (
     GAP_SECONDS,
     LIVES,
     OURS,
-    PEERS,
     QUICK,
     SHARES,
     SINKS,
@@ -92,7 +91,9 @@ class _Plan:
             self._total += self._delivery_runs() * deliveries.steps_of(len(self._others))
 
     def conditions(self) -> Iterator[tuple[str, Share]]:
-        """Yield each life with each share."""
+        """Yield each life with each share; none where deliveries alone are wanted."""
+        if set(self.settings.only) == {DELIVERIES}:
+            return
         for life in self.settings.lives:
             for share in self.settings.shares:
                 yield life, share
@@ -176,10 +177,10 @@ def measure_all(
         if any(each.sink in REMOTE for each in found):
             served = stack.enter_context(_serving(scratch, settings.delay_ms))
         measuring = _Measuring(plan, scratch, served, told, limited=not refused)
-        conditions = []
-        if {OURS, *PEERS, ALONE} & set(settings.only):
+        wanted = list(plan.conditions())
+        if wanted:
             measuring.warm_up()
-            conditions = [measuring.condition(*each) for each in plan.conditions()]
+        conditions = [measuring.condition(*each) for each in wanted]
         alone = []
         if DELIVERIES in settings.only and executable is not None:
             alone = plan.deliveries(executable)

@@ -78,6 +78,9 @@ def table(condition: Condition) -> Iterator[str]:
     for row in condition.rows:
         if row.runs:
             yield "| " + " | ".join([row.title, *_cells(row, alone, columns)]) + " |"
+    for row in condition.rows:
+        if why := next((run.failed for run in row.runs if run.failed), ""):
+            yield f"\n{row.title}: {why}"
 
 
 def _cells(

@@ -27,6 +27,8 @@ from bench.short_life.subjects import REMOTE, Subject
 from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 from telemetryd.local.processes import tree
 
+SHUTDOWN_SECONDS: Final = 2.0
+"""What Lambda grants an external extension for its end."""
 _LOADED: Final = "example handler: loaded"
 """The line that the function prints once."""
 _PATIENCE_SECONDS: Final = 120.0
@@ -198,6 +200,7 @@ async def environment(
     service: Service | None,
     reaped: Reaped,
     extra: Mapping[str, str] | None = None,
+    shutdown_seconds: float = SHUTDOWN_SECONDS,
 ) -> AsyncIterator[Stage]:
     """An environment after its init, within `group`; ended at the end, unless that was done.
 
@@ -230,6 +233,7 @@ async def environment(
         private_hosts=False,  # entering a namespace would be part of what is measured
         init_timeout=_PATIENCE_SECONDS,
         timeout=_PATIENCE_SECONDS,
+        shutdown_budget=shutdown_seconds,
         flush_at_shutdown=True,  # or the last lines would still be the platform's
         echo=lambda kind, _, line: said.append(line) if kind == "extension" else None,
         on_event=on_event,

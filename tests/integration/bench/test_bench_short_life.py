@@ -63,7 +63,7 @@ def live(
     async def scenario() -> Figures:
         entered = environment(
             subject, life, WHOLE, scratch=tmp_path, name="one", group=None, service=served,
-            reaped=Reaped(), extra=extra,
+            reaped=Reaped(), extra=extra, shutdown_seconds=60,
         )  # fmt: skip
         async with entered as stage:
             for _ in range(life.calls):
@@ -167,13 +167,17 @@ def test_an_extension_that_crashes_fails_the_function(tmp_path: Path) -> None:
     assert not found.ended
 
 
+STEPS: list[tuple[int, int, str]] = []
+"""What the measurement below showed of how far it was."""
+
+
 @pytest.fixture(scope="module")
 def measured() -> Result:
     """Telemetryd of this Python and no extension, once, without limits."""
     settings = Settings(
         runs=1, lives=("1", "busy"), shares=(WHOLE,), sinks=("file",), only=(ALONE, OURS)
     )
-    return measure_all(settings, executable=REAL)
+    return measure_all(settings, executable=REAL, show=lambda *step: STEPS.append(step))
 
 
 def test_every_subject_has_the_lives_that_were_asked_for(measured: Result) -> None:
@@ -186,6 +190,15 @@ def test_every_subject_has_the_lives_that_were_asked_for(measured: Result) -> No
         assert found.lines.printed == 1 + life.calls * life.lines + 5 + 3 * life.calls
         assert found.lines.lost == 0
     assert list(find_losses(measured)) == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_measurement_shows_how_far_it_is() -> None:
+    """Steps that are done never become fewer, and how many there are is known from the start."""
+    assert [done for done, _, _ in STEPS] == sorted(done for done, _, _ in STEPS)
+    assert len({total for _, total, _ in STEPS}) == 1
+    assert 0 < STEPS[-1][0] < STEPS[-1][1]
+    assert "telemetryd, file" in STEPS[-1][2]
 
 
 def test_results_read_back(measured: Result, tmp_path: Path) -> None:

@@ -282,6 +282,11 @@ def test_a_table_shows_what_is_added_by_pairs() -> None:
     assert "| 3 of 3 | 3 of 3 |" in text
 
 
+def test_why_a_function_failed_stands_below_the_table() -> None:
+    found = condition(kinesis=[figures(), figures(failed="it broke")])
+    assert list(report.table(found))[-1] == "\ntelemetryd-kinesis: it broke"
+
+
 def test_lines_that_only_the_log_has_are_shown() -> None:
     saved = Balance(printed=44, arrived=44, lost=0, doubled=0, in_log=5)
     text = "\n".join(report.table(condition(kinesis=[figures(lines=saved)])))
