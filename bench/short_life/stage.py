@@ -28,7 +28,7 @@ from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 from telemetryd.local.processes import tree
 
 SHUTDOWN_SECONDS: Final = 2.0
-"""What Lambda grants an external extension for its end."""
+"""Seconds that Lambda grants an external extension for its end."""
 _LOADED: Final = "example handler: loaded"
 """The line that the function prints once."""
 _PATIENCE_SECONDS: Final = 120.0
