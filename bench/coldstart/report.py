@@ -107,7 +107,7 @@ def write(result: Coldstart, folder: Path) -> None:
 
 
 def read(path: Path) -> Coldstart:
-    """A result that `write` wrote. Raises OSError, msgspec.ValidationError."""
+    """Read a result that `write` wrote. Raises OSError, msgspec.ValidationError."""
     return msgspec.json.decode(
         path.read_bytes(), type=Coldstart, dec_hook=lambda kind, value: kind(value)
     )

@@ -219,7 +219,7 @@ def _on_platform_core() -> Iterator[None]:
 
 
 def markdown(result: Result) -> str:
-    """The tables, with how they were measured."""
+    """Return the tables, with the method."""
     settings = result.settings
     lines = [
         "## What telemetryd adds to an invocation",

@@ -59,7 +59,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(path: Path) -> Result:
-    """A result that `write` wrote. Raises OSError, msgspec.ValidationError."""
+    """Read a result that `write` wrote. Raises OSError, msgspec.ValidationError."""
     return msgspec.json.decode(path.read_bytes(), type=Result)
 
 

@@ -255,7 +255,7 @@ class _Measuring:
     async def _lives_of(
         self, wanted: Sequence[Subject], name: str, share: Share
     ) -> dict[str, Figures]:
-        """One life of each subject; the rare calls of one come while the others are frozen."""
+        """Run one life of each subject. Rare calls of one come while the others are frozen."""
         life = LIVES[name]
         found: dict[str, Figures] = {}
         async with AsyncExitStack() as stack:

@@ -45,7 +45,7 @@ control group is a millisecond for each; memory is their highest resident set.""
 
 
 def markdown(result: Result) -> str:
-    """The tables, with how they were measured."""
+    """Return the tables, with the method."""
     lines = ["## What a short life costs", "", _TEXT.format(gap=GAP_SECONDS), ""]
     for condition in result.conditions:
         lines += [f"### {condition.title}", "", *table(condition), ""]
@@ -137,7 +137,7 @@ def delivery_table(deliveries: Sequence[Delivery]) -> Iterator[str]:
 
 
 def svg(result: Result) -> str:
-    """CPU of each life, the extension's, with the same share throughout."""
+    """Draw the extension's CPU of each life, with the same share throughout."""
     panels = []
     for condition in result.conditions:
         rows = [row for row in condition.rows if row.runs and row.name != ALONE]
@@ -156,7 +156,7 @@ def svg(result: Result) -> str:
 
 
 def read(path: Path) -> Result:
-    """A result that `write` wrote. Raises OSError, msgspec.ValidationError."""
+    """Read a result that `write` wrote. Raises OSError, msgspec.ValidationError."""
     return msgspec.json.decode(path.read_bytes(), type=Result)
 
 

@@ -100,7 +100,7 @@ def _order(condition: Condition) -> tuple[int, bool, float]:
 
 
 def spread(values: Sequence[float], places: int) -> str:
-    """`median (low to high)`: an interval where there are enough values; one value by itself."""
+    """Return `median (low to high)`: an interval if there are enough values; else one value."""
     if not values:
         return ""
     shown = [f"{round(value, places) + 0.0:,.{places}f}" for value in median_interval(values)]

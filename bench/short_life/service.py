@@ -177,7 +177,7 @@ def _error(code: str, why: str) -> tuple[int, bytes]:
 async def _serve(
     strict: Strict, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One connection, request after request."""
+    """Serve one connection, request after request."""
     strict.connections += 1
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
         while True:
@@ -203,7 +203,7 @@ async def _serve(
 async def _relay(
     port: int, delay: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One connection, both directions late. There may be several pieces on their way."""
+    """Relay one connection, both directions late. Several pieces may be in flight."""
     far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
     loop = asyncio.get_running_loop()
 

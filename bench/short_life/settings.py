@@ -71,7 +71,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> Share:
-        """`7.25`, or `100:7.25` where init has another share. Raises ValueError."""
+        """Parse `7.25`, or `100:7.25` if init has another share. Raises ValueError."""
         init, _, then = text.rpartition(":")
         found = cls(then=float(then), init=float(init or then))
         if not all(0 < share <= WHOLE for share in (found.init, found.then)):

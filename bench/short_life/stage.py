@@ -202,7 +202,7 @@ async def environment(
     extra: Mapping[str, str] | None = None,
     shutdown_seconds: float = SHUTDOWN_SECONDS,
 ) -> AsyncIterator[Stage]:
-    """An environment after its init, within `group`; ended at the end, unless that was done.
+    """Yield an environment after its init, within `group`, and end it, unless it has ended.
 
     `name` is its own: of files in `scratch`, of a stream, of a log group. `extra` variables are the
     extension's.
@@ -278,7 +278,7 @@ def _extension(subject: Subject, group: Path | None, place: Path) -> list[str | 
 
 
 def _script(group: Path | None, path: Path, command: list[str]) -> Path:
-    """A script that enters the group and becomes the command."""
+    """Write a script that enters the group and becomes the command."""
     enter = "" if group is None else f"echo $$ > {shlex.quote(str(group))}/cgroup.procs\n"
     path.write_text(f'#!/bin/sh\n{enter}exec {shlex.join(command)} "$@"\n')
     path.chmod(0o755)

@@ -10,7 +10,7 @@ ONE_NUMBER = HERE.parents[1] / "daemon" / "telemetryd" / "__init__.py"
 
 
 def version() -> str:
-    """telemetryd's; a source distribution carries it in its PKG-INFO."""
+    """Return telemetryd's version, which a source distribution has in its PKG-INFO."""
     if ONE_NUMBER.is_file():
         text, pattern = ONE_NUMBER.read_text(), r'(?m)^__version__ = "([^"]+)"$'
     else:

@@ -219,7 +219,7 @@ def _count_lines(data: bytes) -> int:
 
 
 def _without_blank_lines(data: bytes) -> bytes:
-    """`data` without its blank lines: one pass in C, and no line outlives the next one."""
+    """Return `data` without its blank lines: one pass in C, and no line outlives the next one."""
     rest = BytesIO()
     rest.writelines(filterfalse(_BLANK.__contains__, BytesIO(data)))
     return rest.getvalue()
@@ -283,7 +283,7 @@ class LineFramer:
         return out
 
     def eof(self) -> list[Framed]:
-        """The connection has ended: what is unfinished is rejected. The framer can be dropped."""
+        """End the stream: reject the unfinished line. The framer can be dropped after this."""
         out: list[Framed] = []
         if self._skip:
             self._reject(self._skip.reason, 1, self._skip.size, self._skip.head, out)
@@ -295,7 +295,7 @@ class LineFramer:
         return out
 
     def _end_skip(self, buffer: bytes | bytearray, out: list[Framed]) -> int:
-        """The skipped line's newline is in `buffer`: reject it; where the next one starts."""
+        """Reject the skipped line, whose newline is in `buffer`. Return the start of the next."""
         assert self._skip is not None  # noqa: S101 - the caller's condition
         start = buffer.find(b"\n") + 1
         skip, self._skip = self._skip, None

@@ -56,7 +56,7 @@ class Life:
         return self
 
     def start(self) -> Life:
-        """Everything is up."""
+        """Note that everything is up."""
         self._run(self.cycle.start())
         return self
 

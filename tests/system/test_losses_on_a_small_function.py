@@ -34,7 +34,7 @@ def small() -> Iterator[Path]:
 
 
 def within(group: Path, path: Path, command: list[str]) -> Path:
-    """A script that enters the group and becomes the command."""
+    """Write a script that enters the group and becomes the command."""
     path.parent.mkdir(exist_ok=True)
     enter = f"echo $$ > {shlex.quote(str(group))}/cgroup.procs"
     path.write_text(f'#!/bin/sh\n{enter}\nexec {shlex.join(command)} "$@"\n')

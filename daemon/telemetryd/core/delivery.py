@@ -318,14 +318,14 @@ class Delivery:
         return self._stop_at is not None and now >= self._stop_at
 
     def is_left_to_the_next(self) -> bool:
-        """At the end: whether what is on disk stays there, for a destination that takes nothing."""
+        """True if, at the end, lines on disk stay there: the destination accepts nothing."""
         circuit = self._circuit
         return self._keeps and circuit.is_failing and not circuit.is_closed and self._can_spool()
 
     # -- what is told --------------------------------------------------------------------------
 
     def fail_over(self) -> None:
-        """From now on another sink takes what this one can't deliver."""
+        """Note that another sink gets the lines that this one can't deliver."""
         self._has_failover = True
 
     def hold(self) -> None:
@@ -333,19 +333,19 @@ class Delivery:
         self._is_held = True
 
     def release(self) -> None:
-        """The process runs (again)."""
+        """Note that the process runs again after a freeze."""
         self._is_held = False
 
     def begin_flush(self) -> None:
-        """Somebody waits until all is delivered: linger for nothing. `end_flush` ends it."""
+        """Stop lingering until `end_flush`, because a flush waits until all is delivered."""
         self._flushes += 1
 
     def end_flush(self) -> None:
-        """The flush that began is over."""
+        """Note that the flush is over."""
         self._flushes -= 1
 
     def stop(self, at: float, reason: str, *, keep: bool) -> None:
-        """The process ends at `at`. With `keep` the disk outlives it. `reason`: for own items."""
+        """End at `at`. With `keep` the disk outlives the process. `reason`: for own items."""
         self._stop_at = at
         self._keeps = keep
         self._end = reason
@@ -353,11 +353,11 @@ class Delivery:
         self._has_last_chance = keep and self._can_spool()
 
     def on_opened(self) -> None:
-        """OPEN was executed, with whatever result."""
+        """Note that OPEN was executed, whatever the result."""
         self._news = OPENED
 
     def on_packed(self, items: int | None, schedule: RetrySchedule) -> None:
-        """The batch has become so many items; None: the sink broke its contract.
+        """Note that the batch has become `items` items; None: the sink broke its contract.
 
         `schedule`: of the attempts to deliver them.
         """
@@ -372,7 +372,7 @@ class Delivery:
     def on_written(
         self, left: int, now: float, *, retry_after: float = 0.0, is_cut: bool = False
     ) -> None:
-        """WRITE was executed; so many items are not settled.
+        """Note that WRITE was executed. `left` items are not settled.
 
         `retry_after`: the destination's wish, in seconds. `is_cut`: it did not say anything, since
         `hold` or the end of the process broke the attempt off.
@@ -393,11 +393,11 @@ class Delivery:
         return self._step(FULL) if len(self._queue) and self.should_divert() else ()
 
     def empty_queue(self) -> Commands:
-        """At the end, with a disk that outlives it: move lines from memory to disk."""
+        """Return the commands that move lines to a disk that outlives the process."""
         return self._step(FULL) if len(self._queue) and self._can_spool() else ()
 
     def overflow(self) -> Commands:
-        """The queue gave up its oldest lines."""
+        """Return the commands for the oldest lines, which the queue gave up."""
         return self._step(OVERFLOW_TO_DISK if self._may_spill() else OVERFLOW)
 
     def abandon(self, *, keep: bool) -> Commands:
@@ -431,7 +431,7 @@ class Delivery:
         return self._before_a_write() if self._in_hand else self._before_a_batch()
 
     def _look(self, now: float) -> str:
-        """No batch is in hand."""
+        """Return the event for a state without a batch in hand."""
         if self.is_out_of_time(now) or self._leaves():
             return OVER
         if len(self._queue):
@@ -463,7 +463,7 @@ class Delivery:
         return self.has_spooled and self.is_left_to_the_next()
 
     def _outcome(self, left: int, now: float, retry_after: float, *, is_cut: bool) -> str:
-        """The event that ends WRITING."""
+        """Return the event that ends WRITING."""
         if not left:
             return SETTLED
         if is_cut and self._is_held:

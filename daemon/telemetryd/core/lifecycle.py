@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         unknown_requests: int
 
         def count_wait(self, seconds: float) -> None:
-            """An invocation was kept waiting for `seconds`."""
+            """Count an invocation that had to wait for `seconds`."""
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Machine:
         return commands
 
     def on_malformed(self) -> Commands:
-        """`next` was answered with what makes no sense: ask again, but not for ever."""
+        """Note a malformed response to `next`: ask again, but not forever."""
         count = self._malformed + 1
         commands = self.step(OTHER if count < MAX_MALFORMED else GONE)
         self._malformed = count
@@ -200,17 +200,17 @@ class Pacer:
         return self._close_in_a_row >= BUSY_RUN
 
     def on_park(self, now: float) -> None:
-        """`next` was asked for: the environment may freeze."""
+        """Note that `next` was asked for, so that the environment may freeze."""
         self._parked = now
 
     def on_invoke(self, now: float) -> None:
-        """`next` was answered with an invocation."""
+        """Note that the response to `next` was an invocation."""
         if self._parked is not None:
             close = now - self._parked < BUSY_GAP_SECONDS
             self._close_in_a_row = self._close_in_a_row + 1 if close else 0
 
     def on_flush(self, now: float) -> None:
-        """Everything queued was delivered."""
+        """Note that everything queued was delivered."""
         self._last_flush = now
 
     def flush_at_end(self, now: float, oldest_seconds: float) -> bool:
@@ -318,30 +318,30 @@ class Trail:
         return bool(self._after)
 
     def begin_flush(self) -> bool:
-        """An invocation has ended: whether lines behind its end are to be waited for."""
+        """Note that an invocation has ended. True if its flush waits for lines behind the end."""
         self._waits, self._has_arrived = self._waits_left > 0, False
         return self._waits
 
     def end_flush(self) -> None:
-        """That flush is over."""
+        """Note that the flush is over."""
         self._is_flushed = True
         if self._waits:
             self._waits_left = TRAILING_MEMORY if self._has_arrived else self._waits_left - 1
 
     def on_start(self, before: int) -> None:
-        """A start has arrived, behind `before` lines of its block."""
+        """Note a start, after `before` lines of its block."""
         self._on_trailing(before)
         self._turn("")
 
     def on_end(self, request: str) -> None:
-        """The end of `request` has arrived; "": a report, or of no request that is known."""
+        """Note the end of `request`; "": a report, or an unknown request."""
         if request and request[:MAX_ID] != self._ended:
             self._turn(request[:MAX_ID])
         else:
             self._marks += 1
 
     def on_lines(self, lines: int) -> None:
-        """The block at hand is over; it had so many lines."""
+        """Note that the current block is over. It had `lines` lines."""
         self._on_trailing(lines)
         self._after, self._marks = self._ended, 0
 
@@ -350,7 +350,7 @@ class Trail:
         self._is_flushed = self._waits = False
 
     def _on_trailing(self, lines: int) -> None:
-        """So many lines of the block, its events among them, came before what happens now."""
+        """Count the lines of the block before the current event, its events included."""
         lines -= self._marks
         if not self._after or lines <= 0:
             return
@@ -371,7 +371,7 @@ class LifeCycle:
     def __init__(
         self, pacer: Pacer, limits: Limits, *, told: bool, sees_ends: bool, counts: Counts
     ) -> None:
-        """`told`: INVOKE announces each invocation, one at a time.
+        """Set the initial state. `told`: True if INVOKE announces each invocation, one at a time.
 
         `sees_ends`: so does telemetry of its end, and in time to be waited for.
         """
@@ -436,16 +436,16 @@ class LifeCycle:
     # -- answers to `next` ---------------------------------------------------------------------
 
     def start(self) -> Commands:
-        """Everything is up."""
+        """Note that everything is up."""
         return self.machine.step(SIGNAL if self._stopped else START)
 
     def on_asked(self, now: Moment) -> None:
-        """`next` is on its way: the environment may freeze."""
+        """Note that `next` is in flight, so that the environment may freeze."""
         self._pacer.on_park(now.elapsed)
         self._count_wait(now)
 
     def invoke(self, request: str, deadline: float, oldest: float, now: Moment) -> Commands:
-        """`next` was answered with INVOKE. `deadline`: the function's, by the loop's clock.
+        """Note an INVOKE. `deadline`: the function's, by the loop's clock.
 
         `oldest`: the age of the oldest line that waits. A deadline beyond `LONGEST_SECONDS` is
         treated as that.
@@ -478,22 +478,22 @@ class LifeCycle:
         return self.machine.step(INVOKE if awaited else INVOKE_ALONGSIDE)
 
     def other(self) -> Commands:
-        """`next` was answered with an event that is not known."""
+        """Note an event of an unknown type."""
         self._on_answer()
         return self.machine.step(OTHER)
 
     def on_malformed(self) -> Commands:
-        """`next` was answered with what makes no sense."""
+        """Note a malformed response to `next`."""
         self._on_answer()
         return self.machine.on_malformed()
 
     def end(self, event: str) -> Commands:
-        """SHUTDOWN, GONE or SIGNAL."""
+        """Return the commands for SHUTDOWN, GONE or SIGNAL."""
         self._settle_missed()
         return self.machine.step(event)
 
     def _on_answer(self) -> None:
-        """`next` has been answered: what was in doubt is settled."""
+        """Note a response to `next`. It settles misses that were in doubt."""
         self._settle_missed()
         if self._broken and self.machine.state == IDLE:
             self.machine.step(BUG)
@@ -501,7 +501,7 @@ class LifeCycle:
     # -- within an invocation ------------------------------------------------------------------
 
     def bounds(self, unfinished_since: float | None) -> Iterator[tuple[str, float]]:
-        """Each bound of the wait: its cause, and the loop's time at which it passes."""
+        """Yield each bound of the wait: its cause, and the loop's time at which it passes."""
         yield "deadline", self._deadline
         start_due = self._limits.batch + START_LATE_SECONDS + LAG_FACTOR * self.lag
         if not self._connections:
@@ -515,7 +515,7 @@ class LifeCycle:
             yield "line_unfinished", since + UNFINISHED_SECONDS + LAG_FACTOR * self.lag
 
     def due(self, unfinished_since: float | None, now: float) -> float:
-        """The loop's time at which to look again, should nothing be noticed before."""
+        """Return the loop's time for the next look, if nothing is noticed before."""
         return min(now + TICK_SECONDS, *(at for _, at in self.bounds(unfinished_since)))
 
     def tick(self, unfinished_since: float | None, now: float) -> Commands:
@@ -544,18 +544,18 @@ class LifeCycle:
         return self.machine.step(MISS)
 
     def on_flush_end(self, now: Moment, *, all_of_it: bool) -> Commands:
-        """The flush has ended; `all_of_it` was delivered, or some was left."""
+        """Note that the flush has ended; `all_of_it`: True if everything was delivered."""
         if all_of_it:
             self._pacer.on_flush(now.elapsed)
         self._trail.end_flush()
         return self.machine.step(self._trouble() or FLUSHED)
 
     def held(self) -> Commands:
-        """No write is in flight that could be broken off."""
+        """Return the commands if no write is in flight that a freeze could cut off."""
         return self.machine.step(self._trouble() or HELD_FAST)
 
     def fail(self, *, owing: bool) -> Commands:
-        """There was a bug; `owing`: the platform waits for our `next`."""
+        """Note a bug; `owing`: the platform waits for our `next`."""
         self._broken = True
         return self.machine.step(BUG_OWING if owing else BUG)
 
@@ -576,7 +576,7 @@ class LifeCycle:
         return self._trail.is_behind_an_end
 
     def on_start(self, request: str, before: int = 0) -> None:
-        """`platform.start` has arrived, behind `before` lines of its block.
+        """Note a `platform.start`, after `before` lines of its block.
 
         `before` counts only where `awaits_start`.
         """
@@ -589,7 +589,7 @@ class LifeCycle:
             self._ahead, self._lost_ahead = request, ""
 
     def on_end(self, request: str, at: float | None, wall: float, *, is_report: bool) -> bool:
-        """`platform.runtimeDone` or (`is_report`) `platform.report` has arrived, at `wall`.
+        """Note a `platform.runtimeDone` or (`is_report`) `platform.report` that arrived at `wall`.
 
         `at` is when it was made, if it says so; what is not plausible was made when it came.
         The report is made when everybody has asked for `next`: it says nothing about whether the
@@ -621,44 +621,44 @@ class LifeCycle:
         return known
 
     def on_lines(self, lines: int, now: float) -> None:
-        """So many whole lines have arrived, after the events among them were noticed."""
+        """Note that `lines` whole lines have arrived, after their events were noticed."""
         if lines > self._foreign_lines:
             self._heard = now
         self._foreign_lines = 0
         self._trail.on_lines(lines)
 
     def on_loss(self, cause: str) -> None:
-        """Telemetry was lost, and the end may have been in it."""
+        """Note that telemetry was lost, possibly with the end."""
         if self.machine.state == INVOKED:
             self._lost = self._lost or cause
         elif self._ahead:
             self._lost_ahead = self._lost_ahead or cause
 
     def on_connections(self, count: int, *, lost: bool) -> None:
-        """So many connections are open now; `lost`: the platform's may have ended."""
+        """Note the number of open connections; `lost`: the platform's may have ended."""
         self._connections = count
         if lost:
             self.on_loss("connection_closed")
 
     def on_lag(self, seconds: float) -> None:
-        """A timer of ours was so late."""
+        """Note that one of our timers was late by `seconds`."""
         self._lag = max(seconds, self._lag * 0.9)
 
     def on_share(self, seconds: float, cpu_seconds: float) -> None:
-        """Work without a pause took so long, and so much processor time."""
+        """Note how long work without a pause took, and its processor time."""
         slowness = max(seconds / max(cpu_seconds, 0.001), 1.0)
         self._least_lag = min(WORK_SECONDS * (slowness - 1.0), MOST_LAG_SECONDS)
 
     def on_flushed(self, now: Moment) -> None:
-        """Everything queued was delivered, by the clock."""
+        """Note that a flush by the clock delivered everything queued."""
         self._pacer.on_flush(now.elapsed)
 
     def on_bug(self) -> None:
-        """A bug of ours: nothing is to be awaited any more."""
+        """Note a bug in telemetryd, after which nothing is awaited."""
         self._broken = True
 
     def on_signal(self) -> None:
-        """Somebody wants the process to end."""
+        """Note that a signal asks for the end of the process."""
         self._stopped = True
 
     # -- what an invocation was kept waiting for -----------------------------------------------

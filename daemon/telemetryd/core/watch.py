@@ -61,7 +61,7 @@ class EventWatch:
         self._rare = self._mark[rare[0] : rare[0] + 1] if len(rare) == 1 else b""
 
     def find(self, data: bytes) -> list[Envelope]:
-        """The events among the whole lines of `data`, in order."""
+        """Return the events among the whole lines of `data`, in order."""
         if scan.compiled is None:
             return self._search(data)
         spans = scan.compiled.find_lines(data, (self._mark,), self._names)
@@ -81,7 +81,7 @@ class EventWatch:
         return [event for _, event in found]
 
     def _search(self, data: bytes) -> list[Envelope]:
-        """As `find`, in Python."""
+        """Return the events, as `find`, in Python."""
         found: list[Envelope] = []
         starts = self.starts = []
         misses = 0
@@ -108,7 +108,7 @@ class EventWatch:
         return found
 
     def _event_in(self, line: bytes) -> Envelope | None:
-        """The event that `line` is; None for any other line. Exceptions cost more than looking."""
+        """Return the event in `line`, None for any other line. Exceptions cost more than that."""
         if self._member.search(line) is None:
             return None
         envelope = decode_line(line) if _is_closed(line) else None

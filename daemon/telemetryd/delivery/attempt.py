@@ -76,7 +76,7 @@ class Attempts:
             await self._landed.wait()
 
     def hurry(self) -> None:
-        """The attempt that is on its way may be the last chance of a failing destination."""
+        """Limit the current attempt, if it is the last chance of a failing destination."""
         limit = self._limit
         if limit is not None and not limit.expired() and self._delivery.has_last_chance:
             latest = _now() + LAST_CHANCE_SECONDS

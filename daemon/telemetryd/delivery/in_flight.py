@@ -44,7 +44,7 @@ class InFlight:
         self._began, self._delivered_before = self._clock.monotonic(), self._account.delivered.lines
 
     def fill(self, items: list[Item], batch_id: str) -> None:
-        """The blocks, if there were any, have become `items`."""
+        """Set the `items` of the blocks, if there were any."""
         self._blocks = []
         self._items = [(item, self.trouble) for item in items]
         self._numbers = tuple(range(len(items)))

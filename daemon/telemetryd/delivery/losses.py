@@ -31,7 +31,7 @@ class Losses:
         self._failover: Callable[[Block], None] | None = None
 
     def fail_over(self, offer: Callable[[Block], None]) -> None:
-        """From now on `offer` lost lines to the failover."""
+        """Offer lost lines to the failover, by `offer`, from now on."""
         self._failover = offer
 
     @property

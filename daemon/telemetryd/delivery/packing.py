@@ -57,7 +57,7 @@ class Packing:
 
 
 def with_dates(items: list[Item], received_at: float) -> list[Item]:
-    """`items`, those that don't tell when their lines were read with `received_at`.
+    """Return `items`. Those without the time when their lines were read get `received_at`.
 
     Else they would be as old as the machine: too old for a spool, and for every statistic.
     """

@@ -242,7 +242,7 @@ class SinkQueue:
         return taken
 
     def settle(self, blocks: list[Block], seconds: float | None = None) -> None:
-        """Blocks that were taken have met their end: give their bytes back.
+        """Release the bytes of taken blocks, which are settled.
 
         `seconds`: how long it took to deliver them; None when they were not delivered.
         """

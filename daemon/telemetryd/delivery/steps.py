@@ -145,7 +145,7 @@ class Steps:
         self.attempts.limit(config.write_timeout_ms / 1000)
 
     def on_restore(self, instance: str) -> None:
-        """The process runs on from a snapshot: `instance` is its new random id."""
+        """Use the new random id `instance`: the process continues from a snapshot."""
         self._instance = instance
         self._rng.seed(instance)  # copies of one snapshot must not retry in step
         self.attempts.on_restore(instance)
@@ -168,12 +168,12 @@ class Steps:
         self._spilled.append(block)
 
     def overflow(self) -> None:
-        """Spool what was noted, or lose it."""
+        """Spool the noted lines, or lose them."""
         if self._spilled:
             self._execute(self.delivery.overflow())
 
     def divert_soon(self) -> None:
-        """See to it that what waits in memory goes to disk, if it should."""
+        """Move waiting lines from memory to disk soon, if they should be there."""
         if not self._diverts_soon and self.delivery.should_divert():
             self._diverts_soon = True
             asyncio.get_running_loop().call_soon(self._divert)
@@ -188,7 +188,7 @@ class Steps:
             await asyncio.sleep(0)
 
     def abandon(self, reason: str, *, keep: bool) -> None:
-        """See `DeliveryWorker.abandon`."""
+        """Give up, as in `DeliveryWorker.abandon`."""
         self._lost_for = reason
         self._execute(self.delivery.abandon(keep=keep))
 
@@ -269,7 +269,7 @@ class Steps:
         return f"{self._instance}-{self._name}-{self._batch_number}"
 
     def _begin(self, items: list[Item] | None, batch_id: str) -> None:
-        """The batch has become `items`; None: the sink has a bug."""
+        """Begin the batch with `items`; None: the sink has a bug."""
         self._attempt = 0
         self._in_flight.fill(items or [], batch_id)
         give_up_at = _now() + self._config.retry_max_elapsed_ms / 1000
@@ -324,7 +324,7 @@ class Steps:
             self.spool.put(items)
 
     def _put_back(self) -> None:
-        """Spool the batch in flight, before all that is there."""
+        """Spool the batch in flight, before everything that is there."""
         if self.spool is not None:
             self.spool.put_back([item for item, _ in self._in_flight.give_up_items()])
         self.divert_soon()  # no block may come that would see to it
@@ -352,7 +352,7 @@ class Steps:
         self._losses.lose(block, reason)
 
     def _keep_or_lose_all(self) -> None:
-        """The end: put what is left on disk, if that is of use, else lose it."""
+        """Put the remaining lines on disk at the end, if that is useful, else lose them."""
         spool, reason = self.spool, self._lost_for
         left = self._in_flight.items or self._in_flight.blocks or len(self._queue)
         # A disk is not touched without need.

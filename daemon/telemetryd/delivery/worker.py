@@ -221,14 +221,14 @@ class DeliveryWorker:
             await self._attempts.break_off()
 
     def release(self) -> None:
-        """Permit writes again: the process runs. Batches that lingered too long are written."""
+        """Permit writes again after a freeze. Batches that lingered too long are written."""
         self._delivery.release()
         self._queue.wake()
         if self._delivery.state in {delivery.HELD, delivery.PROBING}:  # which may be due by now
             self._steps.nudge()
 
     def on_restore(self, instance: str) -> None:
-        """The process runs on from a snapshot: `instance` is its new random id."""
+        """Use the new random id `instance`: the process continues from a snapshot."""
         self._steps.on_restore(instance)
 
     async def stop(

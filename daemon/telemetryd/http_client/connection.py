@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIECE_BYTES: Final = 64 * 1024
 """Bytes handed to the loop at a time. It keeps about as many again until the kernel takes them."""
 _ACKNOWLEDGED_AT: Final = 120
-"""Where `tcp_info` has `tcpi_bytes_acked`, 8 bytes (linux/tcp.h)."""
+"""The offset of `tcpi_bytes_acked` in `tcp_info`, 8 bytes (linux/tcp.h)."""
 
 
 class Connection(asyncio.Protocol):
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def sent(self) -> Sent:
-        """How much of the current request the destination may have seen, while connected."""
+        """The part of the current request that the destination may have seen, while connected."""
         if self._written == self._before:
             return "nothing"
         is_out = self._is_handed_over and not self._transport.get_write_buffer_size()

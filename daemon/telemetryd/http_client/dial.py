@@ -25,7 +25,7 @@ Address: TypeAlias = tuple[int, Any]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Where a connection leads, and which way."""
+    """The destination of a connection, and its route."""
 
     scheme: Literal["http", "https"]
     host: str

@@ -1,4 +1,4 @@
-"""Which proxy a request goes through: the environment's variables, read as curl and botocore do.
+"""Finds the proxy of a request in the environment's variables, as curl and botocore do.
 
 The variable of the scheme comes before ALL_PROXY, lower case before upper case, and an empty one
 means none. NO_PROXY lists names (and what is below them), addresses, networks as `10.0.0.0/8`, or

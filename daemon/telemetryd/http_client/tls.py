@@ -21,7 +21,7 @@ _USUAL: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine
     "/etc/ssl/cert.pem",
 )
-"""Where the authorities are if OpenSSL was built for other paths, as the layer's is."""
+"""Paths of the authorities if OpenSSL was built for other paths, as in the layer."""
 _READ_BYTES: Final = 64 * 1024
 
 

@@ -260,7 +260,7 @@ class AnswerReader:
         self._read_excess()
 
     def _read_excess(self) -> bool:
-        """More than was asked for: the connection can't be trusted with another request."""
+        """Handle more data than was asked for: the connection is not used for another request."""
         if self._buffer:
             self.keeps_alive = False
             self._buffer.clear()

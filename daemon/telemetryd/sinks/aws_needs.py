@@ -17,7 +17,7 @@ class AwsNeed(msgspec.Struct, frozen=True, kw_only=True):
     """An ARN, as narrow as can be. `{partition}`, `{region}`, `{account}` and `{function}` are
     filled in; `*` and `?` match as in any policy."""
     region: str = ""
-    """Where the resource is; empty: in the function's own region."""
+    """The region of the resource; empty: the function's."""
     vpc_endpoint: str = ""
     """The service as VPC endpoints name it, such as `kinesis-streams` for
     `com.amazonaws.<region>.kinesis-streams`; empty: none is needed."""

@@ -51,8 +51,8 @@ class Subject(abc.ABC):
     because it would; None where there is no limit."""
 
     write_timeout_ms: ClassVar[int] = 500
-    """Where an attempt hangs: how long it may take, which is more than any other one takes, be the
-    machine ever so busy."""
+    """The limit for attempts that hang. It is longer than any other attempt takes, even
+    on a busy machine."""
 
     drops_duplicates: ClassVar[bool] = False
     """True if `destination` deduplicates by `Batch.key`."""

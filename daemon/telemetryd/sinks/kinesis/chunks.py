@@ -8,7 +8,7 @@ from telemetryd_proto.framing import Block
 
 
 def chunks(blocks: Sequence[Block], target: int) -> Iterator[Block]:
-    """Chunks of at most `target` bytes, in order; a longer line is a chunk of its own.
+    """Yield chunks of at most `target` bytes, in order. A longer line is its own chunk.
 
     A chunk becomes one record; its place is that of its first line.
     """
@@ -33,7 +33,7 @@ def chunks(blocks: Sequence[Block], target: int) -> Iterator[Block]:
 
 
 def halves(chunk: Block) -> tuple[Block, Block]:
-    """Both halves of a chunk of several lines, cut at the newline nearest before the middle."""
+    """Return both halves of a chunk of several lines, cut at the last newline before the middle."""
     size = len(chunk.data)
     cut = chunk.fit(0, size // 2) or chunk.end_of_line(0)
     if cut == size:

@@ -38,7 +38,7 @@ class RequestKeys:
         self._latest = ""
 
     def runs(self, blocks: Sequence[Block], before: str) -> Iterator[tuple[str, list[Block]]]:
-        """Neighbouring lines of the same request, with its id.
+        """Yield neighbouring lines of the same request, with its id.
 
         `before` is the key of lines that come before any `platform.start`. A new connection
         continues with the request that started last on any.
@@ -71,7 +71,7 @@ class RequestKeys:
 
 
 def _find_started(line: bytes) -> str:
-    """The id of the request that `line` says has started; empty when it does not."""
+    """Return the id of the request that starts in `line`; empty if none does."""
     envelope = decode_line(line)
     if envelope is None or envelope.type != START:
         return ""

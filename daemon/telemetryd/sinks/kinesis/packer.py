@@ -71,7 +71,7 @@ class Packer:
         self._sequence = 0
 
     def pack(self, blocks: Sequence[Block]) -> Iterator[RecordItem]:
-        """Records that stand for exactly the lines of `blocks`, in order, made as they are asked.
+        """Yield records with exactly the lines of `blocks`, in order, made on demand.
 
         One `pack` must be at its end before the next begins.
         """
@@ -100,7 +100,7 @@ class Packer:
         return chunks(blocks, target)
 
     def _records(self, chunk: Block, run_key: str, stamp: str) -> list[RecordItem]:
-        """The record of `chunk`, or of its parts where it does not fit in one."""
+        """Return the record of `chunk`, or of its parts if it does not fit in one."""
         record_id = RecordId(self._process, self._sequence)
         key = run_key or str(record_id)
         payload = self._encode(
@@ -139,7 +139,7 @@ class Packer:
 
 
 def unpack(item: RecordItem) -> bytes:
-    """The lines of a record, as they were packed, whatever the configuration is now.
+    """Return the lines of a record as they were packed, whatever the configuration is now.
 
     Raises UndecodableRecord: it is damaged. ImportError: there is no zstd any more.
     """

@@ -62,7 +62,7 @@ class KinesisSink(Sink):
         self._stream = {"StreamARN" if by_arn else "StreamName": config.stream}
 
     def on_restore(self, instance: str) -> None:
-        """The process continues from a snapshot that others continue from as well.
+        """Renew ids: the process continues from a snapshot that others may share.
 
         `instance` is its new id. Records packed from now on have another random id.
         """
@@ -74,11 +74,11 @@ class KinesisSink(Sink):
         await self._client.open()
 
     def pack(self, blocks: Sequence[Block]) -> Iterator[Item]:
-        """Records near the target size; a line too large for any is an item that is never sent."""
+        """Return records near the target size. A line too large for any is never sent."""
         return self._packer.pack(blocks)
 
     def unpack(self, item: Item) -> bytes:
-        """The lines of a record."""
+        """Return the lines of a record."""
         return unpack(_ours(item))
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
@@ -114,7 +114,7 @@ class KinesisSink(Sink):
         await self._client.close()
 
     def _calls(self, entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-        """Runs of entries that one call may carry."""
+        """Yield runs of entries that fit in one call."""
         call: list[Entry] = []
         size = 0
         for entry in entries:
@@ -131,7 +131,7 @@ class KinesisSink(Sink):
     async def _send(
         self, entries: list[Entry], refusals: list[PermanentSinkError]
     ) -> list[Failure]:
-        """One call; where a record makes the whole call invalid, the calls that find it.
+        """Make one call. If a record makes the whole call invalid, make the calls that find it.
 
         Each such answer is added to `refusals`.
         """
@@ -160,7 +160,7 @@ class KinesisSink(Sink):
         return failures
 
     async def _put(self, entries: list[Entry]) -> list[Failure]:
-        """PutRecords."""
+        """Call PutRecords. Return the failures."""
         answer = await self._client.call(
             "put_records",
             Records=[self._request_entry(item) for _, item in entries],
