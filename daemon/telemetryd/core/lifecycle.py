@@ -126,20 +126,20 @@ ROWS: Final[dict[tuple[str, str], tuple[str, Commands]]] = {
 """The events of each state, with the next state and the commands. No other event may happen."""
 
 CAUSES: Final = {
-    "no_connection": "no telemetry connection was there when platform.start was due",
-    "nothing_received": "nothing of this invocation had come when platform.start was due",
-    "connection_closed": "the telemetry connection ended while the function ran",
+    "no_connection": "no telemetry connection was open when platform.start was due",
+    "nothing_received": "nothing of this invocation had arrived when platform.start was due",
+    "connection_closed": "the telemetry connection closed while the function ran",
     "logs_dropped": "the platform dropped telemetry while the function ran",
     "line_rejected": "a line was rejected while the function ran",
-    "line_unfinished": "a line was not finished within a second",
-    "event_malformed": "a life-cycle event made no sense",
-    "silence": "nothing came for flush.max_silence_ms",
+    "line_unfinished": "a line was not complete within a second",
+    "event_malformed": "a life-cycle event was malformed",
+    "silence": "nothing arrived for flush.max_silence_ms",
     "deadline": "the function's deadline came first; it may have timed out",
 }
 """Reasons why the end of an invocation was not seen, or why the wait for it ended."""
 
 MAX_MALFORMED: Final = 8
-"""Answers in a row that make no sense before the platform counts as gone."""
+"""Malformed responses in a row after which the platform counts as gone."""
 
 
 class Machine:
