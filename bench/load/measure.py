@@ -24,7 +24,7 @@ from bench.load.kinesis_service import KinesisService, decoded
 from bench.load.pace import Schedule, drive
 from bench.load.run import Latency, Run
 from bench.load.scenario import Load, Service, Source, filled
-from bench.load.send import Sent, Traffic
+from bench.load.send import Sent, Traffic, post
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 
@@ -67,8 +67,8 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
     pid, expect = running.process.pid, load.expect
     traffic = Traffic(load.source)
     warm = traffic.first()
-    _warm_up(warm, running.port, pid, _still(load))
-    with _sender("tcp", running.port, load.source, pid) as sender:
+    _warm_up(warm, running.port, pid, _still(load), load.protocol)
+    with _sender(load.protocol, running.port, load.source, pid) as sender:
         began_cpu, began = cpu_seconds(pid), time.perf_counter()
         sent = _send(sender, running)
         if expect.output:
@@ -201,10 +201,13 @@ def _still(load: Load) -> float:
     return _STILL_SECONDS if load.service == Service() else _PATIENT_SECONDS
 
 
-def _warm_up(line: bytes, port: int, pid: int, still: float) -> None:
+def _warm_up(line: bytes, port: int, pid: int, still: float, protocol: str = "tcp") -> None:
     """Send one line ahead, for what is loaded only then."""
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(line)
+    if protocol == "http":
+        post(port, [b"[%b]" % line])
+    else:
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(line)
     wait_until_idle(pid, time.perf_counter(), still)
 
 

@@ -200,6 +200,12 @@ class Load(
     variant: tuple[Variant, ...] = ()
     target: tuple[Target, ...] = ()
 
+    @property
+    def protocol(self) -> str:
+        """How telemetryd is sent the lines: `tcp`, or `http` as the platform POSTs them."""
+        protocol: str = self.daemon.get("telemetry", {}).get("protocol", "tcp")
+        return protocol
+
     def rows(self) -> list[tuple[str, Load]]:
         """Each row of telemetryd's with what is measured for it."""
         if not self.variant:

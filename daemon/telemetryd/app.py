@@ -34,7 +34,7 @@ from telemetryd.delivery.worker import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.errors import PermanentSinkError
 from telemetryd.ingest.gate import Gate
 from telemetryd.ingest.heap import keep_heap
-from telemetryd.ingest.listener import TelemetryListener
+from telemetryd.ingest.listener import Connection, TelemetryListener
 from telemetryd.ingest.pipeline import Observer, Pipeline, Route
 from telemetryd.log import Log, describe
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
@@ -79,6 +79,7 @@ class Daemon:
         observer: Observer | None = None,
         peers: Peers | None = None,
         closes_foreign: bool = False,
+        speaks_http: bool = False,
         started: float | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -87,7 +88,8 @@ class Daemon:
         `memory_bytes` is what all queues may hold together (`config.effective_memory`).
         `on_bug` learns of an exception that should be impossible, `observer` of what the life
         cycle follows, and goes with `peers`, who are the connections; `closes_foreign`: those
-        made to an address that others can reach are closed. `started`: the monotonic second at
+        made to an address that others can reach are closed. `speaks_http`: the telemetry port
+        takes requests instead of lines. `started`: the monotonic second at
         which the process began, unless that is now.
         """
         self._log = log
@@ -133,7 +135,9 @@ class Daemon:
             Gate(
                 peers,
                 observer,
-                max_line_bytes=config.telemetry.max_line_bytes,
+                own_bytes=config.telemetry.max_body_bytes
+                if speaks_http
+                else config.telemetry.max_line_bytes,
                 tail_budget_bytes=config.telemetry.tail_budget_bytes,
                 closes_foreign=closes_foreign,
                 stats=self.stats,
@@ -161,6 +165,7 @@ class Daemon:
             on_bug=on_bug,
             door=self._gate,
             clock=clock,
+            connect=_http(config, mode, self.stats, log) if speaks_http else None,
         )
 
     async def open(self, deadline: float) -> dict[str, str]:
@@ -408,6 +413,23 @@ class Daemon:
         """Note that a sink's queue is more than a quarter full, or has drained."""
         (self._crowded_by.add if crowded else self._crowded_by.discard)(sink)
         self.listener.crowd(bool(self._crowded_by))
+
+
+def _http(
+    config: Config, mode: Mode, stats: DaemonStats, log: Log
+) -> Callable[[TelemetryListener], Connection]:
+    """Return what makes a connection that speaks HTTP."""
+    from telemetryd.ingest.http_connection import HttpConnection  # noqa: PLC0415 - where it is used
+    from telemetryd.ingest.http_intake import Intake  # noqa: PLC0415 - as above
+
+    telemetry = config.telemetry
+    intake = Intake(
+        lenient=mode == "lambda",
+        token=telemetry.token,
+        max_body_bytes=telemetry.max_body_bytes,
+        max_line_bytes=telemetry.max_line_bytes,
+    )
+    return partial(HttpConnection, intake=intake, stats=stats, log=log)
 
 
 class _BrokenSink(Sink):

@@ -86,6 +86,7 @@ async def _listen(
         identity=identity,
         log=log,
         on_bug=wishes.fail,
+        speaks_http=config.telemetry.protocol == "http",
         started=started,
         clock=clock,
     )

@@ -37,6 +37,10 @@ EventName: TypeAlias = Literal[
     "event_malformed",
     "event_untrusted",
     "flush_failed",
+    "http_malformed",
+    "http_refused",
+    "http_request_cut_off",
+    "http_unreadable",
     "idle_connection_closed",
     "init_error_not_reported",
     "internal_error",
@@ -288,6 +292,30 @@ EVENTS: Final = (
         ("warning",),
         "Another process in the sandbox sends faster than the sinks deliver. telemetryd pauses it.",
         "See which process connects to the telemetry port.",
+    ),
+    LogEvent(
+        "http_malformed",
+        ("warning", "debug"),
+        "The body of a request was not all records. What is none was rejected, and the request was "
+        "answered 200, because Lambda would send it again.",
+        "See `problem`, and the dead letter if there is one.",
+    ),
+    LogEvent(
+        "http_refused",
+        ("warning", "debug"),
+        "`listen` refused a request; nothing of it was taken. `status` is the answer.",
+        "See `problem`: the sender got the same text.",
+    ),
+    LogEvent(
+        "http_unreadable",
+        ("warning", "debug"),
+        "A connection to the HTTP telemetry port sent what is no HTTP request. It was closed.",
+        'See who connects. Lines over TCP need `telemetry.protocol = "tcp"`.',
+    ),
+    LogEvent(
+        "http_request_cut_off",
+        ("info",),
+        "A connection ended before its request was whole. The sender got no answer, so it knows.",
     ),
     LogEvent(
         "event_untrusted",

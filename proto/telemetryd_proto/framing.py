@@ -31,8 +31,11 @@ from telemetryd_proto import scan
 DEFAULT_MAX_LINE_BYTES: Final = 4 * 1024 * 1024
 """A 256-KiB log line can pass 1 MiB once escaped; four times that leaves room."""
 
-RejectReason: TypeAlias = Literal["empty", "too_long", "tail_budget", "truncated"]
-REJECT_REASONS: Final[tuple[RejectReason, ...]] = ("empty", "too_long", "tail_budget", "truncated")
+RejectReason: TypeAlias = Literal["empty", "too_long", "tail_budget", "truncated", "malformed_body"]
+REJECT_REASONS: Final[tuple[RejectReason, ...]] = (
+    "empty", "too_long", "tail_budget", "truncated", "malformed_body"
+)  # fmt: skip
+"""`malformed_body` is of HTTP alone: what is no record (`record_bodies`)."""
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -281,6 +284,20 @@ class LineFramer:
             if end < size:
                 self._hold(view[end:size])
         return out
+
+    def hand_out(self, data: bytes, lines: int, now: float) -> Block:
+        """Return `lines` whole lines, none blank or overlong, that came in between two reads."""
+        block = Block(data, lines, self._source, self._offset, now)
+        self._offset += len(data)
+        return block
+
+    def reject(self, reason: RejectReason, size: int, head: bytes) -> Rejected:
+        """Return `size` bytes of the stream as rejected; they count as one line."""
+        out: list[Framed] = []
+        self._reject(reason, 1, size, head[: self._keep], out)
+        (rejected,) = out
+        assert isinstance(rejected, Rejected)  # noqa: S101 - of the line above
+        return rejected
 
     def eof(self) -> list[Framed]:
         """End the stream: reject the unfinished line. The framer can be dropped after this."""

@@ -146,6 +146,13 @@ class RequestReader:
         """True if nothing of a request was read since the last one."""
         return self._head is None and not self._buffer
 
+    def use(self, budget: TailBudget) -> None:
+        """Take what is unfinished out of `budget` from now on, unless it does not fit there."""
+        held = 0 if self._reason else len(self._body)
+        if budget.take(held):
+            self._budget.give(held)
+            self._budget = budget
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream. `data` may be reused as soon as this returns."""
         if self._broken:

@@ -81,7 +81,7 @@ def _from_array(body: bytes | bytearray) -> RecordLines:
         return split_array(bytes(body))
     if not records:
         return RecordLines(b"", 0)
-    return RecordLines(b"\n".join(records) + b"\n", len(records))
+    return RecordLines(b"\n".join([*records, b""]), len(records))
 
 
 def split_array(body: bytes) -> RecordLines:

@@ -96,6 +96,8 @@ def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[
 def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
     if mode != "lambda":
         return
+    if config.telemetry.token:
+        yield "telemetry.token: without effect in Lambda, whose platform sends no token"
     if config.telemetry.idle_seconds:
         yield (
             "telemetry.idle_seconds: has no effect in Lambda, where the platform is silent between "

@@ -30,7 +30,6 @@ _SCHEMA: Final = "platform limit, Lambda Telemetry API schema versions"
 _INVOCATION: Final = "a Lambda function runs for at most 15 minutes"
 _SHUTDOWN: Final = "Lambda ends the Shutdown phase after 2 seconds"
 _PORT: Final = f"0 (any free port) or {_FIRST_PORT} to 65535, but not {_RESERVED_PORT}"
-_NO_HTTP: Final = "HTTP delivery is not supported yet"
 _METRICS_ADDRESS: Final = "127.0.0.1:9464"
 _ADDRESSES: Final[dict[Mode, tuple[str, int]]] = {
     "listen": ("127.0.0.1", 4243),
@@ -104,9 +103,31 @@ class Telemetry(Section, frozen=True, kw_only=True):
         ),
     ] = ("platform", "function")
     protocol: Annotated[
-        Literal["tcp"],
-        Meta(description="Protocol that Lambda sends telemetry by.", extra={"note": _NO_HTTP}),
+        Literal["tcp", "http", "auto"],
+        Meta(
+            description="Protocol of the telemetry port. `tcp`: a JSON object a line. `http`: POST "
+            "of an array of records, or of lines. `auto`: `tcp`, and `http` where Lambda refuses "
+            "that; in `listen` the same as `tcp`."
+        ),
     ] = "tcp"
+    token: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            description="Token that `listen` asks of a sender: `Authorization: Bearer "
+            '<token>`. Empty: none. Needs `protocol = "http"`. No effect in Lambda, which sends '
+            "none.",
+        ),
+    ] = ""
+    max_body_bytes: Annotated[
+        int,
+        Meta(
+            ge=MIB,
+            le=64 * MIB,
+            description="Largest body of an HTTP request that is accepted, decompressed. Lambda "
+            "sends up to twice `telemetry.buffering.max_bytes`. At most `tail_budget_bytes`.",
+        ),
+    ] = 8 * MIB
     host: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     """Address to listen on. Not set: `127.0.0.1` in `listen`. In Lambda `::`, which means every
     address of the sandbox, IPv4 included, because Lambda connects to `sandbox.localdomain`. Without
@@ -174,6 +195,15 @@ class Telemetry(Section, frozen=True, kw_only=True):
             yield "host: must be one address or host name, without spaces"
         if self.port == _RESERVED_PORT or 0 < (self.port or 0) < _FIRST_PORT:
             yield f"port: must be {_PORT} ({_DESTINATION})"
+        if self.token and self.protocol != "http":
+            yield 'token: needs telemetry.protocol = "http", because lines over TCP carry no token'
+        if self.token and not all("!" <= char <= "~" for char in self.token):
+            yield "token: must be printable ASCII without spaces, as an HTTP header carries it"
+        if self.protocol != "tcp" and self.max_body_bytes > self.tail_budget_bytes:
+            yield (
+                "max_body_bytes: must be at most telemetry.tail_budget_bytes, which is "
+                f"{self.tail_budget_bytes}"
+            )
         if self.tail_budget_bytes < self.max_line_bytes:
             if self.tail_budget_bytes == Telemetry().tail_budget_bytes:
                 yield (

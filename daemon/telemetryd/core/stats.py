@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 Outcome: TypeAlias = Literal["ok", "partial", "transient", "permanent", "timeout", "cut"]
 ErrorKind: TypeAlias = Literal["transient", "permanent", "bug"]
@@ -125,6 +125,15 @@ class Pauses:
         return self._seconds + (now - self._since if self._since is not None else 0.0)
 
 
+HttpOutcome = Literal[
+    "accepted", "busy", "malformed", "too_large", "unauthorized", "unsupported", "unreadable",
+    "cut_off",
+]  # fmt: skip
+"""The fate of an HTTP request. `busy`: a queue was full, and the sender was asked to come
+again. `cut_off`: the connection ended before it was whole."""
+HTTP_OUTCOMES: Final = get_args(HttpOutcome)
+
+
 class SinkStats:
     """The delivery to one sink."""
 
@@ -195,6 +204,7 @@ class DaemonStats:
         "connections_refused",
         "ends_missed",
         "flush_seconds",
+        "http_requests",
         "invocations",
         "loop_lag_seconds",
         "malformed_events",
@@ -223,6 +233,8 @@ class DaemonStats:
         """1 in Lambda if what it calls the sandbox is no address of this one."""
         self.connections_idle = 0
         """Closed because nothing came for `telemetry.idle_seconds`."""
+        self.http_requests: dict[HttpOutcome, int] = {}
+        """Requests to the telemetry port, by what became of them."""
         self.pauses = Pauses()
         """Pauses in reading, from all connections."""
         self.malformed_events = 0

@@ -8,6 +8,7 @@ that is larger than the whole queue is cut into smaller ones, so that only a lin
 
 `block` never drops: it asks for reading to stop above `max_bytes` and to continue below a quarter
 of it. What was read before the stop is still accepted, so it may exceed the bound by one read.
+More than that comes only from a peer that could not be stopped any longer; it is dropped.
 
 The drop policies do so too, above half of `max_bytes`, but only for a sink that is fast: a burst
 that outruns it for a moment waits in the kernel instead of being dropped. Such a pause is over in
@@ -45,6 +46,8 @@ flight has taken so long. Less would cut off healthy sinks: under a CPU quota th
 still for most of a period of 100 ms (Linux kernel documentation, "CFS Bandwidth Control") ..."""
 NO_PAUSE_SECONDS: Final = 2.0
 """... and none begins for so long: what is more than a burst is for the overflow policy."""
+BEYOND_BYTES: Final = 4 * 1024 * 1024
+"""Bytes that `block` accepts beyond its bound before it drops."""
 _PIECES: Final = 4
 """The number of pieces of a block that had to be cut that fill the queue."""
 
@@ -144,6 +147,8 @@ class SinkQueue:
         size = len(block.data)
         charge = size + BLOCK_OVERHEAD
         losers: list[tuple[str, Block]] = []
+        if self._holding and self._charged > self._max + BEYOND_BYTES:
+            return [("queue_full", block)]
         if self._overflow != "block" and not self._fits(charge):
             if charge > self._max:
                 if block.lines == 1:

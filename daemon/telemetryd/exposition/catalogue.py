@@ -16,7 +16,7 @@ from telemetryd.app import Daemon
 from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.lifecycle import CAUSES
-from telemetryd.core.stats import OUTCOMES, TRIGGERS, Histogram, SinkStats
+from telemetryd.core.stats import HTTP_OUTCOMES, OUTCOMES, TRIGGERS, Histogram, SinkStats
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.delivery.worker import DeliveryWorker
 from telemetryd.usage import peak_rss_bytes
@@ -140,7 +140,13 @@ FAMILIES: Final = (
         _one(lambda d: d.stats.connections_idle),
     ),
     Family(
-        "received_bytes", "counter", (), "Bytes read.",
+        "http_requests", "counter", ("outcome",),
+        'Requests to the telemetry port (`telemetry.protocol = "http"`), by what became of them. '
+        "`busy`: a queue was full, and the sender was asked to send again.",
+        lambda d: [((o,), d.stats.http_requests.get(o, 0)) for o in HTTP_OUTCOMES],
+    ),
+    Family(
+        "received_bytes", "counter", (), "Bytes read; with HTTP, of records.",
         _one(lambda d: d.ledger.received.bytes),
     ),
     Family(

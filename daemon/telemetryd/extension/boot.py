@@ -91,6 +91,8 @@ class Session:
         self.port_taken = False
         """The port could not be had, and any free one is used instead."""
         self.subscribed = False
+        self.protocol = "tcp"
+        """By which Lambda sends telemetry: `tcp` or `http`."""
         self.next_socket: _socket.socket | None = None
         self.next_sent = False
         """A `next` is on its way and its answer has not been read."""
@@ -287,10 +289,23 @@ def _bound(host: str, port: int) -> _socket.socket:
 
 
 def subscribe(session: Session) -> None:
-    """Subscribe to telemetry over TCP; whatever the answer, the function continues."""
+    """Subscribe to telemetry; whatever the answer, the function continues."""
+    settings = session.settings
+    session.protocol = "http" if settings.protocol == "http" else "tcp"
+    if _subscribe(session) == 400 and settings.protocol == "auto":  # noqa: PLR2004 - Bad Request
+        session.protocol = "http"
+        _subscribe(session)
+
+
+def _subscribe(session: Session) -> int:
+    """Subscribe over `session.protocol`, with an older schema if need be; the last status."""
     assert session.listener is not None  # noqa: S101 - `listen` comes first
     settings = session.settings
     port = session.listener.getsockname()[1]
+    destination = f'"protocol":"TCP","port":{port}'
+    if session.protocol == "http":
+        destination = f'"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}/"'
+    status = 0
     versions = [settings.schema_version]
     older = early.SCHEMA_VERSIONS[early.SCHEMA_VERSIONS.index(settings.schema_version) + 1 :]
     versions += older[:1]
@@ -304,26 +319,29 @@ def subscribe(session: Session) -> None:
                 '"types":[' + ",".join(f'"{kind}"' for kind in settings.types) + "],"
                 f'"buffering":{{"maxItems":{settings.max_items},"maxBytes":{settings.max_bytes},'
                 f'"timeoutMs":{settings.timeout_ms}}},'
-                f'"destination":{{"protocol":"TCP","port":{port}}}}}',
+                f'"destination":{{{destination}}}}}',
             )
         except (OSError, ValueError) as error:
             say("error", "subscription_failed", error=error)
-            return
-        if answer.status == 200:  # noqa: PLR2004 - OK
+            return 0
+        status = answer.status
+        if status == 200:  # noqa: PLR2004 - OK
             session.subscribed = True
             _take_early(session)
-            return
+            break
         level: Level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here
         say(
             level,
             "subscription_refused",
             status=answer.status,
             schema_version=version,
+            protocol=session.protocol,
             answer=answer.body[:300].decode("latin-1"),
             consequence="no telemetry arrives; the function is not affected",
         )
-        if answer.status != 400:  # noqa: PLR2004 - Bad Request: an older schema may pass
-            return
+        if status != 400:  # noqa: PLR2004 - Bad Request: an older schema may pass
+            break
+    return status
 
 
 def _take_early(session: Session) -> None:

@@ -40,6 +40,7 @@ class Early:
         self.max_items = 10_000
         self.max_bytes = 1_048_576
         self.timeout_ms = 25
+        self.protocol = "tcp"
         self.next = "early"
         self.events = "auto"
         self.fail_closed = False
@@ -101,6 +102,7 @@ def _flag(value: object) -> bool:
 
 _KEYS: tuple[tuple[tuple[str, ...], str, Callable[[object], object]], ...] = (
     (("telemetry", "types"), "types", _types),
+    (("telemetry", "protocol"), "protocol", _choice("tcp", "http", "auto")),
     (("telemetry", "host"), "host", _host),
     (("telemetry", "port"), "port", _port),
     (("telemetry", "schema_version"), "schema_version", _choice(*SCHEMA_VERSIONS)),

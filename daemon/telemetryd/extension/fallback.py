@@ -16,12 +16,19 @@ import time
 from telemetryd.core import lifecycle
 from telemetryd.extension import ENDING_SIGNALS, boot, http, release_signals
 
+TYPE_CHECKING = False  # type checkers take it for typing's, which costs time to import
+if TYPE_CHECKING:
+    from telemetryd_proto.http_requests import RequestReader
+
 _QUIET_MARGIN_MS = 25
 _SHUTDOWN_SECONDS = 2.0
 _MARGIN_SECONDS = 0.15
 _READ_SHARE = 0.7
 _MAX_VALUE_BYTES = 64
 _BUFFER = bytearray(256 * 1024)
+_MAX_BODY_BYTES = 8 * 1024 * 1024
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Stopped(Exception):  # noqa: N818 - a wish, not an error
@@ -59,9 +66,13 @@ class _Loop:
         self._poll = select.poll()
         self._connections: dict[int, _socket.socket] = {}
         self._tails: dict[int, int] = {}
+        self._readers: dict[int, RequestReader] = {}
+        """By HTTP: what reads the requests of each connection."""
         self._framed = [0, 0]
         self._empty = [0, 0]
         self._truncated = [0, 0]
+        self._too_long = [0, 0]
+        self._malformed = [0, 0]
         self._deadline = 0.0
         self._busy = False
         """True while no signal may interrupt: read bytes must be counted, or the end has begun."""
@@ -219,10 +230,56 @@ class _Loop:
             return
         except OSError:  # reset: an end like any other
             size = 0
-        self._count(fd, bytes(_BUFFER[:size]))
+        if self._session.protocol == "http":
+            self._serve_http(fd, bytes(_BUFFER[:size]))
+        else:
+            self._count(fd, bytes(_BUFFER[:size]))
         if size == 0:
-            self._poll.unregister(fd)
-            self._connections.pop(fd).close()
+            self._close(fd)
+
+    def _close(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._connections.pop(fd).close()
+        self._readers.pop(fd, None)
+
+    def _serve_http(self, fd: int, data: bytes) -> None:
+        """Count the records of requests, and answer each: Lambda sends again what is not answered.
+
+        A peer that does not read its answers is not waited for.
+        """
+        from telemetryd_proto import framing, http_requests  # noqa: PLC0415 - by HTTP only
+
+        if fd not in self._readers:
+            self._readers[fd] = http_requests.RequestReader(
+                framing.TailBudget(_MAX_BODY_BYTES), max_body_bytes=_MAX_BODY_BYTES
+            )
+        reader = self._readers[fd]
+        reader.feed(data)
+        answer = b""
+        while (event := reader.next_event()) is not None:
+            if isinstance(event, http_requests.Request):
+                self._count_records(event.body)
+            elif isinstance(event, http_requests.Skipped):
+                _add(self._too_long, event.size)
+            elif isinstance(event, http_requests.Unreadable):
+                self._close(fd)
+                return
+            is_interim = isinstance(event, http_requests.Expecting)
+            answer += _CONTINUE if is_interim else _OK
+        try:
+            self._connections[fd].send(answer)
+        except OSError as error:
+            boot.say("warning", "write_failed", error=error)
+
+    def _count_records(self, body: bytes | bytearray) -> None:
+        from telemetryd_proto.record_bodies import to_lines  # noqa: PLC0415 - by HTTP only
+
+        found = to_lines(body)
+        for line in found.data.split(b"\n")[:-1]:
+            blank = line in (b"", b"\r")
+            _add(self._empty if blank else self._framed, len(line) + 1)
+        if found.problem:
+            _add(self._malformed, len(found.rest))
 
     def _count(self, fd: int, data: bytes) -> None:
         """Count whole lines and blank ones; at the end of the stream, what it cut off."""
@@ -251,10 +308,14 @@ class _Loop:
             (ledger.setdefault("received", {}), self._framed),
             (ledger["received"], self._empty),
             (ledger["received"], self._truncated),
+            (ledger["received"], self._too_long),
+            (ledger["received"], self._malformed),
             (ledger.setdefault("framed", {}), self._framed),
             (ledger.setdefault("unrouted", {}), self._framed),
             (rejected.setdefault("empty", {}), self._empty),
             (rejected.setdefault("truncated", {}), self._truncated),
+            (rejected.setdefault("too_long", {}), self._too_long),
+            (rejected.setdefault("malformed_body", {}), self._malformed),
             (ledger.setdefault("upstream_dropped", {}), [0, 0]),
         ):
             place["lines"] = place.get("lines", 0) + count[0]

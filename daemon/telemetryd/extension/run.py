@@ -200,6 +200,7 @@ class _Extension:
             observer=self,
             peers=self._peers,
             closes_foreign=os.environ.get(LOCAL_VARIABLE) == "1",
+            speaks_http=session.protocol == "http",
             started=session.started,
             clock=clock,
         )
@@ -224,6 +225,8 @@ class _Extension:
             and self._added_seconds >= 0,
             counts=self._daemon.stats,
         )
+        if session.protocol == "http":  # it connects when it has something to send
+            self._cycle.on_connections(1, lost=False)
         self._cycle.on_share(
             self._clock.monotonic() - session.started - session.next_after,
             time.process_time() - session.next_cpu,
@@ -547,7 +550,8 @@ class _Extension:
 
     def on_connections(self, count: int, *, lost: bool) -> None:
         """Note how many connections are open. `lost`: the platform's may have ended."""
-        self._cycle.on_connections(count, lost=lost)
+        if self._session.protocol == "tcp":
+            self._cycle.on_connections(count, lost=lost)
         self._noticed.set()
 
     def _on_end(self, request_id: str, made: str, *, is_report: bool) -> None:

@@ -38,16 +38,20 @@ class Gate:
         peers: Peers,
         observer: ConnectionObserver,
         *,
-        max_line_bytes: int,
+        own_bytes: int,
         tail_budget_bytes: int,
         closes_foreign: bool,
         stats: DaemonStats,
         log: DaemonLog,
     ) -> None:
-        """Store the parts. `closes_foreign`: True on a machine with a network, not in a sandbox."""
+        """Store the parts.
+
+        `own_bytes`: what a connection that may be the platform's can leave unfinished.
+        `closes_foreign`: True on a machine with a network, not in a sandbox.
+        """
         self._peers = peers
         self._observer = observer
-        self._max_line_bytes = max_line_bytes
+        self._own_bytes = own_bytes
         self._shared = TailBudget(tail_budget_bytes)
         self._closes_foreign = closes_foreign
         self._stats = stats
@@ -109,7 +113,7 @@ class Gate:
         if len(self._owners) >= MAX_OWN:
             return self._share()
         self._owners.add(source)
-        return TailBudget(self._max_line_bytes)
+        return TailBudget(self._own_bytes)
 
     def _share(self) -> TailBudget:
         return TailBudget(self._shared.limit // SHARES, within=self._shared)

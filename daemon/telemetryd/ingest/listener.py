@@ -132,7 +132,8 @@ class TelemetryListener:
 
     One read brings up to `read_bytes`; a connection that has more rests for a turn of the loop.
     `idle_seconds`: how long a connection may be silent, 0: for ever. `spares_descriptors`: whether
-    connections leave some of the descriptors to others.
+    connections leave some of the descriptors to others. `connect` makes a connection of another
+    protocol than lines over TCP.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class TelemetryListener:
         idle_seconds: float = 0,
         spares_descriptors: bool = False,
         clock: Clock = SYSTEM,
+        connect: Callable[[TelemetryListener], Connection] | None = None,
     ) -> None:
         self.address: str
         self.port: int
@@ -159,10 +161,11 @@ class TelemetryListener:
         self._sock = sock
         self._receiver = receiver
         self._monotonic = clock.monotonic
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes: int = max_line_bytes
         self._budget = TailBudget(tail_budget_bytes)
         self._max_connections = max_connections
-        self._keep_bytes = keep_bytes
+        self.keep_bytes: int = keep_bytes
+        self._connect = connect or LineConnection
         self._stats = stats
         self._log = log
         self._on_bug = on_bug
@@ -178,7 +181,7 @@ class TelemetryListener:
         self._is_starved = False
         """True if the last connection found no descriptor."""
         self._opening: set[asyncio.Task[None]] = set()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._none_open = asyncio.Event()
         self._accepted = 0
         self._held = False
@@ -205,7 +208,12 @@ class TelemetryListener:
     @property
     def unfinished_bytes(self) -> int:
         """Return the bytes read of lines whose newline has not arrived."""
-        return sum(c.framer.unfinished_bytes for c in self._connections)
+        return sum(c.unfinished_bytes for c in self._connections)
+
+    @property
+    def is_held(self) -> bool:
+        """True if nothing is read, because the queue of a sink is full."""
+        return self._held
 
     def unfinished_since(self) -> float | None:
         """Return when the oldest unfinished line began (monotonic), None without one.
@@ -215,14 +223,14 @@ class TelemetryListener:
         began = (c.unfinished_since for c in self._connections if not self._is_anothers(c))
         return min((at for at in began if at is not None), default=None)
 
-    def _is_anothers(self, connection: _Connection) -> bool:
+    def _is_anothers(self, connection: Connection) -> bool:
         return self._door is not None and self._door.is_anothers(connection.source)
 
     def charge(self, source: int, budget: TailBudget) -> None:
         """Give connection `source` another budget for its unfinished lines."""
         for connection in self._connections:
             if connection.source == source:
-                connection.framer.use(budget)
+                connection.charge(budget)
 
     async def start(self, early: Sequence[socket.socket] = ()) -> None:
         """Begin to read from the connections in `early`, and to accept others."""
@@ -272,7 +280,7 @@ class TelemetryListener:
         self._last_activity = self._monotonic()
         while (now := loop.time()) < deadline:
             until = self._last_activity + quiet
-            if self.unfinished_bytes:
+            if any(connection.is_unfinished for connection in self._connections):
                 until = max(until, self._last_read + _UNFINISHED_SECONDS)
             left = until - self._monotonic()
             if left <= 0 and not self._held and not await self._is_behind():
@@ -307,7 +315,7 @@ class TelemetryListener:
     def reject_unfinished(self) -> None:
         """Reject unfinished lines, as if every connection ended here."""
         for connection in self._connections:
-            self._receiver.on_framed(connection.framer.eof())
+            self._receiver.on_framed(connection.end())
 
     # -- accepting -----------------------------------------------------------------------------
 
@@ -345,7 +353,7 @@ class TelemetryListener:
                 if connection is not None:
                     self._open_soon(connection, sock)
 
-    def _take_in(self, sock: socket.socket, *, early: bool = False) -> _Connection | None:
+    def _take_in(self, sock: socket.socket, *, early: bool = False) -> Connection | None:
         """Return the connection of an accepted socket, None if it was refused."""
         if len(self._connections) >= self._max_connections:
             sock.close()
@@ -363,18 +371,18 @@ class TelemetryListener:
                 sock.close()
                 return None
             budget = own
-        connection = _Connection(self)
+        connection = self._connect(self)
         self._admit(connection, budget)
         if self._crowded:
             self._make_way()
         return connection
 
-    def _open_soon(self, connection: _Connection, sock: socket.socket) -> None:
+    def _open_soon(self, connection: Connection, sock: socket.socket) -> None:
         task = asyncio.create_task(self._open(connection, sock))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open(self, connection: _Connection, sock: socket.socket) -> None:
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
@@ -437,13 +445,13 @@ class TelemetryListener:
                     self._stats.connections_idle += 1
                     self._log.info(
                         "idle_connection_closed", seconds=round(seconds, 1),
-                        unfinished_bytes=connection.framer.unfinished_bytes,
+                        unfinished_bytes=connection.unfinished_bytes,
                     )  # fmt: skip
                     connection.abort()
 
     # -- what connections call -----------------------------------------------------------------
 
-    def _admit(self, connection: _Connection, budget: TailBudget) -> None:
+    def _admit(self, connection: Connection, budget: TailBudget) -> None:
         connection.source = self._accepted
         self._connections.add(connection)
         self._none_open.clear()
@@ -451,33 +459,39 @@ class TelemetryListener:
         self._last_activity = self._monotonic()
         connection.read_at = self._last_activity
         self._log.debug("connection_opened", source=self._accepted)
-        connection.framer = LineFramer(
-            budget,
-            max_line_bytes=self._max_line_bytes,
-            source=self._accepted,
-            keep_bytes=self._keep_bytes,
-        )
+        connection.begin(budget)
 
-    def _read(self, connection: _Connection, size: int) -> None:
+    def receive(self, size: int, parts: list[Framed]) -> None:
+        """Take `size` bytes that were read, and what was made of them."""
+        self._receiver.on_received(size)
+        if parts:
+            self._receiver.on_framed(parts)
+
+    def receive_last(self, size: int, parts: list[Framed]) -> None:
+        """Take the same of a connection that waits or ends: a bug is the owner's to judge."""
+        try:
+            self.receive(size, parts)
+        except Exception as error:  # noqa: BLE001 - as in `_read`
+            self._on_bug(error)
+
+    def _read(self, connection: Connection, size: int) -> None:
         now = self._last_activity = self._last_read = self._monotonic()
         try:
-            self._receiver.on_received(size)
-            parts = connection.framer.feed(self._buffer, size, now)
-            if not connection.framer.unfinished_bytes:
+            is_progress = connection.take(self._buffer, size, now)
+            if not connection.is_unfinished:
                 connection.unfinished_since = None
-            elif parts or connection.unfinished_since is None:
+            elif is_progress or connection.unfinished_since is None:
                 connection.unfinished_since = now
-            self._receiver.on_framed(parts)
         except Exception as error:  # noqa: BLE001 - our own bug: the owner decides, reading continues
             self._on_bug(error)
 
-    def _on_closed(self, connection: _Connection, error: Exception | None) -> None:
+    def _on_closed(self, connection: Connection, error: Exception | None) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._none_open.set()
         self._log.debug("connection_closed", error=repr(error) if error else None)
         try:
-            self._receiver.on_framed(connection.framer.eof())
+            self._receiver.on_framed(connection.end())
         except Exception as bug:  # noqa: BLE001 - as above
             self._on_bug(bug)
         if self._door is not None:
@@ -486,27 +500,55 @@ class TelemetryListener:
                 self._make_way()
 
 
-class _Connection(asyncio.BufferedProtocol):
-    """One connection; all state but the framer is the listener's."""
+class Connection(asyncio.BufferedProtocol):
+    """One connection. What its bytes mean is decided in a subclass."""
 
-    framer: LineFramer
     source = 0
     unfinished_since: float | None = None
     read_at: float
     """The time of the last read, or of its acceptance; monotonic seconds."""
 
     def __init__(self, listener: TelemetryListener) -> None:
-        self._listener = listener
+        self.listener = listener
         self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
         self._held = False
+        self._busy = False
+        """It is not read until what it sent has been answered."""
         self.makes_way = False
         """It is not read while the queues fill."""
         self._resting = False
         self._paused = False
         self._ended = False
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes received, and counted as such, of lines that have not ended."""
+        return 0
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True if more must come to complete what was read."""
+        return self.unfinished_bytes > 0
+
+    def begin(self, budget: TailBudget) -> None:
+        """Take what is unfinished out of `budget`. Called once, before all else."""
+        raise NotImplementedError
+
+    def charge(self, budget: TailBudget) -> None:
+        """Take what is unfinished out of `budget` from now on."""
+        raise NotImplementedError
+
+    def take(self, buffer: bytearray, size: int, now: float) -> bool:
+        """Take `buffer[:size]`, read at `now`, to the listener; True if it completed something."""
+        raise NotImplementedError
+
+    def end(self) -> list[Framed]:
+        """Return what is left of the unfinished; its bytes are counted as received already."""
+        raise NotImplementedError
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless the connection was ended before."""
         # uvloop's transports have the interface but not the base class
         self._transport = cast("asyncio.Transport", transport)
         if self._ended:
@@ -515,14 +557,16 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._hold_with_others)
 
     def _hold_with_others(self) -> None:
-        self.hold(self._listener._held)  # noqa: SLF001
+        self.hold(self.listener._held)  # noqa: SLF001
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer that all connections read into."""
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._listener._read(self, nbytes)  # noqa: SLF001
-        self.read_at = self._listener._last_read  # noqa: SLF001
+        """Take what was read."""
+        self.listener._read(self, nbytes)  # noqa: SLF001
+        self.read_at = self.listener._last_read  # noqa: SLF001
         if nbytes == len(self._view):
             # More waits in the kernel, and uvloop would read on, up to 32 times without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
@@ -531,7 +575,8 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener._on_closed(self, exc)  # noqa: SLF001
+        """Take what is unfinished, and forget the connection."""
+        self.listener._on_closed(self, exc)  # noqa: SLF001
 
     def hold(self, held: bool) -> None:
         """Pause or resume reading."""
@@ -548,7 +593,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._update()
 
     def _update(self) -> None:
-        paused = self._held or self.makes_way or self._resting
+        paused = self._held or self.makes_way or self._resting or self._busy
         if self._transport is None or self._transport.is_closing() or paused == self._paused:
             return
         self._paused = paused
@@ -557,8 +602,57 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             self._transport.resume_reading()
 
+    @property
+    def is_closing(self) -> bool:
+        """True if nothing more can be sent."""
+        return self._ended or self._transport is None or self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Send `data`, unless the connection is closing."""
+        if not self.is_closing and self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close when everything is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
     def abort(self) -> None:
         """Close at once."""
         self._ended = True
         if self._transport is not None:
             self._transport.abort()
+
+
+class LineConnection(Connection):
+    """Lines, one after the other."""
+
+    _framer: LineFramer
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of a line whose newline has not arrived."""
+        return self._framer.unfinished_bytes
+
+    def begin(self, budget: TailBudget) -> None:
+        """Frame lines, of which the unfinished one is taken out of `budget`."""
+        self._framer = LineFramer(
+            budget,
+            max_line_bytes=self.listener.max_line_bytes,
+            source=self.source,
+            keep_bytes=self.listener.keep_bytes,
+        )
+
+    def charge(self, budget: TailBudget) -> None:
+        """Take the unfinished line out of `budget` from now on."""
+        self._framer.use(budget)
+
+    def take(self, buffer: bytearray, size: int, now: float) -> bool:
+        """Hand on the lines that `buffer[:size]` completes; True if there was one."""
+        parts = self._framer.feed(buffer, size, now)
+        self.listener.receive(size, parts)
+        return bool(parts)
+
+    def end(self) -> list[Framed]:
+        """Return the unfinished line as truncated."""
+        return self._framer.eof()

@@ -6,6 +6,7 @@ Each scenario says which families it must move; a last test adds them up.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -463,6 +464,23 @@ def done(request_id: str) -> bytes:
 
 
 # -- the edges ---------------------------------------------------------------------------------
+
+
+@moves("http_requests")
+def test_requests_to_the_telemetry_port_by_what_became_of_them(tmp_path: Path) -> None:
+    keys: Settings = ON | {"TELEMETRY__PROTOCOL": "http"}
+    with Daemon(tmp_path, **keys, **file_sink(tmp_path / "archive")) as daemon:
+        port = port_of(daemon)
+        for body in (b"[1,2]", b"[3]", b"no record"):
+            connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
+            connection.request("POST", "/", body)
+            connection.getresponse().read()
+            connection.close()
+        scrape = until(port, lambda s: s("http_requests_total", outcome="malformed") == 1)
+        daemon.stop()
+    assert scrape("http_requests_total", outcome="accepted") == 2
+    assert scrape("http_requests_total", outcome="busy") == 0
+    assert scrape("received_lines_total") == 3
 
 
 @moves("connections_idle")

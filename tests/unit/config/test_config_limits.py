@@ -114,14 +114,14 @@ def test_choices(key: str, choices: list[str]) -> None:
         assert all(f'"{choice}"' in problem for choice in choices)
 
 
-def test_http_is_named_as_not_supported_yet() -> None:
-    assert problems_with({"telemetry.protocol": "http"}) == [
-        (
-            'environment TELEMETRYD_TELEMETRY__PROTOCOL: telemetry.protocol = "http": must be '
-            '"tcp" '
-            "(HTTP delivery is not supported yet)"
-        )
-    ]
+def test_keys_of_http_need_http() -> None:
+    (problem,) = problems_with({"telemetry.token": "x"})
+    assert 'needs telemetry.protocol = "http"' in problem
+    (problem,) = problems_with({"telemetry.protocol": "http", "telemetry.token": "a b"})
+    assert "printable ASCII" in problem
+    body = {"telemetry.protocol": "http", "telemetry.max_body_bytes": str(32 * 1024 * 1024)}
+    (problem,) = problems_with(body)
+    assert "at most telemetry.tail_budget_bytes" in problem
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,7 @@ def test_permitted_hosts(host: str) -> None:
         ("host = 5", "telemetry.host = 5: must be text, 1 to 255 characters; found a whole number"),
         (
             "protocol = 5",
-            (
-                'telemetry.protocol = 5: must be "tcp" (HTTP delivery is not supported '
-                "yet); found a whole number"
-            ),
+            'telemetry.protocol = 5: must be one of "tcp", "http", "auto"; found a whole number',
         ),
         (
             "buffering = 5",

@@ -74,6 +74,7 @@ def test_the_statement_has_every_leaf_as_lines_and_bytes() -> None:
             "too_long": {"lines": 1, "bytes": 11},
             "tail_budget": none,
             "truncated": none,
+            "malformed_body": none,
             "own_log": none,
             "untrusted": none,
         },

@@ -1,0 +1,52 @@
+"""The life cycle over HTTP: what holds for lines over TCP holds here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.lifecycle import Stage, TimesOut, play, settings, statuses
+
+HTTP = settings(TELEMETRY__PROTOCOL="http")
+
+
+def test_every_line_of_a_life_arrives(tmp_path: Path) -> None:
+    """Cold start, an exception, a burst, a freeze between invocations, the report at the end."""
+    stage = Stage(tmp_path)
+    payloads = ({"print": 3}, {"raise": "no stock"}, {"print": 2_000}, {"print": 1})
+    results, env = play(stage.config(HTTP), *payloads)
+    assert results[1].function_error == "Unhandled"
+    assert [event["type"] for event in stage.arrived("platform")][:3] == [
+        "platform.initStart",
+        "platform.telemetrySubscription",
+        "platform.initRuntimeDone",
+    ]
+    assert len(stage.records("platform.report")) == len(payloads)
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
+
+
+def test_the_end_of_an_invocation_is_seen(tmp_path: Path) -> None:
+    """No connection is needed between two POSTs, and a closed one is no loss."""
+    stage = Stage(tmp_path)
+    variables = HTTP | settings(FLUSH__STRATEGY="invocation")
+    _, env = play(stage.config(variables), *({"print": 1},) * 4)
+    stage.assert_nothing_lost(env)
+    assert not stage.log("end_missed")
+    assert not stage.log("end_not_awaited")
+
+
+def test_after_a_timeout_a_new_process_subscribes_again(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    config = stage.config(HTTP, report_after_reset="next")
+    results, env = play(config, TimesOut({"print": 2, "sleep": 60}), {"print": 3})
+    assert statuses(results) == ["timeout", "success"]
+    stage.assert_sent_is_delivered(env, processes=2)
+    stage.assert_clean_exits(env, processes=2)
+
+
+def test_managed_instances_send_by_http_too(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    config = stage.config(HTTP, mode="managed-instances", concurrency=2)
+    _, env = play(config, {"print": 2}, {"print": 3})
+    stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
