@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.kit.cores import ALLOWED
+from telemetryd_proto import scan
 
 
 def describe() -> dict[str, str]:
@@ -19,6 +20,7 @@ def describe() -> dict[str, str]:
         "system": f"{_system()}, Linux {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "telemetryd": f"{version('telemetryd')} at {_commit()}",
+        "scanner": scan.compiled.KIND if scan.compiled else "Python",
         "uvloop": version("uvloop"),
         "msgspec": version("msgspec"),
     }

@@ -62,17 +62,17 @@ def running(
     config: Mapping[str, Any],
     scratch: Path,
     prefix: Sequence[str],
-    module: str = "telemetryd",
+    start: Sequence[str] = ("telemetryd",),
 ) -> Iterator[Daemon]:
     """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it.
 
-    `module` is what Python runs.
+    `start`: the module that Python runs, and its arguments before `listen`.
     """
     log, printed = scratch / "telemetryd.log", scratch / "printed"
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
     environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
-    command = [*prefix, sys.executable, "-m", module, "listen"]
+    command = [*prefix, sys.executable, "-m", *start, "listen"]
     with (
         log.open("wb") as said,
         printed.open("wb") as output,

@@ -28,7 +28,6 @@ from bench.load.send import Sent, Traffic, post
 from bench.peers.catalog import Peer, cpu_seconds
 from bench.peers.verify import Counted, differences
 
-_MODULES: Final = {"listen": "telemetryd", "lambda": "bench.load.lambda_watch"}
 DEADLINE_SECONDS: Final = 300
 """Seconds for lines to arrive."""
 _WORK_SECONDS: Final = 300
@@ -56,11 +55,16 @@ def telemetryd(load: Load) -> Run:
             values["kinesis"] = service.url
         prefix = [*stack.enter_context(limits.granted(load.limits)), *on_core(0)]
         config = filled(load.daemon, values)
-        module = _MODULES[load.watch]
-        running = stack.enter_context(daemon.running(config, scratch, prefix, module))
+        running = stack.enter_context(daemon.running(config, scratch, prefix, _start(load)))
         if load.source.rate:
             return _paced(load, running, output, service)
         return _flood(load, running, output, service)
+
+
+def _start(load: Load) -> list[str]:
+    if (load.watch, load.scanner) == ("listen", "any"):
+        return ["telemetryd"]
+    return ["bench.load.altered", load.watch, load.scanner]
 
 
 def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:

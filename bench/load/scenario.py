@@ -13,11 +13,12 @@ One TOML file, in `bench/scenarios/` or anywhere else:
     config        instead of [daemon]: a telemetryd.toml, its path relative to this file
     watch         "listen" (the default), or "lambda": telemetryd looks for all events of the life
                   cycle, as the extension does
+    scanner       "any" (the default), or "python": without the compiled one
     [service]     how that Kinesis server behaves: see `Service`
     [limits]      what the machine grants telemetryd: see `Limits`
     [expect]      what a run must show to count: see `Expect`
     [[variant]]   a row for telemetryd under another `name`, with `source`, `daemon`, `service`,
-                  `limits`, `expect` or `watch` of its own
+                  `limits`, `expect`, `watch` or `scanner` of its own
     [[target]]    see `Target`
 
 `kind = "rate"` holds rates for `seconds` each, instead of sending `source.lines`, and looks for the
@@ -39,6 +40,7 @@ OURS: Final = "telemetryd"
 """The row of telemetryd where a scenario has no variants."""
 
 Watch: TypeAlias = Literal["listen", "lambda"]
+Scanner: TypeAlias = Literal["any", "python"]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 
@@ -175,6 +177,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limits: Limits | None = None
     expect: Expect | None = None
     watch: Watch | None = None
+    scanner: Scanner | None = None
 
 
 class Load(
@@ -194,6 +197,7 @@ class Load(
     daemon: dict[str, Any] = {}
     config: str = ""
     watch: Watch = "listen"
+    scanner: Scanner = "any"
     service: Service = Service()
     limits: Limits = Limits()
     expect: Expect = Expect()
@@ -214,7 +218,7 @@ class Load(
         for variant in self.variant:
             own = {
                 name: value
-                for name in ("source", "daemon", "service", "limits", "expect", "watch")
+                for name in ("source", "daemon", "service", "limits", "expect", "watch", "scanner")
                 if (value := getattr(variant, name)) is not None
             }
             found.append((variant.name, msgspec.structs.replace(self, **own, variant=())))

@@ -14,11 +14,12 @@ from typing import Any
 
 from bench.cli import main
 from bench.kit.errors import AbsentError, LossError
-from bench.load import comparison, daemon, lambda_watch, measure
+from bench.load import altered, comparison, daemon, measure
 from bench.load.scenario import Expect, Limits, Load, Service, Source, Variant
 from bench.peers.catalog import Peer, PeerSpec
 from telemetryd import app
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES
+from telemetryd_proto import scan
 
 RECEIVER = """
 import signal, socket, sys
@@ -76,14 +77,34 @@ def test_a_run_of_telemetryd_is_verified_and_measured(connections: int) -> None:
     assert run.latency is None
 
 
-def test_a_run_with_the_extensions_watch_is_verified_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`listen` that looks for every event of the life cycle."""
-    assert measure.telemetryd(load(watch="lambda")).lines >= 3000
-    watched = []
+@pytest.mark.parametrize("changed", [{"watch": "lambda"}, {"scanner": "python"}])
+def test_a_run_of_an_altered_listen_is_verified_too(changed: dict[str, Any]) -> None:
+    """`listen` that looks for every event of the life cycle, or does so in Python."""
+    assert measure.telemetryd(load(**changed)).lines >= 3000
+
+
+@pytest.mark.parametrize(
+    ("watch", "scanner", "seen"),
+    [
+        ("lambda", "any", (LIFE_CYCLE, "compiled")),
+        ("listen", "python", (LOSSES, None)),
+        ("lambda", "python", (LIFE_CYCLE, None)),
+    ],
+)
+def test_what_is_altered_is_what_the_scenario_says(
+    watch: str, scanner: str, seen: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
     monkeypatch.setattr(app, "LOSSES", LOSSES)
-    monkeypatch.setattr(lambda_watch, "telemetryd", lambda: watched.append(app.LOSSES))  # type: ignore[attr-defined]  # what its user looks at
-    lambda_watch.main()
-    assert watched == [LIFE_CYCLE]
+    monkeypatch.setattr(scan, "compiled", "compiled")
+    monkeypatch.setattr(sys, "argv", ["altered", watch, scanner, "listen"])
+
+    def note() -> None:
+        found.append((vars(app)["LOSSES"], scan.compiled, sys.argv[1:]))
+
+    monkeypatch.setattr(altered, "telemetryd", note)
+    altered.main(watch, scanner, "listen")
+    assert found == [(*seen, ["listen"])]  # type: ignore[misc]  # two values
 
 
 def test_a_run_at_a_rate_tells_latencies_and_memory() -> None:
