@@ -1,6 +1,6 @@
 """The composition root: the only place that knows every class of the data path.
 
-`Daemon` is what runs between the socket and the sinks, in every mode; `listen` wraps it for use
+`Daemon` is everything between the socket and the sinks, in every mode. `listen` wraps it for use
 outside Lambda.
 """
 

@@ -1,13 +1,14 @@
-"""The time: one object that is made where the process is put together, and passed like the log.
+"""The time: one object that the composition root makes and passes like the log.
 
-`Clock` gives each kind of time that telemetryd needs. What takes a clock takes the system's by
-default; a test makes one of its own. The modules that run before everything else is loaded
-(`extension.boot`, `extension.fallback`) read the time themselves, as does what waits for a thread.
+`Clock` has each kind of time that telemetryd needs. Code that takes a clock has the system's by
+default; a test makes its own. The modules that run before everything else is loaded
+(`extension.boot`, `extension.fallback`) read the time themselves. So does code that waits for a
+thread.
 
-The wall clock says when; it may be set, by a day or by decades. How long ago something was is told
-by the clock since boot, which a process reads as the one before it did, as long as the machine was
-not started again. Only across boots, or where that clock makes no sense, is there nothing else than
-the wall clock: the caller then bounds what its word may cost.
+The wall clock gives dates. It may be set, by a day or by decades. Ages come from the clock since
+boot. Processes share that clock as long as the machine is not started again. Across boots, or if
+that clock is implausible, only the wall clock is left. Then the caller bounds the effect of a wrong
+time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""telemetryd's own log: one JSON object a line on stderr, never a payload, never a secret.
+"""telemetryd's own log: one JSON object per line on stderr, never a payload, never a secret.
 
-In Lambda these lines come back as `extension` events to all that subscribed to that type, so each
-carries `"logger":"telemetryd"`, and lines of one event, sink and cause are limited by their level
-(`ALLOWED`), the rest being counted in `suppressed`. Where standard error takes nothing, lines are
-skipped and counted, without a wait; see `log_stream`.
+In Lambda these lines return as `extension` events to all that subscribed to that type. So each has
+`"logger":"telemetryd"`. Lines of one event, sink and cause are limited by their level (`ALLOWED`);
+`suppressed` counts the others. If standard error is blocked, lines are skipped and counted, without
+a wait; see `log_stream`.
 """
 
 from __future__ import annotations

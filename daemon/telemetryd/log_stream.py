@@ -1,8 +1,8 @@
-"""Writes lines to a descriptor whose other side may take none; its user never waits.
+"""Writes lines to a descriptor that may block; its user never waits.
 
-That may be a full pipe, a stopped terminal, a slow disk. A line is written at once where the kernel
-can be asked not to block. What it has no room for is left to a thread, up to `BACKLOG_BYTES`; lines
-beyond that are skipped and counted.
+The descriptor may be a full pipe, a stopped terminal or a slow disk. A line is written at once if
+the kernel supports writing without blocking. Lines without room go to a thread, up to
+`BACKLOG_BYTES`. Lines beyond that are skipped and counted.
 """
 
 from __future__ import annotations

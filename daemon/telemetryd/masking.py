@@ -1,7 +1,8 @@
-"""Blacks out what is secret in texts that people read: `check`, errors, the log.
+"""Masks secrets in texts that people read: `check`, errors, the log.
 
-Every repetition in a pattern that can begin anywhere is bounded: the texts are other people's.
-Patterns are compiled when first used (and kept by `re`): a start-up without faults needs none.
+Every repetition in a pattern that can begin anywhere is bounded, because the texts are other
+people's. Patterns are compiled at their first use (`re` keeps them), so a start without faults
+needs none.
 """
 
 from __future__ import annotations

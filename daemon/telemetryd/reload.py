@@ -1,7 +1,7 @@
-"""SIGHUP: open files again, read the configuration again, change what can change at once.
+"""SIGHUP: reopens files, rereads the configuration, and applies the keys that may change at once.
 
-Nothing queued is touched, no connection closed. What can't change while telemetryd runs is named,
-each time until a restart; a configuration with a fault changes nothing.
+No queued line is touched and no connection closed. The log names changes that need a restart, at
+each reload until then. A configuration with a fault changes nothing.
 """
 
 from __future__ import annotations

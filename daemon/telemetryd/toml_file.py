@@ -1,6 +1,6 @@
-"""Reads a configuration file that may be anything: a pipe, a device, text made to burst a parser.
+"""Reads a configuration file that may be anything: a pipe, a device, text that exhausts a parser.
 
-Imports next to nothing, because the extension reads its file before it asks for `next`.
+It imports almost nothing, because the extension reads its file before it asks for `next`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Opens files to write to, in directories where others may write as well.
+"""Opens files for writing, in directories where others may write as well.
 
-In such a directory (`/tmp`, for one) another user may have put a file, a link or a directory under
-the name that we are about to use: to read what we write, or to have it written elsewhere. There,
-what exists already must be ours or root's, not writable by others, and no link. In directories of
-our own an administrator may arrange files as they like.
+In such a directory (for example `/tmp`) another user may have put a file, a link or a directory
+under the name that we use: to read what we write, or to redirect it. There, existing files must
+belong to us or root, must not be writable by others, and must not be links. In directories of our
+own an administrator may arrange files freely.
 """
 
 from __future__ import annotations

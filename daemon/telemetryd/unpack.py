@@ -1,7 +1,7 @@
-"""Reads what may be compressed as one stream: plain, gzip, zstd, one behind the other.
+"""Reads data that may be compressed as one stream: plain, gzip, zstd, one after the other.
 
-What a file is, its first bytes say, not its name. Memory is bounded whatever is in it: nothing is
-held but what one small step of a decompressor gives.
+The first bytes of a file show its format, not its name. Memory is bounded whatever is in it: only
+the output of one small step of a decompressor is held.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`telemetryd health`: asks the daemon on this machine how it is, for probes without a shell.
+"""`telemetryd health`: asks the daemon on this machine for its health, for probes without a shell.
 
-The address is `metrics.listen` of the same configuration the daemon was started with.
+The address is `metrics.listen` of the configuration that the daemon was started with.
 """
 
 from __future__ import annotations

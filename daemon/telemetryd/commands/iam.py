@@ -1,7 +1,7 @@
-"""`telemetryd iam`: the least the function's role and its network must permit the sinks.
+"""`telemetryd iam`: the least permissions and endpoints that the configured sinks need.
 
-The policy goes to standard output, all that is said about it to standard error, so that
-`telemetryd iam > policy.json` makes a file that the AWS command line takes as it is.
+The policy goes to standard output, everything else to standard error. So
+`telemetryd iam > policy.json` writes a file that the AWS command line accepts.
 """
 
 from __future__ import annotations

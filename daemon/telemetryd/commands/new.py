@@ -1,6 +1,6 @@
-"""`telemetryd new sink NAME`: writes a package for a sink of one's own, whose contract test passes.
+"""`telemetryd new sink NAME`: writes a package for a sink of your own, whose contract test passes.
 
-It appends lines to a file, in as little code as a real destination allows; that part is replaced.
+It appends lines to a file, with as little code as a real destination needs. Replace that part.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The names and versions of telemetryd's parts, for bug reports and security updates.
 
-The Lambda layer holds its own interpreter and libraries, so a security fix of one of them is a new
-layer; this names what one holds.
+The Lambda layer contains its own interpreter and libraries. A security fix of one of them needs a
+new layer, and this lists what a layer contains.
 """
 
 from __future__ import annotations

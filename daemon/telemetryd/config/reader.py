@@ -1,9 +1,9 @@
-"""Takes section after section out of the sources, and notes every fault on the way.
+"""Reads the sections from the sources one after the other, and notes every fault.
 
-A fault never stops the reading: the key gets its default, so that all faults are found in one go
-and the rules between keys are checked on usable values. What runs in spite of them, in Lambda, has
-no sink that a default would make write elsewhere, or write what it should not. A line names where
-the value came from, the key, the value (secrets blacked out) and what is allowed.
+A fault never stops the reading. The key gets its default. So all faults are found in one run, and
+the rules between keys are checked on usable values. Lambda runs in spite of faults. Then a sink is
+off if a default would send its lines elsewhere, or send lines that it should not get. A fault's
+line names the origin of the value, the key, the value (with secrets masked) and what is allowed.
 """
 
 from __future__ import annotations

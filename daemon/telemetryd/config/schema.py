@@ -1,8 +1,8 @@
 """The schema of the configuration: a frozen struct per section, limits and meaning on each key.
 
-Platform limits carry the name of the document they come from in `Meta.extra["note"]`; the loader
-prints it with the error. `Meta.extra["must"]` replaces the wording of what is allowed where a
-range does not say it all. Rules between keys are in `problems`, which yields `"key: text"`.
+Platform limits have the name of their document in `Meta.extra["note"]`. The loader prints it with
+the error. `Meta.extra["must"]` replaces the text for the allowed values if a range is not enough.
+Rules between keys are in `problems`, which yields `"key: text"`.
 """
 
 # No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.

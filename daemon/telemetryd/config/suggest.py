@@ -1,6 +1,6 @@
 """Messages about keys that do not exist, with the key that was probably meant.
 
-Imported only when there is one.
+This module is imported only if there is such a key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The memory that all queues share: each has a part of its own, any may use the rest.
+"""The memory that all queues share: each has its own part, and any may use the rest.
 
-Half of the budget is dealt out, so that no sink, however slow, takes the last byte from another.
-The other half goes to those who come first. Together the queues never hold more than all of it.
+Half of the budget is divided among the sinks, so that a slow sink can't take the last byte from
+another. The other half is for the queues that need it first. Together the queues never hold more
+than the budget.
 """
 
 from __future__ import annotations

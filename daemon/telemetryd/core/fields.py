@@ -1,12 +1,13 @@
 """Members added to each line that is a JSON object: `fields` of a sink's section.
 
 They go to the front of the object, so that the line itself is copied and never re-encoded. A line
-that is no JSON object passes as it is.
+that is not a JSON object passes unchanged.
 
-`request_id` is the invocation a log line belongs to: the one it names, if a `platform.start` named
-that before (`core.request_id` finds candidates, and not all are what they seem); else, where
-invocations come one at a time, the one whose `platform.start` came last on the stream
-("Order and timing of events", Telemetry API). A line that belongs to none gets no such member.
+`request_id` is the invocation that a log line belongs to. It is the id in the line, if a
+`platform.start` has named that id before (`core.request_id` finds candidates, and some are other
+ids). Otherwise, if invocations come one at a time, it is the one whose `platform.start` came last
+on the stream ("Order and timing of events", Telemetry API). A line of no invocation gets no such
+member.
 """
 
 from __future__ import annotations

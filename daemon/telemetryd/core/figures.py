@@ -1,7 +1,7 @@
 """The work and the cost of telemetryd in few numbers, for the ledger's line and for sinks.
 
-A sink that makes metrics of them (`SinkContext.figures`) asks again and again, so the numbers come
-as they grow (`changes`) and the highest values since it last asked.
+A sink that makes metrics of them (`SinkContext.figures`) asks repeatedly. So it gets the growth of
+the numbers (`changes`) and the highest values since it last asked.
 """
 
 from __future__ import annotations

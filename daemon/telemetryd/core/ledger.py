@@ -1,12 +1,12 @@
-"""The ledger: where every line went. The numbers users are shown at exit, and the proof.
+"""The ledger: where every line went. Its numbers are printed at exit, and they are the proof.
 
     received = framed + rejected{reason}
     offered  = filtered + enqueued                                                    per sink
     enqueued + recovered
              = delivered + dropped{reason} + dead_lettered + failed_over + spooled + pending
 
-Each side is counted where it happens (the socket, the framer, the queue, the settlement), never
-derived from the other, so that a lost or doubled line shows as an imbalance.
+Each side is counted where it happens (the socket, the framer, the queue, the settlement). It is
+never derived from the other, so that a lost or doubled line shows as an imbalance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Selects a sink's lines: `types`, `min_level`, `include` and `exclude` of its section.
 
-All are optional, and a sink that names none has no filter at all: its blocks stay whole and raw.
-Patterns look at the bytes of the whole line; types and levels need its envelope.
+All are optional. A sink without any of them has no filter: its blocks stay whole and raw. Patterns
+search the bytes of the whole line. Types and levels need its envelope.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides the time that a batch waits to fill.
 
-Short while little comes, so that a lone line is soon delivered; longer when there is something to
-wait for, so that there are fewer and larger batches.
+It is short under light load, so that a lone line is delivered soon. It is longer under load, so
+that there are fewer and larger batches.
 """
 
 from __future__ import annotations

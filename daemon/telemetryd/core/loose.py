@@ -1,7 +1,7 @@
-"""Reads JSON as loggers write it, which is not always as JSON is defined.
+"""Reads JSON as loggers write it, which is not always valid JSON.
 
-What is loosened (`telemetryd_proto.loose`) is a copy, to look into; the line that is delivered
-never changes. Only what strict readers refuse is copied.
+`telemetryd_proto.loose` loosens a copy for the search; the delivered line never changes. Only lines
+that strict readers refuse are copied.
 """
 
 from __future__ import annotations

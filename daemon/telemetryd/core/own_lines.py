@@ -1,7 +1,7 @@
 """Keeps telemetryd's own log from feeding itself.
 
-With the `extension` type subscribed, whatever telemetryd prints comes back as an `extension` event
-("Loop hazard", Telemetry API). Its lines carry a marker; a returning one is dropped here.
+If the type `extension` is subscribed, all output of telemetryd returns as an `extension` event
+("Loop hazard", Telemetry API). Its lines have a mark. A returning one is dropped here.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""Patterns of `include` and `exclude`: user's expressions on text that others write.
+"""Patterns of `include` and `exclude`: the users' expressions, on text that others write.
 
-Python's `re` backtracks: an innocent pattern on an unlucky line can take seconds, and nothing can
-interrupt it. So a pattern runs on the first of these that can judge it:
+Python's `re` backtracks. A harmless pattern can take seconds on an unlucky line, and nothing can
+interrupt it. So a pattern runs on the first of these that supports it:
 
-1. Text, also with `|` and `.*` between, is searched for as text: linear, faster than any engine.
-2. google-re2: linear, imported where a pattern needs it.
-3. `re`, on the first 4 KiB of a line: what re2 can't compile (look-around, back-references), or all
-   that is no text where re2 is not installed, as in the Lambda layer. `risk_of` says so.
+1. Text, also with `|` and `.*` between parts, is searched for as text: linear, and faster than any
+   engine.
+2. google-re2: linear, imported if a pattern needs it.
+3. `re`, on the first 4 KiB of a line: for patterns that re2 can't compile (look-around,
+   back-references). If re2 is not installed, as in the Lambda layer: for all that is not text.
+   `risk_of` says so.
 
-A pattern means what it means to `re` on bytes, whichever judges; `$` is the end of the line.
+A pattern has the meaning of `re` on bytes, on each of them. `$` is the end of the line.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Decides which connections to the telemetry port are the platform's.
 
-Any process of the sandbox can connect, and when and from where the platform does is documented
-nowhere. So no peer is turned away on a guess; what can be told safely is used to tell them apart:
+Any process of the sandbox can connect. No document says when and from where the platform connects.
+So no peer is refused on a guess. Only certain facts separate the peers:
 
-- A peer at one of the sandbox's own addresses, while the API is at an address that is not the
-  sandbox's, is not the platform.
-- Who was there when the subscription was answered probably is: AWS's emulator connects before it
-  answers. Where no peer was, the first one probably is.
-- The peer that sends `platform.start` of a request that INVOKE has announced sends the
-  platform's telemetry, as far as can be known.
+- A peer at one of the sandbox's own addresses is not the platform, if the API is at an address that
+  is not the sandbox's.
+- A peer that was connected when the subscription was answered is probably the platform: AWS's
+  emulator connects before it answers. Without such a peer, the first one probably is.
+- The peer that sends `platform.start` of a request that INVOKE has announced sends the platform's
+  telemetry, as far as that can be known.
 """
 
 from __future__ import annotations

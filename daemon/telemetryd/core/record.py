@@ -1,8 +1,9 @@
-"""Looks into the record of a log line, whichever form it came in.
+"""Reads the record of a log line, in any form.
 
-One and the same record arrives as an object (JSON log format), as a text that holds the object
-(Powertools, pino and others with the text format), as an object behind the prefix of a runtime
-(`console.log(JSON.stringify(...))`), or, outside Lambda, as the line itself. All are read alike.
+The same record may arrive as an object (JSON log format), or as a text that contains the object
+(Powertools, pino and others with the text format). It may be an object after the prefix of a
+runtime (`console.log(JSON.stringify(...))`), or, outside Lambda, the line itself. All are read in
+the same way.
 """
 
 from __future__ import annotations

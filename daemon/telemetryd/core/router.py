@@ -1,9 +1,9 @@
 """Decides which lines of a block a sink gets, and adds the fields it asks for.
 
-A sink that asks for nothing in particular gets every block as it is, undecoded. For the others the
-block is split, and decoded if any of them needs it, once for all. A large block is opened piece by
-piece: the lines and envelopes of all of it would outgrow the caches, and arenas of Python's
-allocator would be mapped, faulted in and unmapped for each block, at a third of the whole cost.
+A sink without rules gets every block unchanged and undecoded. For the others the block is split
+once for all, and decoded if any of them needs it. A large block is opened in pieces. The lines and
+envelopes of all of it would outgrow the caches. Python's allocator would also map, fault in and
+unmap arenas for each block, at a third of the whole cost.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The bytes of a spool segment: a header, then records, each with checksums of its own.
+"""The bytes of a spool segment: a header, then records, each with its own checksums.
 
     segment   magic, bytes already settled with their checksum, random id of the segment
     record    magic, lengths and counts, checksum of the payload, checksum of these; the payload
 
-The counts can be read without the payload, and damage costs the records it hits: from a header that
-is not one, reading continues at the next that is. All numbers are little-endian.
+The counts can be read without the payload. Damage affects only the records that it hits: after a
+damaged header, reading continues at the next intact one. All numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Statistics: sizes, durations, states. The ledger counts where lines went, this how.
 
-Counted once per block, batch or attempt, never per line; what counts holds the very object it
-adds to, so that nothing is looked up. Clocks are the caller's.
+Everything is counted once per block, batch or attempt, never per line. Code that counts holds the
+object itself, so that it looks nothing up. The caller reads the clocks.
 """
 
 from __future__ import annotations

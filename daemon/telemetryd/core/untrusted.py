@@ -1,7 +1,7 @@
-"""Platform events of connections that are not the platform's: under `telemetry.trust = "platform"`.
+"""Removes platform events of other connections than the platform's: `telemetry.trust`.
 
-A process of the sandbox may report what it likes, but not what the platform reports: sinks count
-invocations, errors and costs by it.
+A process of the sandbox may report anything but what the platform reports: sinks count invocations,
+errors and costs from that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`/metrics` and `/healthz` over HTTP: what a daemon counts, for Prometheus; how it is, for probes.
+"""`/metrics` and `/healthz` over HTTP: a daemon's counts for Prometheus, its health for probes.
 
-`catalogue` lists the metrics, `collector` hands them to Prometheus' client library, `health`
-judges, `server` speaks HTTP. Loaded only where `metrics.listen` names an address.
+`catalogue` lists the metrics. `collector` passes them to Prometheus' client library. `health`
+judges, and `server` speaks HTTP. This is loaded only if `metrics.listen` names an address.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every metric of `/metrics`: name, type, labels, meaning, and how it is read off the daemon.
+"""Every metric of `/metrics`: name, type, labels, meaning, and how to read it from the daemon.
 
-Nothing is counted here. A scrape reads what the ledger, the stats and the queues hold anyway.
-`docs/metrics.md` is made from this table.
+Nothing is counted here. A scrape reads the ledger, the stats and the queues. `docs/metrics.md` is
+generated from this table.
 """
 
 from __future__ import annotations

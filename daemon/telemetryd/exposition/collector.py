@@ -1,6 +1,6 @@
-"""The catalogue as Prometheus' client library wants it, and the body of an answer to a scrape.
+"""The catalogue in the form of Prometheus' client library, and the body of a scrape's response.
 
-The only module that imports prometheus_client, and nothing imports it before it is needed.
+This is the only module that imports prometheus_client. It is imported only when it is needed.
 """
 
 from __future__ import annotations

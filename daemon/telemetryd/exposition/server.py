@@ -1,9 +1,8 @@
-"""A small HTTP server for `/metrics` and `/healthz`: GET and HEAD, one request a connection.
+"""A small HTTP server for `/metrics` and `/healthz`: GET and HEAD, one request per connection.
 
-Each client gets a few seconds and a few kilobytes, and there are only so many at a time: what
-watches telemetryd must not be able to hold it up. Where all places are taken, the peer that has
-been silent for longest makes way for a new one. An answer is made in one piece, in one turn of the
-loop.
+Each client gets a few seconds and a few kilobytes, and the number of clients is bounded. So a
+monitor can't delay telemetryd. If all connections are in use, a new peer replaces the one that has
+been silent for longest. A response is made in one piece, in one turn of the loop.
 """
 
 from __future__ import annotations

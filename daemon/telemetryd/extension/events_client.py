@@ -1,7 +1,7 @@
 """Polls `GET /event/next` on the connection that boot opened.
 
-One request is outstanding at a time, and none has a time limit: an answer may take as long as the
-environment stays frozen.
+One request is outstanding at a time. None has a time limit, because a response may take as long as
+the environment stays frozen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""HTTP/1.1 as the APIs on loopback need it: build a request, read an answer. No I/O.
+"""HTTP/1.1 as the APIs on loopback need it: build a request, read a response. No I/O.
 
-Error bodies need not be JSON and content types are not to be trusted, so bodies stay bytes.
+Error bodies may not be JSON, and content types are not reliable, so bodies stay bytes.
 """
 
 IDENTIFIER = "lambda-extension-identifier"

@@ -1,9 +1,9 @@
 """Finds the file in /opt/extensions that started us, if the platform refused our own name.
 
-The platform starts every file there and waits until each has registered under its name. Where a
-script starts a program that lies elsewhere, or beside it, the program knows only its own. Loaded
-after such a refusal alone, when the function would not start: a wrong guess, which takes another
-extension's place, leaves it so.
+The platform starts every file there and waits until each has registered under its name. A script
+may start a program that is elsewhere, or beside it. Then the program knows only its own name. This
+module is loaded only after the platform has refused that name, when the function would not start. A
+wrong guess takes another extension's place, and does not make that worse.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The door of the telemetry port in Lambda: who comes in, and with what budget.
+"""The gate of the telemetry port in Lambda: it admits connections, and gives them their budget.
 
-Lambda needs one connection; any process of the sandbox can make more. They are counted, logged,
-and have a share of what may be in the making (`telemetry.tail_budget_bytes`), so that none of them
-can use up what the platform's own connection needs. Nor can they fill the queues: who is safely
-another process waits while these are more than a quarter full. No peer is turned away, but for one
-case: on a machine that is no sandbox, an address that others can reach is closed.
+Lambda needs one connection; any process of the sandbox can open more. These are counted and logged.
+They have a share of the memory for unfinished lines (`telemetry.tail_budget_bytes`), so that none
+can use up what the platform's own connection needs. They can't fill the queues either: a connection
+that is certainly another process's waits while these are more than a quarter full. No peer is
+refused, with one exception: on a machine that is not a sandbox, a connection to an address that
+others can reach is closed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Keeps the C library from handing memory back to the kernel between two blocks.
+"""Keeps the C library from returning memory to the kernel between two blocks.
 
-Blocks come and go by the megabyte. glibc returns what is free at the end of the heap as soon as it
+Blocks of a megabyte are made and freed all the time. glibc returns the free end of the heap when it
 is more than twice the largest chunk that it ever mapped by itself and freed (mallopt(3),
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD): with blocks of a read's size nearly at once. The next block
-then pays for new pages, a fault and a clearing each: a sixth of the CPU of a line on its way to a
-file (docs/performance.md). One larger chunk, freed, raises the limit; nothing touches its memory.
-Other C libraries take no notice.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD). With blocks of a read's size this happens nearly at once. The
+next block then pays for new pages, with a fault and a clearing for each: a sixth of the CPU of a
+line on its way to a file (docs/performance.md). One larger chunk, freed once, raises the limit; its
+memory is never touched. On other C libraries this has no effect.
 """
 
 from __future__ import annotations

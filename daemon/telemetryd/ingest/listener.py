@@ -1,12 +1,12 @@
 """The telemetry listener: TCP connections in, framed blocks to the pipeline.
 
-All connections read into one buffer: a read is framed and copied out before the next one begins, so
-200 connections cost 200 tails, not 200 buffers. Nothing a connection does (garbage, reset, silence)
-reaches another one, and none is closed for what it sent.
+All connections read into one buffer. A read is framed and copied out before the next one begins, so
+200 connections cost 200 tails, not 200 buffers. Nothing that a connection does (garbage, reset,
+silence) affects another one. None is closed for its data.
 
-Places and descriptors are few, and a peer may vanish without a word. Sockets made by `bind` ask
-the kernel to find that out; with `idle_seconds`, silence ends a connection. Neither is for Lambda,
-whose platform connects once and never again.
+Connections and descriptors are limited, and a peer may vanish without a sign. Sockets from `bind`
+ask the kernel to detect that. With `idle_seconds`, silence ends a connection. Neither is used in
+Lambda, whose platform connects only once.
 """
 
 from __future__ import annotations

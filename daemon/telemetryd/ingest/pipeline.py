@@ -1,9 +1,9 @@
-"""The straight line from framed blocks to the sinks' queues.
+"""The path from framed blocks to the sinks' queues.
 
     listener -> received/framed -> watch (life-cycle events) -> router -> one queue per sink
 
-Everything here runs inside one socket read, synchronously: nothing is awaited, so a block is in
-every queue, or counted as lost, before the next read.
+Everything here runs inside one socket read, synchronously. Nothing is awaited, so before the next
+read a block is in every queue, or counted as lost.
 """
 
 from __future__ import annotations

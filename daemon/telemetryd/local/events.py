@@ -1,7 +1,7 @@
 """The events of the environment: platform events, their form per schema, log records.
 
 Field lists: the Developer Guide's "Lambda Telemetry API Event schema reference". The schema
-versions differ in what they carry, so a record is built once with everything in it and cut down
+versions have different members. So a record is built once with all of them, and members are removed
 for older schemas.
 """
 

@@ -1,8 +1,9 @@
-"""Keeps web pages away: a browser on this machine reaches every port of it.
+"""Refuses requests of web pages: a browser on this machine can reach every port of it.
 
-A page may post to another site without asking, as long as it does not read the answer; and a name
-of the page's own may be made to lead here. So a request that a page of another site makes is
-refused (`Origin`, `Sec-Fetch-Site`), and one for a host which is not this machine (`Host`).
+A page may post to another site without permission, as long as it does not read the response. A name
+of the page's own may be made to resolve to this machine. So requests of pages from another site are
+refused (`Origin`, `Sec-Fetch-Site`), and so are requests for a host that is not this machine
+(`Host`).
 """
 
 from __future__ import annotations

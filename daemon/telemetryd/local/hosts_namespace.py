@@ -1,8 +1,8 @@
-"""A process of its own: makes a mount namespace where a given file is /etc/hosts, and waits.
+"""A separate process that makes a mount namespace with a given file as /etc/hosts, and waits.
 
-Run as `python -I -S hosts_namespace.py FILE`, with the standard library alone. It prints the
-address that `sandbox.localdomain` then resolves to, or `error: REASON`, and ends when its standard
-input does. Without the right to mount it makes a user namespace too, where the kernel allows that.
+Run it as `python -I -S hosts_namespace.py FILE`; it needs only the standard library. It prints the
+address that `sandbox.localdomain` then resolves to, or `error: REASON`. It ends when its standard
+input ends. Without the right to mount it also makes a user namespace, if the kernel allows that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Checks if a text is JSON by its grammar, whatever a decoder makes of it.
 
-A decoder refuses more than the grammar does: half a surrogate pair, a number beyond its range,
-many levels. The platform passes such a record on as it is, so it must not count as plain text here.
+A decoder refuses more than the grammar does: half a surrogate pair, a number beyond its range, many
+levels. The platform passes such a record on unchanged, so it must not count as plain text here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Child processes: own group, output by line, exit seen through a pidfd, stopped and continued.
 
-Each process leads its own process group in our session (not a session of its own): should we be
-killed while the group is stopped, the kernel then finds it orphaned and ends it with SIGHUP.
+Each process leads its own process group in our session, not its own session. If we are killed while
+the group is stopped, the kernel then finds it orphaned and ends it with SIGHUP.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The address of the sandbox: the name `sandbox.localdomain`, and its listeners.
 
-On Lambda the platform has one address and the sandbox another, which `sandbox.localdomain` names.
-Here both are addresses of this machine, and the name is made to resolve for the processes of the
-environment alone: in a mount namespace of their own, where /etc/hosts has one line more.
+On Lambda the platform has one address and the sandbox another, with the name `sandbox.localdomain`.
+Here both are addresses of this machine. The name resolves only for the processes of the
+environment: they run in a mount namespace whose /etc/hosts has one more line.
 """
 
 from __future__ import annotations

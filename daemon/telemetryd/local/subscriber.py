@@ -1,13 +1,13 @@
 """Telemetry delivery to one subscriber: buffer, batch, one write in flight, drops.
 
-The rule for a slow consumer. A batch is complete at `maxItems`, `maxBytes` or `timeoutMs`. While
-one is being written and the next is complete, the subscription is *blocked*: the function's output
-is not read, so a printing function waits in its pipe, and nothing is lost. When the write in
-flight has made no progress for `stall_timeout` (no byte taken by the kernel, no answer to the
-POST), the consumer is *stalled*: complete batches are dropped whole, the function runs on. The
-first progress ends that, and `platform.logsDropped` with the sum goes ahead of the next batch.
-Platform events and the extensions' own output cannot wait: they queue behind, up to
-`MAX_WAITING` batches.
+These are the rules for a slow consumer. A batch is complete at `maxItems`, `maxBytes` or
+`timeoutMs`. If the next batch is complete while one is being written, the subscription is
+*blocked*. The function's output is then not read, so a printing function waits in its pipe, and
+nothing is lost. If the write in flight makes no progress for `stall_timeout` (the kernel takes no
+byte, or the POST has no response), the consumer is *stalled*. Complete batches are then dropped
+whole, and the function continues. The first progress ends that. `platform.logsDropped` with the sum
+precedes the next batch. Platform events and the extensions' own output can't wait in a pipe. They
+queue behind, up to `MAX_WAITING` batches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Hands what was kept to one sink, under the worker that the daemon runs it under.
+"""Passes stored lines to one sink, under the worker that the daemon uses.
 
-Nothing is given up that the destination may take later: when its circuit opens, the replay ends
-where it is, and the next call continues from there.
+Lines that the destination may accept later are not given up. When its circuit opens, the replay
+ends, and the next call continues from there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads the lines of a file or pipe, piece by piece: any NDJSON, or a dead letter's records.
+"""Reads the lines of a file or pipe in pieces: any NDJSON, or a dead letter's records.
 
-What it is, its first bytes say: plain, gzip or zstd, also several one behind the other.
+The first bytes show the format: plain, gzip or zstd, also several one after the other.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A third-party package registers a sink like this, and `type = "http"` then finds
     [project.entry-points."telemetryd.sinks"]
     http = "my_package:HttpSink"
 
-Ours are imported only when used; entry points are read only when a type is not ours, because
+Our sinks are imported only when used. Entry points are read only if a type is not ours, because
 `importlib.metadata` costs more than the whole file sink.
 """
 

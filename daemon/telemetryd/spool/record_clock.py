@@ -1,10 +1,10 @@
-"""The time of a spool: milliseconds that no setting of the clock moves, in whatever process.
+"""The time of a spool, in milliseconds: setting a clock does not move it, in any process.
 
-A record says when its lines were read, in milliseconds since the Unix epoch as that process saw it
-which began the spool. Later processes of the same boot continue with the same clock: the lock file
-says how it relates to the time since boot. After another boot only the wall clock can tell how long
-lines have waited. Its word is taken within bounds: time does not go back, and the oldest line gets
-an hour in the new process, or as long as it may wait at all if that is less.
+A record has the time when its lines were read, in milliseconds since the Unix epoch by the clock of
+the process that began the spool. Later processes of the same boot continue with that clock: the
+lock file has its offset to the time since boot. After another boot only the wall clock shows how
+long lines have waited. It is used within bounds. Time does not go back, and the oldest line gets an
+hour in the new process, or `max_age_ms` if that is less.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One file of a spool: written once from front to end, then read and settled from the front.
 
-Offsets count from the start of the file. Nothing here waits for the disk: what the kernel has
-taken survives the process, however that dies, and the machine's end is the end of `/tmp` as well.
+Offsets count from the start of the file. Nothing here waits for the disk. Data that the kernel has
+taken survives the process, however it ends. When the machine ends, `/tmp` is gone as well.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The segments of one sink's spool, as one long queue on disk: append, put back, take, settle.
 
-Files are numbered; what is put back goes into a file numbered before the first. All calls are
-synchronous and small: a page cache takes a mebibyte in less time than a thread takes to start, and
-what is written here is counted in the same moment, whatever happens next.
+Files are numbered. Records that are put back go into a file with a number before the first. All
+calls are synchronous and small: the page cache takes a mebibyte in less time than a thread takes to
+start. Written lines are counted in the same moment, whatever happens next.
 
-A file that can't be read, or is no longer what it was, costs its own lines: see `take_missing`.
+A file that can't be read, or that was changed, affects only its own lines: see `take_missing`.
 """
 
 from __future__ import annotations

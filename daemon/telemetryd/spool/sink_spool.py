@@ -2,9 +2,9 @@
 
     queue -> pack -> [spool] -> write -> settle
 
-What is spooled has been packed, so whatever id a sink gave it stays the same, in this process and
-in the next one of the same environment. Nothing here touches a disk before there is a need: an
-outage, a queue over its mark, an end that comes too early, or a directory that was left behind.
+Spooled items are already packed. So an id from the sink stays the same, in this process and in the
+next one of the same environment. Nothing here touches a disk before it is needed: in an outage,
+with a queue over its mark, at an end that comes too early, or for an existing directory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The part of the suite about attempts that fail: retried or lost, each line in one count.
 
-The failures are scripted, laid over `write`: every sink meets each of them, whatever its
-destination can do.
+A script makes `write` fail, so every sink meets every failure, whatever its destination can do.
 """
 
 # ruff: noqa: S101, PLR2004 - assertions, and what they count

@@ -1,8 +1,9 @@
 """The server of the Extensions API, version 2020-01-01, without I/O.
 
-A platform hands it each request and acts upon what comes out: an answer, `next` that is held, an
-error that was reported, a subscription to be made. It knows no socket, no clock and no loop; ids
-come from its maker. What is registered, and what each extension may do next, is known here alone.
+A platform passes each request to it and acts upon the result: a response, a `next` that waits, a
+reported error, or a subscription to make. The server knows no socket, no clock and no loop. Its
+maker supplies the ids. Only the server knows what is registered, and what each extension may do
+next.
 
 Source of the rules: "Using the Lambda Extensions API" and AWS's Runtime Interface Emulator.
 """

@@ -1,6 +1,6 @@
-"""Requests and answers as bytes of HTTP/1.1, for platforms on bare sockets. No I/O.
+"""Requests and responses as bytes of HTTP/1.1, for platforms on bare sockets. No I/O.
 
-Only what an extension sends: bodies have a `Content-Length`, nothing comes in chunks.
+It supports only what an extension sends: bodies have a `Content-Length`, and none is chunked.
 """
 
 from __future__ import annotations

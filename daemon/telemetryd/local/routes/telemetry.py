@@ -1,8 +1,8 @@
 """The Telemetry API: `PUT /2022-07-01/telemetry` ("Lambda Telemetry API reference").
 
-Where AWS's prose, its published request schema and observations of the service differ, the
-stricter reading is taken. The connection of a TCP subscription is made while the PUT is answered;
-a subscription refused after that leaves a connection which never carries anything, as observed.
+AWS's prose, its published request schema and observations of the service differ. The strictest
+reading is used. The connection of a TCP subscription is made while the PUT is answered. If the
+subscription is refused after that, the connection stays and never carries anything, as observed.
 """
 
 from __future__ import annotations

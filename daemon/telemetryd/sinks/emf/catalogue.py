@@ -1,6 +1,6 @@
-"""The metrics of the EMF sink: what each means, its unit, and how many invocations become one.
+"""The metrics of the EMF sink: the meaning and unit of each, and how invocations are combined.
 
-`docs/metrics.md` is made from this table.
+`docs/metrics.md` is generated from this table.
 """
 
 from __future__ import annotations

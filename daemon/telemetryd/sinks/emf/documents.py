@@ -1,8 +1,8 @@
 """Turns the measurements of one batch into as few EMF documents as the format's limits allow.
 
-Measurements share a document only if their dimension values are equal and they fall into the same
-period (a minute, or a second with high resolution): CloudWatch gives all values of a document one
-time stamp, so nothing is moved to a period it does not belong to.
+Measurements share a document only if they have equal dimension values and the same period (a
+minute, or a second with high resolution). CloudWatch gives all values of a document one time stamp,
+so no value moves to another period.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The state of an execution environment, by the times of its events.
 
-The order in which events arrive is not that in which things happened: with SnapStart the events of
-the snapshot's initialisation may come after those of the restore, weeks later. So each beginning of
-an environment, be it an initialisation or a restore, is found by the time of the event.
+Events do not arrive in the order in which things happened. With SnapStart the events of the
+snapshot's initialisation may arrive after those of the restore, weeks later. So each beginning of
+an environment, an initialisation or a restore, is found by the time of the event.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Measures invocations from their events: every one counted once, whatever of it arrives, and when.
+"""Measures invocations from their events. Each counts once, whatever arrives, and when.
 
-An invocation's `start`, `runtimeDone` and `report` may come in different batches, the last one
-minutes later or never (the environment is frozen, or the extension killed, before it is sent). So
-nothing waits for anything: each event is measured when it comes, and what is remembered of the
-invocation keeps its parts from being counted twice. State is bounded.
+The `start`, `runtimeDone` and `report` of an invocation may arrive in different batches. The last
+one may come minutes later or never (the environment is frozen, or the extension killed, before it
+is sent). So nothing waits. Each event is measured when it arrives. The remembered state of the
+invocation keeps its parts from being counted twice. That state is bounded.
 
-After a reset, a new process may be sent the `report` of an invocation that its predecessor counted.
-Such events belong to an earlier life: they precede the first `start` this process sees, or are
-older than its initialisation. They add what only they can tell, and count no invocation again.
+After a reset, a new process may get the `report` of an invocation that its predecessor counted.
+Such events belong to an earlier life: they precede the first `start` that this process sees, or are
+older than its initialisation. They add only what no other event has, and count no invocation again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Finds the lines of a block that may have something to tell, so that no other need be decoded.
+"""Finds the lines of a block that may be of interest, so that no other line is decoded.
 
-Like `core.watch`, by a search of the bytes: a line without any of the marks can't be of interest,
-one that has a mark is decoded to find out. A type or a name spelled with JSON escapes goes unseen;
+Like `core.watch`, it searches the bytes. A line without any mark is of no interest. A line with a
+mark is decoded to find out. It does not find a type or a name that is spelled with JSON escapes;
 the platform writes none.
 
-The events every invocation has are decoded at once with their records. For any other line that
-fails, at the price of an exception, and it is decoded the general way: envelope first.
+The events that every invocation has are decoded at once with their records. For any other line this
+fails with an exception, and the line is decoded in the general way: envelope first.
 """
 
 # Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.

@@ -1,6 +1,6 @@
 """Metrics of telemetryd itself, as a document once a minute and at the end.
 
-Each metric is billed, so there are few, and the rest are members that can be searched.
+Each metric is billed, so there are few. The other figures are members that can be searched.
 """
 
 from __future__ import annotations

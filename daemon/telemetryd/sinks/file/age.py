@@ -1,7 +1,7 @@
 """The age of the file that is appended to. An attribute of the file stores it for later processes.
 
-No clock that is set makes a file older or younger. Where only the wall clock can tell, after the
-machine was started again, it is trusted: at worst the file is rotated early.
+Setting a clock makes no file older or younger. After a restart of the machine only the wall clock
+is left, and it is trusted: at worst the file is rotated early.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rotated files: their names, their compression, and which to delete. Blocking calls.
 
-A rotated file is named `<path>.<UTC time>`. The names of one path are in the order in which the
-files were rotated, whatever the clock says: a file's time is later than that of all that are there.
+A rotated file is named `<path>.<UTC time>`. The names of one path have the order in which the files
+were rotated, whatever the clock is: a file's time is later than that of all existing ones.
 """
 
 from __future__ import annotations
