@@ -1,36 +1,39 @@
-"""The compiled module that looks through blocks of lines, where it is installed: `telemetryd-scan`.
+"""The compiled scanner of blocks of lines, if it is installed: `telemetryd-scan`.
 
-It is only faster. Each of its users has the same in Python beside it, which is what it must agree
-with, and asks for `compiled` at every block.
+It is faster, and nothing else. Each user has the same in Python, which the scanner must agree with,
+and reads `compiled` for each block.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 _API: Final = 1
-"""Of the functions below, as they are. A module with another number is not used."""
+"""The number of these functions. A module with another number is not used."""
 
 
-class Scanner(Protocol):
-    """The functions of `telemetryd_scan`."""
+if TYPE_CHECKING:  # each class costs time at the start
+    from typing import Protocol
 
-    API: int
-    KIND: str
-    """The vectors it uses: `avx2`, or `baseline` for those that every processor has."""
+    class Scanner(Protocol):
+        """The functions of `telemetryd_scan`."""
 
-    def count_lines(self, data: bytes, /) -> int:
-        r"""Return how many lines `data` has; 0 when one may be blank: it begins with \n or \r."""
+        API: int
+        KIND: str
+        """The vectors it uses: `avx2`, or `baseline` for those that every processor has."""
 
-    def find_lines(
-        self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
-    ) -> list[tuple[int, int]]:
-        """Return where each line of `data` that holds one of `marks` starts and ends, in order.
+        def count_lines(self, data: bytes, /) -> int:
+            r"""Return the number of lines; 0 if one begins with \n or \r, and may be blank."""
 
-        With `names`, which all begin with one of `marks`, lines that have one of them as the value
-        of a member `type`; without, lines that open and close as a JSON object does. Raises
-        ValueError for more than 16 of either, or one of less than two bytes.
-        """
+        def find_lines(
+            self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+        ) -> list[tuple[int, int]]:
+            """Return start and end of each line of `data` that has one of `marks`, in order.
+
+            With `names`, which all begin with a mark: only lines where one of the names is the
+            value of a member `type`. Without: only lines that open and close as a JSON object does.
+            Raises ValueError for more than 16 marks or names, or one of less than two bytes.
+            """
 
 
 def _load() -> Scanner | None:

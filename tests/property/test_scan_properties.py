@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from helpers.scanner import KINDS, Plain, compiled, using
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
+from telemetryd_proto import scan
 from telemetryd_proto.framing import Framed, LineFramer, TailBudget
-from telemetryd_proto.scan import Scanner
 
 PLATFORM = b'"platform.'
 NAMES = tuple(sorted(f'"{name}"'.encode() for name in LIFE_CYCLE))
@@ -32,7 +32,7 @@ ON_EACH_KIND = pytest.mark.parametrize("scanner", KINDS, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def scanner(request: pytest.FixtureRequest) -> Scanner:
+def scanner(request: pytest.FixtureRequest) -> scan.Scanner:
     return compiled(getattr(request, "param", KINDS[0]))
 
 
@@ -53,28 +53,28 @@ def frame(reads: list[bytes], max_line_bytes: int) -> Iterator[Framed]:
 
 @ON_EACH_KIND
 @given(data=TEXTS)
-def test_lines_are_counted_as_in_python(scanner: Scanner, data: bytes) -> None:
+def test_lines_are_counted_as_in_python(scanner: scan.Scanner, data: bytes) -> None:
     assert scanner.count_lines(data) == Plain.count_lines(data)
 
 
 @ON_EACH_KIND
 @given(data=TEXTS, marks=MARK_SETS)
 def test_objects_with_a_mark_are_found_as_in_python(
-    scanner: Scanner, data: bytes, marks: tuple[bytes, ...]
+    scanner: scan.Scanner, data: bytes, marks: tuple[bytes, ...]
 ) -> None:
     assert scanner.find_lines(data, marks, ()) == Plain.find_lines(data, marks, ())
 
 
 @ON_EACH_KIND
 @given(data=TEXTS)
-def test_types_are_found_as_in_python(scanner: Scanner, data: bytes) -> None:
+def test_types_are_found_as_in_python(scanner: scan.Scanner, data: bytes) -> None:
     found = scanner.find_lines(data, (PLATFORM,), NAMES)
     assert found == Plain.find_lines(data, (PLATFORM,), NAMES)
 
 
 @ON_EACH_KIND
 @given(at=st.integers(0, 700), size=st.integers(0, 700))
-def test_every_place_in_a_vector_is_looked_at(scanner: Scanner, at: int, size: int) -> None:
+def test_every_place_in_a_vector_is_looked_at(scanner: scan.Scanner, at: int, size: int) -> None:
     data = b"x" * at + b"\n" + EVENT + b"y" * size
     assert scanner.count_lines(data) == (2 if at else 0)
     assert scanner.count_lines(data + b"\n\n") == 0
@@ -84,7 +84,7 @@ def test_every_place_in_a_vector_is_looked_at(scanner: Scanner, at: int, size: i
 
 @given(reads=cut_streams(), max_line_bytes=st.sampled_from((12, 1 << 20)))
 def test_framing_agrees_at_every_cut(
-    scanner: Scanner, reads: list[bytes], max_line_bytes: int
+    scanner: scan.Scanner, reads: list[bytes], max_line_bytes: int
 ) -> None:
     with using(None):
         expected = list(frame(reads, max_line_bytes))
@@ -94,7 +94,7 @@ def test_framing_agrees_at_every_cut(
 
 @given(data=TEXTS, types=st.sampled_from((LIFE_CYCLE, LOSSES)))
 @example(data=b'"platform.logsDropped"type":"platform.logsDropped"\n' * 20, types=LOSSES)
-def test_the_watch_agrees(scanner: Scanner, data: bytes, types: frozenset[str]) -> None:
+def test_the_watch_agrees(scanner: scan.Scanner, data: bytes, types: frozenset[str]) -> None:
     in_python, in_c = EventWatch(types), EventWatch(types)
     with using(None):
         expected = in_python.find(data + b"\n")
@@ -104,7 +104,7 @@ def test_the_watch_agrees(scanner: Scanner, data: bytes, types: frozenset[str]) 
 
 
 @ON_EACH_KIND
-def test_a_line_longer_than_any_counter_is_one_line(scanner: Scanner) -> None:
+def test_a_line_longer_than_any_counter_is_one_line(scanner: scan.Scanner) -> None:
     line = b'{"type":"function","record":"' + b"\0" * 5_000_000 + b"errorType" + b'"}\n'
     data = EVENT + line * 2 + EVENT
     assert scanner.count_lines(data) == 4
@@ -116,14 +116,14 @@ def test_a_line_longer_than_any_counter_is_one_line(scanner: Scanner) -> None:
 @pytest.mark.parametrize(
     "marks", [(b"x",), (b"",), (b"xx",) * 17, [b"xx"], "xx", None], ids=repr
 )  # fmt: skip
-def test_marks_that_it_has_no_room_for_are_refused(scanner: Scanner, marks: object) -> None:
+def test_marks_that_it_has_no_room_for_are_refused(scanner: scan.Scanner, marks: object) -> None:
     with pytest.raises(ValueError, match="a tuple of few texts"):
         scanner.find_lines(EVENT, marks, ())  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(ValueError, match="a tuple of few texts"):
         scanner.find_lines(EVENT, (PLATFORM,), marks)  # type: ignore[arg-type]
 
 
-def test_what_is_no_text_is_refused(scanner: Scanner) -> None:
+def test_what_is_no_text_is_refused(scanner: scan.Scanner) -> None:
     with pytest.raises(TypeError):
         scanner.find_lines(EVENT, ("text",), ())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
