@@ -17,6 +17,9 @@ from io import BytesIO
 from bench.kit.lines import block_of_lines
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd.ingest.heap import MOST_KEPT_BYTES, keep_heap
+from telemetryd.sinks.emf.exceptions import HINTS
+from telemetryd.sinks.emf.lines import lines_with
+from telemetryd_proto import scan
 from telemetryd_proto.envelope import decode_lines
 from telemetryd_proto.framing import LineFramer, TailBudget
 
@@ -47,9 +50,6 @@ def main(mean_bytes: int) -> None:
     """Measure and print."""
     keep_heap(MOST_KEPT_BYTES)  # as the daemon does
     blocks = [block_of_lines(mean_bytes, BLOCK_BYTES, seed) for seed in range(BLOCKS)]
-    debug = [block.replace(b'"INFO"', b'"DEBUG"') for block in blocks]
-    framer = LineFramer(TailBudget(1 << 24))
-    losses, life_cycle = EventWatch(LOSSES), EventWatch(LIFE_CYCLE)
     mark = b'"platform.logsDropped"'
     cases: dict[str, Callable[[bytes], object]] = {
         'data.count(b"\\n")': lambda data: data.count(b"\n"),
@@ -59,17 +59,40 @@ def main(mean_bytes: int) -> None:
         'b"\\n" in BytesIO(data).readlines()': lambda data: b"\n" in BytesIO(data).readlines(),
         "BytesIO(data).readlines(), pieces": readlines_in_pieces,
         "min(BytesIO(data))": lambda data: min(BytesIO(data)),
-        "LineFramer.feed": lambda data: framer.feed(data, len(data)),
         "data.find(the mark of LOSSES)": lambda data: data.find(mark),
-        "EventWatch(LOSSES).find": losses.find,
-        "EventWatch(LIFE_CYCLE).find": life_cycle.find,
         "decode_lines": lambda data: decode_lines(BytesIO(data).readlines()),
     }
     print(f"{BLOCKS} MiB, lines of {mean_bytes} bytes, Python {sys.version.split()[0]}\n")
     for name, call in cases.items():
         print(f"  {name:<40}{nanoseconds_per_line(call, blocks):>8.1f} ns/line")
-    name = "EventWatch(LOSSES).find, DEBUG lines"
-    print(f"  {name:<40}{nanoseconds_per_line(losses.find, debug):>8.1f} ns/line")
+    installed = scan.compiled
+    scan.compiled = None
+    print("\n  in Python:")
+    of_blocks(blocks)
+    scan.compiled = installed
+    print(f"\n  with telemetryd-scan ({installed.KIND if installed else 'not installed'}):")
+    if installed is not None:
+        of_blocks(blocks)
+
+
+def of_blocks(blocks: list[bytes]) -> None:
+    """Measure and print what the daemon does with each block."""
+    debug = [block.replace(b'"INFO"', b'"DEBUG"') for block in blocks]
+    framer = LineFramer(TailBudget(1 << 24))
+    losses, life_cycle = EventWatch(LOSSES), EventWatch(LIFE_CYCLE)
+    marks = (b'"platform.', *HINTS)
+    cases: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+        "LineFramer.feed": (lambda data: framer.feed(data, len(data)), blocks),
+        "EventWatch(LOSSES).find": (losses.find, blocks),
+        "EventWatch(LOSSES).find, DEBUG lines": (losses.find, debug),
+        "EventWatch(LIFE_CYCLE).find": (life_cycle.find, blocks),
+        "the lines that the EMF sink decodes": (
+            lambda data: list(lines_with(marks, data)),
+            blocks,
+        ),
+    }
+    for name, (call, given) in cases.items():
+        print(f"  {name:<40}{nanoseconds_per_line(call, given):>8.1f} ns/line")
 
 
 if __name__ == "__main__":
