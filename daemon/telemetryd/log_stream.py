@@ -51,7 +51,7 @@ class LogStream:
         _all.add(self)
 
     def put(self, line: bytes, *, force: bool = False) -> bool:
-        """Write `line`, or see to it that it is written; False if there is no way.
+        """Write `line`, now or later. False if that is impossible.
 
         The caller counts it then. `force`: it is kept even where there is no room.
         """

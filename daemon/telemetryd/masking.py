@@ -56,7 +56,7 @@ def is_secret(key: str) -> bool:
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with what is secret in it blacked out.
+    """Return `text` with its secrets masked.
 
     That is: user and password of an address, the values of its query, parts of its path that look
     like a token; `token=...` and the like; what follows `Bearer` or `Basic`.

@@ -37,7 +37,7 @@ def check(
 ) -> int:
     """Print the effective configuration to `out`, or each problem to `err`.
 
-    The output is TOML (secrets blacked out) with the origin of each value as a comment; defaults
+    The output is TOML (secrets masked) with the origin of each value as a comment; defaults
     that depend on `mode` are shown as they are in that mode. Returns the exit status: 0, or 78
     (EX_CONFIG) when there is a problem.
     """

@@ -1,4 +1,4 @@
-"""Renders values, types and whole configurations for people, with secrets blacked out."""
+"""Renders values, types and whole configurations for people, with secrets masked."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ def _keys(cls: type[msgspec.Struct], path: Path) -> Iterable[str]:
 
 
 def section_type(field: FieldInfo) -> type[msgspec.Struct] | None:
-    """Return the struct of a field that is a section of its own, be it optional."""
+    """Return the struct of a field that is a section of its own, also an optional one."""
     for kind in (field.type, *get_args(field.type)):
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return kind

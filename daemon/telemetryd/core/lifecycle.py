@@ -61,7 +61,7 @@ INVOKE: Final = "invoke"
 INVOKE_ALONGSIDE: Final = "invoke_alongside"
 """INVOKE; lines are delivered alongside, nothing is awaited."""
 OTHER: Final = "other"
-"""`next` was answered with something else, or with what makes no sense."""
+"""The response to `next` was something else, or malformed."""
 SHUTDOWN: Final = "shutdown"
 GONE: Final = "gone"
 """The platform refuses, answers nonsense only, or is not there."""
@@ -250,7 +250,7 @@ PLAUSIBLE_SECONDS: Final = 60.0
 WORK_SECONDS: Final = 0.01
 """Processor time of what is done at an end, by which a share of a processor becomes a lag."""
 MOST_PART: Final = 0.45
-"""Of the time that is left, what margins may take at the most."""
+"""Part of the remaining time that margins may take."""
 MAX_REMEMBERED: Final = 64
 """Requests that are remembered: one at a time is normal, a few where events come late."""
 MAX_ID: Final = 128
@@ -521,7 +521,7 @@ class LifeCycle:
     def tick(self, unfinished_since: float | None, now: float) -> Commands:
         """Look at the wait: what ends it, or AWAIT.
 
-        `unfinished_since`: when the oldest line in the making was begun, by the loop's clock.
+        `unfinished_since`: when the oldest unfinished line began, by the loop's clock.
         """
         if self._broken:
             return self.machine.step(BUG_OWING)
@@ -677,7 +677,7 @@ class LifeCycle:
             self._counts.count_wait(0.0)
 
     def _settle_missed(self) -> None:
-        """Count the wait for an end that never came: since the last that was heard, at the most."""
+        """Count the wait for an end that never came, at most: from the last telemetry on."""
         if self._unsettled is not None:
             self._counts.count_wait(self._unsettled[2])
             self._unsettled = None

@@ -131,7 +131,7 @@ class TelemetryListener:
     """Accepts connections on a bound socket and feeds `receiver`.
 
     One read brings up to `read_bytes`; a connection that has more rests for a turn of the loop.
-    `idle_seconds`: how long a connection may be silent, 0: for ever. `spares_descriptors`: whether
+    `idle_seconds`: how long a connection may be silent, 0: forever. `spares_descriptors`: whether
     connections leave some of the descriptors to others. `connect` makes a connection of another
     protocol than lines over TCP.
     """

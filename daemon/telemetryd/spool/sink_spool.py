@@ -258,7 +258,7 @@ class SinkSpool:
         self._lose_missing()
 
     def _lose_missing(self) -> None:
-        """Count lines as lost that somebody, or the disk, has taken from under us."""
+        """Count lines as lost whose files were deleted or cut, or that the disk has lost."""
         missing = self._files.take_missing()
         if missing.lines or missing.bytes:
             self._account.spooled.add(-missing.lines, -missing.bytes)

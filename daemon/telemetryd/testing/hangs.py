@@ -1,4 +1,4 @@
-"""Ends what hangs, and shows where: tasks that wait for ever, code that blocks, threads left."""
+"""Ends what hangs, and shows where: tasks that wait forever, code that blocks, threads left."""
 
 from __future__ import annotations
 

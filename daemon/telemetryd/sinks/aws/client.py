@@ -39,7 +39,7 @@ def is_available() -> bool:
 def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
     """Why `region` can't be that of a service, as `"key: text"`. Empty: it is not set.
 
-    A service of one's own, at `endpoint_url`, may call its region as it likes: then it need only be
+    A service of your own, at `endpoint_url`, may call its region as it likes: then it need only be
     what AWS's libraries take.
     """
     form = _HOST_LABEL if endpoint_url else _REGION

@@ -114,7 +114,7 @@ class Documents:
 
 
 class _Draft:
-    """A document in the making."""
+    """An unfinished document."""
 
     __slots__ = ("_errors", "_facts", "_function", "_place", "_timestamp", "_version", "lines",
                  "requests", "room", "values")  # fmt: skip

@@ -57,7 +57,7 @@ LOCAL: Final = "local"
 """`SinkContext.function` outside Lambda, where one process may hear of many functions."""
 MAX_OPEN: Final = 4096
 """Invocations that may wait for their report: above what one instance runs at a time, and a
-timed-out one waits for ever."""
+timed-out one waits forever."""
 MAX_CLOSED: Final = 1024
 """Invocations remembered after their report, in case something is delivered twice."""
 MAX_ENVIRONMENTS: Final = 256
@@ -610,7 +610,7 @@ class Invocations:
 
 
 def _has_failed(status: str | None, invocation: _Invocation) -> bool:
-    """True if a report is that of a failure, be it a timeout; newer ones need not have a status."""
+    """True if a report is that of a failure, also a timeout; newer ones may have no status."""
     return status != _SUCCESS if status else invocation.errors
 
 

@@ -157,7 +157,7 @@ def _essence(record: object) -> dict[str, Any]:
 
 
 def accept_tcp(record: Record, port: int, ready: threading.Event) -> None:
-    """Read telemetry by the TCP protocol for ever."""
+    """Read telemetry by the TCP protocol forever."""
     listener = socket.create_server(("0.0.0.0", port), backlog=16)
     ready.set()
     while True:
@@ -188,7 +188,7 @@ def _read_lines(record: Record, connection: socket.socket, seen: dict[str, Any])
 
 
 def accept_http(record: Record, port: int, ready: threading.Event) -> None:
-    """Read telemetry by the HTTP protocol for ever; refuse one POST once, to see what follows."""
+    """Read telemetry by the HTTP protocol forever. Refuse one POST once, to see what follows."""
     refused: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -246,7 +246,7 @@ def _take_array(record: Record, body: bytes) -> None:
 
 
 def serve_report(record: Record, port: int) -> None:
-    """Give the record to those on loopback that ask for it, for ever."""
+    """Serve the record on loopback, forever."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
