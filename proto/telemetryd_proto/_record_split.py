@@ -1,7 +1,7 @@
 """Splits bytes with several records, one after the other, at the records' ends.
 
-Compressed records and aggregates tell where they end. Lines do not: they end where something else
-begins, a compressed record, an aggregate, or the line that carries the id of the next record.
+Compressed records and aggregates contain their own end. Lines do not: they end where something else
+begins, a compressed record, an aggregate, or the line with the id of the next record.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Converts as much of a decoded JSON value as fits a type. An odd member affects only itself.
 
-Imported where a strict decoder has refused: few records and answers need it.
+This is imported when a strict decoder has refused a value: few records and answers need it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""JSON as it is written, which is not always as JSON is defined.
+"""JSON as loggers write it, which is not always valid JSON.
 
-Half surrogate pairs, `NaN`, numbers beyond any bound, bytes that are no UTF-8, control characters
-within strings, a byte order mark: none of them keeps a reader from knowing what a line says. What
-is loosened is a copy, to look into. Imported where a strict reader has refused a line: few do.
+Half surrogate pairs, `NaN`, numbers beyond any bound, bytes that are not UTF-8, control characters
+within strings, a byte order mark: a reader still understands such a line. A copy is loosened for
+the search. This is imported when a strict reader has refused a line: few do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lines of any sender: JSON objects, whether they are telemetry events or not.
 
-The Telemetry API sends events, which `envelope` decodes. Others send NDJSON without a `type`, and
-say in the members of the object itself what the Telemetry API puts into a record.
+The Telemetry API sends events, which `envelope` decodes. Others send NDJSON without a `type`. Their
+objects have as members what the Telemetry API puts into a record.
 """
 
 # Annotations are evaluated here: msgspec would do it later, at a quarter of a millisecond more.

@@ -1,8 +1,8 @@
 """Bodies of records to whole lines: an array of JSON values, or lines (Telemetry API, HTTP).
 
-Records are not decoded. White space between and inside them is legal JSON, newlines included: those
-become spaces, since a newline can't stand inside a string. A record that is refused affects only
-itself: its neighbours are lines as they came.
+Records are not decoded. White space between and inside them is legal JSON, newlines included. These
+newlines become spaces; a string can't contain one. A refused record affects only itself: its
+neighbours become lines unchanged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """JSON Schemas (draft 2020-12) of what is sent and received, generated from the types.
 
-They describe what the platform documents; the decoders are more lenient in that numbers may come as
-strings.
+They describe what the platform documents. The decoders are more lenient: numbers may be strings.
 """
 
 from __future__ import annotations

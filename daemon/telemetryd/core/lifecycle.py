@@ -1,14 +1,14 @@
-"""The life cycle of the extension as a table: what may happen, and what is to be done about it.
+"""The life cycle of the extension as a table: events that may happen, and the commands for each.
 
     events   an answer to `next`, the end of an invocation, a bound that has passed, a signal
     commands what `extension.run` or `extension.fallback` executes, in order
 
-Nothing here waits, reads a clock or talks to anybody. Time is an argument. Every wait on the
-platform has a bound, because the platform guarantees none of the events that are waited for: an
-invocation's end may be lost, its line cut, its connection closed. While a function runs, waiting
-for its end costs nothing; it is silence that is suspicious. The bounds are in `LifeCycle.bounds`,
-what ends a wait at once in `CAUSES`. After one end was missed none is awaited until one is seen.
-Lines that trail behind an end are waited for once some have been seen.
+Nothing here waits, reads a clock or communicates. Time is an argument. Every wait on the platform
+has a bound, because the platform guarantees none of the awaited events: an invocation's end may be
+lost, its line cut, its connection closed. While a function runs, waiting for its end costs nothing;
+only silence is suspicious. The bounds are in `LifeCycle.bounds`, what ends a wait at once in
+`CAUSES`. After a missed end no end is awaited until one is seen. Lines that trail behind an end are
+waited for once some have been seen.
 
 `fallback` runs this when everything else is broken, so it imports nothing.
 """

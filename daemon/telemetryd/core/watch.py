@@ -1,13 +1,13 @@
-"""Finds the platform events the daemon itself must see, before any queue can drop them.
+"""Finds the platform events that the daemon itself must see, before any queue can drop them.
 
-One byte search per block; only lines that look like one of ours are decoded, each at most once. The
-text of a log line can't fool it: a candidate counts only if its envelope says so. Nor can it make
-the search dear: a name that is no value of a member `type` is passed over, and where such names are
-many, the search continues for the member.
+It makes one byte search per block. Only lines that look like one of our events are decoded, each at
+most once. The text of a log line can't deceive it: a candidate counts only if its envelope says so.
+Nor can it make the search expensive. A name that is not the value of a member `type` is skipped. If
+there are many such names, the search continues for the member.
 
-Where the name that is searched for has a capital letter, that byte is searched for first: one byte
-is found seven times faster than a name, and capital letters are rare in most logs. Where they are
-not, this is noticed after a few, and the name is searched for after all.
+If the name has a capital letter, that byte is searched for first. One byte is found seven times
+faster than a name, and capital letters are rare in most logs. If they are not rare, this is noticed
+after a few, and the name is searched for instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One attempt at a time: a sink's `open`, `write` and `close`, whatever they do, as plain values.
+"""One attempt at a time: a sink's `open`, `write` and `close`, whose outcomes become plain values.
 
-Each gets a deadline. What a sink raises, or returns against the contract, becomes a result that
-names every item's fate; a bug is logged as `sink_bug` and costs its own batch.
+Each has a deadline. An error of a sink, or a result against the contract, becomes a result that
+says what happens to every item. A bug is logged as `sink_bug` and affects only its own batch.
 """
 
 from __future__ import annotations

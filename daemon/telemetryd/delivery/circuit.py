@@ -1,7 +1,7 @@
-"""The circuit of one sink: what its attempts tell the breaker, and what the log says of it.
+"""The circuit of one sink: reports attempts to the breaker, and logs its changes.
 
-An environment may run for a tenth of a second in a minute. By a clock that stands still in between,
-a destination would be left alone for hours: so time is `Clock.elapsed` here.
+An environment may run for a tenth of a second per minute. By a clock that stands still in between,
+a destination would get no attempt for hours. So the time here is `Clock.elapsed`.
 """
 
 from __future__ import annotations

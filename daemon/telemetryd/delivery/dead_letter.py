@@ -1,10 +1,10 @@
-"""The dead letter: a file that keeps what could not be framed, decoded or delivered.
+"""The dead letter: a file for lines that could not be framed, decoded or delivered.
 
-One JSON object a line: when, why, which sink, which connection, where in its stream, how many
-bytes, and the bytes themselves (`data` where they are UTF-8 text, else `data_base64`). It is rare
-by design, so writes are synchronous; a piece that can't be kept whole is reported to the caller,
-who counts it as dropped. The loop and the threads of sinks write to it, one at a time; several
-processes may share the file. A record is never glued to one that a crash or a full disk cut short.
+It has one JSON object per line: when, why, which sink, which connection, where in its stream, how
+many bytes, and the bytes themselves (`data` if they are UTF-8 text, else `data_base64`). It is rare
+by design, so writes are synchronous. A piece that can't be kept whole is reported to the caller,
+who counts it as dropped. The loop and the threads of sinks write to it, one at a time. Several
+processes may share the file. A record never joins one that a crash or a full disk has cut off.
 """
 
 from __future__ import annotations

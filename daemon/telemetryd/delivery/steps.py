@@ -1,6 +1,6 @@
 """Executes the commands of the table in `core.delivery`, for one sink's delivery.
 
-Each command is a method, and nothing else is decided here: what comes next says `Delivery`.
+Each command is a method. Nothing else is decided here: `Delivery` decides what comes next.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The first milliseconds of the extension: register, listen, subscribe, next.
 
-The platform starts the function's runtime only after every extension has registered, and ends the
+The platform starts the function's runtime only after every extension has registered. It ends the
 init phase only after every extension has asked for `next`. So this runs on raw sockets, before
-asyncio, msgspec or anything of telemetryd's own is imported. Once `next` is on its way the rest is
-imported; should that, or anything later, fail, `fallback` keeps the function running.
+asyncio, msgspec or anything else of telemetryd is imported. When `next` is in flight, the rest is
+imported. If that, or anything later, fails, `fallback` keeps the function running.
 
-Order and deadlines: Lambda Developer Guide, "Using the Lambda Extensions API to create extensions";
-the listener must exist before the subscription, which must precede the first `next`.
+Order and deadlines: Lambda Developer Guide, "Using the Lambda Extensions API to create extensions".
+The listener must exist before the subscription, which must precede the first `next`.
 """
 
 from __future__ import annotations

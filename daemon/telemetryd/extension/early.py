@@ -1,8 +1,8 @@
 """The settings needed before `next`: `[telemetry]`, `[lambda]` and `fail_closed`.
 
-Read without msgspec, from the environment and, where one exists, the TOML file. A value that is
-not valid here means its default and one log line; `telemetryd.config` checks everything again,
-thoroughly, once the function no longer waits for us.
+They are read without msgspec, from the environment and the TOML file, if there is one. An invalid
+value is replaced by its default, with one log line. `telemetryd.config` checks everything again,
+completely, when the function no longer waits for us.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The rest of the extension after a failure: it reads, counts, discards and polls `next`.
 
-An extension that exits is a crash to the platform, and one that stops reading its telemetry can
+To the platform, an extension that exits is a crash, and one that stops reading its telemetry can
 stall it. So the function is served to the end, and the ledger says what was lost.
 """
 

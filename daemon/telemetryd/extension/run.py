@@ -1,10 +1,10 @@
-"""The extension once `next` is on its way: the daemon, the invocations, the shutdown.
+"""The extension once `next` is in flight: the daemon, the invocations, the shutdown.
 
     INVOKE    deliver while the function runs; at its end flush or not, as `[flush]` says; `next`
     SHUTDOWN  read until quiet, deliver, close, print the ledger, exit, before the deadline
 
-Nothing that fails here may fail the function: a broken configuration means no sinks, an exception
-in our own code means that telemetry is counted and discarded, and `next` is polled in any case.
+Nothing that fails here may fail the function. With a broken configuration there are no sinks. After
+an exception in our own code telemetry is counted and discarded. `next` is polled in any case.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The client: requests in, answers out, over connections that it keeps.
+"""The client: takes requests, returns answers, over connections that it keeps.
 
-An answer whose request is fully sent deserves a little more time than the window has: cut off, the
-request is sent again, and its lines arrive twice. Before `send` is cancelled, look at
-`awaits_answer`; if it is true, wait some 100 ms longer. After a failure `HttpError.sent` says
-whether the destination can have seen the request.
+An answer whose request is fully sent deserves a little more time than the window has. If it is cut
+off, the request is sent again, and its lines arrive twice. Before you cancel `send`, look at
+`awaits_answer`. If it is true, wait some 100 ms longer. After a failure `HttpError.sent` says if
+the destination can have seen the request.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One connection on the loop: carries one request after another, over TLS if it has to.
+"""One connection on the loop: carries one request after another, over TLS if required.
 
-A protocol of the loop, which only notes what happens. The caller waits until something does, and
-looks. Large bodies go out in pieces, as fast as the destination takes them; what arrives in
-between is read at once.
+It is a protocol of the loop, which only notes what happens. The caller waits until something
+happens, and looks. Large bodies are sent in pieces, as fast as the destination reads them. Data
+that arrives in between is read at once.
 """
 
 from __future__ import annotations

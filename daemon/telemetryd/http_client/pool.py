@@ -1,7 +1,7 @@
 """Connections that wait for the next request: few, not for long, and never trusted after a freeze.
 
-While the environment was frozen, the destination, or a NAT on the way, may have hung up unheard.
-So how long a connection has been idle is told by the clock that counts a freeze.
+While the environment was frozen, the destination, or a NAT on the way, may have closed a connection
+without a sign. So the clock that includes a freeze measures how long a connection has been idle.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""TLS between bytes and bytes, over whatever carries them: `ssl` is loaded with the first use.
+"""TLS from bytes to bytes, over any carrier. `ssl` is loaded with the first use.
 
-The loop's own TLS is not used: it would load OpenSSL with the loop, copies more, and can't be put
-into a proxy's tunnel on every loop.
+The loop's own TLS is not used. It would load OpenSSL with the loop and copy more, and it can't be
+put into a proxy's tunnel on every loop.
 """
 
 from __future__ import annotations

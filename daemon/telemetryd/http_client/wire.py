@@ -1,8 +1,8 @@
 """HTTP/1.1 without I/O (RFC 9112): heads of requests out, answers in.
 
-What goes out is checked, since a line break in a header would be a header of somebody else's. What
-comes in is read as it arrives, however it is cut, with a bound for each part; the work is linear
-in its bytes. Anything but a well-formed answer raises HttpError.
+Requests are checked, because a line break in a header would inject another header. Answers are read
+as they arrive, however they are cut, with a bound for each part. The work is linear in the bytes.
+Anything but a well-formed answer raises HttpError.
 """
 
 from __future__ import annotations
