@@ -37,12 +37,16 @@ def open_directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_telemetryd_gets_every_line_of_a_managed_instance(open_directory: Path) -> None:
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+def test_telemetryd_gets_every_line_of_a_managed_instance(
+    open_directory: Path, protocol: str
+) -> None:
     """The emulator dials 127.0.0.1, takes only the newest schema, and tells no `runtimeDone`."""
     kept = open_directory / "lines.ndjson"
     env = {
         "TELEMETRYD_SINKS__KEEP__TYPE": "file",
         "TELEMETRYD_SINKS__KEEP__PATH": str(kept),
+        "TELEMETRYD_TELEMETRY__PROTOCOL": protocol,
     }
     opt = {"extensions/telemetryd": program(TELEMETRYD)}
     with emulator(open_directory, opt=opt, task=ROOT / "examples" / "handler", env=env) as running:

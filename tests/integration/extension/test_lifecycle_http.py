@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from helpers.lifecycle import Stage, TimesOut, play, settings, statuses
 
 HTTP = settings(TELEMETRY__PROTOCOL="http")
@@ -50,3 +52,38 @@ def test_managed_instances_send_by_http_too(tmp_path: Path) -> None:
     _, env = play(config, {"print": 2}, {"print": 3})
     stage.assert_nothing_lost(env)
     stage.assert_clean_exits(env)
+
+
+@pytest.mark.parametrize("strategy", ["invocation", "continuous", "auto"])
+@pytest.mark.parametrize(
+    ("loss", "cause"),
+    [
+        ("runtimeDone@2", "silence"),
+        ("runtimeDone:late@2", "silence"),
+        ("runtimeDone:batch@2", "logs_dropped"),
+        ("*@2", "nothing_received"),
+        ("connection", "nothing_received"),
+    ],
+)
+def test_a_loss_costs_no_caller_more_than_its_bound(
+    tmp_path: Path, loss: str, cause: str, strategy: str
+) -> None:
+    """The function may run for ten minutes; each invocation is billed for what it took."""
+    stage = Stage(tmp_path)
+    variables = HTTP | settings(
+        FLUSH__STRATEGY=strategy, FLUSH__MAX_ADDED_MS=10_000, FLUSH__MAX_SILENCE_MS=1000
+    )
+    config = stage.config(variables, lose=[loss], timeout=600.0)
+    results, env = play(config, *[{"print": 2}] * 4)
+    assert statuses(results) == ["success"] * 4
+    assert max(result.billed_ms for result in results) < 600_000
+    (account,) = env.stats
+    (ledger,) = stage.ledgers()
+    assert len(stage.lines()) == account.sent == stage.told("sinks.file.delivered")
+    assert ledger["upstream_dropped"]["lines"] == account.dropped
+    missed = set(ledger["figures"]["ends_missed"])
+    if strategy == "invocation":  # a busy machine may notice first that nothing has come
+        assert missed
+        assert missed <= {cause, "nothing_received"}
+    elif strategy == "continuous":
+        assert not missed

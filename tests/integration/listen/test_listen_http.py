@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.client
 import json
 import select
+import signal
 import socket
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -247,6 +251,45 @@ def test_a_full_queue_asks_the_sender_to_come_again(tmp_path: Path) -> None:
     lines = outcome.stdout.splitlines(keepends=True)
     assert len(lines) == (taken + 1) * 300
     assert outcome.sink("out")["delivered"] == leaf_of(outcome.stdout)
+
+
+def test_a_slow_sink_loses_nothing_of_a_million_records(tmp_path: Path) -> None:
+    """Under `block` each refused request is sent again, and each record arrives once."""
+    slow = sink(
+        "out", type="stdout", overflow="block", write_timeout_ms=600_000, queue_max_bytes=4 * MIB
+    )
+    sent = [array(events(10_000, first=first)) for first in range(0, 1_000_000, 10_000)]
+    with Daemon(tmp_path, stdout_pipe=True, TELEMETRY__PROTOCOL="http", **slow) as subject:
+        pipe = subject.process.stdout
+        assert pipe is not None
+        hashed = hashlib.sha256()
+
+        def read_slowly() -> None:
+            while piece := pipe.read1(1 << 16):
+                hashed.update(piece)
+                time.sleep(0.0002)
+
+        reader = threading.Thread(target=read_slowly)
+        reader.start()
+        connection = http.client.HTTPConnection("127.0.0.1", subject.port, timeout=600)
+        refused = 0
+        for body in sent:
+            while True:
+                connection.request("POST", "/", body)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status == 200:
+                    break
+                assert answer.status == 503
+                assert answer.headers["Retry-After"] == "1"
+                refused += 1
+        connection.close()
+        subject.process.send_signal(signal.SIGTERM)
+        reader.join(PATIENCE_SECONDS)
+        outcome = subject.finish()
+    wanted = b"".join(body[1:-1].replace(b"},{", b"}\n{") + b"\n" for body in sent)
+    assert hashed.hexdigest() == hashlib.sha256(wanted).hexdigest()
+    assert outcome.sink("out")["delivered"] == leaf_of(wanted)
 
 
 def test_bodies_share_what_may_be_unfinished(tmp_path: Path) -> None:
