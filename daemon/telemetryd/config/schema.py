@@ -110,6 +110,14 @@ class Telemetry(Section, frozen=True, kw_only=True):
             "that; in `listen` the same as `tcp`."
         ),
     ] = "tcp"
+    api: Annotated[
+        Literal["telemetry", "logs"],
+        Meta(
+            description="API to subscribe to in Lambda. `logs`: the Telemetry API's predecessor, "
+            "where only that exists. It has fewer events: nothing of the init, no status in "
+            "reports. `schema_version` has no effect there."
+        ),
+    ] = "telemetry"
     token: Annotated[
         str,
         Meta(

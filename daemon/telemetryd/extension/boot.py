@@ -91,6 +91,8 @@ class Session:
         self.port_taken = False
         """The port could not be had, and any free one is used instead."""
         self.subscribed = False
+        self.tells_ends = True
+        """False if the schema has no `platform.runtimeDone`."""
         self.protocol = "tcp"
         """By which Lambda sends telemetry: `tcp` or `http`."""
         self.next_socket: _socket.socket | None = None
@@ -306,14 +308,16 @@ def _subscribe(session: Session) -> int:
     if session.protocol == "http":
         destination = f'"protocol":"HTTP","URI":"http://sandbox.localdomain:{port}/"'
     status = 0
-    versions = [settings.schema_version]
-    older = early.SCHEMA_VERSIONS[early.SCHEMA_VERSIONS.index(settings.schema_version) + 1 :]
-    versions += older[:1]
+    path = "/2020-08-15/logs"
+    versions: tuple[str, ...] = early.LOGS_VERSIONS
+    if settings.api == "telemetry":
+        path, known = "/2022-07-01/telemetry", early.SCHEMA_VERSIONS
+        versions = known[known.index(settings.schema_version) :][:2]
     for version in versions:
         try:
             answer = session.call(
                 "PUT",
-                "/2022-07-01/telemetry",
+                path,
                 {http.IDENTIFIER: session.identifier},
                 '{"schemaVersion":"' + version + '",'
                 '"types":[' + ",".join(f'"{kind}"' for kind in settings.types) + "],"
@@ -327,6 +331,7 @@ def _subscribe(session: Session) -> int:
         status = answer.status
         if status == 200:  # noqa: PLR2004 - OK
             session.subscribed = True
+            session.tells_ends = version != early.LOGS_VERSIONS[-1]
             _take_early(session)
             break
         level: Level = "warning" if answer.status == 202 else "error"  # noqa: PLR2004 - not supported here

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PATHS = ("/var/task/telemetryd.toml", "/opt/telemetryd.toml")
 SCHEMA_VERSIONS = ("2025-01-29", "2022-12-13", "2022-07-01")
+LOGS_VERSIONS = ("2021-03-18", "2020-08-15")
+"""Schemas of the Logs API. The older one does not tell the end of an invocation."""
 HOST = "::"
 """Every address: Lambda connects to the one that it calls `sandbox.localdomain`."""
 PORT = 28353
@@ -41,6 +43,7 @@ class Early:
         self.max_bytes = 1_048_576
         self.timeout_ms = 25
         self.protocol = "tcp"
+        self.api = "telemetry"
         self.next = "early"
         self.events = "auto"
         self.fail_closed = False
@@ -103,6 +106,7 @@ def _flag(value: object) -> bool:
 _KEYS: tuple[tuple[tuple[str, ...], str, Callable[[object], object]], ...] = (
     (("telemetry", "types"), "types", _types),
     (("telemetry", "protocol"), "protocol", _choice("tcp", "http", "auto")),
+    (("telemetry", "api"), "api", _choice("telemetry", "logs")),
     (("telemetry", "host"), "host", _host),
     (("telemetry", "port"), "port", _port),
     (("telemetry", "schema_version"), "schema_version", _choice(*SCHEMA_VERSIONS)),

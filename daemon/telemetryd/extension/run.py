@@ -221,6 +221,7 @@ class _Extension:
             ),
             told="INVOKE" in session.registered_events,
             sees_ends=session.subscribed
+            and session.tells_ends
             and "platform" in session.settings.types
             and self._added_seconds >= 0,
             counts=self._daemon.stats,

@@ -102,8 +102,9 @@ class LocalConfig:
     """Make a TCP subscription's connection when there is something to send, not while it is
     answered. When Lambda makes it is not documented."""
 
-    telemetry: Literal["on", "unsupported"] = "on"
-    """`unsupported`: subscriptions get 202 and nothing is ever sent, as in AWS's emulator."""
+    telemetry: Literal["on", "unsupported", "logs"] = "on"
+    """`unsupported`: subscriptions get 202 and nothing is ever sent, as in AWS's emulator.
+    `logs`: there is only the Logs API, the Telemetry API's predecessor."""
     plain_text_errors: bool = False
     """Error bodies that are not JSON, as AWS's emulator sends some."""
     tracing: bool = True

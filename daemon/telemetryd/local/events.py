@@ -10,15 +10,20 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from telemetryd.local.clock import iso_now
 from telemetryd.local.json_text import is_object
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SCHEMAS: Final = ("2022-07-01", "2022-12-13", "2025-01-29")
 FIRST_SCHEMA, _, CURRENT_SCHEMA = SCHEMAS
+LOGS_SCHEMAS: Final = ("2020-08-15", "2021-03-18")
+"""Of the Logs API ("Using the Lambda Logs API")."""
 
 Kind = Literal["function", "extension"]
 Status = Literal["success", "error", "failure", "timeout"]
@@ -49,6 +54,18 @@ _SINCE_CURRENT = {
     "platform.report": ("tenantId",),
 }
 
+_LOGS_EVENTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "platform.start": ("platform.start", ("requestId", "version")),
+    "platform.report": ("platform.report", ("requestId", "metrics", "tracing")),
+    "platform.extension": ("platform.extension", ("name", "state", "events")),
+    "platform.telemetrySubscription": ("platform.logsSubscription", ("name", "state", "types")),
+    "platform.logsDropped": (
+        "platform.logsDropped",
+        ("reason", "droppedRecords", "droppedBytes"),
+    ),
+}
+"""Events that the Logs API has as well: their type there, and their members."""
+
 _encode = msgspec.json.Encoder().encode
 _ONE_EACH = "telemetryd-local-one-each"
 
@@ -70,6 +87,33 @@ class PlatformEvent:
     time: str
     type: str
     record: dict[str, Any]
+
+    def encode_all(self, schema: str) -> list[bytes]:
+        """Return the event as JSON texts of `schema`, also one of the Logs API.
+
+        That has fewer events, and `platform.end` and `platform.fault` besides.
+        """
+        if schema in LOGS_SCHEMAS:
+            return [
+                _encode({"time": self.time, "type": event_type, "record": record})
+                for event_type, record in self._of_logs_api(with_done=schema != LOGS_SCHEMAS[0])
+            ]
+        return [self.encode(schema)]
+
+    def _of_logs_api(self, *, with_done: bool) -> Iterator[tuple[str, object]]:
+        record = self.record
+        if self.type == "platform.runtimeDone":
+            request, status = record["requestId"], record["status"]
+            failed = status in ("error", "failure")
+            if with_done:
+                yield self.type, {"requestId": request, "status": "failure" if failed else status}
+            if failed:
+                error = record.get("errorType", "Runtime.Unknown")
+                yield "platform.fault", f"RequestId: {request} Error: {error}\n{error}\n"
+            yield "platform.end", {"requestId": request}
+        elif self.type in _LOGS_EVENTS:
+            event_type, members = _LOGS_EVENTS[self.type]
+            yield event_type, {key: record[key] for key in members if key in record}
 
     def encode(self, schema: str) -> bytes:
         """Return the event as JSON text of `schema`, without a newline."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from telemetryd.local.events import FIRST_SCHEMA, LogLines, PlatformEvent
+from telemetryd.local.events import FIRST_SCHEMA, LOGS_SCHEMAS, LogLines, PlatformEvent
 from telemetryd.local.subscriber import Subscription, SubscriptionStats
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class TelemetryHub:
             if event.type == "platform.start":
                 subscription.release()
             if "platform" in subscription.types:
-                subscription.offer([event.encode(subscription.schema)], how)
+                subscription.offer(event.encode_all(subscription.schema), how)
             if event.type == "platform.runtimeDone":
                 subscription.trail()
 
@@ -122,7 +122,7 @@ class TelemetryHub:
                     objects = self._objects(subscription)
                     subscription.offer(self._encode(item, objects=objects), how)
             elif "platform" in subscription.types:
-                subscription.offer([item.encode(schema)], how)
+                subscription.offer(item.encode_all(schema), how)
 
     def close_window(self) -> None:
         """Accept no more subscriptions, and forget what was kept for them."""
@@ -160,7 +160,8 @@ class TelemetryHub:
             self.silent_connections.clear()
 
     def _objects(self, subscription: Subscription) -> bool:
-        return self._config.log_format == "json" and subscription.schema != FIRST_SCHEMA
+        texts_only = (FIRST_SCHEMA, *LOGS_SCHEMAS)
+        return self._config.log_format == "json" and subscription.schema not in texts_only
 
     def _encode(self, lines: LogLines, *, objects: bool) -> list[bytes]:
         return lines.encode(objects=objects, keep_newline=self._config.keep_newline)

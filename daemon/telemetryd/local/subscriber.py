@@ -288,7 +288,7 @@ class Subscription:
         if self._broken or self._loses(event.type) is not None:
             self.stats.lost += 1
             return []
-        return [event.encode(self.schema)]
+        return event.encode_all(self.schema)
 
     async def _write(self) -> None:
         while True:

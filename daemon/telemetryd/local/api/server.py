@@ -29,6 +29,8 @@ NEXT: Final = f"{PREFIX}/event/next"
 INIT_ERROR: Final = f"{PREFIX}/init/error"
 EXIT_ERROR: Final = f"{PREFIX}/exit/error"
 TELEMETRY: Final = "/2022-07-01/telemetry"
+LOGS: Final = "/2020-08-15/logs"
+"""The Telemetry API's predecessor; its call has the same form."""
 
 MAX_EXTENSIONS: Final = 10
 """Extensions of one function, internal and external together (Lambda quotas)."""
@@ -265,6 +267,7 @@ class ExtensionsServer:
             ("POST", INIT_ERROR): lambda request: self._report(request, "InitError"),
             ("POST", EXIT_ERROR): lambda request: self._report(request, "ExitError"),
             ("PUT", TELEMETRY): self._subscribe,
+            ("PUT", LOGS): self._subscribe,
         }
 
     # -- what extensions call ---------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""The Telemetry API: `PUT /2022-07-01/telemetry` ("Lambda Telemetry API reference").
+"""The Telemetry API, `PUT /2022-07-01/telemetry`, and its predecessor, `PUT /2020-08-15/logs`.
+
+Sources: "Lambda Telemetry API reference", "Using the Lambda Logs API".
 
 AWS's prose, its published request schema and observations of the service differ. The strictest
 reading is used. The connection of a TCP subscription is made while the PUT is answered. If the
@@ -14,8 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from telemetryd.local.api.server import TELEMETRY, Refused, RefusedCall, refuse_all
-from telemetryd.local.events import CURRENT_SCHEMA, SCHEMAS, platform_event
+from telemetryd.local.api.server import LOGS, TELEMETRY, Refused, RefusedCall, refuse_all
+from telemetryd.local.events import CURRENT_SCHEMA, LOGS_SCHEMAS, SCHEMAS, platform_event
 from telemetryd.local.http_bodies import error_answer, json_answer
 from telemetryd.local.routes.extensions import to_request, to_response
 from telemetryd.local.sandbox import SANDBOX_NAMES, unreachable
@@ -71,19 +73,22 @@ def _invalid(message: str) -> Refused:
     return Refused("ValidationError", message, 400)
 
 
-def parse(body: bytes, *, managed: bool) -> Subscribe:
-    """Check a request body against the documented limits. Raises `Refused`."""
+def parse(body: bytes, *, managed: bool, is_logs: bool = False) -> Subscribe:
+    """Check a request body against the documented limits. Raises `Refused`.
+
+    `is_logs`: it is for the Logs API, whose oldest schema is the default.
+    """
     try:
         wanted: Any = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
         raise _refuse_malformed(f"invalid JSON: {error}") from None
     if not isinstance(wanted, dict):
         raise _refuse_malformed("the request is not an object")
-    schema = wanted.get("schemaVersion")
+    schema = wanted.get("schemaVersion", LOGS_SCHEMAS[0] if is_logs else None)
     if schema is None:
         raise _refuse_malformed("missing field `schemaVersion`")
-    if schema not in SCHEMAS or (managed and schema != CURRENT_SCHEMA):
-        allowed = (CURRENT_SCHEMA,) if managed else SCHEMAS
+    allowed = LOGS_SCHEMAS if is_logs else (CURRENT_SCHEMA,) if managed else SCHEMAS
+    if schema not in allowed:
         raise _invalid(f"schemaVersion: value must be one of {', '.join(allowed)}")
     return Subscribe(
         schema,
@@ -182,20 +187,26 @@ class TelemetryApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the one call. With a trailing slash the answer is 404, as on the emulator."""
-        return [web.put(TELEMETRY, self._subscribe)]
+        return [web.put(TELEMETRY, self._subscribe), web.put(LOGS, self._subscribe)]
 
     async def _subscribe(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         generation = self._current()
         if generation is None:
             return to_response(refuse_all(to_request(request, body)))
-        if generation.config.telemetry == "unsupported":
-            return error_answer(202, "Telemetry.NotSupported", "Telemetry API is not supported")
+        is_logs = request.path == LOGS
+        api = "Logs" if is_logs else "Telemetry"
+        offered, managed = generation.config.telemetry, generation.config.is_managed
+        if offered == "unsupported" or (is_logs and managed):
+            return error_answer(202, f"{api}.NotSupported", f"{api} API is not supported")
+        if offered == "logs" and not is_logs:
+            return error_answer(404, "NotFound", "404 page not found")
         outcome = generation.server.receive(to_request(request, body))
         try:
             if isinstance(outcome, RefusedCall):
                 raise outcome.refusal
-            return await self._accept(generation, outcome.extension, body)
+            wanted = parse(body, managed=managed, is_logs=is_logs)
+            return await self._accept(generation, outcome.extension, wanted)
         except Refused as refused:
             return error_answer(
                 refused.status,
@@ -205,13 +216,15 @@ class TelemetryApi:
             )
 
     async def _accept(
-        self, generation: Generation, extension: Extension, body: bytes
+        self, generation: Generation, extension: Extension, wanted: Subscribe
     ) -> web.StreamResponse:
         hub = generation.hub
-        wanted = parse(body, managed=generation.config.is_managed)
         its_generation, before = self._requests.get(extension.identifier, (generation, []))
         if its_generation is not generation:
             before = []
+        if any((each.schema in LOGS_SCHEMAS) != (wanted.schema in LOGS_SCHEMAS) for each in before):
+            other = "Telemetry" if wanted.schema in LOGS_SCHEMAS else "Logs"
+            raise _invalid(f"already subscribed to the {other} API")
         if hub.open and wanted in before:
             self._announce(generation, extension, wanted, "Already subscribed")
             return json_answer("AlreadySubscribed")
