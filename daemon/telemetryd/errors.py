@@ -3,11 +3,11 @@
 TelemetrydError
 ├── ConfigError              the configuration is wrong; exit 78 (EX_CONFIG)
 ├── ListenError              the telemetry port can't be bound; exit 69 (EX_UNAVAILABLE)
-├── ReplayError              what is to be replayed can't be; exit 66 (EX_NOINPUT)
+├── ReplayError              the lines can't be replayed; exit 66 (EX_NOINPUT)
 ├── HttpError                a request got no answer (`http_client.messages`); sinks translate it
-├── SinkContractError        a sink does what the Sink contract forbids: its bug
+├── SinkContractError        a sink broke the Sink contract: a bug of the sink
 └── SinkError
-    ├── SinkUnavailable      `open` failed; tried again later
+    ├── SinkUnavailable      `open` failed; retried later
     ├── TransientSinkError   this attempt failed, another may succeed
     └── PermanentSinkError   no attempt with these lines will succeed
 
@@ -28,17 +28,17 @@ EXIT_CONFIG: Final = 78
 
 
 class TelemetrydError(Exception):
-    """Base of all errors of the daemon; `exit_status` is what the process ends with."""
+    """Base of all errors of the daemon. `exit_status` is that of the process."""
 
     exit_status: int = EXIT_BUG
 
 
 class ConfigError(TelemetrydError):
-    """The configuration is wrong. `problems` holds one line for each fault found.
+    """The configuration is invalid. `problems` has one line for each fault.
 
-    `usable` is what is left without the faults (a `telemetryd.config.Config`): the extension, which
-    must not fail the function, runs on that. `left_out` names the sinks that are not in it, because
-    with a default in place of the fault they would send their lines elsewhere.
+    `usable` is the configuration without the faults (a `telemetryd.config.Config`). The extension,
+    which must not fail the function, runs on it. `left_out` names the sinks that are not in it:
+    with a default for the fault they would send their lines elsewhere.
     """
 
     exit_status = EXIT_CONFIG
@@ -53,7 +53,7 @@ class ConfigError(TelemetrydError):
 
 
 class ReplayError(TelemetrydError):
-    """A replay can't begin, or not continue: the text says why, and what to do."""
+    """A replay can't begin or continue. The text says why, and what to do."""
 
     exit_status = EXIT_NOINPUT
 
@@ -65,7 +65,7 @@ class ListenError(TelemetrydError):
 
 
 class SinkContractError(TelemetrydError):
-    """A sink broke the Sink contract; the text says how, and never quotes a line."""
+    """A sink broke the Sink contract. The text says how, and never quotes a line."""
 
 
 class SinkError(TelemetrydError):
@@ -78,11 +78,11 @@ class SinkError(TelemetrydError):
 
 
 class SinkUnavailable(SinkError):  # noqa: N818 - the field's usual name
-    """`open` failed; the delivery worker tries again while lines wait."""
+    """`open` failed. The delivery worker retries while lines wait."""
 
 
 class TransientSinkError(SinkError):
-    """The attempt failed as a whole and may be repeated, not before `retry_after` seconds."""
+    """The whole attempt failed. It may be retried, but not before `retry_after` seconds."""
 
     def __init__(self, code: str, detail: str = "", *, retry_after: float = 0.0) -> None:
         super().__init__(code, detail)
@@ -90,10 +90,10 @@ class TransientSinkError(SinkError):
 
 
 class PermanentSinkError(SinkError):
-    """The destination refused these lines for good; they go to the dead letter or are dropped.
+    """The destination refused these lines for good. They go to the dead letter or are dropped.
 
-    `stops_sink`: it would refuse any lines, until somebody changes something there (no permission,
-    no such stream). The sink is then left alone for a while, and lines are lost without asking.
+    `stops_sink`: it would refuse any lines until somebody changes something there (no permission,
+    no such stream). Then telemetryd makes no attempt for a while, and these lines are lost.
     """
 
     def __init__(self, code: str, detail: str = "", *, stops_sink: bool = False) -> None:

@@ -1,16 +1,16 @@
 """The Sink contract: what a destination must do, and nothing about queues, retries or metrics.
 
-A sink is dumb on purpose. Around it the delivery worker keeps the queue, forms batches, retries
+A sink is simple on purpose. The delivery worker around it keeps the queue, forms batches, retries
 with back-off under a deadline, counts, and settles every line exactly once:
 
-    open -> (pack -> write, write again what failed, ...)* -> flush -> close
+    open -> (pack -> write, write failed items again, ...)* -> flush -> close
 
-Rules, proven for every sink by `telemetryd.testing.SinkContract`:
+`telemetryd.testing.SinkContract` tests these rules for every sink:
 
 * A constructor does no I/O. `open` precedes writes and may be called again after it failed.
-* `write` is one attempt: no sleeping, looping or retrying inside; it returns once the destination
-  has accepted, names the items it refused by index, or raises a SinkError for the whole batch.
-* A cancelled `write` has an unknown outcome: its batch is written again or dropped, never counted
+* `write` is one attempt, without sleeping, looping or retrying. It returns when the destination has
+  accepted, returns the refused items by index, or raises a SinkError for the whole batch.
+* A cancelled `write` has an unknown outcome. Its batch is written again or dropped, never counted
   as delivered. Delivery is at-least-once; `Batch.key` is the same in every attempt.
 * `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
 """
@@ -147,26 +147,26 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return iter(())
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
-        """Yield what the sink needs of the function's role and network, for `telemetryd iam`.
+        """Yield the permissions and endpoints that the sink needs, for `telemetryd iam`.
 
-        By default nothing. It is never called where the sink runs, so import inside.
+        The default is none. The method is never called while the sink runs, so import inside.
         """
         return iter(())
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """The unit a sink accepts or refuses: bytes for the destination, and the lines they carry."""
+    """The unit that a sink accepts or refuses: bytes for the destination, and their lines."""
 
     payload: bytes
     lines: int
     size: int
-    """Bytes of the input lines this item stands for (newlines included), not of `payload`."""
+    """Bytes of the item's input lines (newlines included), not of `payload`."""
     source: int = 0
     """Number of the connection the first line came from."""
     offset: int = 0
     """Position of the first line in the stream of its connection."""
     received_at: float = 0.0
-    """Monotonic seconds at which the first line was read; 0: with the first block of the batch."""
+    """Monotonic seconds when the first line was read; 0: when the batch's first block was."""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -205,7 +205,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class WriteResult(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of an attempt that was answered; items without a failure are delivered."""
+    """The outcome of an acknowledged attempt. Items without a failure are delivered."""
 
     failures: tuple[Failure, ...] = ()
 
@@ -241,8 +241,8 @@ class Sink(abc.ABC):
 
     Config: ClassVar[type[SinkConfig]] = SinkConfig
     item_type: ClassVar[type[Item]] = Item
-    """The type of all items `pack` makes: what a spool must be able to store, and a later process
-    to load. A subclass of Item with fields that MessagePack knows, each with a default."""
+    """The type of all items that `pack` makes. A spool stores it, and a later process loads it. It
+    must be Item or a subclass with fields that MessagePack supports, each with a default."""
     survives_freeze: ClassVar[bool] = False
     """True if a write may be in flight while Lambda freezes the process. Right for local files;
     a server will have closed the connection by the thaw."""
@@ -252,34 +252,34 @@ class Sink(abc.ABC):
         self.context: SinkContext = context
 
     async def open(self) -> None:  # noqa: B027 - optional
-        """Make the destination ready. Raises SinkError; the worker tries again later."""
+        """Prepare the destination. Raises SinkError; the worker retries later."""
 
     async def reopen(self) -> None:  # noqa: B027 - optional
-        """Close and open again what has a name, which may be another file's by now (SIGHUP).
+        """Reopen files by name, which may have been renamed (SIGHUP).
 
-        A write may be on its way then. Raises SinkError; the next write tries again.
+        A write may be in flight. Raises SinkError; the next write retries.
         """
 
     def on_restore(self, instance: str) -> None:
         """Renew ids: the process continues from a snapshot that others may share (SnapStart).
 
-        Whatever was drawn to be unique no longer is: `instance` replaces `context.instance`.
+        Random ids are no longer unique. `instance` replaces `context.instance`.
         """
         self.context = msgspec.structs.replace(self.context, instance=instance)
 
     def pack(self, blocks: Sequence[Block]) -> Iterable[Item]:
         """Turn a batch of blocks into items, in order; by default each block is one item.
 
-        Where that takes milliseconds, be a generator: the loop then gets its turn between items.
-        It runs to its end before the next `pack`, or, where the batch is given up, no further.
+        If this takes milliseconds, make it a generator, so that the loop runs between items. It is
+        run to its end before the next `pack`, or stopped if the batch is given up.
         """
         return [Item(b.data, b.lines, b.size, b.source, b.offset, b.received_at) for b in blocks]
 
     def own_items(self, end: str) -> Sequence[Item]:
         """Return the sink's own items, which stand for no line (`lines` and `size` are 0).
 
-        Asked once, when everything else is delivered. `end` says why the process ends: `spindown`,
-        `timeout`, `failure` (Extensions API, Shutdown), or `signal`.
+        It is called once, when everything else is delivered. `end` is the reason of the process's
+        end: `spindown`, `timeout`, `failure` (Extensions API, Shutdown), or `signal`.
         """
         return ()
 
@@ -289,14 +289,14 @@ class Sink(abc.ABC):
 
     @abc.abstractmethod
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
-        """Deliver `batch` once.
+        """Make one attempt to deliver `batch`.
 
-        `attempt` counts from 1; `deadline` is loop time in seconds after which the answer is no
-        longer awaited. Raises TransientSinkError or PermanentSinkError for the whole batch.
+        `attempt` counts from 1. `deadline` is the loop time in seconds at which the attempt is
+        cancelled. Raises TransientSinkError or PermanentSinkError for the whole batch.
         """
 
     async def flush(self, *, deadline: float) -> None:  # noqa: B027 - optional
-        """Make everything accepted so far durable."""
+        """Make all accepted lines as durable as possible."""
 
     async def close(self) -> None:  # noqa: B027 - optional
-        """Release what `open` took. Safe to call twice, and without `open`."""
+        """Release everything that `open` acquired. Safe to call twice, and without `open`."""

@@ -24,11 +24,11 @@ _HEAD: Final = "Traceback (outermost call first):\n"
 
 
 class HangError(Exception):
-    """Something took longer than its test may take. The message shows where."""
+    """Something took longer than a test may take. The message shows where."""
 
 
 class _BlockedError(KeyboardInterrupt):
-    """Raised where the loop is blocked: no loop holds it back, and few sinks do."""
+    """Raised in code that blocks the loop. No loop catches it, and few sinks do."""
 
 
 class Alarm:
@@ -74,7 +74,7 @@ class Alarm:
 
 
 def run_bounded(loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Run `coroutine` on a loop of its own; what it returns or raises.
+    """Run `coroutine` on its own loop. Return its result or raise its error.
 
     Raises HangError, with the stack of every task, if that takes longer than `seconds`.
     """
@@ -94,9 +94,9 @@ def run_bounded(loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T], se
 
 
 def stacks_of_threads(before: Collection[threading.Thread], seconds: float) -> str:
-    """Wait so long for threads that are not of `before`; the stack of each that continues.
+    """Wait `seconds` for the end of threads that are not in `before`. Return the others' stacks.
 
-    Only of those that the process would wait for at its end.
+    Threads that the process would not wait for at its end do not count.
     """
     left = _lasting(before, seconds)
     frames = sys._current_frames()  # noqa: SLF001 - there is no other way
@@ -156,7 +156,7 @@ def _stack_of(task: asyncio.Task[Any]) -> str:
 
 
 def _abandon(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what runs on `loop`, wait a moment for it to end, and close the loop all the same."""
+    """Cancel the tasks on `loop`, wait a moment for their end, and close the loop in any case."""
     asyncio.set_event_loop(None)
     tasks = asyncio.all_tasks(loop)
     for task in tasks:

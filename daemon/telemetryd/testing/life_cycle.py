@@ -77,7 +77,7 @@ class LifeCycleContract(Subject):
     def test_a_flush_may_come_while_a_write_is_under_way(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
-        """Both end well: lines keep arriving while somebody waits for the earlier ones."""
+        """A flush and a write at the same time both succeed."""
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(30)
 
@@ -109,7 +109,7 @@ class LifeCycleContract(Subject):
     def test_goes_on_after_a_snapshot_is_restored(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
     ) -> None:
-        """`restored` is taken before `open` and between writes, and costs no line."""
+        """`on_restore` may be called before `open` and between writes, and loses no line."""
         received = stack.enter_context(self.destination(tmp_path))
         blocks = numbered_blocks(4)
 
@@ -130,7 +130,7 @@ class LifeCycleContract(Subject):
     def test_a_write_cancelled_midway_leaves_whole_lines_and_a_sink_that_works(
         self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory, turns: int
     ) -> None:
-        """Of a write cut after so many turns of the loop, what arrives is whole lines.
+        """A write that is cut off after any number of turns of the loop delivers whole lines.
 
         They are its first ones, each at most once, and the next write is untouched.
         """

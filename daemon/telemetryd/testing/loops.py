@@ -1,4 +1,4 @@
-"""Loops to test on: both that sinks run on, and one on which waiting takes no time."""
+"""Loops for tests: the two that sinks run on, and one on which waiting takes no time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOPS: Final = pytest.mark.parametrize(
 
 
 def run(loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on a loop of its own; what it returns or raises."""
+    """Run `coroutine` on its own loop. Return its result or raise its error."""
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(coroutine)
 

@@ -1,4 +1,4 @@
-"""A sink under the worker that runs it in production, with its books open."""
+"""A sink under the worker that runs it in production, with its ledger at hand."""
 
 # ruff: noqa: S101 - assertions are what this is for
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rig:
         self.log = log or LogBook()
         self.account = SinkAccount()
         self.holds: list[bool] = []
-        """Each time the queue asked for reading to stop (True) or to continue (False)."""
+        """The queue's requests to stop reading (True) and to continue (False)."""
         self.stats = SinkStats()
         self.queue = SinkQueue(
             config.queue_max_bytes, overflow, self.holds.append, stats=self.stats
@@ -78,7 +78,7 @@ class Rig:
         return await self.worker.flush(asyncio.get_running_loop().time() + seconds)
 
     async def stop(self, seconds: float = 60.0, *, keep: bool = False) -> None:
-        """Deliver for so long what can be delivered, lose (or `keep`, spool) the rest, close."""
+        """Deliver for `seconds`, lose (or with `keep` spool) the rest, and close."""
         await self.worker.stop(asyncio.get_running_loop().time() + seconds, keep=keep)
 
     def leaves(self) -> dict[str, Count]:

@@ -118,12 +118,12 @@ class Subject(abc.ABC):
 
     @classmethod
     def end(cls, what: str) -> NoReturn:
-        """Fail the test with `what` is wrong; those that are left would only say it again."""
+        """Fail the test with the message `what`. The remaining tests would only repeat it."""
         cls._end_others()
         pytest.fail(what, pytrace=False)
 
     def run(self, loop_factory: LoopFactory, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a scenario; what it returns or raises. One that hangs ends the suite."""
+        """Run a scenario. Return its result or raise its error. A hang ends the suite."""
         if self._alarm is not None:
             self._alarm.restart()
         try:
@@ -183,9 +183,9 @@ class Subject(abc.ABC):
         self.check(rig)
 
     async def flush(self, rig: Rig) -> None:
-        """Return when all is delivered. Raises TimeoutError if that takes too long.
+        """Wait until all is delivered. Raises TimeoutError if that takes too long.
 
-        After failures a flush may be refused, so it is asked for until it is not.
+        After failures a flush may be refused, so it is repeated.
         """
         async with asyncio.timeout(self.patience_seconds):
             while not await rig.flush(self.patience_seconds):  # noqa: ASYNC110 - a flush waits
@@ -195,7 +195,7 @@ class Subject(abc.ABC):
     async def _unless(
         self, opened: asyncio.Event, waiting: Coroutine[Any, Any, None], rig: Rig
     ) -> None:
-        """Await `waiting`, unless the circuit opens first: no script fails so often in a row."""
+        """Await `waiting`, unless the circuit opens first: no script fails that often in a row."""
         task = asyncio.ensure_future(waiting)
         failing = asyncio.ensure_future(opened.wait())
         await asyncio.wait({task, failing}, return_when=asyncio.FIRST_COMPLETED)
