@@ -15,6 +15,9 @@ from layer.toolchain import Toolchain
 _SOURCES = HERE / "c"
 _LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarch64.so.1"}
 _LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}", "/lib", "/usr/lib")
+_LAUNCHER = ("launcher", "park", "settings", "platform", "text")
+_BESIDE_PYTHON = ("main", "park", "platform", "text")
+_HEADERS = ("park.h", "platform.h", "settings.h", "text.h")
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 
 
@@ -30,19 +33,19 @@ def launcher(
     defines = (f'-DLOADERS="{_LOADERS[machine.name]}"', f"-DLIBRARIES={libraries}")
 
     def make(work: Path) -> None:
-        for name in ("launcher.c", "platform.c", "platform.h"):
+        for name in (*(f"{name}.c" for name in _LAUNCHER), *_HEADERS):
             shutil.copy(_SOURCES / name, work)
         shutil.copy(executable / early.HEADER, work)
         env, log = tools.environment(work), work / "log"
         headers = ("-nostdinc", "-isystem", str(libc / "include"))
         sections = ("-ffunction-sections", "-fdata-sections")
-        for name in ("launcher", "platform"):
+        for name in _LAUNCHER:
             command = [tools.static_cc(machine), "-c", "-Os", "-fno-pie", *_WARNINGS, *defines]
             command += [*headers, *sections, f"{name}.c", "-o", f"{name}.o"]
             shell.run(command, work, env, log)
         for name in ("crt1.o", "libc.a"):
             shutil.copy(libc / name, work)
-        linked = ("crt1.o", "launcher.o", "platform.o", "libc.a")
+        linked = ("crt1.o", *(f"{name}.o" for name in _LAUNCHER), "libc.a")
         options = ("-static", "--gc-sections", "-s", "-o", "telemetryd")
         try:
             shell.run([tools.static_ld(), *options, *linked], work, env, log)
@@ -75,17 +78,18 @@ def executable(
 
     def make(work: Path) -> None:
         shutil.copytree(cpython / "include", work / "include")
-        for name in ("main.c", "platform.c", "platform.h"):
+        ours_in_c = [f"{name}.c" for name in _BESIDE_PYTHON]
+        for name in (*ours_in_c, *_HEADERS):
             shutil.copy(_SOURCES / name, work)
         for name in ("frozen.bin", "frozen.S", "frozen.c"):
             shutil.copy(frozen / name, work)
         env, log, cc = tools.environment(work), work / "log", tools.cc(machine)
         flags = ("-O2", "-fno-pie", *_WARNINGS)
-        for name in ("main.c", "platform.c", "frozen.c", "frozen.S"):
+        for name in (*ours_in_c, "frozen.c", "frozen.S"):
             output = f"{Path(name).stem}{'-data' if name.endswith('.S') else ''}.o"
             command = [cc, "-c", *flags, "-Iinclude", name, "-o", output]
             shell.run(command, work, env, log)
-        objects = [f"{name}.o" for name in ("main", "platform", "frozen", "frozen-data")]
+        objects = [f"{name}.o" for name in (*_BESIDE_PYTHON, "frozen", "frozen-data")]
         ours = sorted(extensions.glob("*.o"))
         python = Path(shutil.copy(cpython / "lib" / "libpython3.13.a", work))
         # frozen.c stands in for it, and for the modules that it has with all their texts.

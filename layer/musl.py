@@ -24,12 +24,15 @@ FILES = {
     "exit": "_Exit exit",
     "fcntl": "fcntl open",
     "internal": "defsysinfo intscan libc procfdname shgetc syscall_ret vdso",
-    "linux": "readahead",
+    "linux": "readahead signalfd",
     "locale": "__lctrans",
     "malloc": "free lite_malloc realloc",
     "malloc/mallocng": "free malloc realloc",
     "mman": "mmap mprotect mremap munmap",
-    "network": "connect getsockopt htons inet_pton recv recvfrom send sendto setsockopt socket",
+    "network": (
+        "accept accept4 bind connect getsockname getsockopt htons inet_pton listen ntohs recv"
+        " recvfrom send sendto setsockopt socket"
+    ),
     "process": "execv execve",
     "select": "poll",
     "signal": "sigaddset sigemptyset sigprocmask",
@@ -37,8 +40,8 @@ FILES = {
     "stdio": "__lockfile __stdio_exit __toread __uflow ofl",
     "stdlib": "strtol",
     "string": (
-        "bcmp memchr memcmp memcpy memmove memrchr memset strcasecmp strcat strchr strchrnul strcmp"
-        " strcpy strcspn stpcpy strlen strncasecmp strncmp strrchr strspn strstr"
+        "bcmp memchr memcmp memcpy memmem memmove memrchr memset strcasecmp strcat strchr strchrnul"
+        " strcmp strcpy strcspn stpcpy strlen strncasecmp strncmp strrchr strspn strstr"
     ),
     "thread": "__lock __set_thread_area __syscall_cp default_attr pthread_sigmask",
     "time": ("__map_file __month_to_secs __secs_to_tm __tz __year_to_secs clock_gettime gmtime_r"),

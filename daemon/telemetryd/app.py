@@ -173,11 +173,13 @@ class Daemon:
         found = await asyncio.gather(*(worker.open(deadline) for worker in self._workers))
         return {w.name: why for w, why in zip(self._workers, found, strict=True) if why}
 
-    async def start(self, early: Sequence[socket.socket] = ()) -> None:
-        """Begin to deliver, then to read from the connections in `early` and to accept others."""
+    async def start(
+        self, early: Sequence[socket.socket] = (), late: Sequence[socket.socket] = ()
+    ) -> None:
+        """Begin to deliver, then to read from `early` and `late`, and to accept others."""
         for worker in self._workers:
             worker.start()
-        await self.listener.start(early)
+        await self.listener.start(early, late)
 
     def prove(self, source: int) -> None:
         """Note that connection `source` sent something that only the platform should know."""

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "early.h"
+#include "park.h"
 #include "platform.h"
 
 #include <errno.h>
@@ -142,31 +143,25 @@ static void read_early(const char *path)
     close(fd);
 }
 
+static const int ending_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM};
+
 /* Hold back what asks for the end, or let it through. The interpreter inherits what is held back, and
  * acts on it as soon as it can: who has registered should leave with a ledger. */
 static void hold_signals(int how)
 {
-    static const int numbers[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM};
     sigset_t held;
     sigemptyset(&held);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        sigaddset(&held, numbers[i]);
+    for (size_t i = 0; i < sizeof ending_signals / sizeof *ending_signals; i++)
+        sigaddset(&held, ending_signals[i]);
     sigprocmask(how, &held, NULL);
 }
 
 static void hand_over(int fd)
 {
-    static char variable[sizeof REGISTER_FD + 12] = REGISTER_FD "=";
-    char *at = variable + sizeof variable - 1, digits[12];
-    int count = 0;
-    do
-        digits[count++] = (char)('0' + fd % 10);
-    while (fd /= 10);
-    at = variable + sizeof REGISTER_FD;
-    while (count)
-        *at++ = digits[--count];
-    *at = 0;
-    putenv(variable);
+    static struct text variable;
+    put(&variable, REGISTER_FD "=");
+    put_number(&variable, (unsigned long)fd, 1);
+    putenv(variable.bytes);
 }
 
 int main(int argc, char **argv)
@@ -174,21 +169,35 @@ int main(int argc, char **argv)
     static char interpreter[PATH_MAX];
     const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
     const char *name = platform_base_name(argv[0]), *fault;
-    int as_extension = argc == 1 && api, fd = -1;
+    static struct settings settings;
+    static struct park park;
+    int as_extension = argc == 1 && api, fd = -1, parked = 0;
     if (as_extension)
         hold_signals(SIG_BLOCK);
     platform_open_standard();
     find_interpreter(interpreter, sizeof interpreter);
     unsetenv(REGISTER_FD);
+    unsetenv(PARKED);
     if (as_extension && !events_are_configured()) {
         fd = platform_register(api, name);
         if (fd >= 0)
             hand_over(fd);
     }
+    fault = libc_fault();
+    if (fd >= 0 && !fault && settings_to_park(&settings)) {
+        park.api = api;
+        parked = park_begin(&park, &settings, fd);
+    }
     if (as_extension)
         read_early(interpreter);
+    if (parked) {
+        if (park_wait(&park, ending_signals, sizeof ending_signals / sizeof *ending_signals) ==
+            PARK_OVER)
+            return 0;
+        unsetenv(REGISTER_FD);
+        park_hand_over(&park);
+    }
     clean_environment();
-    fault = libc_fault();
     if (!fault) {
         execv(interpreter, argv);
         fault = strerror(errno);
@@ -196,5 +205,7 @@ int main(int argc, char **argv)
     platform_say("interpreter_not_started", fault);
     if (as_extension)
         hold_signals(SIG_UNBLOCK);
+    if (parked)
+        return park_serve(&park);
     return as_extension ? platform_keep_polling(fd, api, name) : 126;
 }

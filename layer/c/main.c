@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "park.h"
 #include "platform.h"
 
 #include <limits.h>
@@ -127,6 +128,9 @@ int main(int argc, char **argv)
             PyObject_CallMethod(module, "main", NULL);
         fault = describe_exception();
     }
+    static struct park park;
     platform_say("interpreter_not_started", fault);
+    if (as_extension && park_take_back(&park, api))
+        return park_serve(&park);
     return as_extension ? platform_keep_polling(fd, api, platform_base_name(argv[0])) : 70;
 }

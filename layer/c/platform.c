@@ -1,4 +1,4 @@
-/* No stdio: it would double the launcher. Buffers are fixed; what does not fit is cut off. */
+/* Buffers are fixed; what does not fit is cut off. */
 #define _GNU_SOURCE
 #include "platform.h"
 
@@ -10,71 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PATH_REGISTER "/2020-01-01/extension/register"
 #define PATH_NEXT "/2020-01-01/extension/event/next"
-#define MAX_FAILURES 3 /* connections in a row that fail before the platform counts as gone */
-
-struct text {
-    size_t length;
-    char bytes[4096];
-};
-
-static void put(struct text *text, const char *part)
-{
-    while (*part && text->length < sizeof text->bytes - 1)
-        text->bytes[text->length++] = *part++;
-    text->bytes[text->length] = 0;
-}
-
-static void put_number(struct text *text, unsigned long number, int digits)
-{
-    char reversed[24], ordered[24];
-    int count = 0, at = 0;
-    do {
-        reversed[count++] = (char)('0' + number % 10);
-        number /= 10;
-    } while ((number || count < digits) && count < 20);
-    while (count)
-        ordered[at++] = reversed[--count];
-    ordered[at] = 0;
-    put(text, ordered);
-}
-
-static void put_json(struct text *text, const char *part)
-{
-    char one[3] = {0};
-    for (; *part; part++) {
-        int escaped = *part == '"' || *part == '\\';
-        one[0] = escaped ? '\\' : ((unsigned char)*part < ' ' ? ' ' : *part);
-        one[1] = escaped ? *part : 0;
-        put(text, one);
-    }
-}
-
-static void put_time(struct text *text)
-{
-    struct timespec now;
-    struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    put_number(text, (unsigned long)utc.tm_year + 1900, 4);
-    put(text, "-");
-    put_number(text, (unsigned long)utc.tm_mon + 1, 2);
-    put(text, "-");
-    put_number(text, (unsigned long)utc.tm_mday, 2);
-    put(text, "T");
-    put_number(text, (unsigned long)utc.tm_hour, 2);
-    put(text, ":");
-    put_number(text, (unsigned long)utc.tm_min, 2);
-    put(text, ":");
-    put_number(text, (unsigned long)utc.tm_sec, 2);
-    put(text, ".");
-    put_number(text, (unsigned long)now.tv_nsec / 1000000, 3);
-    put(text, "Z");
-}
 
 static void say(const char *event, const char *error, const char *consequence)
 {
@@ -103,45 +42,49 @@ const char *platform_base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* `127.0.0.1:9001` or `[::1]:9001`, numbers only: names are left to the interpreter. */
-static int connect_to(const char *api)
+int platform_address(const char *host, long port, struct sockaddr_storage *address)
 {
-    struct sockaddr_storage address = {0};
-    struct sockaddr_in *four = (struct sockaddr_in *)&address;
-    struct sockaddr_in6 *six = (struct sockaddr_in6 *)&address;
+    struct sockaddr_in *four = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
+    memset(address, 0, sizeof *address);
+    if (strchr(host, ':')) {
+        six->sin6_family = AF_INET6;
+        six->sin6_port = htons((unsigned short)port);
+        return inet_pton(AF_INET6, host, &six->sin6_addr) == 1 ? (int)sizeof *six : 0;
+    }
+    four->sin_family = AF_INET;
+    four->sin_port = htons((unsigned short)port);
+    return inet_pton(AF_INET, host, &four->sin_addr) == 1 ? (int)sizeof *four : 0;
+}
+
+/* `127.0.0.1:9001` or `[::1]:9001`, numbers only: names are left to the interpreter. */
+int platform_connect(const char *api)
+{
+    struct sockaddr_storage address;
     const char *colon = strrchr(api, ':');
     char host[64], *end;
     long port = colon ? strtol(colon + 1, &end, 10) : 0;
     if (!colon || *end || port < 1 || port > 65535 || (size_t)(colon - api) >= sizeof host)
         return -1;
-    memcpy(host, api, (size_t)(colon - api));
-    host[colon - api] = 0;
-    socklen_t size = sizeof *four;
-    if (host[0] == '[' && host[strlen(host) - 1] == ']') {
-        host[strlen(host) - 1] = 0;
-        six->sin6_family = AF_INET6;
-        six->sin6_port = htons((unsigned short)port);
-        size = sizeof *six;
-        if (inet_pton(AF_INET6, host + 1, &six->sin6_addr) != 1)
-            return -1;
-    } else {
-        four->sin_family = AF_INET;
-        four->sin_port = htons((unsigned short)port);
-        if (inet_pton(AF_INET, host, &four->sin_addr) != 1)
-            return -1;
-    }
+    int bracketed = *api == '[' && colon > api + 1 && colon[-1] == ']';
+    size_t length = (size_t)(colon - api) - (bracketed ? 2 : 0);
+    memcpy(host, api + bracketed, length);
+    host[length] = 0;
+    int size = bracketed == !!strchr(host, ':') ? platform_address(host, port, &address) : 0;
+    if (!size)
+        return -1;
     int one = 1, fd = socket(address.ss_family, SOCK_STREAM, 0);
     if (fd < 0)
         return -1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(fd, (struct sockaddr *)&address, size) != 0) {
+    if (connect(fd, (struct sockaddr *)&address, (socklen_t)size) != 0) {
         close(fd);
         return -1;
     }
     return fd;
 }
 
-static int send_all(int fd, const struct text *request)
+int platform_send(int fd, const struct text *request)
 {
     size_t sent = 0;
     while (sent < request->length) {
@@ -169,8 +112,8 @@ static int send_register(const char *api, const char *name, int without_invoke)
     put_number(&request, strlen(body), 1);
     put(&request, "\r\n\r\n");
     put(&request, body);
-    int fd = connect_to(api);
-    if (fd >= 0 && send_all(fd, &request) != 0) {
+    int fd = platform_connect(api);
+    if (fd >= 0 && platform_send(fd, &request) != 0) {
         close(fd);
         return -1;
     }
@@ -198,8 +141,7 @@ int platform_register(const char *api, const char *name)
     return send_register(api, name, managed());
 }
 
-/* The value of a header in `answer`, which ends at the blank line; NULL if it is not there. */
-static const char *header(const char *answer, const char *name)
+const char *platform_header(const char *answer, const char *name)
 {
     const char *end = strstr(answer, "\r\n\r\n"), *at = answer;
     size_t length = strlen(name);
@@ -211,8 +153,7 @@ static const char *header(const char *answer, const char *name)
     return NULL;
 }
 
-/* Read one answer and close the socket; its status, or -1 if the connection ended early. */
-static int read_answer(int fd, struct text *answer)
+int platform_read_answer(int fd, struct text *answer)
 {
     int status = -1;
     answer->length = 0;
@@ -227,7 +168,7 @@ static int read_answer(int fd, struct text *answer)
         answer->length += (size_t)count;
         answer->bytes[answer->length] = 0;
         const char *body = strstr(answer->bytes, "\r\n\r\n");
-        const char *length = header(answer->bytes, "content-length");
+        const char *length = platform_header(answer->bytes, "content-length");
         if (body && length && strlen(body + 4) >= strtoul(length, NULL, 10))
             break;
     }
@@ -237,25 +178,23 @@ static int read_answer(int fd, struct text *answer)
     return status;
 }
 
-static int ask(const char *api, const char *identifier, struct text *answer)
+int platform_send_next(const char *api, const char *identifier)
 {
     struct text request = {0};
     put(&request, "GET " PATH_NEXT " HTTP/1.1\r\nHost: ");
     put(&request, api);
-    put(&request, "\r\nConnection: close\r\nLambda-Extension-Identifier: ");
+    put(&request, "\r\nLambda-Extension-Identifier: ");
     put(&request, identifier);
     put(&request, "\r\n\r\n");
-    int fd = connect_to(api);
-    if (fd < 0)
-        return -1;
-    if (send_all(fd, &request) != 0) {
+    int fd = platform_connect(api);
+    if (fd >= 0 && platform_send(fd, &request) != 0) {
         close(fd);
         return -1;
     }
-    return read_answer(fd, answer);
+    return fd;
 }
 
-static int leave(const char *event, const struct text *answer)
+int platform_leave(const char *event, const struct text *answer)
 {
     say(event, answer->length ? answer->bytes : "no answer", "the extension ends");
     return 1;
@@ -266,23 +205,25 @@ int platform_keep_polling(int socket, const char *api, const char *name)
     static struct text answer;
     char identifier[128] = {0};
     int fd = socket >= 0 ? socket : platform_register(api, name);
-    int status = fd >= 0 ? read_answer(fd, &answer) : -1;
+    int status = fd >= 0 ? platform_read_answer(fd, &answer) : -1;
     if (status != 200 && strstr(answer.bytes, "InvalidEventType")) {
         fd = send_register(api, name, 1);
-        status = fd >= 0 ? read_answer(fd, &answer) : -1;
+        status = fd >= 0 ? platform_read_answer(fd, &answer) : -1;
     }
-    const char *value = header(answer.bytes, "lambda-extension-identifier");
+    const char *value = platform_header(answer.bytes, "lambda-extension-identifier");
     if (status != 200 || !value)
-        return leave("register_failed", &answer);
+        return platform_leave("register_failed", &answer);
     size_t length = strcspn(value, "\r\n");
     memcpy(identifier, value, length < sizeof identifier ? length : sizeof identifier - 1);
-    for (int failures = 0; failures < MAX_FAILURES;) {
-        status = ask(api, identifier, &answer);
+    for (int failures = 0; failures < PLATFORM_MAX_FAILURES;) {
+        fd = platform_send_next(api, identifier);
+        answer.length = 0;
+        status = fd >= 0 ? platform_read_answer(fd, &answer) : -1;
         if (status == 200 && strstr(answer.bytes, "\"SHUTDOWN\""))
             return 0;
         if (status > 0 && status != 200)
             break; /* refused: this environment is over */
         failures = status == 200 ? 0 : failures + 1;
     }
-    return leave("platform_gone", &answer);
+    return platform_leave("platform_gone", &answer);
 }

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 REGISTER_FD = "TELEMETRYD_REGISTER_FD"
 """Set by a launcher that has sent the register request: the connected socket's descriptor."""
+PARKED = "TELEMETRYD_PARKED"
+"""Set by a launcher that has done all that is done here, and has waited until something arrived:
+
+    LISTENER NEXT INVOCATIONS EARLY CONNECTION... IDENTIFIER
+
+LISTENER, NEXT and CONNECTION are descriptors. NEXT is -1 if no `next` is on its way. INVOCATIONS
+is how many INVOKE it has answered with another `next`, EARLY how many connections were there when
+the subscription was answered. Nothing else was read from any of them (layer/c/park.h).
+"""
 _API_SECONDS = 5.0
 _BACKLOG = 16
 _RECEIVE_BUFFER = 1024 * 1024
@@ -88,6 +97,12 @@ class Session:
         self.listener: _socket.socket | None = None
         self.early: list[_socket.socket] = []
         """Connections that were made before the subscription was answered: probably Lambda's."""
+        self.late: list[_socket.socket] = []
+        """Connections that the launcher has accepted after that."""
+        self.parked = False
+        """The launcher has waited in our place."""
+        self.invocations = 0
+        """INVOKE events that the launcher has answered with another `next`."""
         self.port_taken = False
         """The port could not be had, and any free one is used instead."""
         self.subscribed = False
@@ -104,8 +119,10 @@ class Session:
         """The counts of the daemon when it failed."""
         self.registered_after = 0.0
         self.next_after = 0.0
-        self.next_cpu = 0.0
-        """Processor time used until the first `next`, in seconds."""
+        self.busy_since = self.started
+        """When the work after the first `next` began (monotonic), which does not wait."""
+        self.busy_cpu = 0.0
+        """Processor time used until then, in seconds."""
 
     def connect(self) -> _socket.socket:
         """Return a new connection to the API. Raises OSError."""
@@ -143,8 +160,9 @@ class Session:
         self.next_socket.sendall(self.next_request())
         self.next_sent = True
         if not self.next_after:
-            self.next_after = time.monotonic() - self.started
-            self.next_cpu = time.process_time()
+            self.busy_since = time.monotonic()
+            self.busy_cpu = time.process_time()
+            self.next_after = self.busy_since - self.started
 
     def report_init_error(self, error_type: str, error: str) -> None:
         """Fail the environment's init: only for `fail_closed`, only before the first `next`.
@@ -244,6 +262,33 @@ def _register_once(session: Session, events: tuple[str, ...]) -> http.Answer:
     }
     body = '{"events":[' + ",".join(f'"{event}"' for event in events) + "]}"
     return session.call("POST", "/2020-01-01/extension/register", headers, body)
+
+
+def resume(session: Session, environ: Mapping[str, str]) -> None:
+    """Take over from a launcher that has registered, subscribed and asked for `next`.
+
+    Raises ValueError or OSError for what no launcher has written.
+    """
+    *numbers, session.identifier = environ[PARKED].split(" ")
+    listener, following, session.invocations, count, *connections = map(int, numbers)
+    session.settings = early.read(environ)
+    session.registered_events = ("INVOKE", "SHUTDOWN")
+    session.parked = session.subscribed = True
+    session.listener = _handed_over(listener)
+    found = [_handed_over(fd) for fd in connections]
+    session.early, session.late = found[:count], found[count:]
+    if following >= 0:
+        session.next_socket = _socket.socket(fileno=following)
+        session.next_socket.settimeout(_API_SECONDS)
+        session.next_sent = True
+    session.busy_cpu = time.process_time()
+    session.registered_after = session.next_after = time.monotonic() - session.started
+
+
+def _handed_over(fd: int) -> _socket.socket:
+    sock = _socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
 
 
 def listen(session: Session) -> None:
@@ -373,16 +418,20 @@ def main(run: Callable[[Session], int], fall_back: Callable[[Session, BaseExcept
     api, name = environ["AWS_LAMBDA_RUNTIME_API"], extension_name(sys.argv[0])
     try:
         session = Session(api, name)
-        register(session, environ)
+        if parked := PARKED in environ:
+            resume(session, environ)
+        else:
+            register(session, environ)
     except (OSError, ValueError, Refused) as error:
         fix = "the name must be that of the file in /opt/extensions: give a wrapper the same name"
         facts = {"fix": fix} if getattr(error, "status", 0) == 403 else {}  # noqa: PLR2004 - Forbidden
         say("error", "register_failed", name=name, api=api, error=error, **facts)
         return 1
     try:
-        listen(session)
-        subscribe(session)
-        if session.settings.next == "early":
+        if not parked:
+            listen(session)
+            subscribe(session)
+        if session.settings.next == "early" and not session.next_sent:
             session.send_next()
         return run(session)
     except BaseException as error:  # noqa: BLE001 - a native module's panic is no Exception

@@ -81,7 +81,7 @@ class _Loop:
         if session.listener is not None:
             session.listener.setblocking(False)
             self._poll.register(session.listener, select.POLLIN)
-        for connection in session.early:
+        for connection in (*session.early, *session.late):
             self._add(connection)
 
     def _wake_on_signals(self) -> int:

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -38,7 +38,7 @@ from telemetryd.core.lifecycle import LifeCycle, Limits, Moment, Pacer
 from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
-from telemetryd.extension.boot import REGISTER_FD, Refused, Session
+from telemetryd.extension.boot import PARKED, REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
@@ -80,7 +80,8 @@ _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN. Return the exit status."""
-    os.environ.pop(REGISTER_FD, None)  # it would be treated as a setting that does not exist
+    for handed_over in (REGISTER_FD, PARKED):
+        os.environ.pop(handed_over, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
     logging.getLogger().addHandler(LoggingBridge(log))
@@ -152,6 +153,10 @@ def _api_address(session: Session) -> str:
     return session.host if session.host.replace(".", "").isdigit() else ""
 
 
+def _copies(sockets: Iterable[Any]) -> list[socket.socket]:
+    return [socket.socket(fileno=os.dup(sock.fileno())) for sock in sockets]
+
+
 async def _serve(session: Session, config: Config, log: Log, clock: Clock) -> int:
     extension = _Extension(session, config, log, clock)
     try:
@@ -205,6 +210,7 @@ class _Extension:
             clock=clock,
         )
         self._daemon.stats.port_taken = int(session.port_taken)
+        self._daemon.stats.invocations = session.invocations
         self._foretold: dict[str, int] = {}
         """The connection that named a request before INVOKE did. Either may be read first."""
         self._cycle = LifeCycle(
@@ -229,8 +235,8 @@ class _Extension:
         if session.protocol == "http":  # it connects when it has something to send
             self._cycle.on_connections(1, lost=False)
         self._cycle.on_share(
-            self._clock.monotonic() - session.started - session.next_after,
-            time.process_time() - session.next_cpu,
+            self._clock.monotonic() - session.busy_since,
+            time.process_time() - session.busy_cpu,
         )
         self._client = EventsClient(session, self._on_odd_answer)
 
@@ -239,8 +245,8 @@ class _Extension:
         if self._session.settings.next == "ready" and not await self._open():
             return EXIT_UNAVAILABLE
         # Copies, as of the listener: should this come to an end, `fallback` reads on.
-        early = [socket.socket(fileno=os.dup(s.fileno())) for s in self._session.early]
-        await self._daemon.start(early)
+        early, late = map(_copies, (self._session.early, self._session.late))
+        await self._daemon.start(early, late)
         timer = asyncio.create_task(self._flush_by_timer(), name="flush-by-timer")
         self._log_started()
         gc.freeze()  # modules and classes need not be looked at ever again
@@ -284,6 +290,7 @@ class _Extension:
             events=session.registered_events,
             registered_ms=round(session.registered_after * 1000, 1),
             next_ms=round(session.next_after * 1000, 1) if session.next_after else None,
+            parked=session.parked,
             up_ms=round(start["up"] * 1000, 1),
         )
         named = sandbox_addresses()

@@ -232,10 +232,15 @@ class TelemetryListener:
             if connection.source == source:
                 connection.charge(budget)
 
-    async def start(self, early: Sequence[socket.socket] = ()) -> None:
-        """Begin to read from the connections in `early`, and to accept others."""
-        for sock in early:
-            connection = self._take_in(sock, early=True)
+    async def start(
+        self, early: Sequence[socket.socket] = (), late: Sequence[socket.socket] = ()
+    ) -> None:
+        """Begin to read from connections that were accepted before, and to accept others.
+
+        Those in `early` were there when the subscription was answered, those in `late` were not.
+        """
+        for number, sock in enumerate((*early, *late)):
+            connection = self._take_in(sock, early=number < len(early))
             if connection is not None:
                 await self._open(connection, sock)
         self._sock.setblocking(False)
