@@ -20,7 +20,7 @@ from bench.coldstart.subjects import Subject
 from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 HANDLER: Final = Path(__file__).parents[2] / "examples" / "handler"
-_PATIENCE_SECONDS: Final = 120.0  # a small share of a CPU makes init longer than Lambda would wait
+PATIENCE_SECONDS: Final = 120.0  # a small share of a CPU makes init longer than Lambda would wait
 
 
 class Init(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,15 +48,15 @@ def init(
     """
     output = directory / "telemetry.ndjson"
     extensions = [] if subject is None else [_within(group, subject.executable, directory)]
-    runtime = _script(group, directory / "bootstrap", [sys.executable, "-m", "awslambdaric"])
+    runtime = script(group, directory / "bootstrap", [sys.executable, "-m", "awslambdaric"])
     config = LocalConfig(
         bootstrap=[str(runtime), "app.handler"],
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output, sink),
         private_hosts=False,  # entering a namespace would be part of what is measured
-        init_timeout=_PATIENCE_SECONDS,
-        timeout=_PATIENCE_SECONDS,
+        init_timeout=PATIENCE_SECONDS,
+        timeout=PATIENCE_SECONDS,
     )
 
     async def scenario() -> InvokeResult:
@@ -74,10 +74,10 @@ def _within(group: Path | None, executable: Path, directory: Path) -> Path:
     """Return a file that starts the extension in the group, under its own name."""
     if group is None:
         return executable
-    return _script(group, directory / "extensions" / executable.name, [str(executable)])
+    return script(group, directory / "extensions" / executable.name, [str(executable)])
 
 
-def _script(group: Path | None, path: Path, command: list[str]) -> Path:
+def script(group: Path | None, path: Path, command: list[str]) -> Path:
     """A script that enters the group and becomes the command."""
     enter = "" if group is None else f"echo $$ > {shlex.quote(str(group))}/cgroup.procs\n"
     path.parent.mkdir(exist_ok=True)

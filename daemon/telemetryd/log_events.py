@@ -517,7 +517,12 @@ EVENTS: Final = (
         ("warning", "error"),
         "A library wrote to Python's `logging`. `source` names it.",
     ),
-    LogEvent("ledger", ("info",), "The ledger, printed once at exit. It has no level."),
+    LogEvent(
+        "ledger",
+        ("info",),
+        "The ledger, printed once at exit. It has no level. With `parked`, the layer's launcher "
+        "printed it. With `degraded`, telemetry was counted and discarded.",
+    ),
 )
 
 

@@ -3,7 +3,8 @@
  * The platform starts the function's runtime only after every extension has registered, and an
  * interpreter takes its time. So this, static and a few kilobytes large, registers first and hands
  * the connected socket over by execve: the process stays the same. What the interpreter needs until
- * `next` it has the kernel fetch from the disk at the same time. If there is no such execve (no
+ * `next` it has the kernel fetch from the disk at the same time. Where it is asked to, it does all
+ * that the init needs, and waits in the interpreter's place (park.h). If there is no such execve (no
  * glibc, a missing file), it asks for `next` itself until SHUTDOWN, so that the function runs.
  */
 #define _GNU_SOURCE

@@ -297,6 +297,11 @@ static long earlier(long one, long other)
     return one < other ? one : other;
 }
 
+static long later(long one, long other)
+{
+    return one > other ? one : other;
+}
+
 /* When `next` has to be asked for at the latest. */
 static long ask_by(const struct park *park)
 {
@@ -309,12 +314,12 @@ static long start_by(const struct park *park)
     long by = park->invoked_at + LONGEST_MS;
     for (int i = 0; i < park->count; i++)
         if (park->connections[i].unfinished_at)
-            by = earlier(by, park->connections[i].unfinished_at + UNFINISHED_MS);
+            by = earlier(by, later(park->connections[i].unfinished_at, park->invoked_at) +
+                                 UNFINISHED_MS);
     int heard = park->started || park->heard_at > park->invoked_at;
     if (!park->count || !heard)
         return earlier(by, park->invoked_at + park->batch_ms + START_LATE_MS);
-    long since = park->heard_at > park->invoked_at ? park->heard_at : park->invoked_at;
-    return earlier(by, since + park->silence_ms);
+    return earlier(by, later(park->heard_at, park->invoked_at) + park->silence_ms);
 }
 
 /* When to look again by the clock, -1 for never. */

@@ -74,7 +74,7 @@ static int understand(const char *variable, struct settings *settings, const str
     static const char *const later[] = {"SINKS__", "MEMORY__", "DEAD_LETTER__", "LOG__"};
     /* and keys of the others */
     static const char *const ignored[] = {
-        "TELEMETRY__PROTOCOL",    "TELEMETRY__MAX_LINE_BYTES",  "TELEMETRY__TAIL_BUDGET_BYTES",
+        "TELEMETRY__TOKEN",       "TELEMETRY__MAX_LINE_BYTES",  "TELEMETRY__TAIL_BUDGET_BYTES",
         "TELEMETRY__TRUST",       "TELEMETRY__MAX_CONNECTIONS", "TELEMETRY__IDLE_SECONDS",
         "FLUSH__INTERVAL_MS",     "FLUSH__MAX_AGE_MS",          "FLUSH__MARGIN_MS",
         "FLUSH__SHUTDOWN_MS",     "LAMBDA__LAST_RESORT",        "LAMBDA__START",
@@ -94,6 +94,8 @@ static int understand(const char *variable, struct settings *settings, const str
         return *(settings->host = value) != 0;
     if ((value = value_of(name, "TELEMETRY__TYPES")))
         return read_types(value, &settings->types);
+    if ((value = value_of(name, "TELEMETRY__PROTOCOL")))
+        return is_one_of(value, "tcp", "auto"); /* what refuses TCP is the interpreter's matter */
     if ((value = value_of(name, "TELEMETRY__SCHEMA_VERSION")))
         return strcmp(value, "2025-01-29") == 0;
     if ((value = value_of(name, "FLUSH__STRATEGY")))

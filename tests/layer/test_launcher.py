@@ -14,8 +14,17 @@ import pytest
 
 from helpers.lifecycle import settings, until
 from helpers.ports import reserved
-from helpers.scripted_platform import NEXT, REGISTER, TELEMETRY, ScriptedPlatform, file_sink, line
+from helpers.scripted_platform import (
+    NEXT,
+    REGISTER,
+    TELEMETRY,
+    ScriptedPlatform,
+    file_sink,
+    line,
+    runtime_done,
+)
 
+PARK = settings(LAMBDA__START="park", FLUSH__MAX_ADDED_MS=10_000)
 LOST = "no telemetry is delivered; the function is not affected"
 
 
@@ -65,6 +74,36 @@ def test_it_delivers(launcher: Path, tmp_path: Path) -> None:
         platform.finish()
         assert (tmp_path / "f").read_bytes() == line(1) + line(2)
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
+
+
+def test_parked_it_delivers_at_the_end_of_the_first_invocation(
+    launcher: Path, tmp_path: Path
+) -> None:
+    """The launcher makes the calls and waits; the same process is the interpreter afterwards."""
+    with run(launcher, file_sink(tmp_path / "f") | PARK) as platform:
+        exe = Path(f"/proc/{platform.process.pid}/exe")
+        telemetry, call = platform.begin()
+        call.invoke("a", 900)
+        telemetry.sendall(line(1) + line(2))
+        assert exe.resolve() == launcher.resolve()
+        telemetry.sendall(runtime_done("a"))
+        call = platform.expect(NEXT)
+        assert exe.resolve() == launcher.parents[1] / "telemetryd" / "telemetryd"
+        assert (tmp_path / "f").read_bytes() == line(1) + line(2) + runtime_done("a")
+        call.shutdown()
+        platform.finish()
+        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 3
+        assert platform.log("started")[0]["parked"] is True
+
+
+def test_parked_it_leaves_without_an_interpreter(launcher: Path) -> None:
+    """Nothing has arrived: the launcher has a ledger of its own."""
+    with run(launcher, PARK) as platform:
+        _, call = platform.begin()
+        call.shutdown()
+        platform.finish()
+        assert platform.ledger()["parked"] is True
+        assert len(platform.printed) == 1
 
 
 def test_the_name_is_that_of_the_file(launcher: Path, tmp_path: Path) -> None:
@@ -238,8 +277,30 @@ def test_an_interpreter_that_fails_early_keeps_the_function_running(
         assert printed(platform, "interpreter_not_started")["consequence"] == LOST
 
 
+def test_an_interpreter_that_fails_after_it_was_parked_loses_nothing_unsaid(
+    launcher: Path,
+) -> None:
+    """What had waited is counted, and what still comes."""
+    command = ("sh", "-c", f"ulimit -v 24000; exec {launcher}")
+    with ScriptedPlatform(PARK, command=command) as platform:
+        telemetry, call = platform.begin()
+        call.invoke("a")
+        telemetry.sendall(line(1) + runtime_done("a"))
+        call = platform.expect(NEXT)
+        telemetry.sendall(line(2))
+        call.shutdown()
+        platform.finish(status=0)
+        assert printed(platform, "interpreter_not_started")["consequence"] == LOST
+        ledger = platform.ledger()
+        assert ledger["degraded"] is True
+        assert ledger["received"]["lines"] == ledger["unrouted"]["lines"] == 3
+
+
+@pytest.mark.parametrize("variables", [{}, PARK], ids=["init", "park"])
 @pytest.mark.parametrize("library", ["none", "old", "musl"])
-def test_a_root_without_a_usable_c_library(launcher: Path, tmp_path: Path, library: str) -> None:
+def test_a_root_without_a_usable_c_library(
+    launcher: Path, tmp_path: Path, library: str, variables: dict[str, str]
+) -> None:
     """Nothing but the layer; a loader with an old glibc; musl's: one line, and `next` is served."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for chroot")
@@ -255,7 +316,7 @@ def test_a_root_without_a_usable_c_library(launcher: Path, tmp_path: Path, libra
             (tmp_path / loader).chmod(0o755)
         (tmp_path / "lib64" / "libc.so.6").write_bytes(b"\x7fELF... GLIBC_2.17 ...")
     command = ("chroot", str(tmp_path), "/opt/extensions/telemetryd")
-    with ScriptedPlatform({}, command=command) as platform:
+    with ScriptedPlatform(variables, command=command) as platform:
         platform.register()
         platform.expect(NEXT).invoke("a")
         platform.expect(NEXT).shutdown()

@@ -58,7 +58,7 @@ def load(
     warnings = (
         *reader.warnings,
         *_warnings(config, reader.sinks, mode),
-        *_lambda_warnings(config, mode),
+        *_lambda_warnings(config, mode, sources.file),
         *pattern_warnings(config, risk_of),
         *unusual,
     )
@@ -93,11 +93,16 @@ def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[
                     yield f"sinks.{name}.{key}: {pattern!r}: {risk}"
 
 
-def _lambda_warnings(config: Config, mode: Mode) -> Iterable[str]:
+def _lambda_warnings(config: Config, mode: Mode, file: str) -> Iterable[str]:
     if mode != "lambda":
         return
     if config.telemetry.token:
         yield "telemetry.token: without effect in Lambda, whose platform sends no token"
+    if config.lambda_.start == "park" and file:
+        yield (
+            f'lambda.start: "park" is without effect beside a configuration file ({file}), which '
+            "the launcher can't read; set all keys as environment variables"
+        )
     if config.telemetry.idle_seconds:
         yield (
             "telemetry.idle_seconds: has no effect in Lambda, where the platform is silent between "

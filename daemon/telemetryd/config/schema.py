@@ -342,10 +342,10 @@ class Lambda(Section, frozen=True, kw_only=True):
         Literal["init", "park"],
         Meta(
             description="When the interpreter of the layer starts. `init`: during the init of the "
-            "function; `park`: at the end of the first invocation. With `park`, the launcher "
-            "registers and subscribes, and telemetry waits in the kernel. `park` needs this key "
-            "as an environment variable and no configuration file, see [layer.md](layer.md). "
-            "Elsewhere it means `init`."
+            "function; `park`: at the end of the first invocation, and the launcher registers and "
+            "subscribes. `park` needs this key as an environment variable and no configuration "
+            "file, otherwise it means `init`: see [layer.md](layer.md#parked-the-interpreter-"
+            "starts-later)."
         ),
     ] = "init"
     events: Annotated[

@@ -1,6 +1,7 @@
 """telemetryd as an external Lambda extension.
 
-    boot      register, listen, subscribe, next: raw sockets, almost nothing imported
+    boot      register, listen, subscribe, next: raw sockets, almost nothing imported; or what a
+              launcher hands over that has done all that
     early     the few settings needed before `next`
     http      HTTP/1.1 as far as the three APIs on loopback need it
     starter   the name of the script that started us, when the platform does not know ours

@@ -292,6 +292,7 @@ def not_parked(platform: ScriptedPlatform) -> None:
         {"TELEMETRYD_TELEMETRY__BUFFERING__TIMEOUT_MS": "soon"},
         {"TELEMETRYD_TELEMETRY__BUFFERING__TIMEOUT_MS": "24"},
         {"TELEMETRYD_TELEMETRY__SCHEMA_VERSION": "2022-12-13"},
+        {"TELEMETRYD_TELEMETRY__PROTOCOL": "no"},
         {"TELEMETRYD_TELEMETRY__HOST": "localhost"},
         {"telemetryd_telemetry__port": "0"},
         {"TELEMETRYD_METRICS__LISTEN": "127.0.0.1:0"},
@@ -347,6 +348,26 @@ def test_a_refused_subscription_is_the_interpreters(installed: Path, status: int
             platform.expect(TELEMETRY).answer(status, b"no")
         finish(platform, platform.expect(NEXT))
         assert platform.log("subscription_refused")[0]["status"] == status
+
+
+def test_http_is_the_interpreters(installed: Path) -> None:
+    """By configuration, or where the platform refuses TCP."""
+    with run(installed, settings(TELEMETRY__PROTOCOL="http")) as platform:
+        platform.register()
+        call = platform.expect(TELEMETRY)
+        assert call.json()["destination"]["protocol"] == "HTTP"
+        call.answer(200, b'"OK"')
+        finish(platform, platform.expect(NEXT))
+        assert platform.log("started")[0]["parked"] is False
+    with run(installed, settings(TELEMETRY__PROTOCOL="auto")) as platform:
+        platform.register()
+        asked = [platform.expect(TELEMETRY) for _ in range(1)]
+        while asked[-1].json()["destination"]["protocol"] == "TCP":
+            asked[-1].answer(400, b"no")
+            asked.append(platform.expect(TELEMETRY))
+        asked[-1].answer(200, b'"OK"')
+        finish(platform, platform.expect(NEXT))
+        assert len(asked) > 2
 
 
 def test_a_port_that_is_taken(installed: Path) -> None:

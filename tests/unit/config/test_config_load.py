@@ -373,3 +373,21 @@ def test_what_is_usable_of_a_faulty_configuration_has_no_failover_to_nowhere_or_
             seen.append(usable[seen[-1]].failover)
             assert seen[-1] in usable
             assert len(seen) <= len(usable)
+
+
+def test_to_park_beside_a_file_is_without_effect(tmp_path: Path) -> None:
+    """The launcher can't read it."""
+    environ = {"TELEMETRYD_LAMBDA__START": "park"}
+    assert load(environ, default_paths=(), mode="lambda").warnings == ()
+    file = write(tmp_path / "t.toml", "")
+    (warning,) = load(environ, default_paths=(str(file),), mode="lambda").warnings
+    assert warning.startswith("lambda.start: ")
+    assert str(file) in warning
+    assert (
+        load(
+            environ | {"TELEMETRYD_LAMBDA__START": "init"},
+            default_paths=(str(file),),
+            mode="lambda",
+        ).warnings
+        == ()
+    )
