@@ -13,9 +13,11 @@ EventName: TypeAlias = Literal[
     "accept_failed",
     "answer_malformed",
     "answer_repaired",
+    "aws_client_chosen",
     "certificates_not_verified",
     "circuit_closed",
     "circuit_opened",
+    "clock_corrected",
     "close_failed",
     "configuration_invalid",
     "configuration_repaired",
@@ -26,6 +28,7 @@ EventName: TypeAlias = Literal[
     "connection_held",
     "connection_opened",
     "connection_refused",
+    "credentials_not_renewed",
     "damage_found",
     "dead_letter_failed",
     "deadline_implausible",
@@ -441,6 +444,25 @@ EVENTS: Final = (
         "up to 60, or 60 at once if it needs a change (`permanent`).",
         "Read `code` and the `write_failed` before it. `cut_off`: freezes came before any answer. "
         "Lines wait on disk or in memory, fail over, or are dropped and counted.",
+    ),
+    LogEvent(
+        "aws_client_chosen",
+        ("info",),
+        "The environment needs another AWS client than the default. `reason` says why.",
+        "Set `client` of the sink to choose yourself.",
+    ),
+    LogEvent(
+        "clock_corrected",
+        ("warning",),
+        "The clock is wrong by `seconds`, by the date of an AWS service. Requests are signed with "
+        "the time of the service.",
+        "Set the clock.",
+    ),
+    LogEvent(
+        "credentials_not_renewed",
+        ("warning",),
+        "The container's endpoint gave no new credentials. The old ones are still valid.",
+        "Read `error`. telemetryd asks again in a minute.",
     ),
     LogEvent("circuit_closed", ("info",), "The destination accepts lines again."),
     LogEvent(

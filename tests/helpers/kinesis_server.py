@@ -178,6 +178,8 @@ class KinesisServer:
 
     async def _close(self) -> None:
         if self._server is not None:
+            for _ in range(5):  # asyncio leaves a socket open that it accepts while it closes
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         self._all_gone.clear()

@@ -96,13 +96,17 @@ async def read_back(endpoint: str, stream: str) -> list[dict[str, Any]]:
 
 
 @LOOPS
+@pytest.mark.parametrize("client", ["aiobotocore", "lean"])
 def test_every_invocation_is_read_back(
-    endpoint: str, recorded: list[tuple[str, dict[str, Any]]], loop_factory: LoopFactory
+    endpoint: str,
+    recorded: list[tuple[str, dict[str, Any]]],
+    loop_factory: LoopFactory,
+    client: str,
 ) -> None:
-    stream = f"telemetryd/{loop_factory.__module__}"
+    stream = f"telemetryd/{client}/{loop_factory.__module__}"
     keys = {"type": "emf", "metrics": ["*"], "delivery": "logs", "endpoint_url": endpoint,
             "region": REGION, "log_group": GROUP, "log_stream": stream, "linger_ms": 0,
-            "forward_emf": True}  # fmt: skip
+            "forward_emf": True, "client": client}  # fmt: skip
     config = msgspec.convert(keys, EmfConfig)
     log = LogBook()
     rig = Rig(EmfSink(config, context(log)), config, log=log)

@@ -6,9 +6,10 @@ import asyncio
 import shutil
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,13 @@ from telemetryd.testing import batch_of, block, context
 pytestmark = pytest.mark.system
 
 DAY = timedelta(days=1)
+CLIENT = "auto"
+
+
+@pytest.fixture(autouse=True, params=["aiobotocore", "lean"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is true of both clients."""
+    monkeypatch.setattr(sys.modules[__name__], "CLIENT", request.param)
 
 
 def certificate(directory: Path, *, host: str = "127.0.0.1", days: int = 30) -> Path:
@@ -76,7 +84,7 @@ def serving(
 
 def write() -> WriteResult:
     async def scenario() -> WriteResult:
-        keys = {"type": "kinesis", "stream": "telemetry", "linger_ms": 0}
+        keys = {"type": "kinesis", "stream": "telemetry", "linger_ms": 0, "client": CLIENT}
         subject = KinesisSink(msgspec.convert(keys, KinesisSink.Config), context())
         try:
             await subject.open()
@@ -171,9 +179,14 @@ class Proxy:
 
     @staticmethod
     def _copy(source: socket.socket, destination: socket.socket) -> None:
-        with source.makefile("rb", 0) as reading, destination.makefile("wb", 0) as writing:
+        with (
+            suppress(OSError),  # a client may hang up without a goodbye
+            source.makefile("rb", 0) as reading,
+            destination.makefile("wb", 0) as writing,
+        ):
             shutil.copyfileobj(reading, writing)
-        destination.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            destination.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Take no more connections."""

@@ -22,6 +22,7 @@ from telemetryd.core.patterns import risk_in_the_layer, risk_of
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from telemetryd.log import EventLog
 from telemetryd.masking import without_secrets
+from telemetryd.sinks.aws.choice import choose
 from telemetryd.sinks.base import SinkContext
 from telemetryd.sinks.file.path import expand
 from telemetryd.sinks.file.sink import FileConfig
@@ -65,6 +66,7 @@ def check(
     out.write(f"# effective in `{mode}`; configuration file: {files}\n\n")
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
+    out.writelines(f"# {line}\n" for line in _clients(loaded.config, environ, mode))
     warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
@@ -77,6 +79,15 @@ def check(
     out.writelines(f"# warning: {without_secrets(warning)}\n" for warning in warnings)
     out.write("# configuration is valid\n")
     return EXIT_OK
+
+
+def _clients(config: Config, environ: Mapping[str, str], mode: Mode) -> Iterator[str]:
+    """Yield which client of AWS each sink uses, and why."""
+    for name, sink in config.sinks.items():
+        wanted = sink.aws_client()
+        if wanted is not None:
+            choice = choose(wanted, environ, in_lambda=mode == "lambda")
+            yield f"sinks.{name}: client {printable(without_secrets(str(choice)))}"
 
 
 def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from telemetryd.log import EventLog
     from telemetryd.sinks.aws_needs import AwsNeed
 
+ClientName: TypeAlias = Literal["auto", "lean", "aiobotocore"]
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
 
 MIB: Final = 1024 * 1024
@@ -146,6 +147,10 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""
         return iter(())
 
+    def aws_client(self) -> ClientName | None:
+        """Return which client of AWS the sink asks for; None if it has none."""
+        return None
+
     def aws_needs(self) -> "Iterator[AwsNeed]":
         """Yield the permissions and endpoints that the sink needs, for `telemetryd iam`.
 
@@ -231,6 +236,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """Writes structured lines, rate-limited: `log.info(event, **facts)`, and so for each level."""
     clock: Clock = SYSTEM
     """The time, of every kind."""
+    in_lambda: bool = False
+    """True in a Lambda extension, where starting is dear and the process is frozen at any time."""
     figures: Callable[[], Figures] | None = None
     """Returns telemetryd's own figures since the last call, for sinks that report them. A call
     takes a few microseconds and reads /proc, so do not call it for every batch."""
@@ -294,6 +301,15 @@ class Sink(abc.ABC):
         `attempt` counts from 1. `deadline` is the loop time in seconds at which the attempt is
         cancelled. Raises TransientSinkError or PermanentSinkError for the whole batch.
         """
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True if all of a `write` is sent, and only the answer of the destination is missing.
+
+        Before a freeze the answer then has some 100 ms more: what is cut off is sent twice. By
+        default False.
+        """
+        return False
 
     async def flush(self, *, deadline: float) -> None:  # noqa: B027 - optional
         """Make all accepted lines as durable as possible."""

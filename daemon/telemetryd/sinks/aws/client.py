@@ -1,39 +1,21 @@
-"""AWS services through aiobotocore: the only door to it, opened when a sink is.
-
-Region, endpoint, FIPS, dual-stack, proxies, certificates and credentials are resolved by botocore,
-so they are what any AWS tool would use. Its retries are off (the delivery worker retries), its
-time-outs short. Importing it takes some 200 ms of CPU, hence in a thread, and never before a sink
-is opened.
-"""
+"""The client of an AWS service: the lean one or aiobotocore, loaded when a sink is opened."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
-from types import ModuleType
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, Protocol
 
-from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks._thread import SinkThread
+from telemetryd.sinks.aws.choice import choose
+from telemetryd.sinks.base import ClientName, SinkContext
 
-MISSING: Final = "aiobotocore is not installed; pip install 'aiobotocore>=3'"
-
-_USER_AGENT: Final = "telemetryd"
-_HTTP: Final = "telemetryd.sinks.aws.transport"
-_ERRORS: Final = "telemetryd.sinks.aws.errors"
-_REGION: Final = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
-_HOST_LABEL: Final = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
-_loaded: Final[list[ModuleType]] = []
-
-
-def is_available() -> bool:
-    """True if aiobotocore is installed. Does not import it."""
-    return importlib.util.find_spec("aiobotocore") is not None
+_LEAN: Final = "telemetryd.sinks.aws.lean"
+_FULL: Final = "telemetryd.sinks.aws.full"
+_REGION: Final = r"[a-z]{2,}(-[a-z]+)+-[0-9]+"
+_HOST_LABEL: Final = r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)"
+_PLAIN_URL: Final = r"https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?/?"
 
 
 def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
@@ -43,14 +25,16 @@ def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
     what AWS's libraries take.
     """
     form = _HOST_LABEL if endpoint_url else _REGION
-    if region and not form.fullmatch(region):
+    if region and not re.fullmatch(form, region):
         yield "region: must be the name of a region, such as eu-west-1"
 
 
 def endpoint_problems(url: str) -> Iterator[str]:
     """Why `url` can't be the endpoint of a service, as `"key: text"`. Empty: it is not set."""
-    if not url:
+    if not url or re.fullmatch(_PLAIN_URL, url):
         return
+    from urllib.parse import urlsplit  # noqa: PLC0415 - 3 ms that a usual URL does not need
+
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -60,79 +44,75 @@ def endpoint_problems(url: str) -> Iterator[str]:
         yield "endpoint_url: must look like https://host or http://host:port"
 
 
-async def open_client(
-    service: str,
-    *,
-    region: str | None,
-    endpoint_url: str | None,
-    connect_timeout: float,
-    read_timeout: float,
-) -> AwsClient:
-    """Make a client of `service`, such as `kinesis` or `logs`. Sends nothing to it yet.
+class Opened(Protocol):
+    """The face of both clients. Errors are SinkErrors."""
 
-    `region` and `endpoint_url` of None: what the environment says. Time-outs are in seconds.
-    Raises SinkError: no aiobotocore, no region, no credentials, a configuration AWS tools refuse.
-    """
-    client = AwsClient(service, region, endpoint_url, connect_timeout, read_timeout)
-    await client.open()
-    return client
+    @property
+    def endpoint(self) -> str:
+        """The URL requests go to."""
 
+    @property
+    def awaits_answer(self) -> bool:
+        """True if a request is fully sent, and only its answer is missing."""
 
-def as_sink_error(error: Exception) -> SinkError:
-    """Return the error for the delivery worker for an `error` of aiobotocore."""
-    if isinstance(error, ImportError):
-        return _not_importable(error)
-    errors = importlib.import_module(_ERRORS)
-    found: SinkError = errors.sink_error(error)
-    return found
+    async def open(self) -> None:
+        """Make ready, unless it is."""
+
+    async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """One request."""
+
+    async def close(self) -> None:
+        """Close the connections."""
 
 
 class AwsClient:
     """A client of one AWS service, which can be made again: for fresh credentials, after a close.
 
-    `bulk`: an operation and the one of its parameters that is too large for botocore's encoder.
+    `wanted`: the key `client` of the sink. `region` and `endpoint_url`: empty for what the
+    environment says. Time-outs are in seconds. `bulk`: an operation and the one of its parameters
+    that is too large for botocore's encoder.
     """
 
     def __init__(
         self,
         service: str,
-        region: str | None,
-        endpoint_url: str | None,
-        connect_timeout: float,
-        read_timeout: float,
+        context: SinkContext,
+        *,
+        wanted: ClientName,
+        region: str,
+        endpoint_url: str,
+        connect_seconds: float,
+        read_seconds: float,
         bulk: tuple[str, str] | None = None,
     ) -> None:
-        self._name = service
+        self._service = service
+        self._context = context
+        self._wanted = wanted
         self._region = region
         self._endpoint_url = endpoint_url
-        self._timeouts = (connect_timeout, read_timeout)
+        self._seconds = (connect_seconds, read_seconds)
         self._bulk = bulk
-        self._client: Any = None
-        self._stack: AsyncExitStack | None = None
-        self._refreshed = False
-
-    @property
-    def service(self) -> Any:
-        """The aiobotocore client. Prefer `call`, which translates errors."""
-        return self._client
+        self._inner: Opened | None = None
 
     @property
     def endpoint(self) -> str:
         """The URL requests go to, empty before `open`."""
-        return "" if self._client is None else str(self._client.meta.endpoint_url)
+        return "" if self._inner is None else self._inner.endpoint
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True if a request is fully sent, and only its answer is missing."""
+        return self._inner is not None and self._inner.awaits_answer
 
     async def open(self) -> None:
-        """Make the client, unless there is one. Raises SinkError."""
-        if self._client is not None:
-            return
-        try:
-            await self._make()
-        except SinkError:
-            raise
-        except ValueError as error:  # "Invalid endpoint: ..." is a plain one
-            raise PermanentSinkError("aws_configuration", str(error), stops_sink=True) from error
-        except Exception as error:
-            raise as_sink_error(error) from error
+        """Choose the client and make it, unless it is; sends nothing to the service.
+
+        Raises SinkError: no aiobotocore, no region, no credentials, a configuration that AWS's
+        tools refuse.
+        """
+        if self._inner is None:
+            self._inner = self._make()
+        await self._inner.open()
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """One request, such as `call("put_records", Records=...)`; the parsed answer.
@@ -140,83 +120,33 @@ class AwsClient:
         Raises SinkError. Credentials that are refused as expired are looked up again, once: that
         raises TransientSinkError, and PermanentSinkError when the new ones are refused as well.
         """
-        await self.open()
-        try:
-            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
-        except Exception as error:
-            problem = as_sink_error(error)
-            if problem.code != "credentials_expired":
-                raise problem from error
-            await self.close()  # the next one has no old credentials, whenever that is
-            if self._refreshed:
-                raise PermanentSinkError(
-                    "credentials_refused", problem.detail, stops_sink=True
-                ) from error
-            self._refreshed = True
-            raise problem from error
-        self._refreshed = False
-        return answer
+        if self._inner is None:
+            await self.open()
+        assert self._inner is not None  # noqa: S101 - `open` made it
+        return await self._inner.call(operation, **parameters)
 
     async def close(self) -> None:
         """Close its connections. May be called twice; `open` and `call` make it usable again."""
-        stack, self._stack, self._client = self._stack, None, None
-        if stack is not None:
-            await stack.aclose()
+        if self._inner is not None:
+            await self._inner.close()
 
-    async def _make(self) -> None:
-        http = await _import_http()
-        session = http.session()  # a new one each time, since it caches its credentials
-        region = self._region or session.get_config_variable("region")
-        connect_timeout, read_timeout = self._timeouts
-        config = http.config(
-            connect_timeout=connect_timeout, read_timeout=read_timeout, user_agent=_USER_AGENT
-        )
-        stack = AsyncExitStack()
-        try:
-            client = await stack.enter_async_context(
-                session.create_client(
-                    self._name,
-                    # botocore alone reads AWS_DEFAULT_REGION only; other SDKs know this one
-                    region_name=region or os.environ.get("AWS_REGION"),
-                    endpoint_url=self._endpoint_url,
-                    config=config,
-                )
+    def _make(self) -> Opened:
+        context = self._context
+        choice = choose(self._wanted, os.environ, in_lambda=context.in_lambda)
+        if choice.is_forced:
+            context.log.info(
+                "aws_client_chosen", sink=context.name, client=choice.name, reason=choice.reason
             )
-            await _require_credentials(session)
-            if self._bulk is not None:
-                http.encode_in_bulk(client, *self._bulk)
-        except BaseException:
-            await stack.aclose()
-            raise
-        self._client, self._stack = client, stack
-
-
-async def _require_credentials(session: Any) -> None:
-    if await session.get_credentials() is None:
-        detail = "no AWS credentials found; give the function a role"
-        raise PermanentSinkError("no_credentials", detail, stops_sink=True)
-
-
-async def _import_http() -> ModuleType:
-    """`_aws_http`, imported with aiobotocore in a thread that lets the loop continue."""
-    if not _loaded:  # sys.modules would not tell whether another thread is still at it
-        thread = SinkThread("import-aiobotocore")
-        try:
-            _loaded.append(await thread.run(_import))
-        finally:
-            thread.close()
-    return _loaded[0]
-
-
-def _import() -> ModuleType:
-    importlib.import_module(_ERRORS)
-    return importlib.import_module(_HTTP)
-
-
-def _not_importable(error: ImportError) -> SinkError:
-    if not is_available():
-        return PermanentSinkError("aiobotocore_missing", MISSING, stops_sink=True)
-    if isinstance(error, ModuleNotFoundError):
-        detail = f"{error}; pip install 'aiobotocore>=3'"
-        return PermanentSinkError("aiobotocore_missing", detail, stops_sink=True)
-    return TransientSinkError("aiobotocore_broken", repr(error))
+        connect_seconds, read_seconds = self._seconds
+        made: Opened
+        if choice.is_lean:
+            made = importlib.import_module(_LEAN).LeanClient(
+                self._service, context, region=self._region, endpoint_url=self._endpoint_url,
+                connect_seconds=connect_seconds, read_seconds=read_seconds,
+            )  # fmt: skip
+        else:
+            made = importlib.import_module(_FULL).FullClient(
+                self._service, self._region or None, self._endpoint_url or None,
+                connect_seconds, read_seconds, self._bulk,
+            )  # fmt: skip
+        return made

@@ -1,4 +1,4 @@
-"""Where requests to a service of AWS go: partition, dual-stack, FIPS, or a URL of one's own.
+"""Where requests to a service of AWS go: partition, dual-stack, FIPS, or a URL of your own.
 
 The same as botocore's rules for the services that a sink may call; a test compares them in every
 region. These rules are older than most regions, and new ones follow them.
@@ -34,7 +34,7 @@ _VARIABLES: Final = {
     "monitoring": "CLOUDWATCH",
     "xray": "XRAY",
 }
-"""What a service is called in AWS_ENDPOINT_URL_<SERVICE>."""
+"""The name of each service in AWS_ENDPOINT_URL_<SERVICE>."""
 _FIPS_BY_ITSELF: Final = {
     # in GovCloud the ordinary name is the one of FIPS; "both": with dual-stack as well
     "kinesis": "plain",
@@ -66,7 +66,7 @@ class Url(NamedTuple):
     """Without brackets, if it is an IPv6 address."""
     port: int
     path: str = ""
-    """What is in front of the path of each request, without the last slash."""
+    """A prefix for the path of each request, without the last slash."""
 
     @property
     def authority(self) -> str:
@@ -80,7 +80,7 @@ class Url(NamedTuple):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the environment decides where requests go. Raises nothing: see `url_of`."""
+    """The settings that decide where requests go. `url_of` finds their faults."""
 
     service: str
     region: str

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks.aws.client import AwsClient, open_client
-from telemetryd.sinks.base import Failure, WriteResult
+from telemetryd.sinks.aws.client import AwsClient
+from telemetryd.sinks.base import ClientName, Failure, SinkContext, WriteResult
 
 MAX_EVENTS: Final = 10_000
 """Events of one call."""
@@ -46,14 +46,32 @@ class LogsDelivery:
     """Writes to one log stream, which it makes, with its group, when they are missing."""
 
     def __init__(
-        self, group: str, stream: str, *, region: str | None, endpoint_url: str | None
+        self,
+        group: str,
+        stream: str,
+        context: SinkContext,
+        *,
+        region: str,
+        endpoint_url: str,
+        client: ClientName = "auto",
     ) -> None:
         self._group = group
         self._stream = stream
-        self._region = region
-        self._endpoint_url = endpoint_url
-        self._client: AwsClient | None = None
+        self._client = AwsClient(
+            "logs",
+            context,
+            wanted=client,
+            region=region,
+            endpoint_url=endpoint_url,
+            connect_seconds=CONNECT_SECONDS,
+            read_seconds=READ_SECONDS,
+        )
         self._exists = False
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True if a request is fully sent, and only its answer is missing."""
+        return self._client.awaits_answer
 
     def redirect(self, group: str, stream: str) -> None:
         """Write to another stream from now on; it is made by the next write."""
@@ -91,19 +109,10 @@ class LogsDelivery:
 
     async def close(self) -> None:
         """Close the connections; `open` and `write` make it usable again."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._client.close()
 
     async def _ready(self) -> AwsClient:
-        if self._client is None:
-            self._client = await open_client(
-                "logs",
-                region=self._region,
-                endpoint_url=self._endpoint_url,
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-            )
+        await self._client.open()
         while not self._exists:
             wanted = self._group, self._stream
             await self._create(self._client)

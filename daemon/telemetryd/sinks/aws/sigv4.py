@@ -58,7 +58,7 @@ sha256: Final = _built_in()
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request is signed with."""
+    """The keys that a request is signed with."""
 
     access_key: str
     secret_key: str

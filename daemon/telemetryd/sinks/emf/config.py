@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from telemetryd import DOCS
-from telemetryd.sinks.aws.client import MISSING, endpoint_problems, is_available, region_problems
+from telemetryd.sinks.aws.choice import MISSING, is_available
+from telemetryd.sinks.aws.client import endpoint_problems, region_problems
 from telemetryd.sinks.aws.logs import group_problem, stream_problem
-from telemetryd.sinks.base import SinkConfig, SinkContext
+from telemetryd.sinks.base import ClientName, SinkConfig, SinkContext
 from telemetryd.sinks.emf import prices as _emf_prices
 from telemetryd.sinks.emf.catalogue import (
     DEFAULT_METRICS,
@@ -48,7 +49,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "emf"`."""
 
     tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
-        "count_log_errors", "forward_emf", "metrics", "price_arm64", "price_metric",
+        "client", "count_log_errors", "forward_emf", "metrics", "price_arm64", "price_metric",
         "price_request", "price_x86_64", "resolution", "self_metrics",
     }  # fmt: skip
 
@@ -88,6 +89,10 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
     """AWS region for `delivery = "logs"`; not set: the function's."""
     endpoint_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     """URL of CloudWatch Logs for `delivery = "logs"`; not set: AWS's usual rules apply."""
+    client: ClientName = "auto"
+    """Client of AWS for `delivery = "logs"`. `lean`: a small client of telemetryd's own;
+    `aiobotocore`: AWS's own library, which also reads profiles, SSO and roles to assume; `auto`:
+    `lean` in Lambda unless the environment needs the other, `aiobotocore` in `listen`."""
     forward_emf: bool = False
     """Deliver EMF documents that the function prints. Use it only if the function's role denies
     CloudWatch Logs. Otherwise CloudWatch reads them itself, and counts them twice."""
@@ -154,12 +159,16 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             if not _matches(pattern):
                 yield f"metrics: unknown metric {pattern!a}; {DOCS}/metrics.md lists them"
         if self.delivery == "logs":
-            if not is_available():
-                yield f"delivery: {MISSING}"
+            if self.client == "aiobotocore" and not is_available():
+                yield f"client: {MISSING}"
             yield from _template_problems("log_group", self.log_group, group_problem)
             yield from _template_problems("log_stream", self.log_stream, stream_problem)
         yield from region_problems(self.region or "", self.endpoint_url or "")
         yield from endpoint_problems(self.endpoint_url or "")
+
+    def aws_client(self) -> ClientName | None:
+        """Return which client of AWS the sink asks for; None if it prints."""
+        return self.client if self.delivery == "logs" else None
 
     def aws_needs(self) -> "Iterator[AwsNeed]":
         """Yield the needs for making the log group and stream and writing; none for `stdout`."""

@@ -85,7 +85,11 @@ class EmfSink(Sink):
         self._logs: LogsDelivery | None = None
         if config.delivery == "logs":
             self._logs = LogsDelivery(
-                *self._log_names(), region=config.region, endpoint_url=config.endpoint_url
+                *self._log_names(),
+                context,
+                client=config.client,
+                region=config.region or "",
+                endpoint_url=config.endpoint_url or "",
             )
         self._marks = _marks(config)
         self._reads_log_errors = config.reads_log_errors
@@ -176,6 +180,11 @@ class EmfSink(Sink):
         return WriteResult(
             tuple(Failure(indices[f.index], f.code, f.retryable) for f in result.failures)
         )
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True if only the answer of CloudWatch Logs is missing."""
+        return self._logs is not None and self._logs.awaits_answer
 
     async def close(self) -> None:
         """Close connections; standard output stays open."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from telemetryd.sinks.aws import client as _aws
-from telemetryd.sinks.base import MIB, SinkConfig
+from telemetryd.sinks.aws.choice import MISSING, is_available
+from telemetryd.sinks.base import MIB, ClientName, SinkConfig
 from telemetryd_proto import kinesis
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "kinesis"`."""
 
     tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
-        "compression", "connect_timeout_ms", "max_record_bytes", "max_request_bytes",
+        "client", "compression", "connect_timeout_ms", "max_record_bytes", "max_request_bytes",
         "read_timeout_ms", "record_id", "record_target_bytes",
     }  # fmt: skip
 
@@ -66,6 +67,11 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
     """AWS region. Empty: the ARN's, otherwise the environment's."""
     endpoint_url: Annotated[str, Meta(max_length=2048)] = ""
     """URL of the API. Empty: the environment's, such as AWS_ENDPOINT_URL_KINESIS."""
+    client: ClientName = "auto"
+    """Client of AWS. `lean`: a small client of telemetryd's own, which starts in a few
+    milliseconds; `aiobotocore`: AWS's own library, which also reads profiles, SSO and roles to
+    assume; `auto`: `lean` in Lambda unless the environment needs the other, `aiobotocore` in
+    `listen`."""
     connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 1000
     """Most milliseconds to connect."""
     read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
@@ -79,8 +85,8 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
 
     def problems(self) -> Iterator[str]:
         """Rules between keys, names, and what is not installed."""
-        if not _aws.is_available():
-            yield f"type: {_aws.MISSING}"
+        if self.client == "aiobotocore" and not is_available():
+            yield f"client: {MISSING}"
         yield from self._packing_problems()
         yield from self._stream_problems()
         yield from _aws.endpoint_problems(self.endpoint_url)
@@ -95,6 +101,10 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
             and int(self.explicit_hash_key) < kinesis.HASH_KEYS
         ):
             yield f"explicit_hash_key: must be a decimal number from 0 to 2^128-1 ({_API})"
+
+    def aws_client(self) -> ClientName:
+        """Return which client of AWS the sink asks for."""
+        return self.client
 
     def aws_needs(self) -> Iterator[AwsNeed]:
         """PutRecords on the stream."""

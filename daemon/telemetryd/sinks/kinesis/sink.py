@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks.aws import client as _aws
+from telemetryd.sinks.aws.client import AwsClient
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -50,12 +50,14 @@ class KinesisSink(Sink):
         super().__init__(config, context)
         self._config = config
         self._packer = Packer(config, context)
-        self._client = _aws.AwsClient(
+        self._client = AwsClient(
             "kinesis",
-            config.region or config.arn_region or None,
-            config.endpoint_url or None,
-            config.connect_timeout_ms / 1000,
-            config.read_timeout_ms / 1000,
+            context,
+            wanted=config.client,
+            region=config.region or config.arn_region,
+            endpoint_url=config.endpoint_url,
+            connect_seconds=config.connect_timeout_ms / 1000,
+            read_seconds=config.read_timeout_ms / 1000,
             bulk=("PutRecords", "Records"),
         )
         by_arn = config.stream.startswith("arn:")
@@ -108,6 +110,11 @@ class KinesisSink(Sink):
         ):
             raise refusals[0]
         return WriteResult(tuple(failures)) if failures else DELIVERED
+
+    @property
+    def awaits_answer(self) -> bool:
+        """True if only the answer of Kinesis is missing."""
+        return self._client.awaits_answer
 
     async def close(self) -> None:
         """Close the connections."""
@@ -172,7 +179,9 @@ class KinesisSink(Sink):
         failures: list[Failure] = []
         messages: list[str] = []
         for (index, _), result in zip(entries, results, strict=True):
-            facts = result if isinstance(result, dict) else {}
+            if not isinstance(result, dict | None):
+                raise TransientSinkError("garbled_answer", "an answer for a record makes no sense")
+            facts = result or {}
             code = facts.get("ErrorCode")
             if code:
                 reason, retryable = _RECORD_CODES.get(str(code), ("record_refused", True))

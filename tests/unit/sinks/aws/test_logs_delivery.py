@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +20,10 @@ from telemetryd.sinks.aws.logs import (
     plan,
     rejections,
 )
-from telemetryd.sinks.base import Failure, WriteResult
-from telemetryd.testing import LOOPS, LoopFactory, run
+from telemetryd.sinks.base import ClientName, Failure, WriteResult
+from telemetryd.testing import LOOPS, LoopFactory, context, run
 
+CLIENT: ClientName = "auto"
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -31,8 +33,17 @@ def server() -> Iterator[FakeLogs]:
         yield running
 
 
+@pytest.fixture(autouse=True, params=["aiobotocore", "lean"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is true of both clients."""
+    monkeypatch.setattr(sys.modules[__name__], "CLIENT", request.param)
+
+
 def delivery(server: FakeLogs) -> LogsDelivery:
-    return LogsDelivery("/my/group", "stream", region="eu-west-1", endpoint_url=server.url)
+    return LogsDelivery(
+        "/my/group", "stream", context(), client=CLIENT, region="eu-west-1",
+        endpoint_url=server.url,
+    )  # fmt: skip
 
 
 def now_ms() -> int:

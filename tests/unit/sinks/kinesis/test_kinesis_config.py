@@ -70,7 +70,9 @@ def test_these_are_refused_by_name(keys: dict[str, Any], key: str, says: str) ->
     assert says in problem
 
 
-@pytest.mark.parametrize(("module", "key"), [("aiobotocore", "type"), ("zstandard", "compression")])
+@pytest.mark.parametrize(
+    ("module", "key"), [("aiobotocore", "client"), ("zstandard", "compression")]
+)
 def test_what_is_not_installed_is_said_with_its_cure(
     module: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +80,7 @@ def test_what_is_not_installed_is_said_with_its_cure(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == module else real(name)
     )
-    (problem,) = problems(compression="zstd")
+    (problem,) = problems(compression="zstd", client="aiobotocore")
     assert problem.startswith(f"{key}: ")
     assert re.search(r"pip install ('aiobotocore|zstandard)", problem)
 

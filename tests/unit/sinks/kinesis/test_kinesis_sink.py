@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -35,6 +36,7 @@ from telemetryd_proto.kinesis import decode, unwrap
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 
 T = TypeVar("T")
+CLIENT = "auto"
 ARN = "arn:aws:kinesis:us-east-2:123456789012:stream/telemetry"
 THROTTLED = "ProvisionedThroughputExceededException"
 REFUSALS = {
@@ -54,6 +56,12 @@ REFUSALS = {
 LINES = [block(b"%d" % number) for number in range(6)]
 
 
+@pytest.fixture(autouse=True, params=["aiobotocore", "lean"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is true of both clients."""
+    monkeypatch.setattr(sys.modules[__name__], "CLIENT", request.param)
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KinesisServer]:
     with KinesisServer() as server:
@@ -63,7 +71,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KinesisServer]:
 
 
 def sink(log: LogBook | None = None, **keys: Any) -> KinesisSink:
-    keys = {"type": "kinesis", "stream": "telemetry", "linger_ms": 0, **keys}
+    keys = {"type": "kinesis", "stream": "telemetry", "linger_ms": 0, "client": CLIENT, **keys}
     return KinesisSink(msgspec.convert(keys, KinesisSink.Config), context(log))
 
 
@@ -630,17 +638,17 @@ def test_after_a_restore_ids_and_keys_are_new(server: KinesisServer) -> None:
 def test_connections_are_kept_and_renewed_after_a_pause(
     server: KinesisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from telemetryd.sinks.aws import transport as _aws_http
-
     async def scenario(subject: KinesisSink) -> None:
         for _ in range(3):
             assert await write(subject, LINES) == DELIVERED
-        assert server.connections == 1
-        monkeypatch.setattr(_aws_http, "IDLE_SECONDS", -1.0)  # any pause is one too many
-        assert await write(subject, LINES) == DELIVERED
-        assert server.connections == 2
 
     use(sink(), scenario)
+    assert server.connections == 1
+    module = {"aiobotocore": "transport", "lean": "lean"}[CLIENT]
+    # any pause is one too many
+    monkeypatch.setattr(f"telemetryd.sinks.aws.{module}.IDLE_SECONDS", -1.0)
+    use(sink(), scenario)
+    assert server.connections == 1 + 3
 
 
 def test_items_of_another_sink_are_a_bug(server: KinesisServer) -> None:
