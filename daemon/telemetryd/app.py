@@ -10,14 +10,14 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from telemetryd.clock import SYSTEM, Clock
-from telemetryd.config import Config, Mode, effective_overflow
+from telemetryd.config import Config, Mode, effective_overflow, with_last_resort
 from telemetryd.core.budget import MemoryBudget
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.figures import FiguresReader, facts
@@ -92,6 +92,8 @@ class Daemon:
         takes requests instead of lines. `started`: the monotonic second at
         which the process began, unless that is now.
         """
+        wanted = config.sinks.keys()
+        config = with_last_resort(config, mode)
         self._log = log
         self.clock = clock
         self._usage = partial(usage, clock.monotonic() if started is None else started, clock)
@@ -112,11 +114,9 @@ class Daemon:
         self._routes = [
             Route(worker, _rules(sink, identity))
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
+            if worker.name in wanted
         ]
-        by_name = {worker.name: worker for worker in self._workers}
-        for name, sink in config.sinks.items():
-            if sink.failover:
-                by_name[name].fail_over_to(by_name[sink.failover])
+        self._connect(config, wanted)
         pipeline = Pipeline(
             self.ledger,
             self._routes,
@@ -267,7 +267,7 @@ class Daemon:
         """Return the workers in stages. Each comes after those that fail over to it."""
         left, stages = list(self._workers), []
         while left:
-            targets = {id(worker.failover) for worker in left if worker.failover is not None}
+            targets = {id(worker.heir) for worker in left if worker.heir is not None}
             stage = [worker for worker in left if id(worker) not in targets] or left
             stages.append(stage)
             left = [worker for worker in left if worker not in stage]
@@ -296,9 +296,12 @@ class Daemon:
             for worker in stage:
                 worker.abandon(reason, keep=keep)
 
-    async def hold_writes(self) -> None:
-        """Keep writes that a freeze could cut off from being in flight, until `release_writes`."""
-        await asyncio.gather(*(worker.hold() for worker in self._workers))
+    async def hold_writes(self, answer_until: float) -> None:
+        """Keep writes that a freeze could cut off from being in flight, until `release_writes`.
+
+        What is sent, and only not answered, may be answered until `answer_until` (loop time).
+        """
+        await asyncio.gather(*(worker.hold(answer_until) for worker in self._workers))
 
     def release_writes(self) -> None:
         """Permit writes again after a freeze. Overdue ones begin at once."""
@@ -362,6 +365,7 @@ class Daemon:
             salvage=partial(self._salvage, name),
             log=self._log,
             clock=self.clock,
+            in_lambda=mode == "lambda",
             figures=FiguresReader(
                 self.stats, self.ledger, self._usage, self.clock.monotonic, self.oldest_seconds
             ),
@@ -398,6 +402,17 @@ class Daemon:
             rng=random.Random(identity.instance),  # noqa: S311 - jitter, not cryptography
             on_bug=self._on_bug,
         )
+
+    def _connect(self, config: Config, wanted: Collection[str]) -> None:
+        """Tell each worker which other one gets what it can't deliver."""
+        by_name = {worker.name: worker for worker in self._workers}
+        last_resort = next((each for each in self._workers if each.name not in wanted), None)
+        for name in wanted:
+            sink = config.sinks[name]
+            if sink.failover:
+                by_name[name].fail_over_to(by_name[sink.failover])
+            elif last_resort is not None and sink.type != "stdout":
+                by_name[name].leave_to(last_resort)
 
     def _salvage(self, sink: str, data: bytes, reason: str) -> bool:
         self._log.warning("damage_found", sink=sink, reason=reason, bytes=len(data))

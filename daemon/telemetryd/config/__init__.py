@@ -23,6 +23,7 @@ from telemetryd.config.schema import (
     effective_metrics,
     effective_overflow,
     parse_address,
+    with_last_resort,
     without_bad_failovers,
 )
 from telemetryd.config.sources import DEFAULT_PATHS
@@ -47,5 +48,6 @@ __all__ = [
     "load",
     "parse_address",
     "pattern_warnings",
+    "with_last_resort",
     "without_bad_failovers",
 ]

@@ -18,6 +18,8 @@ Mode: TypeAlias = Literal["listen", "lambda"]
 EventType: TypeAlias = Literal["platform", "function", "extension"]
 
 KIB: Final = 1024
+LAST_RESORT: Final = "last_resort"
+"""The name of the sink that `lambda.last_resort` adds."""
 LEAST_MEMORY: Final = 8 * MIB
 MOST_MEMORY: Final = 256 * MIB
 LONGEST_INVOCATION_MS: Final = 900_000
@@ -355,6 +357,15 @@ class Lambda(Section, frozen=True, kw_only=True):
             "platform permits both; `shutdown`: SHUTDOWN only."
         ),
     ] = "auto"
+    last_resort: Annotated[
+        Literal["none", "print"],
+        Meta(
+            description="What happens at SHUTDOWN to the lines of a sink that has delivered "
+            "nothing yet, if it has no failover. `none`: they are dropped and counted; `print`: "
+            "they go to standard output, which Lambda adds to the function's log. The ledger "
+            "counts them under the sink `last_resort`."
+        ),
+    ] = "none"
 
 
 class DeadLetter(Section, frozen=True, kw_only=True):
@@ -430,6 +441,8 @@ class Config(Section, frozen=True, kw_only=True):
                 "only before the first call of next (Lambda Extensions API)"
             )
         yield from self._failover_problems()
+        if LAST_RESORT in self.sinks and self.lambda_.last_resort != "none":
+            yield f"sinks.{LAST_RESORT}: is the name of what lambda.last_resort adds; take another"
         if "extension" in self.telemetry.types:
             for name, sink in self.sinks.items():
                 if sink.type == "stdout":
@@ -463,6 +476,14 @@ def without_bad_failovers(config: Config) -> Config:
             at = sinks[at].failover
         if sinks[name].failover and (sinks[name].failover not in sinks or at in seen):
             sinks[name] = msgspec.structs.replace(sinks[name], failover="")
+    return msgspec.structs.replace(config, sinks=sinks)
+
+
+def with_last_resort(config: Config, mode: Mode) -> Config:
+    """Return `config` with the sink for what is printed in the end, if that is wanted in `mode`."""
+    if mode != "lambda" or config.lambda_.last_resort == "none" or LAST_RESORT in config.sinks:
+        return config
+    sinks = {**config.sinks, LAST_RESORT: SinkConfig(type="stdout")}
     return msgspec.structs.replace(config, sinks=sinks)
 
 

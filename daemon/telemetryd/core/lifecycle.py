@@ -420,6 +420,11 @@ class LifeCycle:
         return self.machine.state
 
     @property
+    def deadline(self) -> float:
+        """Return the deadline of the last invocation, by the loop's clock; 0 before the first."""
+        return self._deadline
+
+    @property
     def lag(self) -> float:
         """The recent delay of this process's turns, in seconds."""
         return max(self._lag, self._least_lag)

@@ -20,6 +20,8 @@ from telemetryd.log import DaemonLog, describe
 from telemetryd.sinks.base import DELIVERED, Batch, Failure, Item, Sink, SinkConfig, WriteResult
 from telemetryd_proto.framing import Block
 
+FROZEN_SECONDS: Final = 0.5
+"""A limit that is noticed so late has passed while the process stood still: it says nothing."""
 LAST_CHANCE_SECONDS: Final = 0.3
 """Seconds for an attempt at the end, if the circuit is not closed and lines can wait on disk:
 enough for a destination that is back, and too little to delay the end."""
@@ -68,12 +70,25 @@ class Attempts:
         """Call `call` with each bug of the sink, while it still has its traceback."""
         self._on_sink_bug = call
 
-    async def break_off(self) -> None:
-        """End the attempt that is on its way, if there is one. `delivery` is held already."""
-        if self._limit is not None:
-            if not self._limit.expired():
-                self._limit.reschedule(_now())
+    async def break_off(self, answer_until: float = 0.0) -> None:
+        """End the attempt that is on its way, if there is one. `delivery` is held already.
+
+        If only its answer is missing, it may come until `answer_until` (loop time): what is cut off
+        then is sent twice.
+        """
+        limit = self._limit
+        if limit is not None:
+            if not limit.expired():
+                latest = max(_now(), answer_until if self._awaits_answer() else 0.0)
+                limit.reschedule(min(limit.when() or latest, latest))
             await self._landed.wait()
+
+    def _awaits_answer(self) -> bool:
+        try:
+            return bool(self._sink.awaits_answer)
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self.report_bug(error)
+            return False
 
     def hurry(self) -> None:
         """Limit the current attempt, if it is the last chance of a failing destination."""
@@ -121,7 +136,10 @@ class Attempts:
 
     async def open_early(self) -> None:
         """Open the sink ahead of the first line: what is wrong should be known early."""
-        if not self._is_open and (reason := await self.open(_now() + self._seconds)):
+        deadline = _now() + self._seconds
+        if self._is_open or not (reason := await self.open(deadline)):
+            return
+        if _now() - deadline < FROZEN_SECONDS:
             self._log.warning("sink_not_ready", sink=self._name, error=reason)
 
     def pack(self, blocks: Sequence[Block]) -> list[Item] | None:
@@ -282,7 +300,7 @@ class Attempts:
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
         elif isinstance(error, TimeoutError):
-            if self._delivery.is_out_of_time(_now()):
+            if self._delivery.is_out_of_time(_now()) or self._was_frozen_while_opening():
                 return None, "cut"
             if self._delivery.is_held:
                 self._circuit.on_cut_off(_now() - self._tried_at, opening=not self._is_open)
@@ -304,6 +322,11 @@ class Attempts:
         self._circuit.on_failure(error, code, _now() - self._tried_at)
         self._stats.count_failure("permanent" if outcome == "permanent" else "transient", code)
         return _fail_all(batch, code, retryable=retryable), outcome
+
+    def _was_frozen_while_opening(self) -> bool:
+        """True if the limit of an attempt that had to open the sink has passed in a freeze."""
+        limit = None if self._limit is None else self._limit.when()
+        return not self._is_open and limit is not None and _now() - limit >= FROZEN_SECONDS
 
 
 def to_code(code: object) -> str:

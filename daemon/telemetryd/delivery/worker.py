@@ -66,6 +66,7 @@ class DeliveryWorker:
         self._queue = queue
         self._losses = losses
         self._failover: DeliveryWorker | None = None
+        self._last_resort: DeliveryWorker | None = None
         self._on_bug = on_bug
         self._steps = Steps(
             sink, config, account, queue, stats=stats, losses=losses, log=log, rng=rng
@@ -121,6 +122,15 @@ class DeliveryWorker:
         self._failover = other
         self._losses.fail_over(other.offer)
         self._delivery.fail_over()
+
+    def leave_to(self, last_resort: DeliveryWorker) -> None:
+        """At the end, send what is lost to `last_resort` if no line was delivered until then."""
+        self._last_resort = last_resort
+
+    @property
+    def heir(self) -> DeliveryWorker | None:
+        """Return the worker that may get lines of this one, and has to stop later."""
+        return self._failover or self._last_resort
 
     # -- what the pipeline calls -------------------------------------------------------------
 
@@ -210,15 +220,16 @@ class DeliveryWorker:
             self._delivery.end_flush()
         return self._task is None or not self._task.done()
 
-    async def hold(self) -> None:
+    async def hold(self, answer_until: float = 0.0) -> None:
         """Begin no write until `release`, and break off the one in flight, to be repeated.
 
+        One that is sent, and only not answered, may be answered until `answer_until` (loop time).
         For what comes before a freeze, which would cut a conversation with a distant server in
         two. Sinks that survive a freeze are left alone.
         """
         if not self._survives_freeze:
             self._delivery.hold()
-            await self._attempts.break_off()
+            await self._attempts.break_off(answer_until)
 
     def release(self) -> None:
         """Permit writes again after a freeze. Batches that lingered too long are written."""
@@ -246,6 +257,8 @@ class DeliveryWorker:
         the rest is spooled, where there is a spool, instead of dropped. `reason`: see
         `Sink.own_items`.
         """
+        if self._last_resort is not None and not self.account.delivered.lines:
+            self._losses.fail_over(self._last_resort.offer)
         self._delivery.stop(deadline, reason, keep=keep)
         self._attempts.hurry()
         if self._task is not None:

@@ -67,6 +67,8 @@ _READ_SHARE: Final = 0.7
 _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
 """Time beyond its deadline that a sink's flush may take before telemetryd stops waiting."""
+_ANSWER_SECONDS: Final = 0.1
+"""How much longer a request may be answered that is sent when the time for a flush is over."""
 _OPEN_SECONDS: Final = 3.0
 """Time for sinks to open before the first `next`, of the 10 seconds that an init may take."""
 _FOR_GOOD: Final = "spindown"
@@ -456,7 +458,8 @@ class _Extension:
     async def _hold(self) -> Commands:
         """Cancel the writes that a freeze would cut off."""
         try:
-            await self._within(self._daemon.hold_writes(), self._loop.time())
+            until = min(self._loop.time() + _ANSWER_SECONDS, self._cycle.deadline)
+            await self._within(self._daemon.hold_writes(until), until)
             return self._cycle.held()
         except Exception as bug:  # noqa: BLE001 - as above
             return self._fail(bug)

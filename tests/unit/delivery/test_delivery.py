@@ -584,6 +584,119 @@ def test_while_held_no_write_is_in_flight_and_after_release_all_is_delivered(mom
     assert set(rig.lines()) == {"delivered"}
 
 
+class Asking(MemorySink):
+    """Sends a write in the first second, and waits for the answer after that."""
+
+    is_sent = False
+
+    @property
+    def awaits_answer(self) -> bool:
+        return self.is_sent
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        self.is_sent = False
+        await asyncio.sleep(1)
+        self.is_sent = True
+        return await super().write(batch, attempt=attempt, deadline=deadline)
+
+
+def answering(seconds: float) -> Answer:
+    async def answer(batch: Batch) -> WriteResult:
+        await asyncio.sleep(seconds)
+        return DELIVERED
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("held_after", "answered_after", "patience", "attempts", "waited"),
+    [
+        (1.5, 3.0, 5.0, 1, 2.5),  # the answer comes
+        (1.5, 60.0, 5.0, 2, 5.0),  # it does not
+        (1.5, 60.0, 0.0, 2, 0.0),  # the caller has no time
+        (0.5, 0.0, 5.0, 2, 0.0),  # not all is sent
+    ],
+)
+def test_an_answer_to_what_is_sent_is_waited_for_before_a_freeze(
+    held_after: float, answered_after: float, patience: float, attempts: int, waited: float
+) -> None:
+    rig = rig_of(answering(answered_after), sink=Asking)
+
+    async def scenario() -> float:
+        now = asyncio.get_running_loop().time
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await asyncio.sleep(held_after)
+        began = now()
+        await rig.worker.hold(began + patience)
+        seconds = now() - began
+        await asyncio.sleep(100)  # frozen
+        rig.worker.release()
+        assert await rig.flush()
+        await rig.stop()
+        return seconds
+
+    took = run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
+    assert rig.stats.retries == attempts - 1
+    assert took == pytest.approx(waited, abs=0.2)
+
+
+class FreezesAsItOpens(MemorySink):
+    """Opens in a second, in which the process stands still for so many, the first times."""
+
+    frozen_seconds = [100.0, 100.0, 100.0]  # noqa: RUF012 - of one test
+
+    async def open(self) -> None:
+        await asyncio.sleep(0.5)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, JumpingLoop)
+        if self.frozen_seconds:
+            loop._jumping.jumped += self.frozen_seconds.pop()
+        await asyncio.sleep(0.5)
+
+
+def test_the_time_of_a_freeze_does_not_count_against_opening() -> None:
+    """Neither in the log, nor against the destination."""
+    rig = rig_of(sink=FreezesAsItOpens, write_timeout_ms=2000, retry_max_elapsed_ms=600_000)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        assert await rig.flush(seconds=500)
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 3}
+    for event in ("sink_not_ready", "write_failed", "circuit_opened"):
+        assert rig.log.facts(event) == [], event
+
+
+def test_a_sink_that_cant_say_whether_it_awaits_an_answer_is_cut_off() -> None:
+    class Broken(MemorySink):
+        @property
+        def awaits_answer(self) -> bool:
+            raise KeyError("x")
+
+    rig = rig_of(hang, sink=Broken)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await asyncio.sleep(0.1)
+        await rig.worker.hold(asyncio.get_running_loop().time() + 1000)
+        rig.worker.release()
+        assert await rig.flush()
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    assert rig.lines() == {"delivered": 3}
+    assert len(rig.sink_bugs) == 1
+    assert "KeyError" in rig.sink_bugs.pop()
+
+
 # -- stop ----------------------------------------------------------------------------------------
 
 
