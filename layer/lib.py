@@ -1,4 +1,7 @@
-"""lib/: aiobotocore and what it needs, as bytecode, stripped shared objects and pruned data."""
+"""lib/: aiobotocore and what it needs, as bytecode, stripped shared objects and pruned data.
+
+Besides, the certificate authorities of botocore, one by one, for the client of telemetryd's own.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from layer import botocore_data, elf, shell
+from layer import authorities, botocore_data, elf, shell
 from layer.cache import HERE, Cache
 from layer.machines import Machine
 from layer.packages import LINKED, Packages
 
-_DATA = ("botocore/cacert.pem",)
+_AUTHORITIES = "botocore/cacert.pem"
+_DATA = (_AUTHORITIES,)
 _METADATA = ("Name", "Version", "License", "License-Expression", "Home-page", "Requires-Dist")
 
 
@@ -35,6 +39,9 @@ def build(
                 _write(target / name, file.read_bytes())
             elif file.name == "METADATA":
                 _write(target / name, metadata(file.read_text(errors="replace")).encode())
+        bundle = (packages.site / _AUTHORITIES).read_bytes()
+        for certificate, data in authorities.hashed(bundle).items():
+            _write(target / "certificates" / certificate, data)
         for linked in LINKED:
             text = (packages.source(linked) / "PKG-INFO").read_text(errors="replace")
             directory = packages.source(linked).name
@@ -54,7 +61,8 @@ def build(
         )
         shell.run([*command, work / "plan.json"], work, env, work / "log")
 
-    own = [Path(__file__), HERE / "lib_worker.py", HERE / "botocore_data.py", HERE / "elf.py"]
+    own = [Path(__file__)]
+    own += [HERE / f"{name}.py" for name in ("lib_worker", "botocore_data", "elf", "authorities")]
     inputs = (*own, HERE / "contents.toml", machine, packages.directory.name, python.name)
     return cache.stage(f"lib-{machine.name}", inputs, make)
 
