@@ -100,7 +100,7 @@ def show(table: dict[str, Invocation]) -> None:
 
 
 def summed(ledgers: list[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """The leaves of interest, added up over the processes."""
+    """Return the interesting leaves, added up over the processes."""
     total: dict[str, Counter[str]] = {}
 
     def add(label: str, leaf: dict[str, int]) -> None:
@@ -115,7 +115,7 @@ def summed(ledgers: list[dict[str, Any]]) -> dict[str, Counter[str]]:
             add("delivered to the file", page["delivered"])
             for reason, leaf in page["dropped"].items():
                 add(f"dropped: {reason}", leaf)
-        add("dropped by Lambda before us", ledger["upstream_dropped"])
+        add("dropped by Lambda, upstream", ledger["upstream_dropped"])
     return total
 
 
@@ -131,20 +131,20 @@ def cost(ledgers: list[dict[str, Any]]) -> dict[str, str]:
     return {
         "added after an invocation": f"{added:.1f} ms (at most "
         f"{max(each['added_ms_max'] for each in told):.1f} ms)",
-        "from its start to `next`": f"{max(starts):.1f} ms at most",
+        "from the start to `next`": f"{max(starts):.1f} ms at most",
         "processor time": f"{sum(each['cpu_seconds'] for each in figures):.2f} s",
         "memory": f"{max(each['peak_rss_bytes'] for each in figures) / 2**20:.0f} MiB at most",
     }
 
 
 def progress(text: str) -> None:
-    """Say what is going on, where somebody looks on."""
+    """Show the progress, if standard output is a terminal."""
     if sys.stdout.isatty():
         print(f"\r{text:<40}\r", end="", flush=True)
 
 
 async def play(archive: Path) -> tuple[LocalLambda, list[dict[str, Any]]]:
-    """Run the invocations; the environment, now ended, and what telemetryd printed."""
+    """Run the invocations. Return the ended environment, and telemetryd's log."""
     log: list[dict[str, Any]] = []
 
     def listen(kind: str, _: str, line: bytes) -> None:
@@ -195,7 +195,7 @@ def main() -> int:
         print(f"  {label:<32}{leaf['lines']:>8} lines{leaf['bytes']:>12} bytes")
     balanced = len(ledgers) == environment.generation and all(b["balanced"] for b in ledgers)
     print(f"  {'every process balances':<32}{'yes' if balanced else 'NO':>8}")
-    print("\n  what telemetryd took\n")
+    print("\n  the cost of telemetryd\n")
     for label, figure in cost(ledgers).items():
         print(f"  {label:<32}{figure:>8}")
 
