@@ -78,7 +78,7 @@ def _within(group: Path | None, executable: Path, directory: Path) -> Path:
 
 
 def script(group: Path | None, path: Path, command: list[str]) -> Path:
-    """A script that enters the group and becomes the command."""
+    """Write a script that enters the group and becomes the command."""
     enter = "" if group is None else f"echo $$ > {shlex.quote(str(group))}/cgroup.procs\n"
     path.parent.mkdir(exist_ok=True)
     path.write_text(f'#!/bin/sh\n{enter}exec {shlex.join(command)} "$@"\n')

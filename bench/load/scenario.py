@@ -206,7 +206,7 @@ class Load(
 
     @property
     def protocol(self) -> str:
-        """How telemetryd is sent the lines: `tcp`, or `http` as the platform POSTs them."""
+        """The protocol of the lines: `tcp`, or `http` as the platform POSTs them."""
         protocol: str = self.daemon.get("telemetry", {}).get("protocol", "tcp")
         return protocol
 

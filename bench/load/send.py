@@ -75,7 +75,7 @@ class Traffic:
 
     @property
     def sent(self) -> Sent:
-        """All of it."""
+        """The counts of all lines."""
         size = len(self.blocks[0]) * self._whole + len(self._last())
         return Sent(lines=self._each * self.connections, bytes=size * self.connections)
 

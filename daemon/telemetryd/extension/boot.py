@@ -120,7 +120,7 @@ class Session:
         self.registered_after = 0.0
         self.next_after = 0.0
         self.busy_since = self.started
-        """When the work after the first `next` began (monotonic), which does not wait."""
+        """The time when the work after the first `next` began (monotonic). It does not wait."""
         self.busy_cpu = 0.0
         """Processor time used until then, in seconds."""
 

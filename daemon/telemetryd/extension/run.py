@@ -68,7 +68,7 @@ _LEAST_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.02
 """Time beyond its deadline that a sink's flush may take before telemetryd stops waiting."""
 _ANSWER_SECONDS: Final = 0.1
-"""How much longer a request may be answered that is sent when the time for a flush is over."""
+"""Additional time for the response to a request that is sent when a flush's time is over."""
 _OPEN_SECONDS: Final = 3.0
 """Time for sinks to open before the first `next`, of the 10 seconds that an init may take."""
 _FOR_GOOD: Final = "spindown"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MAX_ROUTES = 64
 _GOODBYE_SECONDS = 0.5
-"""How long `close` waits for the loop to close the sockets."""
+"""Seconds that `close` waits for the loop to close the sockets."""
 
 
 class _Call:
@@ -51,7 +51,7 @@ class HttpClient:
         self._routes: dict[tuple[str, str, int], Route] = {}
         self._context: ssl.SSLContext | None = None
         self._closings = 0
-        """How often `close` was called."""
+        """The number of calls of `close`."""
 
     @property
     def awaits_answer(self) -> bool:

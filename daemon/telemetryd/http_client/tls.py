@@ -108,7 +108,7 @@ class Tls:
         self.is_ready = True
 
     def feed(self, data: bytes) -> bytes:
-        """Decrypt `data`, what arrived; during the handshake make its next step.
+        """Decrypt received `data`. During the handshake, make its next step.
 
         Raises HttpError. There may be something to be sent afterwards.
         """

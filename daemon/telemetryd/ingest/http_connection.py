@@ -18,9 +18,9 @@ from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 from telemetryd_proto.http_requests import Expecting, Request, RequestReader, Skipped, Unreadable
 
 HELD_SECONDS: Final = 1.0
-"""How long an answer waits for room in the queue of a sink with `overflow = "block"`."""
+"""Seconds that an answer waits for room in the queue of a sink with `overflow = "block"`."""
 WHOLE_SECONDS: Final = 60.0
-"""How long a request may take to arrive outside Lambda."""
+"""Seconds for a request to arrive outside Lambda."""
 _RETRY_SECONDS: Final = 1
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 _OK_LAST: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -184,7 +184,7 @@ class HttpConnection(Connection):
             self._end_waiting()
 
     def _end_waiting(self) -> None:
-        """Conclude the request that waits: there is room, or the time is up."""
+        """Finish the waiting request: there is room, or the time is up."""
         self._stop_timer()
         request, self._waiting = self._waiting, None
         if request is None:

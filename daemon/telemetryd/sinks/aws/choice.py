@@ -1,4 +1,4 @@
-"""Which client a sink of an AWS service uses, and why: ours, or aiobotocore."""
+"""Chooses the client of an AWS service, with the reason: ours, or aiobotocore."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _PLAIN_URL: Final = r"https?://[A-Za-z0-9.-]+(:[1-9][0-9]{0,3})?/?"
 
 
 def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
-    """Why `region` can't be that of a service, as `"key: text"`. Empty: it is not set.
+    """Yield faults of `region`, as `"key: text"`. An empty one is not set.
 
     A service of your own, at `endpoint_url`, may call its region as it likes: then it need only be
     what AWS's libraries take.
@@ -30,7 +30,7 @@ def region_problems(region: str, endpoint_url: str = "") -> Iterator[str]:
 
 
 def endpoint_problems(url: str) -> Iterator[str]:
-    """Why `url` can't be the endpoint of a service, as `"key: text"`. Empty: it is not set."""
+    """Yield faults of `url` as an endpoint, as `"key: text"`. An empty one is not set."""
     if not url or re.fullmatch(_PLAIN_URL, url):
         return
     from urllib.parse import urlsplit  # noqa: PLC0415 - 3 ms that a usual URL does not need
@@ -59,7 +59,7 @@ class Opened(Protocol):
         """Make ready, unless it is."""
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request."""
+        """Make one request."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -105,7 +105,7 @@ class AwsClient:
         return self._inner is not None and self._inner.awaits_answer
 
     async def open(self) -> None:
-        """Choose the client and make it, unless it is; sends nothing to the service.
+        """Choose and make the client, unless it exists. Sends nothing to the service.
 
         Raises SinkError: no aiobotocore, no region, no credentials, a configuration that AWS's
         tools refuse.
@@ -115,7 +115,7 @@ class AwsClient:
         await self._inner.open()
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request, such as `call("put_records", Records=...)`; the parsed answer.
+        """Make one request, such as `call("put_records", Records=...)`. Return the parsed answer.
 
         Raises SinkError. Credentials that are refused as expired are looked up again, once: that
         raises TransientSinkError, and PermanentSinkError when the new ones are refused as well.

@@ -78,7 +78,7 @@ def meaning(code: str, status: int, text: str, retry_after: str = "") -> SinkErr
 
 
 def _refusal(code: str, status: int, text: str) -> SinkError:
-    """The request was refused, by the service if the answer has a code of an error."""
+    """Return the error of a refused request: the service's, if the answer has an error code."""
     if code in ("", str(status)) and status != _TOO_LARGE:  # by who knows whom
         return TransientSinkError("garbled_answer", text)
     return PermanentSinkError("invalid_request", text)

@@ -1,4 +1,4 @@
-"""Where requests to a service of AWS go: partition, dual-stack, FIPS, or a URL of your own.
+"""Endpoints of AWS services: partition, dual-stack, FIPS, or a URL of your own.
 
 The same as botocore's rules for the services that a sink may call; a test compares them in every
 region. These rules are older than most regions, and new ones follow them.

@@ -42,7 +42,7 @@ _CUT_OFF: Final = (errno.ECONNRESET, errno.EPIPE)
 
 
 def sink_error(error: Exception) -> SinkError:
-    """The SinkError that stands for `error`; an exception of no known kind is transient."""
+    """Return the SinkError for `error`. An unknown exception is transient."""
     if isinstance(error, aws.ClientError):
         return _from_answer(error)
     if isinstance(error, aws.SSLError):
@@ -62,7 +62,7 @@ def sink_error(error: Exception) -> SinkError:
 
 
 def _from_answer(error: aws.ClientError) -> SinkError:
-    """The service answered, with an error."""
+    """Return the error in the service's answer."""
     metadata = error.response.get("ResponseMetadata", {})
     return meaning(
         str(error.response.get("Error", {}).get("Code", "")),
@@ -79,7 +79,7 @@ def _was_cut_off(error: Exception) -> bool:
 
 
 def _tls(error: aws.SSLError) -> SinkError:
-    """A certificate that does not verify will not tomorrow; a handshake can fail by accident."""
+    """Return a permanent error for a certificate, a transient one for a failed handshake."""
     inner: BaseException | None = error.kwargs.get("error")
     cause = getattr(inner, "certificate_error", inner)
     text = f"{_text(error)}; a CA bundle can be named in AWS_CA_BUNDLE"

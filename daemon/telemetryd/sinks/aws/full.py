@@ -81,7 +81,7 @@ class FullClient:
             raise as_sink_error(error) from error
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request, such as `call("put_records", Records=...)`; the parsed answer.
+        """Make one request, such as `call("put_records", Records=...)`. Return the parsed answer.
 
         Raises SinkError. Credentials that are refused as expired are looked up again, once: that
         raises TransientSinkError, and PermanentSinkError when the new ones are refused as well.
@@ -144,7 +144,7 @@ async def _require_credentials(session: Any) -> None:
 
 
 async def _import_http() -> ModuleType:
-    """`_aws_http`, imported with aiobotocore in a thread that lets the loop continue."""
+    """Import `_aws_http` with aiobotocore in a thread, so that the loop continues."""
     if not _loaded:  # sys.modules would not tell whether another thread is still at it
         thread = SinkThread("import-aiobotocore")
         try:

@@ -53,7 +53,7 @@ _TRANSIENT: Final = {
     "garbled_answer": "garbled_answer",
     "answer_too_large": "garbled_answer",
 }
-"""Why there is no answer, and the code we count it under."""
+"""Reasons for no answer, with the codes that we count them under."""
 _LAYER_LIB: Final = "/telemetryd/lib"
 _REFUSED: Final = 300
 _SERVER_ERROR: Final = 500
@@ -113,7 +113,7 @@ class LeanClient:
             self._http = HttpClient(self._clock, self._log, options=self._options)
 
     async def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One request, such as `call("put_records", Records=...)`; the parsed answer.
+        """Make one request, such as `call("put_records", Records=...)`. Return the parsed answer.
 
         Raises SinkError. Credentials that are refused as expired are read again, once: that raises
         TransientSinkError, and PermanentSinkError when the new ones are refused as well.
@@ -176,7 +176,7 @@ class LeanClient:
         return problem
 
     def _set_clock(self, answer: Answer) -> bool:
-        """Sign by the service's clock from now on, if ours is far off; True if it was."""
+        """Use the service's clock for signing, if ours is far off. True if it was."""
         date = parse_http_date(answer.headers.get("date", ""))
         wall = self._clock.wall()
         if date is None or abs(date - (wall + self._ahead)) < SKEW_SECONDS:

@@ -163,7 +163,7 @@ async def _unless_exists(client: AwsClient, operation: str, **names: str) -> Non
 
 
 def plan(events: Sequence[LogEvent]) -> Iterator[list[int]]:
-    """Indices of `events` by call: in order of time, and no call beyond a limit.
+    """Yield indices of `events` by call, in order of time, no call beyond a limit.
 
     Messages too large for any call are left out.
     """
@@ -191,7 +191,7 @@ def plan(events: Sequence[LogEvent]) -> Iterator[list[int]]:
 
 
 def rejections(info: object, count: int) -> Iterator[tuple[int, str]]:
-    """Positions in a call of `count` events which the service rejected, and why, each once.
+    """Yield rejected positions in a call of `count` events, each once, with the reason.
 
     Raises TransientSinkError where the answer's `info` makes no sense: some may have been.
     """

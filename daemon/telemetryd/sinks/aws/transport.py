@@ -69,12 +69,12 @@ class _Body:
         self._data = data
 
     async def read(self) -> bytes:
-        """All of it."""
+        """Return all data."""
         return self._data
 
 
 async def _read(answer: aiohttp.ClientResponse, request: Any) -> bytes:
-    """The body of `answer`; errors as aiobotocore's own `send` raises them."""
+    """Return the body of `answer`. Errors are those of aiobotocore's own `send`."""
     body = bytearray()
     try:
         async for piece in answer.content.iter_any():
@@ -96,7 +96,7 @@ async def _read(answer: aiohttp.ClientResponse, request: Any) -> bytes:
 
 
 def session() -> Any:
-    """A session of its own credentials; service models are parsed once for all sessions."""
+    """Return a session with its own credentials. All sessions share the parsed service models."""
     made = aio.get_session()
     made.register_component("data_loader", _loader(made.get_config_variable("data_path")))
     return made
@@ -131,7 +131,7 @@ def _loader(data_path: str | None) -> Any:
 
 
 def config(*, connect_timeout: float, read_timeout: float, user_agent: str) -> AioConfig:
-    """Configuration of a client; time-outs in seconds."""
+    """Return the configuration of a client; time-outs in seconds."""
     return AioConfig(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,

@@ -84,7 +84,7 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         return found["region"] if found else ""
 
     def problems(self) -> Iterator[str]:
-        """Rules between keys, names, and what is not installed."""
+        """Yield broken rules between keys, invalid names, and missing packages."""
         if self.client == "aiobotocore" and not is_available():
             yield f"client: {MISSING}"
         yield from self._packing_problems()
@@ -107,7 +107,7 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         return self.client
 
     def aws_needs(self) -> Iterator[AwsNeed]:
-        """PutRecords on the stream."""
+        """Yield the need for PutRecords on the stream."""
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
 
         by_arn = self.stream.startswith("arn:")
