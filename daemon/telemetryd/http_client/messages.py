@@ -46,7 +46,7 @@ KIB: Final = 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Make one request. The body may be in pieces; they are sent as they are, never joined."""
+    """One request. The body may be in pieces; they are sent as they are, never joined."""
 
     method: str
     scheme: Literal["http", "https"]

@@ -18,7 +18,7 @@ AS_OF: Final = "2026-11"
 METRIC: Final = 0.30
 """One custom metric for a month: one combination of name and dimension values."""
 REQUEST: Final = 0.000_000_2
-"""Make one request."""
+"""US dollars for one request."""
 X86_64_GB_SECOND: Final = 0.000_016_666_7
 """One GB-second on x86_64."""
 ARM64_GB_SECOND: Final = 0.000_013_333_4
