@@ -43,6 +43,7 @@ from telemetryd.usage import usage
 
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
+_SETTLE_POLL_SECONDS: Final = 0.005
 _FAILOVER_SHARE: Final = 0.4
 """Part of the time at the end that is kept for sinks that others fail over to."""
 
@@ -165,8 +166,47 @@ class Daemon:
             on_bug=on_bug,
             door=self._gate,
             clock=clock,
-            connect=_http(config, mode, self.stats, log) if speaks_http else None,
+            connect=self._http(config, mode, log) if speaks_http else None,
         )
+
+    def _http(
+        self, config: Config, mode: Mode, log: Log
+    ) -> Callable[[TelemetryListener], Connection]:
+        """Return what makes a connection that speaks HTTP."""
+        from telemetryd.ingest.http_connection import HttpConnection  # noqa: PLC0415 - where used
+        from telemetryd.ingest.http_intake import Intake  # noqa: PLC0415 - as above
+
+        telemetry = config.telemetry
+        intake = Intake(
+            lenient=mode == "lambda",
+            token=telemetry.token,
+            max_body_bytes=telemetry.max_body_bytes,
+            max_line_bytes=telemetry.max_line_bytes,
+        )
+        settle = self.settle if telemetry.http_ack == "spooled" else None
+        return partial(HttpConnection, intake=intake, stats=self.stats, log=log, settle=settle)
+
+    async def settle(self, received_at: float, seconds: float) -> bool:
+        """Wait until the lines read up to `received_at` are out of memory; False if they are not.
+
+        They are then delivered, on disk, or counted as lost. `received_at` is a monotonic second;
+        the wait takes at most `seconds`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        flushing = asyncio.gather(*(worker.flush(deadline) for worker in self._workers))
+        try:
+            while self._holds_up_to(received_at):
+                if loop.time() >= deadline:
+                    return False
+                await asyncio.sleep(_SETTLE_POLL_SECONDS)
+        finally:
+            flushing.cancel()
+        return True
+
+    def _holds_up_to(self, received_at: float) -> bool:
+        oldest = (worker.oldest_received_at() for worker in self._workers)
+        return any(at is not None and at <= received_at for at in oldest)
 
     async def open(self, deadline: float) -> dict[str, str]:
         """Open the sinks ahead of `start`; those that can't be by `deadline`, and why."""
@@ -430,23 +470,6 @@ class Daemon:
         """Note that a sink's queue is more than a quarter full, or has drained."""
         (self._crowded_by.add if crowded else self._crowded_by.discard)(sink)
         self.listener.crowd(bool(self._crowded_by))
-
-
-def _http(
-    config: Config, mode: Mode, stats: DaemonStats, log: Log
-) -> Callable[[TelemetryListener], Connection]:
-    """Return what makes a connection that speaks HTTP."""
-    from telemetryd.ingest.http_connection import HttpConnection  # noqa: PLC0415 - where it is used
-    from telemetryd.ingest.http_intake import Intake  # noqa: PLC0415 - as above
-
-    telemetry = config.telemetry
-    intake = Intake(
-        lenient=mode == "lambda",
-        token=telemetry.token,
-        max_body_bytes=telemetry.max_body_bytes,
-        max_line_bytes=telemetry.max_line_bytes,
-    )
-    return partial(HttpConnection, intake=intake, stats=stats, log=log)
 
 
 class _BrokenSink(Sink):

@@ -41,6 +41,7 @@ EventName: TypeAlias = Literal[
     "event_untrusted",
     "flush_failed",
     "http_malformed",
+    "http_not_settled",
     "http_refused",
     "http_request_cut_off",
     "http_unreadable",
@@ -302,6 +303,13 @@ EVENTS: Final = (
         "The body of a request was not all records. What is none was rejected, and the request was "
         "answered 200, because Lambda would send it again.",
         "See `problem`, and the dead letter if there is one.",
+    ),
+    LogEvent(
+        "http_not_settled",
+        ("warning", "debug"),
+        '`telemetry.http_ack = "spooled"`: lines were still in memory when the answer could wait '
+        "no longer. Lambda was answered 200, any other sender 503.",
+        "Give the sink a spool, or see why it is slow.",
     ),
     LogEvent(
         "http_refused",

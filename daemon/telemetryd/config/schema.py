@@ -120,6 +120,14 @@ class Telemetry(Section, frozen=True, kw_only=True):
             "reports. `schema_version` has no effect there."
         ),
     ] = "telemetry"
+    http_ack: Annotated[
+        Literal["queued", "spooled"],
+        Meta(
+            description="When an HTTP request is answered. `queued`: when its lines are in the "
+            "queues; `spooled`: when every sink has delivered them, or has them on disk. In Lambda "
+            "the answer waits for at most a second; `listen` answers 503 after 30 seconds."
+        ),
+    ] = "queued"
     token: Annotated[
         str,
         Meta(

@@ -8,7 +8,8 @@ dropped as `queue_full`. Any other sender is asked to send it again.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Literal
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeAlias
 
 from telemetryd.core.stats import DaemonStats, HttpOutcome
 from telemetryd.ingest.http_intake import Intake, Verdict
@@ -19,6 +20,8 @@ from telemetryd_proto.http_requests import Expecting, Request, RequestReader, Sk
 
 HELD_SECONDS: Final = 1.0
 """Seconds that an answer waits for room in the queue of a sink with `overflow = "block"`."""
+SETTLE_SECONDS: Final = 30.0
+"""Seconds that an answer outside Lambda waits for lines to be delivered, or on disk."""
 WHOLE_SECONDS: Final = 60.0
 """Seconds for a request to arrive outside Lambda."""
 _RETRY_SECONDS: Final = 1
@@ -44,7 +47,9 @@ _HEADERS: Final = {
 }
 
 
-Complaint = Literal["http_unreadable", "http_refused", "http_malformed"]
+Complaint = Literal["http_unreadable", "http_refused", "http_malformed", "http_not_settled"]
+Settle: TypeAlias = Callable[[float, float], Awaitable[bool]]
+"""Waits until lines read up to a monotonic second are delivered or on disk, for some seconds."""
 
 
 class HttpConnection(Connection):
@@ -54,8 +59,14 @@ class HttpConnection(Connection):
     _framer: LineFramer
 
     def __init__(
-        self, listener: TelemetryListener, intake: Intake, stats: DaemonStats, log: DaemonLog
+        self,
+        listener: TelemetryListener,
+        intake: Intake,
+        stats: DaemonStats,
+        log: DaemonLog,
+        settle: Settle | None = None,
     ) -> None:
+        """Store the parts. `settle`: what an answer waits for, beyond the queues."""
         super().__init__(listener)
         self._intake = intake
         self._stats = stats
@@ -65,6 +76,9 @@ class HttpConnection(Connection):
         """A request for whose lines a queue has no room."""
         self._limit: asyncio.TimerHandle | None = None
         """Of what waits, or of what has not arrived whole."""
+        self._settle = settle
+        self._settling: asyncio.Task[None] | None = None
+        """The wait of an answer for its lines."""
         self._is_stuck = False
         """The peer does not read its answers."""
         self._has_complained = False
@@ -75,7 +89,8 @@ class HttpConnection(Connection):
     @property
     def is_unfinished(self) -> bool:
         """True if a request is not whole, or waits."""
-        return self._waiting is not None or not self._reader.is_between
+        waits = self._waiting is not None or self._settling is not None
+        return waits or not self._reader.is_between
 
     def begin(self, budget: TailBudget) -> None:
         """Read requests, whose bodies are taken out of `budget`."""
@@ -108,6 +123,9 @@ class HttpConnection(Connection):
     def end(self) -> list[Framed]:
         """Take what Lambda's last request has; nothing of one that got no answer elsewhere."""
         self._stop_timer()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         waiting, self._waiting = self._waiting, None
         parts: tuple[Framed, ...] = ()
         if waiting is not None and self._intake.lenient:
@@ -203,7 +221,8 @@ class HttpConnection(Connection):
 
     def _rest(self) -> None:
         """Read no further while something waits to be answered, or answers wait to be read."""
-        self._busy = self._is_stuck or self._waiting is not None
+        waits = self._waiting is not None or self._settling is not None
+        self._busy = self._is_stuck or waits
         self._update()
 
     def _conclude(self, verdict: Verdict, request: Request) -> None:
@@ -215,10 +234,11 @@ class HttpConnection(Connection):
         if verdict.parts:
             parts = list(verdict.parts)
             self.listener.receive_last(sum([part.size for part in parts]), parts)
-        if verdict.status == 200:  # noqa: PLR2004 - OK
-            self.write(_OK_LAST if request.is_last else _OK)
-            if request.is_last:
-                self.close()
+        if verdict.status == 200 and verdict.parts and self._settle is not None:  # noqa: PLR2004 - OK
+            self._settling = asyncio.create_task(self._answer_settled(self._settle, request))
+            self._rest()
+        elif verdict.status == 200:  # noqa: PLR2004 - OK
+            self._answer_ok(request)
         else:
             self._answer_problem(
                 verdict.status,
@@ -226,6 +246,25 @@ class HttpConnection(Connection):
                 is_last=request.is_last,
                 has_body=request.method != "HEAD",
             )
+
+    async def _answer_settled(self, settle: Settle, request: Request) -> None:
+        """Answer when the lines are safe. Where they are not in time, Lambda gets its 200."""
+        seconds = HELD_SECONDS if self._intake.lenient else SETTLE_SECONDS
+        is_settled = await settle(self._now, seconds)
+        self._settling = None
+        problem = f"the lines were not delivered, or on disk, after {seconds:.0f} seconds"
+        if not is_settled:
+            self._complain("http_not_settled", 200 if self._intake.lenient else 503, problem)
+        if is_settled or self._intake.lenient:
+            self._answer_ok(request)
+        else:
+            self._answer_problem(503, f"{problem}; send them again", is_last=request.is_last)
+        self._go_on_serving()
+
+    def _answer_ok(self, request: Request) -> None:
+        self.write(_OK_LAST if request.is_last else _OK)
+        if request.is_last:
+            self.close()
 
     def _answer_problem(
         self, status: int, problem: str, *, is_last: bool, has_body: bool = True
@@ -250,7 +289,7 @@ class HttpConnection(Connection):
 
     def _limit_reading(self) -> None:
         """Begin or end the time in which a request has to be whole."""
-        if self._intake.lenient or self._waiting is not None:
+        if self._intake.lenient or self._busy:
             return
         if self.is_closing or self._reader.is_between:
             self._stop_timer()

@@ -311,3 +311,30 @@ def test_bodies_share_what_may_be_unfinished(tmp_path: Path) -> None:
         assert statuses(holding.recv(100)) == [200]
         assert post(subject, b"[" + b" " * 500_000 + b"1]") == (200, "")
         assert subject.stop().sink()["delivered"] == leaf_of(b"1\n")
+
+
+def test_an_answer_may_wait_until_lines_are_safe(tmp_path: Path) -> None:
+    """`spooled`: at the answer each line is in the file, though the sink would linger."""
+    lingers = file_sink(tmp_path / "out", linger_ms=60_000)
+    with daemon(tmp_path, TELEMETRY__HTTP_ACK="spooled", **lingers) as subject:
+        for number in range(5):
+            assert post(subject, array(event(number))) == (200, "")
+            assert (tmp_path / "out").read_bytes() == events(number + 1)
+        one = b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]"
+        assert statuses(exchange(subject, one * 3)) == [200] * 3
+        subject.stop()
+
+
+def test_lines_on_disk_are_safe_while_the_destination_is_down(tmp_path: Path) -> None:
+    """The answer waits until the circuit is open; those after it need not wait for that."""
+    down = sink(
+        "out", type="kinesis", stream="s", region="eu-west-1", endpoint_url="http://127.0.0.1:9",
+        spool__path=tmp_path / "spool", retry_max_elapsed_ms=1000,
+    )  # fmt: skip
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    settings: Settings = {"TELEMETRY__PROTOCOL": "http", "TELEMETRY__HTTP_ACK": "spooled"} | down
+    with Daemon(tmp_path, foreign=keys, **settings) as subject:
+        for number in range(3):
+            assert post(subject, array(event(number))) == (200, "")
+        outcome = subject.stop()
+    assert outcome.sink("out")["spooled"] == leaf_of(events(3))
