@@ -300,9 +300,9 @@ EVENTS: Final = (
     LogEvent(
         "http_malformed",
         ("warning", "debug"),
-        "The body of a request was not all records. What is none was rejected, and the request was "
-        "answered 200, because Lambda would send it again.",
-        "See `problem`, and the dead letter if there is one.",
+        "A part of a request's body was not a record, and was rejected. The response was 200, "
+        "because Lambda would send the body again.",
+        "Read `problem`, and the dead letter if there is one.",
     ),
     LogEvent(
         "http_not_settled",
@@ -314,19 +314,19 @@ EVENTS: Final = (
     LogEvent(
         "http_refused",
         ("warning", "debug"),
-        "`listen` refused a request; nothing of it was taken. `status` is the answer.",
-        "See `problem`: the sender got the same text.",
+        "`listen` refused a request, and accepted none of its records. `status` is the response.",
+        "Read `problem`: the sender got the same text.",
     ),
     LogEvent(
         "http_unreadable",
         ("warning", "debug"),
-        "A connection to the HTTP telemetry port sent what is no HTTP request. It was closed.",
-        'See who connects. Lines over TCP need `telemetry.protocol = "tcp"`.',
+        "A connection to the HTTP telemetry port did not send an HTTP request. It was closed.",
+        'See which program connects. Lines over TCP need `telemetry.protocol = "tcp"`.',
     ),
     LogEvent(
         "http_request_cut_off",
         ("info",),
-        "A connection ended before its request was whole. The sender got no answer, so it knows.",
+        "A connection ended before its request was complete. The sender got no response.",
     ),
     LogEvent(
         "event_untrusted",
@@ -476,8 +476,8 @@ EVENTS: Final = (
     LogEvent(
         "certificates_not_verified",
         ("warning",),
-        "A client was told not to verify the certificates of its destination.",
-        "Anyone on the way can read and change what is sent: only for tests.",
+        "A client does not verify the certificates of its destination, as configured.",
+        "Use this only for tests. Anyone on the network path can read and change the data.",
     ),
     LogEvent(
         "rotation_failed",

@@ -41,11 +41,11 @@ BURST_FRACTION: Final = 0.5
 FAST_BYTES_PER_SECOND: Final = 10_000_000
 """A sink that delivers a batch at such a rate is fast: 34,000 lines of 290 bytes."""
 BURST_PAUSE_SECONDS: Final = 0.1
-"""After so long without an end, a pause for a fast sink ends anyhow, as does one when the batch in
-flight has taken so long. Less would cut off healthy sinks: under a CPU quota the process stands
-still for most of a period of 100 ms (Linux kernel documentation, "CFS Bandwidth Control") ..."""
+"""The longest pause for a fast sink, and the longest time in flight of a batch during one. Less
+would cut off healthy sinks: under a CPU quota the process stands still for most of a period of
+100 ms (Linux kernel documentation, "CFS Bandwidth Control")."""
 NO_PAUSE_SECONDS: Final = 2.0
-"""... and none begins for so long: what is more than a burst is for the overflow policy."""
+"""Time without another pause after one that was cut short. The overflow policy handles the rest."""
 BEYOND_BYTES: Final = 4 * 1024 * 1024
 """Bytes that `block` accepts beyond its bound before it drops."""
 _PIECES: Final = 4
