@@ -307,9 +307,9 @@ EVENTS: Final = (
     LogEvent(
         "http_not_settled",
         ("warning", "debug"),
-        '`telemetry.http_ack = "spooled"`: lines were still in memory when the answer could wait '
-        "no longer. Lambda was answered 200, any other sender 503.",
-        "Give the sink a spool, or see why it is slow.",
+        '`telemetry.http_ack = "spooled"`: lines were still in memory when the time for the '
+        "response was over. The response was 200 for Lambda, and 503 for any other sender.",
+        "Give the sink a spool, or find out why it is slow.",
     ),
     LogEvent(
         "http_refused",

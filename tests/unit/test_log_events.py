@@ -20,6 +20,8 @@ OTHER_PROGRAMS = {"local", "testing"}
 """What runs beside the daemon and has a voice of its own."""
 WRITERS = ("log", "log_once", "say")
 """How functions are called that take level and event, whatever they belong to."""
+COMPLAIN = "complain"
+"""The name of one that takes the event first and chooses the level."""
 FORWARDED = ("extension/run.py", "self._log(level, event, **facts)")
 """What is named where it is called."""
 
@@ -41,6 +43,8 @@ def written_by(call: ast.Call) -> Iterator[tuple[str | None, str | None]]:
         yield from ((level, event) for event in texts(call.args[0]))
     elif name.strip("_") in WRITERS and len(call.args) > 1:
         yield from product(texts(call.args[0]), texts(call.args[1]))
+    elif name.strip("_") == COMPLAIN:
+        yield from ((None, event) for event in texts(call.args[0]))
 
 
 def calls(path: Path) -> Iterator[tuple[str | None, str]]:

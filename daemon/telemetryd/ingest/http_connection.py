@@ -229,8 +229,9 @@ class HttpConnection(Connection):
         self._count(verdict.outcome)
         if verdict.problem:
             is_refused = verdict.status != 200  # noqa: PLR2004 - OK
-            event: Complaint = "http_refused" if is_refused else "http_malformed"
-            self._complain(event, verdict.status, verdict.problem)
+            self._complain(
+                "http_refused" if is_refused else "http_malformed", verdict.status, verdict.problem
+            )
         if verdict.parts:
             parts = list(verdict.parts)
             self.listener.receive_last(sum([part.size for part in parts]), parts)
