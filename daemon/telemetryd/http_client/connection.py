@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
             while self._is_paused and not reader.is_complete:
                 self._raise_failure()
                 await self._within(seconds, "send_timeout", "the destination took no byte")
-            if reader.is_complete:
+            if reader.is_complete or self._transport.is_closing():  # its end is about to be known
                 return
             self._raise_failure()
         self._is_handed_over = True
