@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,11 +60,7 @@ def answers(draw: st.DrawFn) -> tuple[bytes, Answer]:
     lines = "".join(f"{name}:{value}\r\n" for name, value in headers)
     head = f"HTTP/1.1 {status} Why\r\n{lines}\r\n".encode()
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" * draw(st.integers(0, 2))
-    said: dict[str, list[str]] = {}
-    for name, value in headers:
-        said.setdefault(name.lower(), []).append(value.strip(" \t"))
-    joined = {name: ", ".join(each) for name, each in said.items()}
-    return interim + head + data, Answer(status, joined, body)
+    return interim + head + data, Answer(status, fields_of(headers), body)
 
 
 def cut(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -135,6 +132,45 @@ def test_whatever_a_head_is_made_of_it_has_its_own_lines_only(
         return
     assert head.count(b"\r") == head.count(b"\n") == head.count(b"\r\n") == 5
     assert head.isascii()
+
+
+@given(st.integers(200, 599), fields, st.lists(bodies, max_size=5), st.booleans(), st.booleans())
+def test_what_another_library_sends_is_read_as_it_was_meant(
+    status: int, headers: list[tuple[str, str]], parts: list[bytes], sized: bool, head_only: bool
+) -> None:
+    """h11 decides how a body is framed, and whether there may be one."""
+    headers = [(name, value.strip()) for name, value in headers]
+    method = "HEAD" if head_only else "POST"
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(encode_head(method, "/", "host", [("X-A", "b")], 0))
+    assert isinstance(server.next_event(), h11.Request)
+    if sized:
+        headers = [*headers, ("Content-Length", str(sum(map(len, parts))))]
+    data = server.send(h11.Response(status_code=status, headers=headers)) or b""
+    is_empty = head_only or status in (204, 304)
+    for part in () if is_empty else parts:
+        data += server.send(h11.Data(part)) or b""
+    if sized and is_empty:
+        server = h11.Connection(h11.SERVER)  # it was promised more than there may be
+    else:
+        data += server.send(h11.EndOfMessage()) or b""
+    reader = AnswerReader(method, max_head=500, max_body=2000)
+    reader.feed(data)
+    assert reader.answer is not None
+    assert reader.keeps_alive
+    assert (reader.answer.status, reader.answer.body) == (
+        status,
+        b"" if is_empty else b"".join(parts),
+    )
+    for name, value in fields_of(headers).items():
+        assert reader.answer.headers[name] == value
+
+
+def fields_of(headers: list[tuple[str, str]]) -> dict[str, str]:
+    said: dict[str, list[str]] = {}
+    for name, value in headers:
+        said.setdefault(name.lower(), []).append(value.strip(" \t"))
+    return {name: ", ".join(each) for name, each in said.items()}
 
 
 class CountedBuffer(bytearray):

@@ -192,10 +192,10 @@ async def drip(visit: Visit) -> None:
     ("behave", "options", "size", "limit", "reason", "sent"),
     [
         (hang, {"read_seconds": 0.05}, 3, LONG, "read_timeout", "all"),
-        (hang, {}, 3, 0.1, "timeout", "all"),
-        (drip, {"read_seconds": LONG}, 3, 0.1, "timeout", "all"),
+        (hang, {}, 3, 1.0, "timeout", "all"),
+        (drip, {"read_seconds": LONG}, 3, 1.0, "timeout", "all"),
         (stall, {"send_seconds": 0.05}, 64 * MIB, LONG, "send_timeout", "part"),
-        (stall, {}, 64 * MIB, 0.3, "timeout", "part"),
+        (stall, {}, 64 * MIB, 1.0, "timeout", "part"),
     ],
 )
 def test_a_destination_that_hangs_is_given_up(

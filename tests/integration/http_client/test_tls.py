@@ -205,9 +205,12 @@ def test_a_destination_that_hangs_up_or_hangs_in_the_handshake(run: Any) -> None
         await visit.ended()
 
     async def main() -> None:
-        for behave, reason in ((hang_up, "connection_lost"), (hang, "connect_timeout")):
+        for behave, seconds, reason in (
+            (hang_up, LONG, "connection_lost"),
+            (hang, 0.2, "connect_timeout"),
+        ):
             async with Destination(behave) as there:
-                error = await failure(trusting(connect_seconds=0.2), post(there.port, b"x"))
+                error = await failure(trusting(connect_seconds=seconds), post(there.port, b"x"))
                 assert (error.reason, error.sent) == (reason, "nothing")
                 await there.until_all_ended()
 
