@@ -66,9 +66,9 @@ def _is_value(text: bytes) -> bool:
 
 
 def _one_line(text: bytes | bytearray) -> bytes | bytearray:
-    for end in (b"\n", b"\r"):
-        if end in text:
-            text = text.replace(end, b" ")
+    """Return the text without line breaks; a lone carriage return is none."""
+    if b"\n" in text:
+        return text.replace(b"\r\n", b"  ").replace(b"\n", b" ")
     return text
 
 
