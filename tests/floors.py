@@ -21,6 +21,7 @@ FLOORS: Final[dict[Packages, int]] = {
     ("daemon/telemetryd/delivery", "daemon/telemetryd/ingest", "daemon/telemetryd/spool"): 94,
     ("daemon/telemetryd/exposition",): 95,
     ("daemon/telemetryd/extension",): 94,
+    ("daemon/telemetryd/http_client",): 97,
     ("daemon/telemetryd/local",): 93,
     ("daemon/telemetryd/replay",): 95,
     ("daemon/telemetryd/sinks",): 97,

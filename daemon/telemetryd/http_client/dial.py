@@ -60,6 +60,8 @@ async def dial(
         raise HttpError(
             "connect_timeout", f"no connection to {name} within {options.connect_seconds:.1f} s"
         ) from None
+    except OSError as error:  # of the loop itself; those of each address are tried and told
+        raise HttpError("unreachable", f"{place[0]}:{place[1]}: {error.strerror}") from error
     return connection
 
 

@@ -71,8 +71,9 @@ def _usual_authorities() -> str:
     import ssl  # noqa: PLC0415 - as above
 
     paths = ssl.get_default_verify_paths()
-    if paths.cafile or (paths.capath and os.listdir(paths.capath)):  # noqa: PTH208 - as above
-        return ""
+    with contextlib.suppress(OSError):
+        if paths.cafile or (paths.capath and os.listdir(paths.capath)):  # noqa: PTH208 - as above
+            return ""
     return next((path for path in _USUAL if os.path.exists(path)), "")  # noqa: PTH110 - as above
 
 
@@ -91,7 +92,12 @@ class Tls:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         # a name as bytes spares the tables of international names
-        self._object = context.wrap_bio(self._in, self._out, server_hostname=host.encode("ascii"))
+        try:
+            self._object = context.wrap_bio(
+                self._in, self._out, server_hostname=host.encode("ascii")
+            )
+        except ValueError as error:  # such as a name that begins with a dot
+            raise HttpError("invalid_request", f"{host} is no name of a host") from error
         self._again = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
         self._errors = ssl.SSLError
         self.is_ready = False

@@ -27,6 +27,7 @@ from helpers.http_destination import (
 from telemetryd.clock import SYSTEM
 from telemetryd.http_client.client import HttpClient
 from telemetryd.http_client.messages import HttpError, HttpOptions, Request
+from telemetryd.http_client.tls import find_authorities
 from telemetryd.log import EventLog
 
 LONG = 60.0
@@ -241,6 +242,23 @@ def test_an_end_that_anyone_can_have_made_is_no_end_of_a_body(run: Any) -> None:
     run(main)
 
 
+def test_what_is_no_tls_after_the_handshake(run: Any) -> None:
+    async def behave(visit: Visit) -> None:
+        await visit.request()
+        raw = visit.writer.transport.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(raw.fileno())) as sock:
+            sock.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        await visit.ended()
+
+    async def main() -> None:
+        async with Destination(behave, tls_server()) as there:
+            error = await failure(trusting(), post(there.port, b"x"))
+            assert (error.reason, error.sent) == ("tls_error", "all")
+            await there.until_all_ended()
+
+    run(main)
+
+
 def test_a_large_body_takes_little_memory_while_the_destination_is_slow(run: Any) -> None:
     may_read = asyncio.Event()
 
@@ -301,6 +319,49 @@ def test_a_call_that_is_cancelled_leaves_nothing_wherever_it_was(run: Any) -> No
             await there.until_all_ended()
 
     run(main)
+
+
+def test_a_client_that_is_closed_during_a_handshake(run: Any) -> None:
+    async def behave(visit: Visit) -> None:
+        await visit.ended()
+
+    async def main() -> None:
+        async with Destination(behave) as there:
+            sender = trusting(connect_seconds=0.5)
+            task = asyncio.create_task(failure(sender, post(there.port, b"x")))
+            await until(lambda: there.connections)
+            await sender.close()
+            assert (await task).sent == "nothing"
+        async with Destination(tls=tls_server()) as there:
+            task = asyncio.create_task(failure(sender, post(there.port, b"x")))
+            await asyncio.sleep(0)
+            await sender.close()
+            assert (await task).reason == "closed"
+            await there.until_all_ended()
+
+    run(main)
+
+
+def test_a_name_that_can_be_no_hosts(run: Any) -> None:
+    async def behave(visit: Visit) -> None:
+        await visit.head()
+        await visit.say(b"HTTP/1.1 200 OK\r\n\r\n")
+        await visit.ended()
+
+    async def main() -> None:
+        async with Destination(behave) as proxy:
+            sender = trusting(environment={"HTTPS_PROXY": f"127.0.0.1:{proxy.port}"})
+            error = await failure(sender, post(443, b"x", host=".dot"))
+            assert (error.reason, error.sent) == ("invalid_request", "nothing")
+            await proxy.until_all_ended()
+
+    run(main)
+
+
+def test_authorities_are_looked_for_where_no_one_names_them() -> None:
+    path, source = find_authorities(HttpOptions())
+    assert source == "certificate authorities"
+    assert path == "" or Path(path).exists()
 
 
 def test_no_context_is_made_before_the_first_request_over_tls() -> None:
