@@ -19,6 +19,7 @@ _CFLAGS = (
     "-O2", "-fno-pie", "-fomit-frame-pointer", "-fno-strict-aliasing", "-fvisibility=hidden",
     "-ffunction-sections", "-fdata-sections", "-DNDEBUG", "-w",
 )  # fmt: skip
+_UVLOOP = HERE / "c" / "uvloop.c"
 _LIBUV = (
     "fs-poll", "idna", "inet", "random", "strscpy", "strtok", "thread-common", "threadpool",
     "timer", "uv-common", "uv-data-getter-setters", "version", "unix/async", "unix/core", "unix/dl",
@@ -55,6 +56,7 @@ def build(
         for name in _SCAN_FILES:
             (work / name).unlink()
         shutil.rmtree(work / "include")
+        (work / _UVLOOP.name).unlink()
 
     def _commands(cc: str, packages: Packages, work: Path) -> Iterator[list[object]]:
         # Copied, so that every path in a command, and in a result, is a relative one.
@@ -63,6 +65,7 @@ def build(
             shutil.copytree(packages.source(name), work / name)
         for name in _SCAN_FILES:
             shutil.copy(_SCAN / name, work)
+        shutil.copy(_UVLOOP, work)
         python = ("-Iinclude", "-Iinclude/internal")
         libuv = "uvloop/vendor/libuv"
         system = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-D_LARGEFILE_SOURCE")
@@ -74,8 +77,8 @@ def build(
         yield [
             # CPython, linked beside it, has a function of the same name.
             *(cc, "-c", *_CFLAGS, "-D_Py_RestoreSignals=uvloop_RestoreSignals", *python),
-            *(f"-I{libuv}/include", "-Iuvloop/uvloop", "-Iuvloop"),
-            *("uvloop/uvloop/loop.c", "-o", "uvloop-loop.o"),
+            *(f"-I{libuv}/include", "-Iuvloop/uvloop", "-Iuvloop", "-I."),
+            *("uvloop.c", "-o", "uvloop-loop.o"),
         ]
         yield [
             *(cc, "-c", *_CFLAGS, *python, "-Imsgspec/src/msgspec"),
@@ -90,5 +93,5 @@ def build(
     entries = pinned()
     pins = [entries[name] for name in LINKED]
     own = (_SCAN / name for name in _SCAN_FILES)
-    inputs = (tools.identity, Path(__file__), machine, *pins, *own, cpython.name)
+    inputs = (tools.identity, Path(__file__), machine, *pins, *own, cpython.name, _UVLOOP)
     return cache.stage(f"extensions-{machine.name}", inputs, make)

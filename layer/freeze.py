@@ -83,7 +83,7 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
         _write_table(work)
 
     worker = HERE / "freeze_worker.py"
-    facades = sorted((HERE / "facades").glob("*.py"))
+    facades = sorted((HERE / "facades").rglob("*.py"))
     inputs = (
         Path(__file__),
         worker,

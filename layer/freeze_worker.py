@@ -14,7 +14,7 @@ import marshal
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from modulefinder import ModuleFinder
+from modulefinder import AddPackagePath, ModuleFinder
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -62,11 +62,17 @@ class AtStart(ModuleFinder):
 
 def loaded_at_start(plan: dict[str, Any]) -> Iterator[str]:
     """The modules that are loaded until everything is up, in the order of import."""
-    finder = AtStart(path=plan["path"], excludes=[*plan["never"], *plan["facades"]])
+    found = facades(plan)
+    within = [name for name in found if name.partition(".")[0] not in found]
+    for name, file in found.items():
+        if file.name == "__init__.py":  # its other modules are the real ones
+            AddPackagePath(name, str(Path(plan["standard_library"], name)))
+    path = [plan["facade_directory"], *plan["path"]]
+    finder = AtStart(path=path, excludes=[*plan["never"], *within])
     for name in plan["start"]:
         finder.import_hook(name)
     yield from finder.modules
-    yield from plan["facades"]
+    yield from within
 
 
 def roots(plan: dict[str, Any]) -> Iterator[str]:
@@ -82,10 +88,19 @@ def roots(plan: dict[str, Any]) -> Iterator[str]:
                     yield name
 
 
+def facades(plan: dict[str, Any]) -> dict[str, Path]:
+    """The file of each module in facades/, by name."""
+    directory = Path(plan["facade_directory"])
+    names = modules_in(directory, directory)
+    files = sorted(directory.rglob("*.py"))
+    return {name: file for name, file in zip(names, files, strict=True) if name != "__init__"}
+
+
 def with_facades(plan: dict[str, Any], found: dict[str, str]) -> dict[str, str]:
     """`found`, with facades in place of the modules that have one, which become `_full_NAME`."""
-    facades = {name: str(Path(plan["facade_directory"], f"{name}.py")) for name in plan["facades"]}
-    return found | facades | {f"_full_{name}": found[name] for name in facades}
+    files = {name: str(file) for name, file in facades(plan).items()}
+    real = {f"_full_{n.replace('.', '_')}": found[n] for n in files if n in found}
+    return found | files | real
 
 
 def in_parts(plan: dict[str, Any], found: dict[str, str]) -> list[list[str]]:

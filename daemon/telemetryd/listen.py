@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import resource
 from collections.abc import Callable, Mapping
@@ -12,12 +11,13 @@ from typing import Final
 
 import uvloop
 
+from telemetryd import library_log
 from telemetryd.app import Daemon, Identity
 from telemetryd.clock import Clock
 from telemetryd.config import Loaded, effective_address, effective_memory, effective_metrics, load
 from telemetryd.errors import EXIT_BUG, EXIT_OK, TelemetrydError
 from telemetryd.ingest.listener import bind
-from telemetryd.log import Log, LoggingBridge, describe
+from telemetryd.log import Log, describe
 from telemetryd.reload import Reloader
 from telemetryd.signals import Wishes
 
@@ -39,7 +39,7 @@ def listen(environ: Mapping[str, str]) -> int:
         read = partial(load, environ, mode="listen", terminal=os.isatty(_STDOUT))
         loaded = read()
         log.set_level(loaded.config.log.level)
-        logging.getLogger().addHandler(LoggingBridge(log))
+        library_log.bridge(log)
         if loaded.warnings:
             log.warning("configuration_warning", details=loaded.warnings)
         _raise_descriptor_limit(log)

@@ -8,7 +8,6 @@ a wait; see `log_stream`.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
@@ -204,23 +203,3 @@ def _plain(value: object) -> str:
 def flush() -> None:
     """Wait, for a bounded time, until what was logged is written: before `_exit`."""
     log_stream.flush_all(_PATIENCE_SECONDS)
-
-
-class LoggingBridge(logging.Handler):
-    """Sends what libraries log through `logging` (asyncio, above all) the same way."""
-
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.WARNING)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line for `record`."""
-        try:
-            message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a library's wrong format string must not fail its caller
-            message = str(record.msg)
-        facts = {"library": record.name, "message": message[:2000]}
-        if record.exc_info and record.exc_info[1] is not None:
-            facts["error"] = repr(record.exc_info[1])[:500]
-        level: Level = "error" if record.levelno >= logging.ERROR else "warning"
-        self._log(level, "library_message", **facts)

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 PyMODINIT_FUNC PyInit_loop(void);
+PyMODINIT_FUNC PyInit__uvloop_names(void);
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit_backend_c(void);
 PyMODINIT_FUNC PyInit_telemetryd_scan(void);
@@ -81,6 +82,7 @@ static PyStatus start(int argc, char **argv)
     PyPreConfig early;
     PyConfig config;
     PyImport_AppendInittab("uvloop.loop", PyInit_loop);
+    PyImport_AppendInittab("_uvloop_names", PyInit__uvloop_names);
     PyImport_AppendInittab("msgspec._core", PyInit__core);
     PyImport_AppendInittab("zstandard.backend_c", PyInit_backend_c);
     PyImport_AppendInittab("telemetryd_scan", PyInit_telemetryd_scan);

@@ -30,10 +30,10 @@ from telemetryd.log import (
     EventLog,
     Level,
     Log,
-    LoggingBridge,
     flush,
     utc_timestamp,
 )
+from telemetryd.logging_bridge import LoggingBridge
 
 
 class Pipe:

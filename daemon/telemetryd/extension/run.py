@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import uvloop
 
+from telemetryd import library_log
 from telemetryd.app import Daemon, Identity
 from telemetryd.clock import Clock
 from telemetryd.config import (
@@ -42,7 +42,7 @@ from telemetryd.extension.boot import PARKED, REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient
 from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
-from telemetryd.log import Level, Log, LoggingBridge, describe
+from telemetryd.log import Level, Log, describe
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import decode_record
@@ -86,7 +86,7 @@ def run(session: Session) -> int:
         os.environ.pop(handed_over, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
-    logging.getLogger().addHandler(LoggingBridge(log))
+    library_log.bridge(log)
     config = _config(session, log)
     if config is None:
         return EXIT_CONFIG

@@ -13,14 +13,12 @@ import os
 import re
 import sys
 import time
-from calendar import timegm
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from typing import IO, Final, Literal, Protocol, TypeAlias
 
 from telemetryd import trust
 from telemetryd.clock import SYSTEM
-from telemetryd.unpack import DamagedFileError, Unpacked
 
 Compression: TypeAlias = Literal["none", "gzip", "zstd"]
 
@@ -83,6 +81,8 @@ def _latest_micros(path: str) -> int:
         found = _SUFFIX.fullmatch(rotated, len(path))
         if found is None:
             continue
+        from calendar import timegm  # noqa: PLC0415 - most paths have no rotated file at the start
+
         with suppress(ValueError, OverflowError):  # such as the 99th of a month
             seconds = timegm(time.strptime(found[1], "%Y%m%dT%H%M%S"))
             micros = seconds * 1_000_000 + int(found[2])
@@ -142,6 +142,8 @@ def compress(
 
 def _go_on(source: IO[bytes], target: IO[bytes]) -> None:
     """Seek both files to the end of the whole members that `target` already has of `source`."""
+    from telemetryd.unpack import DamagedFileError, Unpacked  # noqa: PLC0415 - after a cut-off only
+
     stream = Unpacked(target.read)
     given = end = 0
     with suppress(DamagedFileError, ImportError):
@@ -190,6 +192,8 @@ def _holds(packed: str, path: str) -> bool:
         return False
     try:
         with open(packed, "rb") as compressed, open(path, "rb") as plain:  # noqa: PTH123
+            from telemetryd.unpack import Unpacked  # noqa: PLC0415 - as above
+
             stream = Unpacked(compressed.read)
             while piece := stream.read(_COPY_BYTES):
                 if plain.read(len(piece)) != piece:
