@@ -27,6 +27,9 @@ from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
 LEAST_READ_BYTES: Final = 256 * 1024
 """Below this, what a read costs by itself begins to show (docs/performance.md)."""
+FIRST_READ_BYTES: Final = 64 * 1024
+"""The size of the buffer until a read fills it: most environments never print so much at once, and
+the memory of a larger one would all be touched at the start."""
 RECEIVE_BUFFER_BYTES: Final = 1024 * 1024
 """SO_RCVBUF: bursts during a thaw or a stall wait in the kernel ("Design rules", Telemetry API)."""
 BACKLOG: Final = 512
@@ -170,7 +173,8 @@ class TelemetryListener:
         self._log = log
         self._on_bug = on_bug
         self._door = door
-        self._buffer = bytearray(max(read_bytes, LEAST_READ_BYTES))
+        self._read_bytes = max(read_bytes, LEAST_READ_BYTES)
+        self._use_buffer(FIRST_READ_BYTES)
         self._idle_seconds = idle_seconds
         self._spares_descriptors = spares_descriptors
         self._idle_task: asyncio.Task[None] | None = None
@@ -479,6 +483,15 @@ class TelemetryListener:
         except Exception as error:  # noqa: BLE001 - as in `_read`
             self._on_bug(error)
 
+    def _use_buffer(self, size: int) -> None:
+        self._buffer = bytearray(size)
+        self._view = memoryview(self._buffer)
+
+    def _grow(self) -> None:
+        """Read with the whole buffer from now on: more came at once than the first one holds."""
+        if len(self._buffer) < self._read_bytes:
+            self._use_buffer(self._read_bytes)
+
     def _read(self, connection: Connection, size: int) -> None:
         now = self._last_activity = self._last_read = self._monotonic()
         try:
@@ -515,7 +528,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, listener: TelemetryListener) -> None:
         self.listener = listener
-        self._view = memoryview(listener._buffer)  # noqa: SLF001 - one unit in two classes
         self._transport: asyncio.Transport | None = None
         self._held = False
         self._busy = False
@@ -566,13 +578,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer that all connections read into."""
-        return self._view
+        return self.listener._view  # noqa: SLF001 - one unit in two classes
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
+        is_full = nbytes == len(self.listener._view)  # noqa: SLF001
         self.listener._read(self, nbytes)  # noqa: SLF001
         self.read_at = self.listener._last_read  # noqa: SLF001
-        if nbytes == len(self._view):
+        if is_full:
+            self.listener._grow()  # noqa: SLF001
             # More waits in the kernel, and uvloop would read on, up to 32 times without a pause: a
             # queue could overflow though its sink is fast. The workers get their turn first.
             self._resting = True
