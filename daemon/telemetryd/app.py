@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import socket
+from _random import Random  # without the distributions of `random`
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -27,7 +27,6 @@ from telemetryd.core.peers import Peers
 from telemetryd.core.router import RouteRules
 from telemetryd.core.stats import DaemonStats, Trigger
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
-from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.delivery.losses import Losses
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.delivery.worker import CLOSE_SECONDS, DeliveryWorker
@@ -40,6 +39,9 @@ from telemetryd.log import Log, describe
 from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd.usage import usage
+
+if TYPE_CHECKING:
+    from telemetryd.delivery.dead_letter import DeadLetter
 
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
@@ -439,7 +441,7 @@ class Daemon:
                 name, self.ledger.sinks[name], dead_letter=self._dead_letter, log=self._log
             ),
             log=self._log,
-            rng=random.Random(identity.instance),  # noqa: S311 - jitter, not cryptography
+            rng=Random(identity.instance),  # jitter, not cryptography
             on_bug=self._on_bug,
         )
 
@@ -504,6 +506,8 @@ def _dead_letter(config: Config, log: Log, clock: Clock) -> DeadLetter | None:
     settings = config.dead_letter
     if not settings.path:
         return None
+    from telemetryd.delivery.dead_letter import DeadLetter  # noqa: PLC0415 - only where configured
+
     return DeadLetter(
         settings.path,
         max_bytes=settings.max_bytes,

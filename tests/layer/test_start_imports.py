@@ -89,14 +89,25 @@ def use():
     run(asyncio.SelectorEventLoop)
 """
 LARGE = {
-    *("_hashlib", "_ssl", "ast", "asyncio.base_subprocess", "asyncio.selector_events"),
+    *("_hashlib", "_ssl", "ast", "asyncio.base_subprocess", "asyncio.selector_events", "base64"),
     *("asyncio.subprocess", "asyncio.taskgroups", "asyncio.unix_events"),
     *("calendar", "dataclasses", "hashlib", "importlib.metadata", "importlib.util", "json"),
-    *("locale", "pathlib", "shutil", "string", "tempfile", "textwrap", "tokenize", "urllib.parse"),
+    *(
+        "locale",
+        "pathlib",
+        "random",
+        "shutil",
+        "string",
+        "tempfile",
+        "textwrap",
+        "tokenize",
+        "urllib.parse",
+    ),
 }
 """Each was loaded at some time, or would be by a careless import, and costs half a millisecond."""
 OURS = {
     *("telemetryd.cli", "telemetryd.log_events", "telemetryd.logging_bridge", "telemetryd.replay"),
+    *("telemetryd.delivery.dead_letter", "telemetryd.spool.sink_spool"),
     *("telemetryd.unpack", "telemetryd_proto.kinesis", "aiobotocore", "prometheus_client"),
 }
 

@@ -6,8 +6,10 @@ environments that failed together.
 
 from __future__ import annotations
 
-import random
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _random import Random
 
 BASE_SECONDS: Final = 0.05
 CAP_SECONDS: Final = 5.0
@@ -18,7 +20,7 @@ class RetrySchedule:
 
     __slots__ = ("_give_up_at", "_rng", "failures")
 
-    def __init__(self, *, give_up_at: float, rng: random.Random) -> None:
+    def __init__(self, *, give_up_at: float, rng: Random) -> None:
         self._give_up_at = give_up_at
         self._rng = rng
         self.failures = 0
@@ -35,6 +37,6 @@ class RetrySchedule:
         cap = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(self.failures - 1, 16))
         if deadline is not None:
             cap = min(cap, max(deadline - now, BASE_SECONDS))
-        at = now + max(retry_after, self._rng.uniform(0.0, cap))
+        at = now + max(retry_after, cap * self._rng.random())
         limit = self._give_up_at if deadline is None else min(self._give_up_at, deadline)
         return at if at < limit else None

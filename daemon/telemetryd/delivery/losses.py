@@ -6,11 +6,14 @@ Each is counted once, and goes whole to where it can.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from telemetryd.core.ledger import SinkAccount
-from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.log import DaemonLog
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:
+    from telemetryd.delivery.dead_letter import DeadLetter
 
 
 class Losses:

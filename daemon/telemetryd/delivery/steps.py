@@ -6,9 +6,8 @@ Each command is a method. Nothing else is decided here: `Delivery` decides what 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from telemetryd.core import delivery
 from telemetryd.core.delivery import Commands, Delivery
@@ -23,8 +22,12 @@ from telemetryd.delivery.losses import Losses
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.log import DaemonLog
 from telemetryd.sinks.base import Item, Sink, SinkConfig
-from telemetryd.spool.sink_spool import SinkSpool
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:  # loaded only where a spool is configured
+    from _random import Random
+
+    from telemetryd.spool.sink_spool import SinkSpool
 
 _TICK_SECONDS: Final = 0.001
 """uvloop rounds a timer to milliseconds: one of less than half of that would be due at once, and
@@ -44,7 +47,7 @@ class Steps:
         stats: SinkStats,
         losses: Losses,
         log: DaemonLog,
-        rng: random.Random,
+        rng: Random,
     ) -> None:
         self._name = sink.context.name
         self._instance = sink.context.instance
@@ -104,6 +107,8 @@ class Steps:
     def _spool_of(self, sink: Sink, account: SinkAccount) -> SinkSpool | None:
         if self._config.spool is None:
             return None
+        from telemetryd.spool.sink_spool import SinkSpool  # noqa: PLC0415 - only where configured
+
         return SinkSpool(
             self._name,
             self._config.spool,

@@ -19,9 +19,8 @@ is kept.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -35,6 +34,9 @@ from telemetryd.errors import SinkContractError
 from telemetryd.log import DaemonLog
 from telemetryd.sinks.base import Sink, SinkConfig
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:
+    from _random import Random
 
 _KEEP_SHARE: Final = 0.5
 """Of the time at the end, how long lines are delivered from memory before they go to disk first."""
@@ -55,7 +57,7 @@ class DeliveryWorker:
         stats: SinkStats,
         losses: Losses,
         log: DaemonLog,
-        rng: random.Random,
+        rng: Random,
         on_bug: Callable[[Exception], None],
     ) -> None:
         self.name = sink.context.name

@@ -9,7 +9,7 @@ read a block is in every queue, or counted as lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, UNTRUSTED, Count, Ledger
@@ -18,13 +18,15 @@ from telemetryd.core.router import RouteRules, Selection, merge, open_pieces
 from telemetryd.core.stats import DaemonStats
 from telemetryd.core.untrusted import without_platform_events
 from telemetryd.core.watch import EventWatch
-from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.delivery.worker import DeliveryWorker
 from telemetryd.log import DaemonLog
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import ProtocolError
 from telemetryd_proto.events import LogsDropped, decode_record
 from telemetryd_proto.framing import Block, Framed, Rejected
+
+if TYPE_CHECKING:
+    from telemetryd.delivery.dead_letter import DeadLetter
 
 _IMPLAUSIBLE: Final = 1 << 48
 """Lines or bytes that no platform lost: one senseless number must not spoil the sum."""
