@@ -13,6 +13,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 PyMODINIT_FUNC PyInit_loop(void);
@@ -24,6 +25,31 @@ PyMODINIT_FUNC PyInit_telemetryd_scan(void);
 static char home[PATH_MAX];
 /* plugins/ is not ours: sinks of the function's owner, from a layer or an image of their own. */
 static const char *const places[] = {"/lib", "/plugins"};
+
+extern const unsigned char telemetryd_frozen_code[], telemetryd_frozen_end[];
+
+/* The bytecode that modules were loaded from stays mapped, 4 MB of it in memory: the kernel reads it
+ * again from the file if something more is loaded. What was freed amid the heap goes back as well.
+ */
+static PyObject *forget_start(PyObject *self, PyObject *nothing)
+{
+    size_t size = (size_t)(telemetryd_frozen_end - telemetryd_frozen_code);
+    madvise((void *)telemetryd_frozen_code, size, MADV_DONTNEED); /* advice: if not, then not */
+    malloc_trim(0);
+    Py_RETURN_NONE;
+}
+
+static PyObject *make_layer_module(void)
+{
+    static PyMethodDef functions[] = {
+        {"forget_start", forget_start, METH_NOARGS, NULL},
+        {NULL, NULL, 0, NULL},
+    };
+    static struct PyModuleDef definition = {
+        PyModuleDef_HEAD_INIT, .m_name = "_layer", .m_methods = functions,
+    };
+    return PyModule_Create(&definition);
+}
 
 static void find_home(void)
 {
@@ -82,6 +108,7 @@ static PyStatus start(int argc, char **argv)
     PyPreConfig early;
     PyConfig config;
     PyImport_AppendInittab("uvloop.loop", PyInit_loop);
+    PyImport_AppendInittab("_layer", make_layer_module);
     PyImport_AppendInittab("_uvloop_names", PyInit__uvloop_names);
     PyImport_AppendInittab("msgspec._core", PyInit__core);
     PyImport_AppendInittab("zstandard.backend_c", PyInit_backend_c);

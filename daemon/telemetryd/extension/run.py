@@ -13,6 +13,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -159,6 +160,14 @@ def _copies(sockets: Iterable[Any]) -> list[socket.socket]:
     return [socket.socket(fileno=os.dup(sock.fileno())) for sock in sockets]
 
 
+def _forget_start() -> None:
+    """Give the kernel back what only the start needed. The layer's interpreter can."""
+    if "_layer" in sys.builtin_module_names:
+        from _layer import forget_start  # type: ignore[import-not-found]  # noqa: PLC0415 - see layer/c/main.c
+
+        forget_start()
+
+
 async def _serve(session: Session, config: Config, log: Log, clock: Clock) -> int:
     extension = _Extension(session, config, log, clock)
     try:
@@ -253,6 +262,7 @@ class _Extension:
         self._log_started()
         gc.freeze()  # modules and classes need not be looked at ever again
         gc.enable()
+        _forget_start()
         if address := effective_metrics(self._config, "lambda"):
             from telemetryd.exposition import expose  # noqa: PLC0415 - seldom wanted in Lambda
 
