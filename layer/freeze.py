@@ -30,6 +30,10 @@ _START = (
     "telemetryd.sinks.stdout", "telemetryd.sinks.file.sink", "concurrent.futures.thread", "numbers",
     "tomllib",
 )  # fmt: skip
+# Imported for type checkers, on another system, or where something is configured.
+_NOT_AT_START = (
+    "ntpath", "telemetryd.delivery.dead_letter", "telemetryd.log_events", "telemetryd.spool",
+)  # fmt: skip
 
 
 def contents() -> dict[str, Any]:
@@ -59,6 +63,7 @@ def build(cache: Cache, packages: Packages, python: Path) -> Path:
             "bootstrap": list(_BOOTSTRAP),
             "early": _EARLY,
             "start": _START,
+            "not_at_start": _NOT_AT_START,
             "first": [*_EARLY, *_START],
             "lib_leave_out": listed["lib"]["leave_out"],
             "site": str(packages.site),

@@ -68,7 +68,7 @@ def loaded_at_start(plan: dict[str, Any]) -> Iterator[str]:
         if file.name == "__init__.py":  # its other modules are the real ones
             AddPackagePath(name, str(Path(plan["standard_library"], name)))
     path = [plan["facade_directory"], *plan["path"]]
-    finder = AtStart(path=path, excludes=[*plan["never"], *within])
+    finder = AtStart(path=path, excludes=[*plan["never"], *plan["not_at_start"], *within])
     for name in plan["start"]:
         finder.import_hook(name)
     yield from finder.modules

@@ -265,11 +265,17 @@ def test_without_an_interpreter_a_platform_that_left_is_the_end(broken: Path) ->
         assert printed(platform, "platform_gone")
 
 
+def too_little(launcher: Path) -> int:
+    """KiB in which the interpreter can be executed, and Python can't start."""
+    interpreter = launcher.parents[1] / "telemetryd" / "telemetryd"
+    return interpreter.stat().st_size // 1024 + 4700
+
+
 def test_an_interpreter_that_fails_early_keeps_the_function_running(
     launcher: Path, tmp_path: Path
 ) -> None:
     """Too little memory to start Python: the same line, the same service."""
-    command = ("sh", "-c", f"ulimit -v 24000; exec {launcher}")
+    command = ("sh", "-c", f"ulimit -v {too_little(launcher)}; exec {launcher}")
     with ScriptedPlatform({}, command=command) as platform:
         platform.register()
         platform.expect(NEXT).shutdown()
@@ -281,7 +287,7 @@ def test_an_interpreter_that_fails_after_it_was_parked_loses_nothing_unsaid(
     launcher: Path,
 ) -> None:
     """What had waited is counted, and what still comes."""
-    command = ("sh", "-c", f"ulimit -v 24000; exec {launcher}")
+    command = ("sh", "-c", f"ulimit -v {too_little(launcher)}; exec {launcher}")
     with ScriptedPlatform(PARK, command=command) as platform:
         telemetry, call = platform.begin()
         call.invoke("a")
