@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from bench.load import report as load_report
 from bench.short_life import report, targets
 from bench.short_life.result import Result, spread
-from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS
+from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS, PARKED, PEERS
 from bench.short_life.stage import Figures
 
 PART: Final = "short-life"
@@ -40,6 +40,8 @@ class _Subject(NamedTuple):
 _SUBJECTS: Final = (
     _Subject(f"{OURS}-file", ("ingest-file", "telemetryd")),
     _Subject(f"{OURS}-kinesis", ("kinesis", "ndjson + zstd")),
+    _Subject(f"{PARKED}-file", ("ingest-file", "telemetryd")),
+    _Subject(f"{PARKED}-kinesis", ("kinesis", "ndjson + zstd")),
     _Subject("rust", ("ingest-file", "rust")),
     _Subject("go-extension", ("ingest-file", "go-extension")),
 )
@@ -163,7 +165,7 @@ def _break_even_lines(costs: dict[str, Cost]) -> Iterator[str]:
         told = [
             f"{_lines(break_even(ours, theirs))} ({theirs.title})"
             for name, theirs in costs.items()
-            if not name.startswith(OURS)
+            if name in PEERS
         ]
         if told:
             yield f"- Break-even of {ours.title}, in lines per environment: {', '.join(told)}."

@@ -14,7 +14,7 @@ from bench.kit.stats import Spread
 from bench.short_life import targets
 from bench.short_life.deliveries import Delivery
 from bench.short_life.result import Condition, Result, Row, spread
-from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS
+from bench.short_life.settings import ALONE, GAP_SECONDS, PEERS
 from bench.short_life.stage import Figures
 
 NAME: Final = "short-life"
@@ -102,7 +102,7 @@ def _cells(
     yield spread([run.cpu_ms for run in runs], 1)
     yield f"{max(run.rss_mb for run in runs):.1f}"
     yield _of(sum(run.ended for run in runs), runs)
-    yield _of(sum(run.ledger for run in runs), runs) if row.name.startswith((OURS, BEFORE)) else ""
+    yield "" if row.name in PEERS else _of(sum(run.ledger for run in runs), runs)
 
 
 def _lost(runs: Sequence[Figures]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.peers import catalog
 from bench.peers.catalog import PeerAbsentError
-from bench.short_life.settings import ALONE, BEFORE, OURS, PEERS, Settings
+from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, PEERS, Settings
 
 _TITLES: Final = {
     "file": "file",
@@ -20,6 +20,7 @@ _TITLES: Final = {
 }
 REMOTE: Final = ("kinesis", "logs")
 """Sinks that need a service."""
+_PARK: Final = {"TELEMETRYD_LAMBDA__START": "park"}
 _PREFIX: Final = "TELEMETRYD_SINKS__OUT__"
 
 
@@ -72,6 +73,12 @@ def ours(sink: str, executable: Path, own: Mapping[str, str] | None = None) -> S
     return Subject(f"{OURS}-{sink}", f"telemetryd, {_TITLES[sink]}", executable, sink, own or {})
 
 
+def parked(sink: str, executable: Path, own: Mapping[str, str]) -> Subject:
+    """Return the same with the interpreter started later."""
+    title = f"telemetryd, {_TITLES[sink]}, parked"
+    return Subject(f"{PARKED}-{sink}", title, executable, sink, {**own, **_PARK})
+
+
 def before(sink: str, executable: Path) -> Subject:
     """Return the same of another layer, to compare with."""
     return Subject(f"{BEFORE}-{sink}", f"before: {_TITLES[sink]}", executable, sink, {})
@@ -88,6 +95,8 @@ def find(
     found, absent = [Subject(ALONE, "no extension")], dict[str, str]()
     if OURS in settings.only and executable is not None:
         found += [ours(sink, executable, settings.variables) for sink in settings.sinks]
+    if PARKED in settings.only and executable is not None:
+        found += [parked(sink, executable, settings.variables) for sink in settings.sinks]
     if executable_before is not None:
         found += [before(sink, executable_before) for sink in settings.sinks]
     known = catalog.load()

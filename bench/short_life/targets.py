@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.kit.stats import Spread, median_interval
 from bench.short_life.deliveries import INVOCATION, LONE
 from bench.short_life.result import Result
-from bench.short_life.settings import ALONE, BEFORE, OURS, is_sure
+from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, is_sure
 from bench.short_life.stage import Figures
 
 _FILE, _KINESIS = f"{OURS}-file", f"{OURS}-kinesis"
@@ -70,7 +70,8 @@ def _losses(result: Result) -> Iterator[Judgement]:
         for condition in result.conditions
         for row in condition.rows
         for run in row.runs
-        if row.name.startswith(OURS) and is_sure(condition.life, condition.share.name, row.sink)
+        if row.name.startswith((OURS, PARKED))
+        and is_sure(condition.life, condition.share.name, row.sink)
     ]
     what = "lines lost in a run of 3 or 8 rare or 30 busy invocations, file or Kinesis: the most"
     yield Judgement(what, 0.0, [max(lost)] * len(lost) if lost else [])
@@ -90,17 +91,18 @@ def _of_kinesis(result: Result) -> Iterator[Judgement]:
 
 
 def _of_the_start(result: Result) -> Iterator[Judgement]:
-    added = [
-        (ours.init_ms - alone.init_ms) - _RUST_TIMES * (rust.init_ms - alone.init_ms)
-        for ours, rust, alone in _pairs(result, "1", _SMALL, _FILE, "rust", ALONE)
-    ]
-    what = f"added to init beyond {_RUST_TIMES:g} times what Rust adds, ms, 7.25 %"
-    yield Judgement(what, _RUST_MORE, added)
-    waits = [
-        ours.first_wait_ms - alone.first_wait_ms
-        for ours, alone in _pairs(result, "1", _SMALL, _FILE, ALONE)
-    ]
-    yield Judgement("the first caller waits longer, ms, 7.25 %", 10.0, waits)
+    for name, which in ((_FILE, ""), (f"{PARKED}-file", ", parked")):
+        added = [
+            (ours.init_ms - alone.init_ms) - _RUST_TIMES * (rust.init_ms - alone.init_ms)
+            for ours, rust, alone in _pairs(result, "1", _SMALL, name, "rust", ALONE)
+        ]
+        what = f"added to init beyond {_RUST_TIMES:g} times what Rust adds, ms, 7.25 %{which}"
+        yield Judgement(what, _RUST_MORE, added)
+        waits = [
+            ours.first_wait_ms - alone.first_wait_ms
+            for ours, alone in _pairs(result, "1", _SMALL, name, ALONE)
+        ]
+        yield Judgement(f"the first caller waits longer, ms, 7.25 %{which}", 10.0, waits)
     start: _Value = lambda run: run.init_ms + run.first_ms  # noqa: E731 - one of several below
     what = "init and first billed duration against before, 7.25 %"
     yield Judgement(what, 0.75, _against_before(result, "1", _SMALL, start))
