@@ -137,8 +137,7 @@ def emulator(
     for name, source in opt.items():
         target = stage / "opt" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = source.read_text() if isinstance(source, Path) else source
-        target.write_text(text)
+        target.write_bytes(source.read_bytes() if isinstance(source, Path) else source.encode())
         target.chmod(0o755)
     shutil.copytree(task, stage / "task")
     bootstrap = stage / "bootstrap"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.emulator import BUILD_LIMIT, emulator
+from helpers.launcher_kit import install
 from helpers.lifecycle import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,34 @@ def test_telemetryd_gets_every_line_of_a_managed_instance(
     assert {event["record"]["requestId"] for event in reports} == {
         answer["requestId"] for answer in answers
     }
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_launcher_that_is_to_park_does_what_the_emulator_permits(
+    open_directory: Path, managed: bool
+) -> None:
+    """Without INVOKE, or without telemetry (202), it parks nothing: the interpreter does it all."""
+    kept = open_directory / "lines.ndjson"
+    env = {
+        "TELEMETRYD_LAMBDA__START": "park",
+        "TELEMETRYD_SINKS__KEEP__TYPE": "file",
+        "TELEMETRYD_SINKS__KEEP__PATH": str(kept),
+    }
+    opt: dict[str, Path | str] = {
+        "extensions/telemetryd": install(open_directory / "layer"),
+        "telemetryd/telemetryd": program(TELEMETRYD),
+    }
+    task = ROOT / "examples" / "handler"
+    with emulator(open_directory, opt=opt, task=task, env=env, managed=managed) as running:
+        assert running.invoke({"print": 3, "text": "once"})["lines"] == 3
+        until(lambda: not managed or (kept.exists() and b"once i=2" in kept.read_bytes()))
+        output = running.stop()
+    printed = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
+    (started,) = [record for record in printed if record.get("event") == "started"]
+    assert started["parked"] is False
+    assert started["subscribed"] is managed
+    (ledger,) = [record for record in printed if record.get("event") == "ledger"]
+    assert ledger["sinks"]["keep"]["delivered"] == ledger["received"]
 
 
 def test_the_canary_reports_what_the_emulator_does(open_directory: Path) -> None:
