@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -37,10 +38,11 @@ def compiler() -> str:
     return shutil.which("cc") or ""
 
 
-def install(directory: Path, interpreter: str = "") -> Path:
+def install(directory: Path, interpreter: str = "", *, defines: Sequence[str] = ()) -> Path:
     """The launcher under `directory`, as a layer has it; skips without a compiler.
 
-    `interpreter` is the text of a program; by default this Python with telemetryd.
+    `interpreter` is the text of a program; by default this Python with telemetryd. `defines` are
+    macros for the compiler.
     """
     if not compiler() or not sys.platform.startswith("linux"):
         pytest.skip("needs Linux and a C compiler (cc)")
@@ -51,6 +53,7 @@ def install(directory: Path, interpreter: str = "") -> Path:
     present = f'"{sys.executable}"'  # what it looks for is there, and says nothing of an old glibc
     command = [compiler(), *_FLAGS, *_sanitizers(directory), f"-I{directory / 'source'}"]
     command += [f"-DLOADERS={present}", '-DLIBRARIES="/nonexistent"', "-o", str(launcher)]
+    command += [f"-D{define}" for define in defines]
     command += [str(SOURCES / name) for name in _FILES]
     subprocess.run(command, check=True)
     program = directory / "telemetryd" / "telemetryd"

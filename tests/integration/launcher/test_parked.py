@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -26,6 +27,7 @@ from helpers.scripted_platform import (
     line,
     runtime_done,
 )
+from telemetryd.local import LocalLambda
 
 PARK = settings(LAMBDA__START="park", FLUSH__MAX_ADDED_MS=10_000)
 BROKEN = "not a program"
@@ -159,6 +161,20 @@ def test_each_bound_of_the_wait_starts_the_interpreter(
         if trouble is not say_nothing:
             assert (tmp_path / "f").read_bytes().startswith(start("a") + line(1))
         assert ledger["figures"]["invocations"] == 1
+
+
+def test_a_kernel_that_takes_no_more_starts_it(tmp_path: Path) -> None:
+    """Far below what the launcher waits for, where the system grants small buffers only."""
+    launcher = install(tmp_path / "layer", defines=("RECEIVE_BUFFER=32768",))
+    with run(launcher, file_sink(tmp_path / "f")) as platform:
+        telemetry, call = platform.begin()
+        call.invoke("a", 900)
+        for number in range(4000):
+            telemetry.sendall(line(number))
+        until(lambda: platform.log("started"))
+        telemetry.sendall(runtime_done("a"))
+        ledger = finish(platform, platform.expect(NEXT))
+        assert ledger["sinks"]["file"]["delivered"]["lines"] == 4001
 
 
 def test_without_a_connection_it_starts_too(installed: Path) -> None:
@@ -505,6 +521,22 @@ def test_on_the_local_lambda_nothing_is_lost(installed: Path, tmp_path: Path) ->
     assert statuses(results) == ["success"] * 3
     stage.assert_nothing_lost(env)
     stage.assert_clean_exits(env)
+
+
+def test_frozen_while_parked_and_at_each_end(installed: Path, tmp_path: Path) -> None:
+    """After the init, and after the invocation in which the interpreter has started."""
+    stage = Stage(tmp_path)
+    config = stage.config(PARK, extensions=[installed])
+
+    async def scenario() -> LocalLambda:
+        async with LocalLambda(config) as env:
+            for number in range(3):
+                await env.freeze()
+                await env.thaw()
+                assert (await env.invoke({"print": number})).status == "success"
+        return env
+
+    stage.assert_nothing_lost(asyncio.run(scenario()))
 
 
 def test_after_a_reset_it_parks_again(installed: Path, tmp_path: Path) -> None:
