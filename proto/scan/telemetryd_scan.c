@@ -5,10 +5,6 @@
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
-/* -DWIDE=0 leaves AVX2 out, even where the processor has it. */
-#if defined(__x86_64__) && !defined(WIDE)
-#define WIDE 1
-#endif
 
 enum {
     API = 1,      /* the one telemetryd_proto.scan asks for */
@@ -45,29 +41,33 @@ static int stands_at(const Marks *marks, const unsigned char *data, size_t size,
 #define WIDTH 16
 #include "kernels.h"
 
-#if WIDE
+static size_t (*count)(const unsigned char *, size_t, int *) = count_16;
+static size_t (*next)(const Marks *, const unsigned char *, size_t, size_t) = next_16;
+
+#if defined(__x86_64__) && !defined(NARROW) /* -DNARROW leaves AVX2 out */
+#include <cpuid.h>
 #define NAME(x) x##_32
 #define TARGET __attribute__((target("avx2")))
 #define WIDTH 32
 #include "kernels.h"
-#endif
 
-static size_t (*count)(const unsigned char *, size_t, int *) = count_16;
-static size_t (*next)(const Marks *, const unsigned char *, size_t, size_t) = next_16;
-
-/* Take the widest vectors that this processor has; their name. */
-static const char *choose_kind(void)
+/* True, and the passes are AVX2's, if processor and kernel have it. By hand, since the runtime that
+ * zig links answers no to each __builtin_cpu_supports. */
+static int take_avx2(void)
 {
-#if WIDE
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) {
-        count = count_32;
-        next = next_32;
-        return "avx2";
-    }
-#endif
-    return "baseline"; /* what each processor of this kind has: SSE2, NEON */
+    unsigned a, b, c, d, saved;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return 0;
+    __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    if ((saved & 6) != 6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2))
+        return 0;
+    count = count_32;
+    next = next_32;
+    return 1;
 }
+#else
+#define take_avx2() 0
+#endif
 
 static PyObject *count_lines(PyObject *module, PyObject *data)
 {
@@ -138,9 +138,7 @@ static size_t before_blanks(const unsigned char *data, size_t at)
 static int is_type(const unsigned char *data, size_t at)
 {
     at = before_blanks(data, at);
-    if (at == 0 || data[at - 1] != ':')
-        return 0;
-    at = before_blanks(data, at - 1);
+    at = at > 0 && data[at - 1] == ':' ? before_blanks(data, at - 1) : 0;
     return at >= 6 && memcmp(data + at - 6, "\"type\"", 6) == 0;
 }
 
@@ -198,7 +196,7 @@ static PyObject *find_lines(PyObject *module, PyObject *const *args, Py_ssize_t 
 
 static int execute(PyObject *module)
 {
-    int status = PyModule_AddStringConstant(module, "KIND", choose_kind());
+    int status = PyModule_AddStringConstant(module, "KIND", take_avx2() ? "avx2" : "baseline");
     return status < 0 ? status : PyModule_AddIntConstant(module, "API", API);
 }
 

@@ -26,7 +26,7 @@ SOURCE: Final = Path(__file__).parents[2] / "proto" / "scan" / "telemetryd_scan.
 _INCLUDE: Final = Path(sysconfig.get_path("include"))
 KINDS: Final = ("as it is", "without AVX2")
 """What the module is compiled as; the second leaves the vectors that every processor has."""
-_OPTIONS: Final = {"as it is": (), "without AVX2": ("-DWIDE=0",)}
+_OPTIONS: Final = {"as it is": (), "without AVX2": ("-DNARROW",)}
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wno-unused-parameter", "-Werror")
 _directory = tempfile.TemporaryDirectory(prefix="telemetryd-scan-")
 
@@ -100,6 +100,14 @@ def compiled(kind: str = KINDS[0]) -> scan.Scanner:
     """The compiled scanner. Skips the test where it can't be compiled."""
     _compiler()
     return _built(kind)
+
+
+def widest_vectors() -> str:
+    """Return the `KIND` that the scanner should have on this processor. Skips without /proc."""
+    cpu = Path("/proc/cpuinfo")
+    if not cpu.is_file():
+        pytest.skip("no /proc/cpuinfo: the vectors of this processor are unknown")
+    return "avx2" if re.search(r"(?m)^flags\s*:.*\bavx2\b", cpu.read_text()) else "baseline"
 
 
 @contextmanager

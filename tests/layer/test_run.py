@@ -22,6 +22,7 @@ import pytest
 from helpers.kinesis_server import KinesisServer
 from helpers.layer_kit import ROOT, alone, build, certificate, debootstrap, unpack
 from helpers.lifecycle import Stage, settings, until
+from helpers.scanner import widest_vectors
 from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 from telemetryd.local import LocalLambda
 
@@ -229,6 +230,12 @@ def test_every_kind_of_compression(launcher: Path, tmp_path: Path, kind: str, su
         platform.finish()
         assert platform.log("configuration_invalid") == []
         assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 100
+
+
+def test_the_scanner_is_linked_in_and_takes_the_widest_vectors(opt: Path) -> None:
+    program = opt / "telemetryd" / "telemetryd"
+    done = subprocess.run([program, "version"], capture_output=True, text=True, check=True, env={})
+    assert f"scanner: compiled ({widest_vectors()})" in done.stdout
 
 
 def test_version_names_everything_inside(opt: Path, own_zip: Path) -> None:

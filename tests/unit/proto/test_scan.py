@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.scanner import Plain, using
+from helpers.scanner import KINDS, Plain, compiled, using, widest_vectors
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd_proto import scan
 from telemetryd_proto.framing import Block, LineFramer, Rejected, TailBudget
@@ -27,6 +27,11 @@ def test_it_is_used_if_its_functions_are_the_expected_ones(
 def test_without_it_python_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "telemetryd_scan", None)
     assert scan._load() is None
+
+
+def test_it_takes_the_widest_vectors_of_this_processor() -> None:
+    assert widest_vectors() == compiled().KIND
+    assert compiled(KINDS[1]).KIND == "baseline"
 
 
 class Asked:
