@@ -95,6 +95,7 @@ EventName: TypeAlias = Literal[
     "upstream_dropped",
     "write_failed",
     "write_retried",
+    "write_slow",
 ]
 """The name of every event. A type checker refuses any other."""
 
@@ -437,6 +438,13 @@ EVENTS: Final = (
         "Read `code`. telemetryd retries transient failures.",
     ),
     LogEvent("write_retried", ("info",), "telemetryd waits, then writes a failed batch again."),
+    LogEvent(
+        "write_slow",
+        ("info",),
+        "A direct write took `ms` milliseconds, in which nothing else ran. For some seconds the "
+        "sink writes in its own thread.",
+        "If it happens often, look at the disk.",
+    ),
     LogEvent("flush_failed", ("warning",), "A sink could not flush lines that it had accepted."),
     LogEvent("close_failed", ("warning",), "A sink could not be closed cleanly."),
     LogEvent(

@@ -49,6 +49,28 @@ class AnyOrder(RuleBasedStateMachine):
         if shell.waiting_in in {d.REST, d.LINGER}:
             shell.run()
 
+    @precondition(runs)
+    @rule(lines=st.integers(1, 5), writes=st.booleans())
+    def offer_to_an_instant_sink(self, lines: int, writes: bool) -> None:
+        """What it writes at once is behind all that was offered before, and ahead of no write."""
+        shell = self.shell
+        if not shell.delivery.may_write_direct(lines):
+            self.offer(lines)
+            return
+        on_disk = shell.disk.lines if shell.disk is not None else []
+        assert not shell.queue.lines
+        assert not shell.hand
+        assert not on_disk
+        assert not shell.delivery.is_held
+        assert shell.waiting_in == d.REST
+        assert shell.delivery.direct() == (d.WRITE_DIRECT,)
+        if writes:
+            shell.delivered += range(shell.offered, shell.offered + lines)
+            shell.offered += lines
+        if d.ENQUEUE in shell.delivery.on_direct(is_written=writes):
+            assert not writes
+            self.offer(lines)
+
     @precondition(sleeps)
     @rule(seconds=st.sampled_from([0.0, 0.1, 2.0, 70.0]))
     def wake(self, seconds: float) -> None:

@@ -7,6 +7,9 @@ Nothing here waits, reads a clock or touches a sink. Lines are in one of four pl
 on disk, in the batch that is in hand, or gone. There is one batch at a time. It is in hand from
 PACKING until `SETTLE`; HELD and PROBING may come with it or before it.
 
+A block that is written at once (DIRECT) is never in hand: it is delivered when the call that offers
+it returns, or in the queue.
+
 `stop` is no state: at the end of the process the same steps continue, faster and within a bound.
 `Delivery` owns every flag that says so.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, TypeAlias
 
+from telemetryd.core.direct import MAX_BYTES
 from telemetryd.core.retry import RetrySchedule
 
 Commands: TypeAlias = tuple[str, ...]
@@ -51,6 +55,12 @@ DRY: Final = "dry"
 """No line waits, in memory or on disk."""
 LINES: Final = "lines"
 """Lines wait in the queue. At the end, those on disk count as well."""
+DIRECT: Final = "direct"
+"""A block is offered, nothing waits or stands in the way, and the sink may write it at once."""
+WRITTEN: Final = "written"
+"""It is delivered."""
+PASSED: Final = "passed"
+"""The sink could not write it at once, and has written nothing of it."""
 LINES_ON_DISK: Final = "lines_on_disk"
 """Lines wait on disk only; no flush waits for them."""
 LAST: Final = "last"
@@ -101,6 +111,10 @@ TAKE_OWN: Final = "TAKE_OWN"
 """Ask the sink for items of its own."""
 PACK: Final = "PACK"
 WRITE: Final = "WRITE"
+WRITE_DIRECT: Final = "WRITE_DIRECT"
+"""Have the sink write the block that is offered, within the call-back that has read it."""
+ENQUEUE: Final = "ENQUEUE"
+"""Put the block into the queue, as every other."""
 BACK_OFF: Final = "BACK_OFF"
 """Wait until `Delivery.retry_at`, or until somebody asks."""
 SPOOL: Final = "SPOOL"
@@ -138,6 +152,7 @@ _ROWS: Final[dict[str, dict[str, tuple[str, Commands]]]] = {
         LINES: (LINGERING, (LINGER,)),
         LINES_ON_DISK: (LINGERING, (TELL_IDLE, LINGER)),
         LAST: (PACKING, (TAKE_OWN,)),
+        DIRECT: (WRITING, (WRITE_DIRECT,)),
         OVER: (ENDING, ()),
     },
     LINGERING: _BEFORE_A_BATCH,
@@ -146,6 +161,8 @@ _ROWS: Final[dict[str, dict[str, tuple[str, Commands]]]] = {
     PACKING: _BEFORE_A_WRITE | {BUG: (IDLE, (LOSE_BATCH, SETTLE)), NOTHING: (IDLE, (SETTLE,))},
     WRITING: {
         SETTLED: (IDLE, (SETTLE,)),
+        WRITTEN: (IDLE, ()),
+        PASSED: (IDLE, (ENQUEUE,)),
         HOLD: (HELD, (AWAIT_RELEASE,)),
         RETRY: (BACKING_OFF, (BACK_OFF,)),
         KEEP: (IDLE, (PUT_BACK, SETTLE)),
@@ -308,6 +325,22 @@ class Delivery:
         """True if a batch should continue filling: it is not full, and no flush waits for it."""
         return not self._flushes and self._queue.queued_bytes < self._batch_max_bytes
 
+    def may_write_direct(self, size: int) -> bool:
+        """True if a block of so many bytes that is offered now may be written at once.
+
+        It may where it is the whole batch, ahead of which nothing is, and where no wait of any
+        kind would come before the write.
+        """
+        return (
+            self._state == IDLE
+            and size <= min(self._batch_max_bytes, MAX_BYTES)
+            and not self._is_held
+            and self._stop_at is None
+            and not len(self._queue)
+            and self._circuit.is_closed
+            and not self.has_spooled
+        )
+
     @property
     def has_spooled(self) -> bool:
         """True if there is something on disk."""
@@ -380,6 +413,14 @@ class Delivery:
         self._news = self._outcome(left, now, retry_after, is_cut=is_cut)
 
     # -- what comes next -----------------------------------------------------------------------
+
+    def direct(self) -> Commands:
+        """A block is written at once; `may_write_direct` has said that it may be."""
+        return self._step(DIRECT)
+
+    def on_direct(self, *, is_written: bool) -> Commands:
+        """WRITE_DIRECT was executed; what is to be done with the block."""
+        return self._step(WRITTEN if is_written else PASSED)
 
     def next(self, now: float) -> Commands:
         """Take the row of what has happened since; its commands. None when it is over."""

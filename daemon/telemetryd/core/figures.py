@@ -150,6 +150,8 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
                 "queue_capacity_bytes": sink.queue_capacity_bytes,
                 "writes": sum(each.count for each in sink.write_seconds.values()),
                 "retries": sink.retries,
+                "direct_writes": sink.direct_writes,
+                "slow_writes": sink.slow_writes,
                 "unjudged_lines": sink.unjudged_lines,
                 "errors": {f"{kind}.{code}": n for (kind, code), n in sorted(sink.errors.items())},
             }

@@ -142,11 +142,13 @@ class SinkStats:
         "batch_lines",
         "delivery_peak",
         "delivery_seconds",
+        "direct_writes",
         "errors",
         "queue_capacity_bytes",
         "queue_peak",
         "read_pauses",
         "retries",
+        "slow_writes",
         "unjudged_lines",
         "write_seconds",
         "writes_in_flight",
@@ -159,6 +161,10 @@ class SinkStats:
         self.writes_in_flight = 0
         self.retries = 0
         """Attempts after the first for a batch."""
+        self.direct_writes = 0
+        """Attempts that were made in the call-back of the read, and delivered its lines."""
+        self.slow_writes = 0
+        """Such calls that took long; after one there is none for a while."""
         self.errors: dict[tuple[str, str], int] = {}
         """Attempts in which the destination gave (kind, code)."""
         self.delivery_seconds = Histogram(SECONDS)

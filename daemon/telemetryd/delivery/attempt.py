@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from telemetryd.core.delivery import Delivery
+from telemetryd.core.direct import SLOW_SECONDS, DirectGuard
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.delivery.circuit import Circuit
 from telemetryd.delivery.packing import TURN_BYTES, Packing, with_dates
@@ -65,10 +66,25 @@ class Attempts:
         self._landed.set()
         self._limit: asyncio.Timeout | None = None
         self._packing: Packing | None = None
+        self._writes_direct = type(sink).write_direct is not Sink.write_direct
+        self._guard = DirectGuard()
 
     def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
         """Call `call` with each bug of the sink, while it still has its traceback."""
         self._on_sink_bug = call
+
+    @property
+    def may_write_direct(self) -> bool:
+        """True if the sink is open, writes direct, and has not been slow lately."""
+        return (
+            self._writes_direct
+            and self._is_open
+            and (not self._guard.is_paused or self._guard.permits(self._clock.elapsed()))
+        )
+
+    def end_direct(self) -> None:
+        """Write nothing direct any more."""
+        self._writes_direct = False
 
     async def break_off(self, answer_until: float = 0.0) -> None:
         """End the attempt that is on its way, if there is one. `delivery` is held already.
@@ -233,6 +249,36 @@ class Attempts:
             stats.writes_in_flight -= 1
             stats.count_attempt(outcome, self._clock.monotonic() - began)
         return result, 0.0
+
+    def write_direct(self, block: Block) -> float | None:
+        """Have the sink write `block` at once. Return the seconds that took; None: it has not.
+
+        A sink that raises has a bug: it is asked for no direct write any more, and the block is
+        written again in the ordinary way.
+        """
+        stats, monotonic = self._stats, self._clock.monotonic
+        began = monotonic()
+        try:
+            is_written = self._sink.write_direct(block.data)
+        except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
+            self.report_bug(error)
+            self.end_direct()
+            return None
+        seconds = monotonic() - began
+        if seconds < SLOW_SECONDS:
+            self._guard.on_fast()
+        else:
+            self._guard.on_slow(self._clock.elapsed())
+            stats.slow_writes += 1
+            self._log.info("write_slow", sink=self._name, ms=round(seconds * 1000, 1))
+        if not is_written:
+            return None
+        stats.direct_writes += 1
+        stats.batch_lines.observe(block.lines)
+        stats.batch_bytes.observe(len(block.data))
+        stats.count_attempt("ok", seconds)
+        self._circuit.on_delivery()
+        return seconds
 
     def _deadline(self) -> float:
         """Return the deadline of the attempt that begins now, in loop seconds."""

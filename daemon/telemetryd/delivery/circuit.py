@@ -59,12 +59,17 @@ class Circuit:
         """Return the loop time of the next permitted attempt, if the process runs until then."""
         return self._clock.loop() + self._breaker.probe_at - self._now()
 
+    def on_delivery(self) -> None:
+        """Note that the destination has taken something."""
+        self._unanswered = 0.0
+        if self._breaker.on_success():
+            self._log.info("circuit_closed", sink=self._sink)
+
     def on_answer(self, batch: Batch, result: WriteResult) -> None:
         """Note a response of the destination, which shows whether it takes anything."""
         self._unanswered = 0.0
         if len(result.failures) < len(batch.items):
-            if self._breaker.on_success():
-                self._log.info("circuit_closed", sink=self._sink)
+            self.on_delivery()
         elif all(failure.retryable for failure in result.failures):
             self._note(self._breaker.on_failure(self._now()), result.failures[0].code)
 

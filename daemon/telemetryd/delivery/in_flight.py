@@ -69,6 +69,12 @@ class InFlight:
         """Return the reason of the last failure."""
         return self._items[-1][1]
 
+    def deliver(self, block: Block, now: float) -> None:
+        """Count a block that was delivered at `now` without having been in hand."""
+        self._account.delivered.add(block.lines, block.size)
+        self._stats.count_delivery(now - block.received_at, block.lines)
+        self.trouble = NO_REASON
+
     def settle(self, result: WriteResult) -> list[Loss]:
         """Count what was delivered; what is refused for good is returned, the rest stays."""
         failures = {failure.index: failure for failure in result.failures}

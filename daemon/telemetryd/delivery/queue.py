@@ -246,6 +246,11 @@ class SinkQueue:
             self._taken_at = self._monotonic()
         return taken
 
+    def pass_by(self, size: int, seconds: float) -> None:
+        """Note that `size` bytes were delivered in `seconds` without having waited here."""
+        self._stats.queue_peak.note(size + BLOCK_OVERHEAD)
+        self._is_fast = size >= seconds * FAST_BYTES_PER_SECOND
+
     def settle(self, blocks: list[Block], seconds: float | None = None) -> None:
         """Release the bytes of taken blocks, which are settled.
 

@@ -168,6 +168,24 @@ class Steps:
         """Return when the oldest line in hand was read, in monotonic seconds; None without one."""
         return self._in_flight.oldest_received_at()
 
+    def write_direct(self, block: Block) -> bool:
+        """Write a block that is offered at once; False if it must be put into the queue."""
+        if (
+            not self.attempts.may_write_direct
+            or self.lingering.seconds
+            or not self.delivery.may_write_direct(len(block.data))
+        ):
+            return False
+        written: float | None = None
+        for command in self.delivery.direct():
+            assert command == delivery.WRITE_DIRECT  # noqa: S101 - as the table has it
+            written = self.attempts.write_direct(block)
+        todo = self.delivery.on_direct(is_written=written is not None)
+        if written is not None:
+            self._in_flight.deliver(block, self._clock.monotonic())
+            self._queue.pass_by(len(block.data), written)
+        return delivery.ENQUEUE not in todo
+
     def spill(self, block: Block) -> None:
         """Note a block that the queue has given up; `overflow` decides on it."""
         self._spilled.append(block)

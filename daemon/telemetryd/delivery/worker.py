@@ -137,10 +137,12 @@ class DeliveryWorker:
     # -- what the pipeline calls -------------------------------------------------------------
 
     def offer(self, block: Block) -> None:
-        """Enqueue `block`. Count at once what the overflow policy drops for it."""
+        """Deliver `block` at once, or enqueue it. Count what the overflow policy drops for it."""
         account = self.account
         account.offered.add(block.lines, block.size)
         account.enqueued.add(block.lines, block.size)
+        if self._steps.write_direct(block):
+            return
         for reason, loser in self._queue.offer(block):
             if reason == "queue_full":
                 self._steps.spill(loser)
@@ -198,6 +200,7 @@ class DeliveryWorker:
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
         self._steps.idle.set()  # there is nothing left to wait for
+        self._attempts.end_direct()
         if not task.cancelled() and isinstance(bug := task.exception(), Exception):
             self._on_bug(bug)
 

@@ -359,6 +359,16 @@ FAMILIES: Final = (
                    for name, stats in d.stats.sinks.items() for outcome in OUTCOMES],
     ),
     Family(
+        "direct_writes", "counter", ("sink",),
+        "Writes made as soon as the lines were read, without the queue and the sink's thread.",
+        _stats(lambda stats: stats.direct_writes),
+    ),
+    Family(
+        "slow_writes", "counter", ("sink",),
+        "Direct writes that took longer than 5 ms. After one the sink's thread writes for a while.",
+        _stats(lambda stats: stats.slow_writes),
+    ),
+    Family(
         "retries", "counter", ("sink",), "Attempts after the first for a batch.",
         _stats(lambda stats: stats.retries),
     ),

@@ -122,6 +122,8 @@ FIGURES: Final = {
     "sinks.NAME.queue_peak_bytes, queue_capacity_bytes": "Most bytes that the queue held, "
     "and may hold.",
     "sinks.NAME.writes, retries": "Attempts, and those of them that were retries.",
+    "sinks.NAME.direct_writes, slow_writes": "Writes made as soon as the lines were read, and "
+    "those that took longer than 5 ms; see [reliability.md](reliability.md#direct-writes).",
     "sinks.NAME.unjudged_lines": "Lines that passed unchanged because the sink's rules do not "
     "apply to them: they are not a JSON object with a type.",
     "sinks.NAME.errors": "Failed attempts by the destination's error, as `kind.code`.",

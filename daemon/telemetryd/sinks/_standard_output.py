@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
+import stat
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +14,8 @@ from telemetryd.sinks._thread import SinkThread, write_all
 from telemetryd.sinks.base import DELIVERED, Failure, WriteResult
 
 _STDOUT: Final = 1
+_PIPE_BUF: Final = select.PIPE_BUF
+_AGAIN: Final = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _STALL_SECONDS: Final = 5.0
 
 
@@ -24,6 +28,8 @@ class StandardOutput:
     def __init__(self, name: str) -> None:
         self._thread = SinkThread(name)
         self._owed = b""
+        self._again: int | None = None
+        """Standard output, opened a second time; -1 where that can't be."""
 
     async def write(self, payloads: Sequence[bytes]) -> WriteResult:
         """Write every payload; those that found no room are refused, to be tried again.
@@ -40,9 +46,28 @@ class StandardOutput:
             tuple(Failure(index, error.code, retryable) for index in range(accepted, len(payloads)))
         )
 
+    def write_direct(self, data: bytes) -> bool:
+        """Write `data` at once, if standard output is a pipe with room for all of it.
+
+        What fits into `PIPE_BUF` is written whole or not at all (pipe(7)).
+        """
+        if len(data) > _PIPE_BUF or self._owed or self._thread.is_busy:
+            return False
+        if self._again is None:
+            self._again = _open_again()
+        if self._again < 0:
+            return False
+        try:
+            return os.write(self._again, data) == len(data)
+        except OSError:  # no room, no reader: the thread meets it too, and reports it
+            return False
+
     def close(self) -> None:
         """End the thread; standard output stays open."""
         self._thread.close()
+        again, self._again = self._again, None
+        if again is not None and again >= 0:
+            os.close(again)
 
     # -- in the thread -----------------------------------------------------------------------
 
@@ -71,6 +96,19 @@ class StandardOutput:
             return 0, error
         self._owed = _rest_of_line(payloads[accepted], left[0]) if left else b""
         return accepted, error
+
+
+def _open_again() -> int:
+    """Standard output as a descriptor that never blocks; -1 if it is no pipe, or not ours to open.
+
+    The flag O_NONBLOCK belongs to what is open, and so to everybody who shares it.
+    """
+    try:
+        if not stat.S_ISFIFO(os.fstat(_STDOUT).st_mode):
+            return -1
+        return os.open(f"/proc/self/fd/{_STDOUT}", _AGAIN)
+    except OSError:
+        return -1
 
 
 def _rest(payloads: Sequence[bytes], written: int) -> list[bytes]:

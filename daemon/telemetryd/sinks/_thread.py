@@ -18,6 +18,7 @@ _IOV_MAX: Final = 1024
 """Buffers one writev takes: UIO_MAXIOV of Linux."""
 
 _Calls: TypeAlias = "SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None]"
+_Settle: TypeAlias = "Callable[[asyncio.Future[Any], Any, BaseException | None], None]"
 
 
 class SinkThread:
@@ -30,15 +31,23 @@ class SinkThread:
     def __init__(self, name: str) -> None:
         self._name = name
         self._calls: _Calls | None = None
+        self._unfinished = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """True if a call waits or runs, one that its caller gave up included."""
+        return self._unfinished > 0
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `call` in the thread and return, or raise, what it does."""
         if self._calls is None:
             calls: _Calls = SimpleQueue()
             # a daemon: a sink that was not closed does not keep the interpreter from ending
-            threading.Thread(target=_work, args=(calls,), name=self._name, daemon=True).start()
+            work = partial(_work, calls, self._settle)
+            threading.Thread(target=work, name=self._name, daemon=True).start()
             self._calls = calls
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._unfinished += 1
         self._calls.put((future, partial(call, *args, **kwargs)))
         return await future
 
@@ -49,38 +58,40 @@ class SinkThread:
             return
         try:
             while waiting := calls.get_nowait():
+                self._unfinished -= 1
                 waiting[0].cancel()
         except Empty:
             calls.put(None)
 
+    def _settle(
+        self, future: asyncio.Future[Any], result: Any, error: BaseException | None
+    ) -> None:
+        self._unfinished -= 1
+        if future.done():  # cancelled before its turn, or while it ran
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
-def _work(calls: _Calls) -> None:
+
+def _work(calls: _Calls, settle: _Settle) -> None:
     """Run calls in the thread until None arrives."""
     while (waiting := calls.get()) is not None:
-        _run(*waiting)
+        _run(*waiting, settle)
         del waiting  # this thread may wait for long, and the lines need not
 
 
-def _run(future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
-    if future.cancelled():
-        return
+def _run(future: asyncio.Future[Any], call: Callable[[], Any], settle: _Settle) -> None:
     result: Any = None
     error: BaseException | None = None
-    try:
-        result = call()
-    except BaseException as problem:  # noqa: BLE001 - the caller gets it
-        error = problem
+    if not future.cancelled():
+        try:
+            result = call()
+        except BaseException as problem:  # noqa: BLE001 - the caller gets it
+            error = problem
     with suppress(RuntimeError):  # the loop is closed: no caller waits
-        future.get_loop().call_soon_threadsafe(_settle, future, result, error)
-
-
-def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():  # cancelled while it ran
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+        future.get_loop().call_soon_threadsafe(settle, future, result, error)
 
 
 def write_all(fd: int, payloads: Sequence[bytes], progress: list[int]) -> None:

@@ -12,6 +12,7 @@ with back-off under a deadline, counts, and settles every line exactly once:
   accepted, returns the refused items by index, or raises a SinkError for the whole batch.
 * A cancelled `write` has an unknown outcome. Its batch is written again or dropped, never counted
   as delivered. Delivery is at-least-once; `Batch.key` is the same in every attempt.
+* `write_direct`, where there is one, writes all of its lines or none, and never waits.
 * `flush` makes accepted lines as durable as the sink can. `close` may be called twice or unopened.
 """
 
@@ -308,6 +309,16 @@ class Sink(abc.ABC):
 
         Before a freeze the answer then has some 100 ms more: what is cut off is sent twice. By
         default False.
+        """
+        return False
+
+    def write_direct(self, data: bytes) -> bool:
+        """Write the whole lines `data` at once, for a sink that is instant, such as a local file.
+
+        It saves the hand-overs of a delivery that comes alone. True: they are delivered. False:
+        nothing of them was, and `write` gets them. It is called between other calls of the sink
+        only. The event loop stands still until it returns: it must not wait, for a lock, a server
+        or a reader. `pack` is not called. By default False.
         """
         return False
 

@@ -22,6 +22,10 @@ class StdoutSink(Sink):
         """Write every item; those that found no room are refused, to be tried again."""
         return await self._output.write([item.payload for item in batch.items])
 
+    def write_direct(self, data: bytes) -> bool:
+        """Write `data` at once, if it is little and there is room for it."""
+        return self._output.write_direct(data)
+
     async def close(self) -> None:
         """End the thread; standard output stays open."""
         self._output.close()

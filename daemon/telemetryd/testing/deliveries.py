@@ -3,6 +3,7 @@
 # ruff: noqa: S101, PLR2004 - assertions, and what they count
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from telemetryd.core.ledger import Count
 from telemetryd.testing.lines import block, data_of, numbered_blocks
 from telemetryd.testing.loops import LOOPS, LoopFactory
 from telemetryd.testing.subject import Subject
+from telemetryd_proto.framing import Block
+
+
+def _in_waves(blocks: Sequence[Block]) -> list[Sequence[Block]]:
+    """`blocks` one by one, but for every fourth wave, which has three of them."""
+    waves: list[Sequence[Block]] = []
+    while blocks:
+        count = 1 if len(waves) % 4 else 3
+        waves.append(blocks[:count])
+        blocks = blocks[count:]
+    return waves
 
 
 class DeliveryContract(Subject):
@@ -29,6 +41,18 @@ class DeliveryContract(Subject):
         size = len(data_of(blocks))
         assert rig.account.offered == rig.account.enqueued == Count(1200, size)
         assert rig.leaves() == {"delivered": Count(1200, size)}
+        self.assert_received(received, data_of(blocks))
+
+    @LOOPS
+    def test_blocks_that_come_alone_arrive_once_and_in_order(
+        self, tmp_path: Path, stack: ExitStack, loop_factory: LoopFactory
+    ) -> None:
+        """Some by `write_direct`, where the sink has one, others by `write`, in turns."""
+        received = stack.enter_context(self.destination(tmp_path))
+        blocks = numbered_blocks(60)
+        rig = self.unscripted(tmp_path)
+        self.deliver(loop_factory, rig, *_in_waves(blocks))
+        assert rig.leaves() == {"delivered": Count(180, len(data_of(blocks)))}
         self.assert_received(received, data_of(blocks))
 
     @LOOPS

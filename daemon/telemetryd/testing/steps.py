@@ -77,6 +77,8 @@ def script_writes(base: type[Sink], script: Sequence[Step], attempts: list[Batch
             with self._remembering():
                 await super().open()
 
+        write_direct = Sink.write_direct  # every attempt follows the script
+
         async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
             attempts.append(batch)
             result: WriteResult

@@ -166,6 +166,13 @@ class Subject(abc.ABC):
         sink = kind(config, context(log, instance=_new_instance()))
         return Rig(sink, config, log=log, dead_letter=dead_letter)
 
+    def unscripted(self, directory: Path, **keys: object) -> Rig:
+        """The sink under a worker, as it is: with `write_direct`, which `rig` leaves out."""
+        config = self.config(directory, **keys)
+        log = LogBook()
+        sink = self.sink_class(config, context(log, instance=_new_instance()))
+        return Rig(sink, config, log=log)
+
     def deliver(self, loop_factory: LoopFactory, rig: Rig, *waves: Sequence[Block]) -> None:
         """Offer each wave of blocks at once, flush after each, stop, and check the ledger."""
 

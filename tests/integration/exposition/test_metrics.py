@@ -165,6 +165,31 @@ def test_lines_nobody_wants_and_lines_that_never_came(tmp_path: Path) -> None:
     assert scrape("malformed_events_total") == 1
 
 
+@moves("direct_writes", "slow_writes")
+def test_writes_at_once(tmp_path: Path) -> None:
+    """Lines that come alone, for a file, and for a sink that is slow as soon as a file is there."""
+    slow = tmp_path / "slow"
+    package = third_party(tmp_path / "package", "Hasty", path=tmp_path / "out", gate=slow)
+    keys: Settings = ON | file_sink(tmp_path / "archive")
+    with Daemon(tmp_path, foreign=package, **keys) as daemon:
+        port = port_of(daemon)
+        connection = daemon.connect()
+        number = iter(range(10_000))
+
+        def send_until(family: str, name: str) -> None:
+            while not Scrape(port)(family, sink=name):
+                connection.sendall(event(next(number)))
+
+        send_until("direct_writes_total", "archive")
+        send_until("direct_writes_total", "probe")
+        slow.touch()
+        send_until("slow_writes_total", "probe")
+        finish(connection)
+        figures = daemon.stop().ledger["figures"]["sinks"]
+    assert figures["archive"]["direct_writes"] >= 1
+    assert figures["probe"]["direct_writes"] >= figures["probe"]["slow_writes"] >= 1
+
+
 @moves("unjudged_lines")
 def test_lines_that_can_not_be_judged(tmp_path: Path) -> None:
     keys: Settings = ON | file_sink(tmp_path / "archive", min_level="error")

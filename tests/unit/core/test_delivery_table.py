@@ -7,6 +7,7 @@ import pytest
 from helpers.delivery_shell import BATCH, WAITS, Shell
 from telemetryd.core import delivery as d
 from telemetryd.core.breaker import FAILURES
+from telemetryd.core.direct import MAX_BYTES
 
 CHANGING = {pair: row for pair, row in d.ROWS.items() if pair[1] not in {*d.ANY_STATE, d.ABANDON}}
 
@@ -84,12 +85,16 @@ def test_what_is_awaited_belongs_to_one_state() -> None:
 def test_writing_begins_only_with_a_write_and_packing_with_a_batch() -> None:
     takes = {d.TAKE, d.TAKE_SPOOLED, d.TAKE_OWN}
     for following, todo in CHANGING.values():
-        assert (following == d.WRITING) == (d.WRITE in todo)
+        assert (following == d.WRITING) == bool({d.WRITE, d.WRITE_DIRECT} & set(todo))
         assert (following == d.PACKING) == bool(takes & set(todo))
 
 
 def test_a_batch_ends_with_its_bytes_given_back() -> None:
-    for (state, _), (following, todo) in CHANGING.items():
+    """A block that is written at once is none: its bytes were never charged."""
+    for (state, event), (following, todo) in CHANGING.items():
+        if event in {d.WRITTEN, d.PASSED}:
+            assert todo == (() if event == d.WRITTEN else (d.ENQUEUE,))
+            continue
         has_batch = state in {d.PACKING, d.WRITING, d.BACKING_OFF}
         assert (has_batch and following == d.IDLE) <= (d.SETTLE in todo)
         assert (d.SETTLE in todo) <= (following == d.IDLE)
@@ -99,6 +104,77 @@ def test_what_may_happen_at_any_time_changes_no_state() -> None:
     for state in d.STATES:
         for event, todo in d.ANY_STATE.items():
             assert d.ROWS[state, event] == (state, todo)
+
+
+# -- direct writes ---------------------------------------------------------------------------------
+
+
+def test_a_block_may_be_written_at_once_where_nothing_is_ahead_of_it() -> None:
+    subject = shell(lines=0)
+    assert subject.delivery.may_write_direct(BATCH)
+    assert not subject.delivery.may_write_direct(BATCH + 1), "it is more than a batch"
+    assert subject.delivery.direct() == (d.WRITE_DIRECT,)
+    assert subject.delivery.state == d.WRITING
+    assert not subject.delivery.may_write_direct(1)
+    assert subject.delivery.on_direct(is_written=True) == ()
+    assert subject.delivery.state == d.IDLE
+
+
+def test_a_block_that_was_not_written_goes_into_the_queue() -> None:
+    subject = shell(lines=0)
+    subject.delivery.direct()
+    assert subject.delivery.on_direct(is_written=False) == (d.ENQUEUE,)
+    subject.queue.lines, subject.offered = [0], 1
+    while subject.waiting_in != d.WRITE:
+        subject.run()
+    assert subject.hand == [0]
+
+
+def test_a_large_block_is_not_written_at_once_however_large_a_batch_may_be() -> None:
+    queue, circuit = Shell(has_disk=False).queue, Shell(has_disk=False).destination
+    delivery = d.Delivery(queue, circuit, None, batch_max_bytes=64 * MAX_BYTES)
+    delivery.next(0.0)
+    delivery.on_opened()
+    delivery.next(0.0)
+    assert delivery.may_write_direct(MAX_BYTES)
+    assert not delivery.may_write_direct(MAX_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    "why", ["not open", "queue", "hand", "disk", "circuit", "held", "stopping", "closed"]
+)
+def test_a_block_waits_for_what_is_ahead_of_it_or_in_its_way(why: str) -> None:
+    subject = Shell(has_disk=True)
+    if why != "not open":
+        subject.run()
+        assert subject.delivery.may_write_direct(1)
+    if why == "queue":
+        subject.queue.lines = [0]
+    elif why == "hand":
+        subject = writing()
+    elif why == "disk":
+        assert subject.disk is not None
+        subject.disk.lines = [0]
+    elif why == "circuit":
+        for _ in range(FAILURES):
+            subject.destination.breaker.on_failure(0.0)
+    elif why == "held":
+        subject.delivery.hold()
+    elif why == "stopping":
+        subject.delivery.stop(10.0, "signal", keep=False)
+    elif why == "closed":
+        subject.delivery.abandon(keep=False)
+    assert not subject.delivery.may_write_direct(1)
+
+
+def test_while_a_circuit_is_half_open_nothing_is_written_at_once() -> None:
+    """The attempt that is let through is one of the ordinary kind, with a deadline."""
+    subject = shell(lines=0)
+    for _ in range(FAILURES):
+        subject.destination.breaker.on_failure(0.0)
+    subject.destination.now = 1000.0
+    assert not subject.destination.is_open
+    assert not subject.delivery.may_write_direct(1)
 
 
 # -- freezes ---------------------------------------------------------------------------------------

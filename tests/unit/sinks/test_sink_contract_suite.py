@@ -134,6 +134,17 @@ class TestRightSink(RightSubject):
 # -- sinks that are wrong ------------------------------------------------------------------------
 
 
+class WritesHalfAtOnce(RightSink):
+    def write_direct(self, data: bytes) -> bool:
+        STORE.data += data[: data.find(b"\n") + 1]
+        return False
+
+
+class WritesNothingAtOnce(RightSink):
+    def write_direct(self, data: bytes) -> bool:
+        return not STORE.is_down
+
+
 class GoesByPlaces(RightSink):
     def key(self, batch: Batch, index: int) -> str:
         return f"{batch.batch_id}-{index}"
@@ -348,6 +359,8 @@ CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
         SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
         SinkContract.test_what_a_failing_sink_loses_is_in_the_dead_letter,
     ),
+    WritesHalfAtOnce: (SinkContract.test_blocks_that_come_alone_arrive_once_and_in_order,),
+    WritesNothingAtOnce: (SinkContract.test_blocks_that_come_alone_arrive_once_and_in_order,),
     Forgets: (SinkContract.test_delivers_every_line_in_order,),
     Doubles: (SinkContract.test_delivers_every_line_in_order,),
     Truncates: (SinkContract.test_a_line_larger_than_a_batch,),

@@ -26,6 +26,7 @@ from telemetryd.clock import Moment
 from telemetryd.errors import TransientSinkError
 from telemetryd.sinks._thread import write_all
 from telemetryd.sinks.file import age as _age
+from telemetryd.sinks.file import mounts
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
 _SEARCH_BYTES: Final = 64 * 1024
@@ -69,6 +70,8 @@ class AppendFile:
     def _claim(self) -> None:
         status = os.fstat(self._fd)
         self._identity = status.st_dev, status.st_ino
+        self.is_local = mounts.is_local(status.st_dev)
+        """False if a server may stand between us and its disk."""
         if not stat.S_ISREG(status.st_mode):
             raise TransientSinkError("not_a_file", f"{self.path} is not a regular file")
         try:
@@ -135,6 +138,18 @@ class AppendFile:
             return count, error
         self.size += sum(progress)
         return len(payloads), None
+
+    def append_direct(self, data: bytes) -> bool:
+        """Append all of `data` in one call; False if nothing of it is in the file."""
+        try:
+            written = os.write(self._fd, data)
+        except OSError:  # the next write meets it again, and reports it
+            return False
+        self.size += written
+        if written < len(data):
+            self._cut_back(written)
+            return False
+        return True
 
     def _cut_back(self, size: int) -> None:
         """Take the last `size` bytes off. From the end it has now: others may have shortened it."""

@@ -69,6 +69,8 @@ class FileSink(Sink):
         super().__init__(config, context)
         self._config = config
         self._clock = context.clock
+        self._is_dated = "{date}" in config.path
+        self._syncs_always = config.fsync == "always"
         self._writer = SinkThread(f"sink-{context.name}")
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
@@ -104,6 +106,26 @@ class FileSink(Sink):
                 Failure(index, error.code, retryable=True) for index in range(kept, len(payloads))
             )
         )
+
+    def write_direct(self, data: bytes) -> bool:
+        """Append `data` at once, where the file is at hand and nothing else is due."""
+        file = self._file
+        if file is None or self._syncs_always or self._writer.is_busy:
+            return False
+        try:
+            if not file.is_local or file.torn or not self._is_current(file, len(data)):
+                return False
+        except OSError:  # the thread meets it too, and reports it
+            return False
+        return file.append_direct(data)
+
+    def _is_current(self, file: AppendFile, incoming: int) -> bool:
+        """True if `_ready` would return this very file."""
+        if self._is_dated:
+            path = expand(self._config.path, self.context, self._clock.wall())
+            if path != file.path:
+                return False
+        return file.look() and not self._is_due(file, incoming)
 
     async def flush(self, *, deadline: float) -> None:
         """Write the lines to the disk, if `fsync` requires it."""

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Bench:
         self.clock = HandClock()
         self.log = LogBook()
         self.salvaged: list[bytes] = []
+        self.found = b""
+        """What was in the file right after a direct write."""
         self.config = msgspec.convert({"type": "file", "path": str(self.path), **keys}, FileConfig)
         self.sink = FileSink(self.config, context(self.log, self.salvage, clock=self.clock))
 
@@ -629,3 +632,140 @@ def test_more_rotated_files_than_are_kept_are_deleted_at_the_next_start(tmp_path
         (tmp_path / f"out.20260101T000000.00000{number}Z").write_bytes(b"old\n")
     opened(Bench(tmp_path, rotate_bytes=100, keep=1))
     assert sorted(os.listdir(tmp_path)) == ["out", "out.20260101T000000.000003Z"]  # noqa: PTH208
+
+
+# -- direct writes -------------------------------------------------------------------------------
+
+
+def direct(bench: Bench, *before: Callable[[], object], data: bytes = b"direct\n") -> bool:
+    """Open the sink, write `first`, call `before`, and write `data` at once; what that returned."""
+
+    async def scenario() -> bool:
+        await bench.sink.open()
+        await bench.write(line("first"))
+        for step in before:
+            step()
+        written = bench.sink.write_direct(data)
+        bench.found = bench.path.read_bytes() if bench.path.exists() else b""
+        await bench.sink.close()
+        return written
+
+    return run(asyncio.new_event_loop, scenario())
+
+
+def test_a_file_at_hand_is_written_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, rotate_bytes=1000, rotate_seconds=3600, fsync="flush")
+    assert direct(bench)
+    assert bench.found == b"first\ndirect\n"
+
+
+def test_a_sink_that_is_not_open_writes_nothing_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert not bench.sink.write_direct(b"direct\n")
+    direct(bench)
+    assert not bench.sink.write_direct(b"closed\n")
+    assert bench.path.read_bytes() == b"first\ndirect\n"
+
+
+@pytest.mark.parametrize(
+    ("keys", "before"),
+    [
+        ({"fsync": "always"}, lambda _: None),
+        ({"rotate_bytes": 12}, lambda _: None),
+        ({"rotate_seconds": 60}, lambda bench: setattr(bench.clock, "now", MIDNIGHT - 3500)),
+        ({}, lambda bench: bench.path.rename(bench.path.with_name("moved"))),
+        ({}, lambda bench: bench.path.unlink()),
+        ({}, lambda bench: setattr(bench.sink._file, "torn", True)),
+        ({}, lambda bench: setattr(bench.sink._file, "is_local", False)),
+    ],
+    ids=["fsync", "rotate_bytes", "rotate_seconds", "moved", "deleted", "torn", "distant"],
+)  # fmt: skip
+def test_where_there_is_more_to_do_the_thread_does_it(
+    tmp_path: Path, keys: dict[str, Any], before: Callable[[Bench], object]
+) -> None:
+    bench = Bench(tmp_path, **keys)
+    assert not direct(bench, lambda: before(bench))
+    assert b"direct" not in bench.found
+
+
+def test_a_date_that_has_changed_is_a_file_for_the_thread(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "{date}")
+    assert direct(bench) is True
+    assert not direct(bench, lambda: setattr(bench.clock, "now", MIDNIGHT + 1))
+    assert (tmp_path / "2026-03-14").read_bytes() == b"first\ndirect\nfirst\n"
+
+
+def test_while_the_thread_is_at_the_file_nothing_is_written_at_once(tmp_path: Path) -> None:
+    """It may close it: after SIGHUP, for one. A call that was given up still runs."""
+    bench = Bench(tmp_path)
+    began, may_end = threading.Event(), threading.Event()
+
+    def block_thread() -> None:
+        began.set()
+        may_end.wait()
+
+    async def scenario() -> None:
+        await bench.sink.open()
+        for is_given_up in (False, True):
+            call = asyncio.ensure_future(bench.sink._writer.run(block_thread))
+            await asyncio.sleep(0)
+            assert not bench.sink.write_direct(b"waits\n")
+            began.wait()
+            if is_given_up:
+                call.cancel()
+                await asyncio.wait({call})
+            assert not bench.sink.write_direct(b"runs\n")
+            may_end.set()
+            while bench.sink._writer.is_busy:  # noqa: ASYNC110 - it ends with a call-back
+                await asyncio.sleep(0)
+            assert bench.sink.write_direct(b"over\n")
+            began.clear()
+            may_end.clear()
+        await bench.sink.close()
+
+    run(asyncio.new_event_loop, scenario())
+    assert bench.path.read_bytes() == b"over\nover\n"
+
+
+def test_what_a_full_disk_took_of_a_direct_write_is_cut_off_and_written_once() -> None:
+    """RLIMIT_FSIZE cuts the write short, then refuses it, as a full disk does with ENOSPC."""
+    code = """
+        import asyncio, os, resource, signal, sys, tempfile, msgspec
+        from telemetryd.core.ledger import Count
+        from telemetryd.sinks.file.sink import FileConfig, FileSink
+        from telemetryd.testing import LogBook, Rig, block, context
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        path = tempfile.mkdtemp() + "/out"
+        config = msgspec.convert({"type": "file", "path": path}, FileConfig)
+        log = LogBook()
+        rig = Rig(FileSink(config, context(log)), config, log=log)
+        failed = asyncio.Event()
+        log.on_event["write_failed"] = failed.set
+
+        async def main():
+            rig.worker.start()
+            assert await rig.flush()
+            while rig.sink._file is None:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+            rig.offer([block(b"a" * 99)])
+            assert rig.stats.direct_writes == 1, "it is at hand"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (250, resource.RLIM_INFINITY))
+            rig.offer([block(b"b" * 99, b"c" * 99)])
+            assert os.path.getsize(path) == 100, "nothing of it is left there"
+            rig.check_balance()
+            await failed.wait()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, resource.RLIM_INFINITY))
+            assert await rig.flush()
+            rig.offer([block(b"d" * 99)])
+            await rig.stop()
+
+        asyncio.run(main())
+        rig.check_end()
+        assert rig.lines() == {"delivered": 4}
+        data = open(path, "rb").read()
+        assert data == b"".join(each * 99 + b"\\n" for each in (b"a", b"b", b"c", b"d")), data
+        assert rig.stats.errors == {("transient", "disk_full"): 1}, rig.stats.errors
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

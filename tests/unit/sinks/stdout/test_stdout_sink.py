@@ -202,3 +202,74 @@ def test_a_write_that_hangs_holds_up_neither_the_loop_nor_the_end(pipe: Pipe) ->
     with sink_process(code, pipe.writer.fileno()) as process:
         assert said(process) == "closed"
         assert process.wait() == 3
+
+
+def test_a_little_is_written_at_once_to_a_pipe_with_room(pipe: Pipe) -> None:
+    """All of it or nothing: never more than is atomic, and nothing that would have to wait."""
+    code = r"""
+        assert sink.write_direct(b"a" * 4095 + b"\n")
+        assert not sink.write_direct(b"b" * 4096 + b"\n"), "not atomic"
+        while sink.write_direct(b"c" * 1023 + b"\n"):
+            pass
+        assert os.get_blocking(1), "it is shared"
+        say("full")
+        hear()
+        assert sink.write_direct(b"d\n")
+        assert await write(b"e\n") == []
+        assert sink.write_direct(b"f\n")
+        await sink.close()
+    """
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
+        assert said(process) == "full"
+        found = pipe.reader.read(65536)
+        tell(process)
+        assert process.wait() == 0
+        found += pipe.reader.readall()
+    assert found == b"a" * 4095 + b"\n" + (b"c" * 1023 + b"\n") * 60 + b"d\ne\nf\n"
+
+
+def test_behind_a_line_that_was_cut_nothing_is_written_at_once(pipe: Pipe) -> None:
+    """The rest of it comes first. Neither is anything while the thread is at the pipe."""
+    code = r"""
+        os.set_blocking(1, False)
+        _standard_output._STALL_SECONDS = 0.05
+        say(str(await write(b"x" * 100_000 + b"\n")))
+        hear()
+        assert not sink.write_direct(b"glued\n")
+        writing = asyncio.ensure_future(write(b"y" * 100_000 + b"\n"))
+        await asyncio.sleep(0)
+        assert not sink.write_direct(b"between\n")
+        say("writes")
+        assert await writing == []
+        assert sink.write_direct(b"last\n")
+        await sink.close()
+    """
+    with sink_process(code, pipe.writer.fileno()) as process:
+        pipe.writer.close()
+        assert "stdout_stalled" in said(process)
+        found = pipe.reader.read(65536)
+        tell(process)
+        assert said(process) == "writes"
+        found += pipe.reader.readall()
+        assert process.wait() == 0
+    assert found == b"x" * 100_000 + b"\n" + b"y" * 100_000 + b"\nlast\n"
+
+
+@pytest.mark.parametrize("kind", ["file", "closed", "no reader"])
+def test_what_is_no_pipe_with_a_reader_is_not_written_at_once(
+    tmp_path: Path, pipe: Pipe, kind: str
+) -> None:
+    code = r"""
+        assert not sink.write_direct(b"direct\n")
+        await sink.close()
+    """
+    if kind == "closed":
+        code = "os.close(1)\n" + textwrap.dedent(code)
+    elif kind == "no reader":
+        pipe.reader.close()
+    with (tmp_path / "out").open("wb") as file:
+        stdout = pipe.writer.fileno() if kind == "no reader" else file.fileno()
+        with sink_process(code, stdout) as process:
+            assert process.wait() == 0
+    assert (tmp_path / "out").read_bytes() == b""
