@@ -274,8 +274,8 @@ def resume(session: Session, environ: Mapping[str, str]) -> None:
     session.settings = early.read(environ)
     session.registered_events = ("INVOKE", "SHUTDOWN")
     session.parked = session.subscribed = True
-    session.listener = _handed_over(listener)
-    found = [_handed_over(fd) for fd in connections]
+    session.listener = _take_handed_over(listener)
+    found = [_take_handed_over(fd) for fd in connections]
     session.early, session.late = found[:count], found[count:]
     if following >= 0:
         session.next_socket = _socket.socket(fileno=following)
@@ -285,7 +285,7 @@ def resume(session: Session, environ: Mapping[str, str]) -> None:
     session.registered_after = session.next_after = time.monotonic() - session.started
 
 
-def _handed_over(fd: int) -> _socket.socket:
+def _take_handed_over(fd: int) -> _socket.socket:
     sock = _socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock

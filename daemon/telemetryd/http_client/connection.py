@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         if self._failure is None and not self._is_answered:
             was_ended = getattr(error, "errno", 0) == errno.EPIPE
             why = getattr(error, "strerror", None) or "the connection ended"
-            self._fail("connection_lost", why, self._sent_when_lost(was_ended=was_ended))
+            self._fail("connection_lost", why, self._judge_sent(was_ended=was_ended))
         self._is_over = True
         if not self.gone.done():
             self.gone.set_result(None)
@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
         except OSError:
             return
         except HttpError as error:
-            self._fail(error.reason, error.detail, self._sent_when_lost(was_ended=False))
+            self._fail(error.reason, error.detail, self._judge_sent(was_ended=False))
 
     def _on_end(self, *, clean: bool) -> None:
         """Note that the other side sends no more. `clean`: no one else can have ended it."""
@@ -274,11 +274,11 @@ class Connection(asyncio.Protocol):
                 what = error.detail
             else:
                 return
-        self._fail("connection_lost", what, self._sent_when_lost(was_ended=True))
+        self._fail("connection_lost", what, self._judge_sent(was_ended=True))
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def _sent_when_lost(self, *, was_ended: bool) -> Sent:
+    def _judge_sent(self, *, was_ended: bool) -> Sent:
         """Return how much the destination may have seen of a request that gets no answer.
 
         `was_ended`: the other side closed the connection, before anything else was wrong with it.
@@ -286,11 +286,11 @@ class Connection(asyncio.Protocol):
         """
         if self._reader is None or self._written == self._before:
             return "nothing"
-        if was_ended and not self._reader.has_begun and self._acknowledged() == self._before:
+        if was_ended and not self._reader.has_begun and self._count_acknowledged() == self._before:
             return "nothing"
         return "all" if self._is_handed_over else "part"
 
-    def _acknowledged(self) -> int:
+    def _count_acknowledged(self) -> int:
         """Return the bytes that the other side's kernel has acknowledged; -1: unknown."""
         try:
             info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)

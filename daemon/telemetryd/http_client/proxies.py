@@ -60,7 +60,7 @@ def find_proxy(
 def is_exception(exceptions: str, host: str, port: int) -> bool:
     """True if `exceptions`, as in NO_PROXY, name `host`."""
     host = host.lower().rstrip(".")
-    address = _packed(host)
+    address = _pack(host)
     return any(
         _matches(each, host, port, address) for each in exceptions.lower().replace(",", " ").split()
     )
@@ -91,7 +91,7 @@ def _matches(entry: str, host: str, port: int, address: bytes) -> bool:
         return False
     if address:
         network, slash, bits = name.partition("/")
-        packed = _packed(network)
+        packed = _pack(network)
         return _in_network(address, packed, bits if slash else str(len(packed) * 8))
     name = name.removeprefix("*").strip(".")
     return bool(name) and (host == name or host.endswith(f".{name}"))
@@ -107,7 +107,7 @@ def _in_network(address: bytes, network: bytes, bits: str) -> bool:
     return int.from_bytes(address, "big") >> shift == int.from_bytes(network, "big") >> shift
 
 
-def _packed(host: str) -> bytes:
+def _pack(host: str) -> bytes:
     """Return an address as bytes, empty if `host` is a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:

@@ -137,7 +137,7 @@ class AnswerReader:
         if self._status < 200:  # noqa: PLR2004 - informational, RFC 9110
             self._interim += 1
             if self._status == 101 or self._interim > _MAX_INTERIM:  # noqa: PLR2004 - never asked for
-                raise _garbled("interim answers without an end")
+                raise _refuse_garbled("interim answers without an end")
             return True
         self._fields = {name: ", ".join(values) for name, values in fields.items()}
         self._begin_body()
@@ -146,13 +146,13 @@ class AnswerReader:
     def _read_status(self, line: bytes) -> None:
         status = line[9:12]
         if line[:9] not in _VERSIONS or len(status) != 3 or not status.isdigit():  # noqa: PLR2004
-            raise _garbled("no HTTP/1.1 status line")
+            raise _refuse_garbled("no HTTP/1.1 status line")
         if line[12:13] not in (b"", b" ") or line[12:].translate(None, _VALUE_IN):
-            raise _garbled("no HTTP/1.1 status line")
+            raise _refuse_garbled("no HTTP/1.1 status line")
         self._is_1_0 = line[:9] == _VERSIONS[1]
         self._status = int(status)
         if not 100 <= self._status <= 599:  # noqa: PLR2004 - RFC 9110, 15
-            raise _garbled("a status that HTTP does not have")
+            raise _refuse_garbled("a status that HTTP does not have")
 
     def _begin_body(self) -> None:
         """Decide how the body ends (RFC 9112, 6.3)."""
@@ -166,10 +166,10 @@ class AnswerReader:
             self._finish()
         elif coding is not None:
             if coding.strip().lower() != "chunked" or length is not None or self._is_1_0:
-                raise _garbled("a body of unknown length")
+                raise _refuse_garbled("a body of unknown length")
             self._step = AnswerReader._read_chunk_line
         elif length is not None:
-            self._need = self._bounded(_read_length(length))
+            self._need = self._check_bound(_read_length(length))
             self._step = AnswerReader._read_body
             if not self._need:
                 self._finish()
@@ -184,7 +184,7 @@ class AnswerReader:
         return False
 
     def _read_to_end(self) -> bool:
-        self._bounded(len(self._body) + len(self._buffer))
+        self._check_bound(len(self._body) + len(self._buffer))
         self._body += self._buffer
         self._buffer.clear()
         return False
@@ -196,11 +196,11 @@ class AnswerReader:
         digits, _, extension = line.partition(b";")
         digits = digits.rstrip(b" \t")
         if not 0 < len(digits) <= _MAX_DIGITS or digits.translate(None, _HEX):
-            raise _garbled("a chunk without a size")
+            raise _refuse_garbled("a chunk without a size")
         if extension.translate(None, _VALUE_IN):
-            raise _garbled("a control character after the size of a chunk")
+            raise _refuse_garbled("a control character after the size of a chunk")
         self._need = int(digits, 16)
-        self._bounded(len(self._body) + self._need)
+        self._check_bound(len(self._body) + self._need)
         self._step = AnswerReader._read_chunk if self._need else AnswerReader._read_trailer
         return True
 
@@ -209,7 +209,7 @@ class AnswerReader:
         if self._need or len(self._buffer) < 2:  # noqa: PLR2004 - CRLF
             return False
         if self._buffer[:2] != b"\r\n":
-            raise _garbled("a chunk that is longer than its size")
+            raise _refuse_garbled("a chunk that is longer than its size")
         del self._buffer[:2]
         self._step = AnswerReader._read_chunk_line
         return True
@@ -247,7 +247,7 @@ class AnswerReader:
         self._need -= len(taken)
         del self._buffer[: len(taken)]
 
-    def _bounded(self, size: int) -> int:
+    def _check_bound(self, size: int) -> int:
         if size > self._max_body:
             most = self._max_body
             raise HttpError("answer_too_large", f"the body is over {most} bytes", sent="all")
@@ -278,10 +278,10 @@ def _split_fields(lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, _TOKEN):
-            raise _garbled("a header line without a name")
+            raise _refuse_garbled("a header line without a name")
         value = value.strip(b" \t")
         if value.translate(None, _VALUE_IN):
-            raise _garbled("a control character in a header")
+            raise _refuse_garbled("a control character in a header")
         yield name.decode("ascii").lower(), value.decode("latin-1")
 
 
@@ -290,9 +290,9 @@ def _read_length(text: str) -> int:
     numbers = {each.strip() for each in text.split(",")}
     number = numbers.pop()
     if numbers or not (number.isascii() and number.isdigit()) or len(number) > _MAX_DIGITS:
-        raise _garbled("a Content-Length that is no number")
+        raise _refuse_garbled("a Content-Length that is no number")
     return int(number)
 
 
-def _garbled(what: str) -> HttpError:
+def _refuse_garbled(what: str) -> HttpError:
     return HttpError("garbled_answer", what, sent="all")

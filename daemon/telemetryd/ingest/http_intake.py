@@ -77,7 +77,7 @@ class Intake:
         """Return what becomes of a request; `framer` is that of its connection."""
         try:
             if isinstance(request, Skipped):
-                raise _skipped(request, self.max_body_bytes)
+                raise _refuse_skipped(request, self.max_body_bytes)
             body = self._unpack(request)
             found = to_lines(body)
             if found.problem and not self.lenient:
@@ -123,7 +123,7 @@ class Intake:
         return _decompress(bytes(request.body), self.max_body_bytes)
 
 
-def _skipped(request: Skipped, most: int) -> _Refusal:
+def _refuse_skipped(request: Skipped, most: int) -> _Refusal:
     if request.reason == "too_long":
         problem = f"a body may have at most {most} bytes (telemetry.max_body_bytes)"
         return _Refusal(413, "too_large", problem, "too_long", request.size)

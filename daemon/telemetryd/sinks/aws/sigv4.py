@@ -110,7 +110,7 @@ class Signer:
         canonical = "\n".join(
             (
                 method.upper(), _encode_path(path) if self._normalizes_path else path,
-                "&".join(sorted_query(query)), canonical_headers, "", signed, body_hash,
+                "&".join(sort_query(query)), canonical_headers, "", signed, body_hash,
             )
         )  # fmt: skip
         scope = f"{stamp[:8]}/{self._region}/{self._service}/aws4_request"
@@ -139,7 +139,7 @@ def hash_body(pieces: Iterable[bytes], size: int) -> str:
     return text
 
 
-def sorted_query(query: str) -> list[str]:
+def sort_query(query: str) -> list[str]:
     """Return the parts of `query`, sorted by name and value, each with an equals sign."""
     if not query:
         return []
