@@ -24,6 +24,7 @@ from helpers.layer_kit import ROOT, alone, build, certificate, debootstrap, unpa
 from helpers.lifecycle import Stage, settings, until
 from helpers.scanner import widest_vectors
 from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
+from layer.authorities import hashed
 from telemetryd.local import LocalLambda
 
 EXTENSIONS = ROOT / "tests" / "extensions"
@@ -136,14 +137,16 @@ def kinesis_variables(server: KinesisServer) -> dict[str, str]:
     } | settings(SINKS__K__TYPE="kinesis", SINKS__K__STREAM="s")
 
 
+@pytest.mark.parametrize("client", ["lean", "aiobotocore"])
 @pytest.mark.parametrize("trusted", [True, False])
-def test_kinesis_over_tls(launcher: Path, tmp_path: Path, trusted: bool) -> None:
+def test_kinesis_over_tls(launcher: Path, tmp_path: Path, trusted: bool, client: str) -> None:
     """The client in lib/, the pruned models, the OpenSSL inside; who is not known is refused."""
     pem = certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pem)
     with KinesisServer(tls=tls) as server:
         variables = kinesis_variables(server)
+        variables |= settings(SINKS__K__CLIENT=client)
         variables |= {"AWS_CA_BUNDLE": str(pem)} if trusted else {}
         with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
             telemetry, call = platform.begin()
@@ -154,6 +157,28 @@ def test_kinesis_over_tls(launcher: Path, tmp_path: Path, trusted: bool) -> None
         assert delivered == (2 if trusted else 0)
         assert len(server.accepted) == (1 if trusted else 0)
         assert server.violations == []
+
+
+def test_kinesis_needs_nothing_of_an_sdk(opt: Path, tmp_path: Path) -> None:
+    """The authority is found by the hash of its name, in the directory that the layer has."""
+    own = tmp_path / "opt"
+    shutil.copytree(opt, own)
+    lib = own / "telemetryd" / "lib"
+    for name in ("aiobotocore", "aiohttp", "botocore"):
+        shutil.rmtree(lib / name)
+    pem = certificate(tmp_path)
+    for name, data in hashed(pem.read_bytes()).items():
+        (lib / "certificates" / name).write_bytes(data)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    with KinesisServer(tls=tls) as server:
+        command = (str(own / "extensions" / "telemetryd"),)
+        with ScriptedPlatform(kinesis_variables(server), command=command) as platform:
+            telemetry, call = platform.begin()
+            telemetry.sendall(line(1) + line(2))
+            call.shutdown(20.0)
+            platform.finish()
+            assert platform.ledger()["sinks"]["k"]["delivered"]["lines"] == 2
 
 
 class LogsServer(http.server.BaseHTTPRequestHandler):
@@ -174,7 +199,8 @@ class LogsServer(http.server.BaseHTTPRequestHandler):
         """Not on stderr."""
 
 
-def test_metrics_by_put_log_events(launcher: Path) -> None:
+@pytest.mark.parametrize("client", ["lean", "aiobotocore"])
+def test_metrics_by_put_log_events(launcher: Path, client: str) -> None:
     """The other service with pruned models: the calls it needs can be made."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), LogsServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -184,7 +210,8 @@ def test_metrics_by_put_log_events(launcher: Path) -> None:
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_REGION": "eu-west-1",
             "AWS_LAMBDA_FUNCTION_NAME": "f",
-        } | settings(SINKS__M__TYPE="emf", SINKS__M__DELIVERY="logs")
+        } | settings(SINKS__M__TYPE="emf", SINKS__M__DELIVERY="logs", SINKS__M__CLIENT=client)
+        LogsServer.targets.clear()
         with ScriptedPlatform(variables, command=(str(launcher),)) as platform:
             telemetry, call = platform.begin()
             call.invoke("a")
