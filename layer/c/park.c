@@ -33,6 +33,7 @@
 #define SHUTDOWN_MS 2000
 #define QUIET_MARGIN_MS 25
 #define READ_SHARE 0.7
+#define LATE_READS 16 /* of LOOKED_BYTES: more than the kernel holds */
 /* What the interpreter needs until it can ask for `next`: CPU of a whole processor, and the same
  * again as leeway. A function has the processor's share that its memory buys. */
 #define UP_CPU_MS 110
@@ -483,15 +484,17 @@ static void read_ready(struct park *park, const struct pollfd *polled, int known
             drop(park, i, printed);
 }
 
-/* Read until nothing has arrived for a batch period, or most of the time is used up. */
+/* Read until nothing has arrived for a batch period, or most of the time is used up. What is there
+ * already is read even then. */
 static void read_until_quiet(struct park *park, long left, int printed)
 {
     struct pollfd polled[PARK_CONNECTIONS];
     long until = clock_ms() + (long)((double)left * READ_SHARE), rest;
     for (int i = 0; i < park->count; i++)
         await_more(park->connections[i].fd, 0);
-    while (park->count && (rest = until - clock_ms()) > 0) {
+    for (int late = 0; park->count && late < LATE_READS; late += rest == 0) {
         int known = poll_connections(park, polled);
+        rest = later(until - clock_ms(), 0);
         if (poll(polled, (nfds_t)known, (int)earlier(rest, park->batch_ms + QUIET_MARGIN_MS)) <= 0)
             break;
         read_ready(park, polled, known, printed);

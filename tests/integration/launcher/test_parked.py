@@ -433,7 +433,7 @@ def test_what_the_platform_says_of_the_init_is_printed(
     with run(installed, variables, stdout=subprocess.PIPE) as platform:
         telemetry, call = platform.begin()
         telemetry.sendall(waiting)
-        ledger = finish(platform, call, 2)
+        ledger = finish(platform, call)
         assert platform.process.stdout is not None
         assert platform.process.stdout.read() == waiting
         assert ledger["parked"] is True
@@ -452,13 +452,16 @@ def test_a_functions_lines_are_delivered_at_the_end(installed: Path, tmp_path: P
         assert ledger["sinks"]["file"]["delivered"]["lines"] == 2
 
 
-def test_without_time_for_a_start_they_are_printed(installed: Path, tmp_path: Path) -> None:
-    """So they are in the platform's log, and counted."""
+@pytest.mark.parametrize("seconds", [1, 0, -1])
+def test_without_time_for_a_start_they_are_printed(
+    installed: Path, tmp_path: Path, seconds: float
+) -> None:
+    """So they are in the platform's log, and counted; though the time be up."""
     variables = file_sink(tmp_path / "f")
     with run(installed, variables, stdout=subprocess.PIPE) as platform:
         telemetry, call = platform.begin()
         telemetry.sendall(line(1) + line(2)[:-9])
-        ledger = finish(platform, call, 1)
+        ledger = finish(platform, call, seconds)
         assert platform.process.stdout is not None
         assert platform.process.stdout.read() == line(1) + line(2)[:-9] + b"\n"
         assert ledger["received"] == ledger["printed"]
