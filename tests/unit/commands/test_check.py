@@ -185,3 +185,32 @@ def test_what_precedes_a_host_is_never_printed(command: str, variables: dict[str
     assert "hush" not in out.getvalue() + err.getvalue()
     if command == "check":
         assert "***@h" in out.getvalue() + err.getvalue()
+
+
+KINESIS = {"TELEMETRYD_SINKS__K__TYPE": "kinesis", "TELEMETRYD_SINKS__K__STREAM": "telemetry"}
+LOGS = {"TELEMETRYD_SINKS__K__TYPE": "emf", "TELEMETRYD_SINKS__K__DELIVERY": "logs"}
+HOME = {"HOME": "/nonexistent"}
+
+
+@pytest.mark.parametrize("sink", [KINESIS, LOGS], ids=["kinesis", "emf"])
+@pytest.mark.parametrize(
+    ("mode", "environ", "says"),
+    [
+        ("lambda", {}, "lean: the default in Lambda"),
+        ("listen", {}, "aiobotocore: the default of `listen`"),
+        ("lambda", {"AWS_PROFILE": "mine"}, "aiobotocore: AWS_PROFILE is set"),
+        ("listen", {"TELEMETRYD_SINKS__K__CLIENT": "lean"}, "lean: as configured"),
+    ],
+)
+def test_the_client_of_aws_is_named_with_the_reason(
+    sink: dict[str, str], mode: Any, environ: dict[str, str], says: str
+) -> None:
+    status, out, _ = run(HOME | sink | environ, mode=mode)
+    assert status == 0
+    assert f"# sinks.k: client {says}" in out
+    tomllib.loads(out)
+
+
+def test_a_sink_without_aws_has_no_client_of_it() -> None:
+    _, out, _ = run(HOME | {"TELEMETRYD_SINKS__K__TYPE": "emf"}, mode="lambda")
+    assert "# sinks.k: client" not in out
