@@ -36,7 +36,7 @@ BROKEN: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "unknown section": (lambda tmp: broken_file(tmp, "[sink.file]\npath = 'x'"), "sink"),
     "bad port": (lambda _: settings(TELEMETRY__PORT="99999"), "telemetry.port"),
     "bad types": (lambda _: settings(TELEMETRY__TYPES="logs"), "telemetry.types"),
-    "http": (lambda _: settings(TELEMETRY__PROTOCOL="http"), "telemetry.protocol"),
+    "protocol": (lambda _: settings(TELEMETRY__PROTOCOL="udp"), "telemetry.protocol"),
     "buffering": (lambda _: settings(TELEMETRY__BUFFERING__TIMEOUT_MS=3), "timeout_ms"),
     "unknown sink": (lambda _: settings(SINKS__FILE__TYPE="flie"), "flie"),
     "loop": (
