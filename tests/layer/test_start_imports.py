@@ -92,17 +92,8 @@ LARGE = {
     *("_hashlib", "_ssl", "ast", "asyncio.base_subprocess", "asyncio.selector_events", "base64"),
     *("asyncio.subprocess", "asyncio.taskgroups", "asyncio.unix_events"),
     *("calendar", "dataclasses", "hashlib", "importlib.metadata", "importlib.util", "json"),
-    *(
-        "locale",
-        "pathlib",
-        "random",
-        "shutil",
-        "string",
-        "tempfile",
-        "textwrap",
-        "tokenize",
-        "urllib.parse",
-    ),
+    *("locale", "pathlib", "random", "shutil", "string", "tempfile", "textwrap", "tokenize"),
+    "urllib.parse",
 }
 """Each was loaded at some time, or would be by a careless import, and costs half a millisecond."""
 OURS = {
