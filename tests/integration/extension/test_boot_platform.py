@@ -352,22 +352,6 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_lines_up_to_one_batch_period_late_are_waited_for(tmp_path: Path) -> None:
-    """The last of what the function printed may come after `runtimeDone`."""
-    variables = INVOCATION | settings(TELEMETRY__BUFFERING__TIMEOUT_MS=1500)
-    with ScriptedPlatform(file_sink(tmp_path / "f") | variables) as platform:
-        telemetry, call = platform.begin()
-        call.invoke("a")
-        telemetry.sendall(runtime_done("a"))
-        until(lambda: (tmp_path / "f").exists() and read(tmp_path / "f"))
-        telemetry.sendall(line(1))
-        call = platform.expect(NEXT)
-        assert read(tmp_path / "f") == runtime_done("a") + line(1)
-        call.shutdown()
-        platform.finish()
-        assert platform.ledger()["sinks"]["file"]["delivered"]["lines"] == 2
-
-
 def test_after_a_bug_no_invocation_is_held_up(tmp_path: Path) -> None:
     """A `runtimeDone` that no one sees any more is not waited for, not even by the one running."""
     code = (

@@ -71,6 +71,8 @@ class FileSink(Sink):
         self._clock = context.clock
         self._is_dated = "{date}" in config.path
         self._syncs_always = config.fsync == "always"
+        self._opened_by = context
+        """The context by which the path was made; another has been set by a restore."""
         self._writer = SinkThread(f"sink-{context.name}")
         self._housekeeper = SinkThread(f"sink-{context.name}-rotation")
         self._file: AppendFile | None = None
@@ -121,7 +123,7 @@ class FileSink(Sink):
 
     def _is_current(self, file: AppendFile, incoming: int) -> bool:
         """True if `_ready` would return this very file."""
-        if self._is_dated:
+        if self._is_dated or self.context is not self._opened_by:
             path = expand(self._config.path, self.context, self._clock.wall())
             if path != file.path:
                 return False
@@ -177,6 +179,7 @@ class FileSink(Sink):
         self._ready(0)
 
     def _open_file(self, path: str) -> AppendFile:
+        self._opened_by = self.context
         self._file = file = AppendFile(path, self.context.salvage)
         if self._config.rotate_seconds:
             self._begun_ms = file.begun_ms(self._clock.moment())

@@ -695,6 +695,18 @@ def test_a_date_that_has_changed_is_a_file_for_the_thread(tmp_path: Path) -> Non
     assert (tmp_path / "2026-03-14").read_bytes() == b"first\ndirect\nfirst\n"
 
 
+def test_after_a_restore_the_file_of_the_new_instance_is_for_the_thread(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "{instance}")
+    assert not direct(bench, lambda: bench.sink.on_restore("f" * 32))
+    (path,) = tmp_path.iterdir()
+    assert path.read_bytes() == b"first\n"
+
+
+def test_after_a_restore_a_file_of_the_same_name_is_written_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert direct(bench, lambda: bench.sink.on_restore("f" * 32))
+
+
 def test_while_the_thread_is_at_the_file_nothing_is_written_at_once(tmp_path: Path) -> None:
     """It may close it: after SIGHUP, for one. A call that was given up still runs."""
     bench = Bench(tmp_path)
