@@ -450,8 +450,9 @@ EVENTS: Final = (
     LogEvent(
         "records_refused",
         ("info",),
-        "Kinesis refused some records of a request, for example by throttling. They are retried.",
-        "Add shards if it continues.",
+        "A destination refused a part of a batch. Kinesis throttles some records, which are "
+        "retried. An HTTP server refuses a request; its lines are lost under `codes`.",
+        "Kinesis: add shards if it continues. HTTP: `detail` has the status.",
     ),
     LogEvent(
         "circuit_opened",

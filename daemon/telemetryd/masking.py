@@ -17,7 +17,8 @@ _NAMES: Final = (
     r"|(?:api|access|account|auth|private|secret|shared|sign(?:ing)?|encrypt(?:ion)?|license|master"
     r"|ingest(?:ion)?|storage|write|instrumentation)_?keys?"
 )
-_SHORT_NAMES: Final = frozenset(("key", "keys", "auth", "sas", "sig", "dsn"))
+_SHORT_NAMES: Final = frozenset(("key", "keys", "auth", "sas", "sig", "dsn", "headers"))
+"""Names that are secret as a whole. Headers are, because any of them may carry a key."""
 _HARMLESS: Final = frozenset(
     f"{what}_key"
     for what in (

@@ -1,4 +1,4 @@
-"""`type = "http"`: batches of lines, POSTed as NDJSON to a URL."""
+"""`type = "ndjson"`: batches of lines, POSTed as NDJSON to a URL."""
 
 # ruff: noqa: PLR2004 - status codes of HTTP
 from __future__ import annotations
@@ -20,7 +20,7 @@ URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:[1-9][0-9]{0,4})?([/?]
 
 
 class HttpConfig(sink.SinkConfig, frozen=True, kw_only=True):
-    """`[sinks.<name>]` with `type = "http"`."""
+    """`[sinks.<name>]` with `type = "ndjson"`."""
 
     url: Annotated[str, Meta(max_length=2048)]
     """The URL to POST to."""

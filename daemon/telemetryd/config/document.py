@@ -168,6 +168,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "not set"
+    if field.default is msgspec.NODEFAULT:  # a table, which is made for each
+        return f"`{_cell(toml_value(field.default_factory()))}`"
     text = f"`{_cell(toml_value(field.default))}`"
     if field.encode_name.endswith("_bytes") and field.default:
         return f"{text} ({_bytes(field.default)})"

@@ -1,9 +1,9 @@
 """Finds a sink class by the `type` of its section: ours by name, others by entry point.
 
-A third-party package registers a sink like this, and `type = "http"` then finds it:
+A third-party package registers a sink like this, and `type = "queue"` then finds it:
 
     [project.entry-points."telemetryd.sinks"]
-    http = "my_package:HttpSink"
+    queue = "my_package:QueueSink"
 
 Our sinks are imported only when used. Entry points are read only if a type is not ours, because
 `importlib.metadata` costs more than the whole file sink.
@@ -21,6 +21,7 @@ GROUP: Final = "telemetryd.sinks"
 BUILT_IN: Final = {
     "emf": ("telemetryd.sinks.emf.sink", "EmfSink"),
     "file": ("telemetryd.sinks.file.sink", "FileSink"),
+    "http": ("telemetryd.sinks.http.sink", "HttpSink"),
     "kinesis": ("telemetryd.sinks.kinesis.sink", "KinesisSink"),
     "null": ("telemetryd.sinks.null", "NullSink"),
     "stdout": ("telemetryd.sinks.stdout", "StdoutSink"),

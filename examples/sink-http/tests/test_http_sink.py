@@ -36,7 +36,7 @@ class TestHttpSink(SinkContract):
         self.server = server
 
     def config(self, directory: Path, **keys: object) -> HttpConfig:
-        return msgspec.convert({"type": "http", "url": self.server.url, **keys}, HttpConfig)
+        return msgspec.convert({"type": "ndjson", "url": self.server.url, **keys}, HttpConfig)
 
     @contextmanager
     def destination(self, directory: Path) -> Iterator[Received]:
@@ -59,7 +59,7 @@ class TestHttpSink(SinkContract):
 
 def deliver(server: NdjsonServer, count: int = 2, **keys: object) -> Rig:
     """Send so many blocks of three lines through a worker, until all are settled."""
-    config = msgspec.convert({"type": "http", "url": server.url, **keys}, HttpConfig)
+    config = msgspec.convert({"type": "ndjson", "url": server.url, **keys}, HttpConfig)
     rig = Rig(HttpSink(config, context()), config)
 
     async def scenario() -> None:
@@ -166,6 +166,6 @@ def test_the_token_is_sent_and_the_content_is_named(server: NdjsonServer) -> Non
     ],
 )
 def test_what_can_not_work_is_refused_with_its_key(keys: dict[str, str]) -> None:
-    config = msgspec.convert({"type": "http", "url": "https://host/", **keys}, HttpConfig)
+    config = msgspec.convert({"type": "ndjson", "url": "https://host/", **keys}, HttpConfig)
     (problem,) = config.problems()
     assert problem.startswith(f"{next(iter(keys))}: must ")

@@ -123,7 +123,7 @@ def test_lines_of_a_local_lambda_arrive_over_http(layer: Path, tmp_path: Path) -
     stage = Stage(tmp_path)
     with ndjson_server().NdjsonServer(drop_duplicates=True) as server:
         variables = settings(
-            SINKS__COLLECTOR__TYPE="http", SINKS__COLLECTOR__URL=server.url,
+            SINKS__COLLECTOR__TYPE="ndjson", SINKS__COLLECTOR__URL=server.url,
             SINKS__COLLECTOR__TOKEN="s3cret",  # noqa: S106 - to be searched for
         )  # fmt: skip
         config = stage.config(variables, extensions=[layer / "extensions" / "telemetryd"])
@@ -141,7 +141,7 @@ def test_a_server_that_is_down_costs_the_function_nothing(layer: Path, tmp_path:
     stage = Stage(tmp_path)
     with ndjson_server().NdjsonServer() as server:
         server.is_down = True
-        variables = settings(SINKS__COLLECTOR__TYPE="http", SINKS__COLLECTOR__URL=server.url)
+        variables = settings(SINKS__COLLECTOR__TYPE="ndjson", SINKS__COLLECTOR__URL=server.url)
         launcher = layer / "extensions" / "telemetryd"
         config = stage.config(variables | IN_TIME, extensions=[launcher], **SHORT_END)
         results, env = play(config, {"print": 3}, {"print": 3})

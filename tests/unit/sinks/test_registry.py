@@ -38,7 +38,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thirdparty\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[telemetryd.sinks]\n"
-        "http = thirdparty_sinks:HttpSink\n"
+        "post = thirdparty_sinks:HttpSink\n"
         "file = thirdparty_sinks:HttpSink\n"
         "class = thirdparty_sinks:NotASink\n"
         "object = thirdparty_sinks:an_object\n"
@@ -58,9 +58,9 @@ def test_our_own_types(sink_type: str, cls: type) -> None:
 
 
 def test_a_sink_of_another_package_is_found(site: Path) -> None:
-    found = sink_class("http")
+    found = sink_class("post")
     assert (found.__module__, found.__name__) == ("thirdparty_sinks", "HttpSink")
-    assert {"file", "null", "stdout", "http"} <= set(known_types())
+    assert {"file", "null", "stdout", "post"} <= set(known_types())
     assert known_types() == sorted(set(known_types()))
 
 
@@ -69,7 +69,7 @@ def test_no_package_can_take_the_name_of_one_of_ours(site: Path) -> None:
 
 
 def test_an_unknown_type_is_told_the_known_ones(site: Path) -> None:
-    with pytest.raises(UnknownSinkType, match=r"known types: .*file.*http.*null.*stdout"):
+    with pytest.raises(UnknownSinkType, match=r"known types: .*file.*http.*null.*post.*stdout"):
         sink_class("htpp")
 
 

@@ -7,7 +7,6 @@ pay. What each answer means is the same as through aiobotocore; a test compares 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.client import HttpClient
 from telemetryd.http_client.dates import parse_http_date
 from telemetryd.http_client.messages import Answer, HttpError, HttpOptions, Request
+from telemetryd.sinks._authorities import layer_authorities
 from telemetryd.sinks.aws.codes import meaning
 from telemetryd.sinks.aws.credentials import CredentialSource
 from telemetryd.sinks.aws.endpoints import place_of, url_of
@@ -54,7 +54,6 @@ _TRANSIENT: Final = {
     "answer_too_large": "garbled_answer",
 }
 """Reasons for no answer, with the codes that we count them under."""
-_LAYER_LIB: Final = "/telemetryd/lib"
 _REFUSED: Final = 300
 _SERVER_ERROR: Final = 500
 
@@ -85,7 +84,7 @@ class LeanClient:
             read_seconds=read_seconds,
             idle_seconds=IDLE_SECONDS,
             max_connections=1,
-            ca_directory=_authorities(),
+            ca_directory=layer_authorities(),
         )
         self._place: Final = place_of(service, region, endpoint_url, environ)
         self._signer = Signer(service, self._place.region)
@@ -186,12 +185,6 @@ class LeanClient:
             "clock_corrected", sink=self._name, seconds=round(self._ahead), by=self._service
         )
         return True
-
-
-def _authorities() -> str:
-    """Return the directory of certificate authorities that is in the layer; empty elsewhere."""
-    found = (place for place in sys.path if place.endswith(_LAYER_LIB))
-    return next((f"{place}/certificates" for place in found), "")
 
 
 def encode(parameters: Mapping[str, Any]) -> list[bytes]:

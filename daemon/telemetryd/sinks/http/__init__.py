@@ -1,0 +1,1 @@
+"""The `http` sink: `sink` is the door."""

@@ -1,0 +1,82 @@
+"""The meaning of an answer, or of none, to the delivery worker."""
+
+# ruff: noqa: PLR2004 - status codes of HTTP (RFC 9110)
+from __future__ import annotations
+
+from typing import Final
+
+from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
+from telemetryd.http_client.dates import retry_after
+from telemetryd.http_client.messages import Answer, HttpError
+
+MAX_RETRY_AFTER: Final = 60.0
+TOO_LARGE: Final = "too_large"
+
+_TRANSIENT: Final = {
+    "name_not_found": "unreachable",
+    "unreachable": "unreachable",
+    "connect_timeout": "connect_timeout",
+    "proxy_unreachable": "proxy_unreachable",
+    "proxy_refused": "proxy_unreachable",
+    "proxy_credentials": "proxy_unreachable",
+    "tls_error": "tls_error",
+    "send_timeout": "read_timeout",
+    "read_timeout": "read_timeout",
+    "timeout": "read_timeout",
+    "connection_lost": "connection_lost",
+    "closed": "connection_lost",
+    "garbled_answer": "garbled_answer",
+    "answer_too_large": "garbled_answer",
+}
+"""Reasons for no answer, with the codes that we count them under."""
+_SENT: Final = {
+    "nothing": "nothing was sent",
+    "part": "a part was sent",
+    "all": "all was sent, so the lines may arrive twice",
+}
+_BATCH: Final = {400: "invalid_request", 413: TOO_LARGE, 422: "invalid_request"}
+"""Refusals of these lines. Others may be accepted."""
+_SINK: Final = {
+    401: "credentials_refused",
+    403: "access_denied",
+    404: "not_found",
+    410: "not_found",
+}
+"""Refusals of whatever is sent, until somebody changes something."""
+_PAGES: Final = (b"<!doctype html", b"<html")
+
+
+def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
+    """Return the error that `answer` stands for; None if the lines are delivered.
+
+    `authority` names the destination in the text; `now` is in seconds since the epoch. The body of
+    the answer is not shown, because it may repeat lines.
+    """
+    status = answer.status
+    text = f"{authority} answered {status}"
+    if status < 300:
+        if answer.body[:200].lstrip()[:14].lower().startswith(_PAGES):
+            return TransientSinkError(
+                "garbled_answer", f"{text} with a web page: something on the way answered"
+            )
+        return None
+    if status < 400:
+        return PermanentSinkError(
+            "redirected", f"{text}: redirects are not followed; correct `url`", stops_sink=True
+        )
+    if status in (408, 425, 429) or status >= 500:
+        code = "throttled" if status == 429 else "server_error"
+        seconds = retry_after(answer.headers, now, most=MAX_RETRY_AFTER)
+        return TransientSinkError(code, text, retry_after=seconds)
+    if status in _BATCH:
+        return PermanentSinkError(_BATCH[status], text)
+    return PermanentSinkError(_SINK.get(status, "refused"), text, stops_sink=True)
+
+
+def without_answer(error: HttpError, authority: str) -> SinkError:
+    """Return what it means that there is no answer. The text says what was sent."""
+    text = f"{error.detail or error.reason} ({authority}; {_SENT[error.sent]})"
+    if error.reason in _TRANSIENT:
+        return TransientSinkError(_TRANSIENT[error.reason], text)
+    code = "tls_certificate" if error.reason == "tls_certificate" else "http_configuration"
+    return PermanentSinkError(code, text, stops_sink=True)
