@@ -109,15 +109,18 @@ def _table(result: Result, results: Path) -> Iterator[str]:
     costs: dict[str, Cost] = {}
     for subject in _SUBJECTS:
         runs, line = result.runs("1", _WHOLE, subject.row), _per_line(subject, results)
-        if not runs or line is None:
+        small = result.runs("1", _SMALL, subject.row)
+        if not (runs or small) or line is None:
             continue
         title = _title(result, subject.row)
-        costs[subject.row] = Cost(title, statistics.median(run.cpu_ms for run in runs), line)
+        if runs:
+            cpu_ms = statistics.median(run.cpu_ms for run in runs)
+            costs[subject.row] = Cost(title, cpu_ms, line)
         cells = [
             title,
             spread([run.cpu_ms for run in runs], 1),
             f"{line:.2f}",
-            f"{max(run.rss_mb for run in runs):.0f}",
+            f"{max(run.rss_mb for run in runs or small):.0f}",
             *(
                 spread(_added(result, "1", _SMALL, subject.row, value), 0)
                 for value in (_init, _first_wait, _first_billed)
@@ -132,6 +135,7 @@ def _table(result: Result, results: Path) -> Iterator[str]:
         f"`python -m bench short-life`: lives on the local Lambda, each with one invocation (rare "
         f"ones come every {GAP_SECONDS:g} seconds), the first columns with a whole CPU, the others "
         f"with the 7.25 % that a 128-MB function has, beside the function without an extension. "
+        f'Parked is `lambda.start = "park"`. '
         f"CPU per line is that of `ingest-file` and `kinesis`. {_machine(result)}"
     )
 

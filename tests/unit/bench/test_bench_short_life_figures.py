@@ -380,6 +380,15 @@ def test_a_page_shows_environments_beside_lines(tmp_path: Path) -> None:
     assert readme.filled(made, tmp_path) == made
 
 
+def test_a_page_shows_a_row_of_the_small_function_only(tmp_path: Path) -> None:
+    """It has no CPU of a life with a whole CPU, and so no break-even."""
+    rows: dict[str, Any] = {"parked-file": [figures(init_ms=70.0)]}
+    write_all(tmp_path, result(condition("1", "7.25", **rows)))
+    lines = pages.fill(pages.PART, tmp_path)
+    assert "| parked-file |  | 0.50 | 25 | 10 | 0 | 0 |  |" in lines
+    assert not any("Break-even" in line for line in lines)
+
+
 def test_a_page_shows_what_changed(tmp_path: Path) -> None:
     """Against the layer before, of the same turns."""
     rows: dict[str, Any] = {"before-kinesis": [figures(lost=44, cpu_ms=300.0, init_ms=160.0)]}
