@@ -43,13 +43,15 @@ def sink(url: str, **keys: object) -> dict[str, str]:
     return AWS | variables
 
 
-def one_invocation(variables: dict[str, str], lines: bytes = LINES) -> tuple[Any, list[bytes]]:
+def one_invocation(
+    variables: dict[str, str], lines: bytes = LINES, seconds: float = 6.0
+) -> tuple[Any, list[bytes]]:
     """The ledger of a life of one invocation, and what was printed to standard output."""
     with ScriptedPlatform(variables, stdout=subprocess.PIPE) as platform:
         telemetry, following = platform.begin()
         following.invoke("r1")
         telemetry.sendall(lines)
-        platform.expect(NEXT).shutdown(3.0)
+        platform.expect(NEXT).shutdown(seconds)
         platform.finish()
         assert platform.process.stdout is not None
         return platform.ledger(), platform.process.stdout.read().splitlines(keepends=True)
@@ -58,7 +60,7 @@ def one_invocation(variables: dict[str, str], lines: bytes = LINES) -> tuple[Any
 def test_a_life_delivers_without_loading_an_sdk(server: KinesisServer, tmp_path: Path) -> None:
     for name in SDK:
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'loaded')!r}, 'w')\n")
-    ledger, _ = one_invocation(sink(server.url) | {"PYTHONPATH": str(tmp_path)})
+    ledger, _ = one_invocation(sink(server.url) | {"PYTHONPATH": str(tmp_path)}, seconds=30.0)
     assert ledger["sinks"]["stream"]["delivered"]["lines"] == 20
     assert b"".join(unwrap(put.data)[1] for put in server.accepted) == LINES
     assert server.requests[0].headers["user-agent"].startswith("telemetryd/")
@@ -75,7 +77,7 @@ def test_what_only_the_sdk_reads_chooses_it(server: KinesisServer, tmp_path: Pat
         following.invoke("r1")
         telemetry.sendall(LINES)
         server.wait_for_requests(1)
-        platform.expect(NEXT).shutdown(3.0)
+        platform.expect(NEXT).shutdown()
         platform.finish()
         assert platform.ledger()["sinks"]["stream"]["delivered"]["lines"] == 20
         (chosen,) = platform.log("aws_client_chosen")
@@ -132,7 +134,7 @@ def test_a_sink_that_has_delivered_prints_nothing(server: KinesisServer) -> None
         following = platform.expect(NEXT)
         telemetry.sendall(b'{"type":"function","record":"late"}\n')
         server.wait_for_requests(2)
-        following.shutdown(3.0)
+        following.shutdown(6.0)
         platform.finish()
         ledger = platform.ledger()
         assert platform.process.stdout is not None
