@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,9 +64,9 @@ class NdjsonServer:
         finally:
             self._answering.set()
 
-    def _answer(self, key: str, body: bytes) -> tuple[int, dict[str, str]]:
+    def _answer(self, key: str, body: bytes, *, was_down: bool) -> tuple[int, dict[str, str]]:
         with self._lock:
-            if self.is_down:
+            if was_down or self.is_down:
                 return 503, {}
             if self.script:
                 return self.script.pop(0)
@@ -86,12 +87,14 @@ class NdjsonServer:
             def do_POST(self) -> None:
                 size = int(self.headers["Content-Length"])
                 body = self.rfile.read(size)
-                was_stalled = not ours._answering.is_set()
+                was_stalled, was_down = not ours._answering.is_set(), ours.is_down
                 ours._answering.wait()
-                if was_stalled or len(body) < size:  # no client waits for an answer any more
+                # after the above: a client that gave up in an outage has then hung up
+                if was_stalled or len(body) < size or has_hung_up(self.connection):
                     self.close_connection = True
                     return
-                status, headers = ours._answer(self.headers["Idempotency-Key"], body)
+                key = self.headers["Idempotency-Key"]
+                status, headers = ours._answer(key, body, was_down=was_down)
                 ours.headers.append(dict(self.headers))
                 ours.statuses.append(status)
                 self.send_response(status)
@@ -109,3 +112,13 @@ class NdjsonServer:
                 """Say nothing."""
 
         return Handler
+
+
+def has_hung_up(connection: socket.socket) -> bool:
+    """True if no client waits for an answer any more."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
