@@ -156,11 +156,14 @@ def test_the_licence_of_everything_inside_is_in_it(zipped: Path, bill: dict[str,
 
 
 def without(tmp_path: Path, *stages: str) -> Path:
-    """A cache in another directory, which lacks these stages and what zig has kept."""
+    """A cache in another directory, which lacks these stages and what zig has kept.
+
+    Locks, and stages that another build is making, stay where they are.
+    """
     place = tmp_path / "elsewhere"
     (place / "stages").mkdir(parents=True)
     for stage in (CACHE / "stages").iterdir():
-        if stage.name.partition("-")[0] not in stages:
+        if not stage.name.startswith(".") and stage.name.partition("-")[0] not in stages:
             (place / "stages" / stage.name).symlink_to(stage)
     (place / "archives").symlink_to(CACHE / "archives")
     return place
