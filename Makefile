@@ -1,6 +1,7 @@
 # Two commands: `make run` shows telemetryd at work, `make test` proves it. Both set themselves up.
 PYTHON ?= python3
 VENV   := .venv
+AGAIN  :=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
@@ -36,7 +37,7 @@ types: $(STAMP)
 	@$(BIN)/mypy
 
 unit: $(STAMP)
-	@$(BIN)/python -m pytest -m 'not system' --ignore tests/system --ignore tests/layer \
+	@$(BIN)/python -m pytest $(AGAIN) -m 'not system' --ignore tests/system --ignore tests/layer \
 	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
@@ -44,7 +45,7 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@touch $@
 
 test-system: $(VENV)/.installed-system  ## the tests that need other programs (each names what is missing)
-	@$(BIN)/python -m pytest -m system tests/system
+	@$(BIN)/python -m pytest $(AGAIN) -m system tests/system
 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/zizmor --offline --quiet .github/workflows
@@ -100,10 +101,10 @@ layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in 
 	@# under the limit of open files that many hosts have, and the build of an image
 	@ulimit -n 1024; $(PYTHON) layer/build.py --arch x86_64
 	@ulimit -n 1024; $(PYTHON) layer/build.py --arch arm64
-	@$(BIN)/python -m pytest -m layer tests/layer
+	@$(BIN)/python -m pytest $(AGAIN) -m layer tests/layer
 
 container-test: $(STAMP)  ## builds the images with buildah and runs them with podman, under 128 MB and 1/14 vCPU
-	@$(BIN)/python -m pytest -m container tests/container
+	@$(BIN)/python -m pytest $(AGAIN) -m container tests/container
 
 .venv-deploy/.installed: requirements/deploy.txt $(STAMP)
 	@$(PYTHON) -m venv .venv-deploy
@@ -112,7 +113,7 @@ container-test: $(STAMP)  ## builds the images with buildah and runs them with p
 	@touch $@
 
 deploy-test: .venv-deploy/.installed  ## hadolint, cfn-lint and sam validate on the Dockerfiles and examples/sam
-	@.venv-deploy/bin/python -m pytest -m deploy tests/deploy
+	@.venv-deploy/bin/python -m pytest $(AGAIN) -m deploy tests/deploy
 
 bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts in bench/results
 	@$(BIN)/python -m bench run --all
