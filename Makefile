@@ -126,6 +126,7 @@ bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink and nasty 
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
 	@$(BIN)/python -m bench.nasty
+	@$(BIN)/python -m bench.http_reader
 
 schema: $(STAMP)  ## write proto/schema/ from the types
 	@$(BIN)/telemetryd schema --write proto/schema
