@@ -122,6 +122,7 @@ def test_compressed_bodies_are_named_by_their_header(tmp_path: Path, coding: str
         (gzip.compress(b" " * (2 * MIB)), {"Content-Encoding": "gzip"}, 413, "max_body_bytes"),
         (zstandard.compress(b" " * (2 * MIB)), {"Content-Encoding": "zstd"}, 413, "max_body_bytes"),
         (b" " * (2 * MIB), NONE, 413, "max_body_bytes"),
+        (b" " * (64 * MIB), NONE, 413, "max_body_bytes"),
     ],
 )
 def test_of_a_bad_body_nothing_is_taken_and_the_sender_is_told_why(
