@@ -152,7 +152,7 @@ def test_an_installation_does_what_the_readme_shows(dist: Path, tmp_path: Path) 
     assert "not installed" not in checked
     assert run(program, "--version", cwd=tmp_path) == f"telemetryd {VERSION}\n"
     assert metadata(dist, "telemetryd").get_all("Provides-Extra") == [
-        "aws", "local", "testing", "zstd",
+        "aws", "fast", "local", "testing", "zstd",
     ]  # fmt: skip
 
 
