@@ -384,3 +384,44 @@ def test_while_the_circuit_is_open_nothing_is_taken() -> None:
     assert subject.delivery.state == d.LINGERING
     subject.run()
     assert (subject.delivery.state, subject.hand) == (d.PROBING, [])
+
+
+def test_a_batch_that_can_not_be_packed_is_lost() -> None:
+    subject = shell()
+    subject.packs_well = False
+    while not subject.lost:
+        subject.run()
+    assert subject.lost == list(range(BATCH))
+    assert subject.delivery.state == d.IDLE
+
+
+def test_the_end_does_not_wait_for_an_open_circuit() -> None:
+    """A batch in hand is tried once more, whatever the circuit says."""
+    subject = writing()
+    subject.delivery.stop(10.0, "signal", keep=False)
+    fail(subject, times=FAILURES)
+    assert subject.destination.is_open
+    subject.run()
+    assert subject.waiting_in == d.WRITE
+
+
+def test_what_came_from_the_disk_is_left_there_where_the_destination_fails() -> None:
+    subject = shell(disk=True, lines=0)
+    assert subject.disk is not None
+    subject.disk.lines += range(BATCH)
+    while subject.waiting_in != d.WRITE:
+        subject.run()
+    subject.delivery.stop(10.0, "spindown", keep=True)
+    fail(subject, wish=100.0)  # after the end
+    assert subject.disk.lines == list(range(BATCH))
+    assert subject.is_over
+
+
+def test_a_batch_that_is_taken_while_waiting_would_not_help_is_lost_at_once() -> None:
+    """To the failover, that is."""
+    subject = shell()
+    subject.delivery.fail_over()
+    subject.destination.breaker.on_failure(0.0, permanent=True)
+    while not subject.lost:
+        subject.run()
+    assert subject.lost == list(range(BATCH))

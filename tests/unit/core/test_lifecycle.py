@@ -724,3 +724,10 @@ def test_a_flush_by_the_clock_counts_as_one() -> None:
     subject = running()
     subject.cycle.on_flushed(subject.moment())
     assert subject.cycle.state == life.INVOKED
+
+
+def test_the_deadline_is_that_of_the_last_invocation() -> None:
+    subject = Life().connect().start()
+    assert subject.cycle.deadline == 0.0
+    subject.invoke("a", seconds=60.0)
+    assert subject.cycle.deadline == subject.now + 60.0

@@ -157,3 +157,15 @@ def test_the_head_of_a_refused_line_is_kept_in_full_though_it_came_in_pieces() -
     assert feed(subject, b"\n") == [
         Rejected("tail_budget", 1, 21, 7, 0, b"x" * 5 + b"y" * 5 + b"z" * 6)
     ]
+
+
+def test_lines_between_two_reads_have_a_place_in_the_stream() -> None:
+    """Those of a body by HTTP: counted already, or refused as a whole."""
+    subject = framer(keep=4)
+    assert feed(subject, A) == [Block(A, 1, 7, 0, 1.5)]
+    assert subject.hand_out(B, 1, 2.5) == Block(B, 1, 7, len(A), 2.5)
+    place = len(A) + len(B)
+    assert subject.reject("malformed_body", 9, b"no record") == Rejected(
+        "malformed_body", 1, 9, 7, place, b"no r"
+    )
+    assert feed(subject, A) == [Block(A, 1, 7, place + 9, 1.5)]

@@ -187,3 +187,17 @@ def test_a_body_in_endless_chunks_ends_somewhere(monkeypatch: pytest.MonkeyPatch
 def test_empty_lines_before_a_request_are_passed_over() -> None:
     found = events(reader(), b"\r\n\n\r", b"\n" + POST + b"\r\n", b"\r")
     assert len(found) == 1
+
+
+def test_another_budget_pays_for_what_is_unfinished() -> None:
+    """Unless it does not fit there; what is thrown away costs nothing."""
+    first, small, second = TailBudget(64), TailBudget(3), TailBudget(64)
+    subject = RequestReader(first, max_body_bytes=8, keep_bytes=4)
+    assert events(subject, POST + b"Content-Length: 20\r\n\r\n[1234") == []
+    subject.use(small)
+    assert (first.used, small.used) == (5, 0)
+    subject.use(second)
+    assert (first.used, second.used) == (0, 5)
+    assert events(subject, b"56789") == []
+    subject.use(first)
+    assert (first.used, second.used) == (0, 0)
