@@ -141,7 +141,9 @@ INJECTED = {
     "m.Pipeline.on_framed = on_framed\n",
     "a worker": "import telemetryd.delivery.steps as m\n"
     "async def pack(self): raise ZeroDivisionError('injected')\n"
-    "m.Steps._pack = pack\n",
+    "m.Steps._pack = pack\n"
+    "import telemetryd.core.delivery as d\n"
+    "d.Delivery.may_write_direct = lambda self, size: False\n",  # else nothing may need packing
     "every invocation": "import telemetryd.core.lifecycle as m\n"
     "def on_invoke(self, now): raise ZeroDivisionError('injected')\n"
     "m.Pacer.on_invoke = on_invoke\n",
