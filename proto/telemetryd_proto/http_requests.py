@@ -358,7 +358,7 @@ def _length(headers: Mapping[str, str], *, is_old: bool) -> int | None:
             raise _Refusal(400, "Content-Length is no number")
         return int(length)
     if length is not None or is_old:
-        # whoever reads this otherwise takes the rest for another request (RFC 9112, 6.1)
+        # a peer that reads this otherwise takes the rest for another request (RFC 9112, 6.1)
         raise _Refusal(400, "Transfer-Encoding beside a length, or in HTTP/1.0")
     if coding.strip().lower() != "chunked":
         raise _Refusal(501, "the only transfer encoding that is understood here is chunked")

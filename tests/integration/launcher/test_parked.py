@@ -285,7 +285,7 @@ def test_who_connected_when_is_handed_over(installed: Path, tmp_path: Path) -> N
 
 
 def not_parked(platform: ScriptedPlatform) -> None:
-    """The interpreter starts by itself, and knows that nobody waited in its place."""
+    """The interpreter starts by itself, and knows that the launcher did not wait in its place."""
     telemetry, call = platform.begin()
     until(lambda: platform.log("started"))
     telemetry.sendall(line(1))

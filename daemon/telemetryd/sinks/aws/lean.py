@@ -18,6 +18,7 @@ from telemetryd.http_client.client import HttpClient
 from telemetryd.http_client.dates import parse_http_date
 from telemetryd.http_client.messages import Answer, HttpError, HttpOptions, Request
 from telemetryd.sinks._authorities import layer_authorities
+from telemetryd.sinks._unanswered import UNANSWERED
 from telemetryd.sinks.aws.codes import meaning
 from telemetryd.sinks.aws.credentials import CredentialSource
 from telemetryd.sinks.aws.endpoints import place_of, url_of
@@ -37,23 +38,6 @@ LIMIT_SECONDS: Final = 600.0
 _TARGETS: Final = {"kinesis": "Kinesis_20131202", "logs": "Logs_20140328"}
 _TYPE: Final = "application/x-amz-json-1.1"
 _USER_AGENT: Final = f"telemetryd/{__version__}"
-_TRANSIENT: Final = {
-    "name_not_found": "unreachable",
-    "unreachable": "unreachable",
-    "connect_timeout": "connect_timeout",
-    "proxy_unreachable": "proxy_unreachable",
-    "proxy_refused": "proxy_unreachable",
-    "proxy_credentials": "proxy_unreachable",
-    "tls_error": "tls_error",
-    "send_timeout": "read_timeout",
-    "read_timeout": "read_timeout",
-    "timeout": "read_timeout",
-    "connection_lost": "connection_lost",
-    "closed": "connection_lost",
-    "garbled_answer": "garbled_answer",
-    "answer_too_large": "garbled_answer",
-}
-"""Reasons for no answer, with the codes that we count them under."""
 _REFUSED: Final = 300
 _SERVER_ERROR: Final = 500
 
@@ -257,8 +241,8 @@ def _is_page(body: bytes) -> bool:
 def _without_answer(error: HttpError, endpoint: str) -> SinkError:
     """Return what it means that there is no answer."""
     text = f"{error.detail or error.reason} ({endpoint})"
-    if error.reason in _TRANSIENT:
-        return TransientSinkError(_TRANSIENT[error.reason], text)
+    if error.reason in UNANSWERED:
+        return TransientSinkError(UNANSWERED[error.reason], text)
     if error.reason == "tls_certificate":
         text = f"{text}; a CA bundle can be named in AWS_CA_BUNDLE"
         return PermanentSinkError("tls_certificate", text, stops_sink=True)

@@ -8,27 +8,11 @@ from typing import Final
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.dates import retry_after
 from telemetryd.http_client.messages import Answer, HttpError
+from telemetryd.sinks._unanswered import UNANSWERED
 
 MAX_RETRY_AFTER: Final = 60.0
 TOO_LARGE: Final = "too_large"
 
-_TRANSIENT: Final = {
-    "name_not_found": "unreachable",
-    "unreachable": "unreachable",
-    "connect_timeout": "connect_timeout",
-    "proxy_unreachable": "proxy_unreachable",
-    "proxy_refused": "proxy_unreachable",
-    "proxy_credentials": "proxy_unreachable",
-    "tls_error": "tls_error",
-    "send_timeout": "read_timeout",
-    "read_timeout": "read_timeout",
-    "timeout": "read_timeout",
-    "connection_lost": "connection_lost",
-    "closed": "connection_lost",
-    "garbled_answer": "garbled_answer",
-    "answer_too_large": "garbled_answer",
-}
-"""Reasons for no answer, with the codes that we count them under."""
 _SENT: Final = {
     "nothing": "nothing was sent",
     "part": "a part was sent",
@@ -76,7 +60,7 @@ def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
 def without_answer(error: HttpError, authority: str) -> SinkError:
     """Return what it means that there is no answer. The text says what was sent."""
     text = f"{error.detail or error.reason} ({authority}; {_SENT[error.sent]})"
-    if error.reason in _TRANSIENT:
-        return TransientSinkError(_TRANSIENT[error.reason], text)
+    if error.reason in UNANSWERED:
+        return TransientSinkError(UNANSWERED[error.reason], text)
     code = "tls_certificate" if error.reason == "tls_certificate" else "http_configuration"
     return PermanentSinkError(code, text, stops_sink=True)

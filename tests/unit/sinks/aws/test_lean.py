@@ -18,7 +18,7 @@ from helpers.ports import reserved
 from telemetryd.clock import SYSTEM, Clock
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.messages import HttpError
-from telemetryd.sinks.aws import lean
+from telemetryd.sinks._unanswered import UNANSWERED
 from telemetryd.sinks.aws.lean import PIECE_BYTES, LeanClient, encode
 from telemetryd.testing import LogBook, context
 
@@ -188,7 +188,7 @@ def test_no_reason_of_the_http_client_is_forgotten() -> None:
     from telemetryd.http_client.messages import Reason
 
     permanent = {"invalid_request", "proxy_invalid", "tls_certificate", "tls_configuration"}
-    assert {*get_args(Reason)} == permanent | lean._TRANSIENT.keys()
+    assert {*get_args(Reason)} == permanent | UNANSWERED.keys()
 
 
 # -- what it does without ------------------------------------------------------------------------
