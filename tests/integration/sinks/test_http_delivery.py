@@ -40,7 +40,7 @@ def test_every_line_arrives_at_another_telemetryd(
     """Unchanged, once and in order; the log of neither shows the token."""
     data = events(20_000, size=290)
     with receiver(tmp_path / "there") as there:
-        keys = to(there, format=form, compression=compression)
+        keys = to(there, body=form, compression=compression)
         with Daemon(tmp_path, **keys) as here:
             here.send(data)
             outcome = here.stop()

@@ -70,7 +70,7 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
     """Further headers of each request, such as `{X-Api-Key = "..."}`. Their values are masked in
     all output."""
-    format: FormatName = "ndjson"
+    body: FormatName = "ndjson"
     """The body of a request. `ndjson`: the lines, unchanged; `json`: one JSON array of the lines,
     which are not decoded. A line that is not JSON is then lost as `malformed`."""
     compression: Compression = "none"

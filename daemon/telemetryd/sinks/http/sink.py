@@ -67,7 +67,7 @@ class HttpSink(Sink):
             raise ValueError("the url is not usable")
         self._config = config
         self._place = place
-        self._format = FORMATS[config.format]
+        self._format = FORMATS[config.body]
         self._headers = _headers(config, self._format.content_type)
         self._compress: Callable[[bytes], bytes] | None = None
         self._http: HttpClient | None = None

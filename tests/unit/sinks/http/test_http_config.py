@@ -58,7 +58,7 @@ def test_urls_that_can_not_work(url: str) -> None:
         {"token": "s3cret"},
         {"headers": {"X-Api-Key": "k", "content-type": "text/plain", "X-Empty": ""}},
         {"headers": {"Authorization": "ApiKey abc"}},
-        {"format": "json", "compression": "gzip"},
+        {"body": "json", "compression": "gzip"},
         {"compression": "zstd"},
     ],
 )

@@ -45,7 +45,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[CollectorServer]:
 
 
 def config_of(server: CollectorServer, **keys: Any) -> HttpConfig:
-    given = {"type": "http", "url": server.url, "linger_ms": 0, "format": server.form, **keys}
+    given = {"type": "http", "url": server.url, "linger_ms": 0, "body": server.form, **keys}
     return msgspec.convert(given, HttpConfig)
 
 
