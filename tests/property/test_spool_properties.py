@@ -157,12 +157,22 @@ async def live(rig: Rig, steps: list[tuple[str, float, int]], end: str, came: li
         rig.check_balance()
     if end == "kill":
         assert rig.worker._spool is not None
-        rig.worker._spool.close()  # as the kernel would, and no one does anything more
+        assert rig.worker._task is not None
+        rig.worker._spool.close()  # as the kernel would
+        rig.worker._task.cancel()  # and no one does anything more, also not in this turn
     else:
         await rig.stop(2.0, keep=end == "keep")
         rig.check_end()
 
 
+@example(  # killed before its first step
+    processes=[
+        ([("offer", 1, 1), ("sleep", 0.0, 0)], ["stops"], "kill", None),
+        ([("offer", 1, 1)], [], "kill", None),
+    ],
+    seed=0,
+    roomy=False,
+)
 @settings(max_examples=200)
 @given(processes=PROCESSES, seed=st.integers(0, 1000), roomy=st.booleans())
 def test_what_is_spooled_survives(
