@@ -1,0 +1,149 @@
+"""AnyValue and KeyValue, in protobuf and in JSON.
+
+How JSON values map to them is from the OpenTelemetry specification, "Mapping Arbitrary Data to
+OTLP AnyValue": an integer beyond 64 bits becomes text, null becomes a value that is not set.
+
+What is nested deeper than `MAX_DEPTH` becomes its JSON text: readers of protobuf refuse a message
+that is nested 100 times, and each level of an object takes three.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from telemetryd_proto.otlp.wire import DELIMITED, delimited, pack_double, tag, text, varint
+
+Pairs: TypeAlias = Iterable[tuple[str, Any]]
+"""Attributes: names and values. A name should occur once."""
+JsonObject: TypeAlias = dict[str, Any]
+
+MAX_DEPTH: Final = 24
+"""Most objects and arrays within one another."""
+
+_MIN_INT: Final = -(1 << 63)
+_MAX_INT: Final = (1 << 63) - 1
+_STRING: Final = tag(1, DELIMITED)
+_TRUE: Final = b"\x10\x01"
+_FALSE: Final = b"\x10\x00"
+_INT: Final = b"\x18"
+_DOUBLE: Final = b"\x21"
+_ARRAY: Final = tag(5, DELIMITED)
+_MAP: Final = tag(6, DELIMITED)
+_BYTES: Final = tag(7, DELIMITED)
+_ELEMENT: Final = tag(1, DELIMITED)
+_VALUE: Final = tag(2, DELIMITED)
+
+_MAX_KEYS: Final = 1024
+_keys: dict[str, bytes] = {}
+"""Names as they begin a KeyValue. Loggers use the same few; beyond `_MAX_KEYS` all are dropped."""
+
+
+def any_value(value: Any, depth: int = 0) -> bytes:  # noqa: PLR0911 - one for each type
+    """Return `value` as an AnyValue message: None, bool, int, float, str, bytes, dict or list.
+
+    `depth` counts the objects and arrays around it. Raises TypeError for another type.
+    """
+    kind = type(value)
+    if kind is str:
+        return delimited(_STRING, value.encode("utf-8", "replace"))
+    if kind is int:
+        return _INT + varint(value) if _MIN_INT <= value <= _MAX_INT else _string(str(value))
+    if value is None:
+        return b""
+    if kind is bool:
+        return _TRUE if value else _FALSE
+    if kind is float:
+        return _DOUBLE + pack_double(value)
+    if kind is bytes:
+        return delimited(_BYTES, value)
+    if depth >= MAX_DEPTH and isinstance(value, dict | list | tuple):
+        return _string(_json_text(value))
+    if isinstance(value, dict):
+        return delimited(_MAP, attributes(_ELEMENT, value.items(), depth + 1))
+    if isinstance(value, list | tuple):
+        each = [delimited(_ELEMENT, any_value(element, depth + 1)) for element in value]
+        return delimited(_ARRAY, b"".join(each))
+    raise TypeError(f"no AnyValue is a {kind.__name__}")
+
+
+def key_value(key: str, value: Any, depth: int = 0) -> bytes:
+    """Return a KeyValue message."""
+    return _key(key) + _with_length(any_value(value, depth))
+
+
+def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
+    """Return a field of KeyValue messages, one for each of `pairs`."""
+    return b"".join([delimited(field_tag, key_value(key, each, depth)) for key, each in pairs])
+
+
+def json_value(value: Any, depth: int = 0) -> JsonObject:  # noqa: PLR0911 - as above
+    """Return what `any_value` returns, in the form for JSON."""
+    kind = type(value)
+    if kind is str:
+        return {"stringValue": _unicode(value)}
+    if kind is int:
+        return {"intValue" if _MIN_INT <= value <= _MAX_INT else "stringValue": str(value)}
+    if value is None:
+        return {}
+    if kind is bool:
+        return {"boolValue": value}
+    if kind is float:
+        return {"doubleValue": json_double(value)}
+    if kind is bytes:
+        return {"bytesValue": b64encode(value).decode()}
+    if depth >= MAX_DEPTH and isinstance(value, dict | list | tuple):
+        return {"stringValue": _json_text(value)}
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": json_attributes(value.items(), depth + 1)}}
+    if isinstance(value, list | tuple):
+        return {"arrayValue": {"values": [json_value(each, depth + 1) for each in value]}}
+    raise TypeError(f"no AnyValue is a {kind.__name__}")
+
+
+def json_attributes(pairs: Pairs, depth: int = 0) -> list[JsonObject]:
+    """Return KeyValue messages in the form for JSON, one for each of `pairs`."""
+    return [{"key": _unicode(key), "value": json_value(each, depth)} for key, each in pairs]
+
+
+def json_double(value: float) -> float | str:
+    """Return a double for JSON, which has no number for NaN and the infinities."""
+    if math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _key(key: str) -> bytes:
+    known = _keys.get(key)
+    if known is None:
+        if len(_keys) >= _MAX_KEYS:
+            _keys.clear()
+        known = _keys[key] = text(_STRING, key) + _VALUE
+    return known
+
+
+def _with_length(data: bytes) -> bytes:
+    return varint(len(data)) + data
+
+
+def _string(value: str) -> bytes:
+    return delimited(_STRING, value.encode())
+
+
+def _unicode(value: str) -> str:
+    """Return `value` with `?` for what is no Unicode, which no encoder takes."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _json_text(value: Any) -> str:
+    """Return `value` as JSON; a number that JSON does not have is null."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (RecursionError, UnicodeEncodeError):
+        return "nested too deeply"
