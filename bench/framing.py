@@ -17,8 +17,8 @@ from io import BytesIO
 from bench.kit.lines import block_of_lines
 from telemetryd.core.watch import LIFE_CYCLE, LOSSES, EventWatch
 from telemetryd.ingest.heap import MOST_KEPT_BYTES, keep_heap
-from telemetryd.sinks.emf.exceptions import HINTS
-from telemetryd.sinks.emf.lines import lines_with
+from telemetryd.sinks._platform.exceptions import HINTS
+from telemetryd.sinks._platform.lines import lines_with
 from telemetryd_proto import scan
 from telemetryd_proto.envelope import decode_lines
 from telemetryd_proto.framing import LineFramer, TailBudget

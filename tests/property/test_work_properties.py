@@ -28,9 +28,9 @@ from telemetryd.core import (
     text_head,
     watch,
 )
+from telemetryd.sinks._platform import invocations as emf_invocations
+from telemetryd.sinks._platform import lines as emf_lines
 from telemetryd.sinks.emf import forward as emf_forward
-from telemetryd.sinks.emf import invocations as emf_invocations
-from telemetryd.sinks.emf import lines as emf_lines
 from telemetryd.sinks.kinesis import chunks as kinesis_chunks
 from telemetryd.sinks.kinesis import keys as kinesis_keys
 from telemetryd.sinks.kinesis import packer as kinesis_packer

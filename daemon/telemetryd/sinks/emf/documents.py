@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from telemetryd.sinks._platform.measured import Measured
 from telemetryd.sinks.emf.catalogue import METRIC_NAMES, METRICS, MetricInfo
 from telemetryd_proto.emf import MAX_VALUES, Document, Metric, Resolution, encode
 from telemetryd_proto.framing import Block
@@ -24,19 +25,6 @@ _SUM_DIGITS: Final = 12
 _SUMS: Final = frozenset(info.name for info in METRICS if info.kind == "sum")
 _LEVELS: Final = frozenset(info.name for info in METRICS if info.kind == "level")
 _MARK: Final = "telemetryd"
-
-
-class Measured(msgspec.Struct, gc=False):
-    """The numbers of one event."""
-
-    function: str
-    version: str
-    values: list[tuple[str, float]]
-    """Metric names and what was measured."""
-    request_id: str | None = None
-    error_type: str | None = None
-    facts: Mapping[str, Any] | None = None
-    """Figures that telemetryd reports about itself."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):

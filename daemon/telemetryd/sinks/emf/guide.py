@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from telemetryd.sinks._platform.invocations import IDLE_MS
 from telemetryd.sinks.emf import prices as _emf_prices
 from telemetryd.sinks.emf.catalogue import (
     DEFAULT_METRICS,
@@ -12,7 +13,6 @@ from telemetryd.sinks.emf.catalogue import (
     PROPERTIES,
     Kind,
 )
-from telemetryd.sinks.emf.invocations import IDLE_MS
 
 _KINDS: Final[dict[Kind, str]] = {"sum": "sum", "values": "each value", "level": "distinct values"}
 

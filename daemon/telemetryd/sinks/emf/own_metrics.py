@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from telemetryd.core.figures import Figures
-from telemetryd.sinks.emf.documents import Measured
+from telemetryd.sinks._platform.measured import Measured
 
 PERIOD_SECONDS: Final = 60.0
 """The least time between two documents: CloudWatch keeps minutes."""

@@ -11,6 +11,10 @@ from typing import Final
 
 import msgspec
 
+from telemetryd.sinks._platform.exceptions import HINTS
+from telemetryd.sinks._platform.invocations import Invocations
+from telemetryd.sinks._platform.lines import decode_event, lines_with
+from telemetryd.sinks._platform.measured import Measured
 from telemetryd.sinks._standard_output import StandardOutput
 from telemetryd.sinks.aws.logs import LogEvent, LogsDelivery
 from telemetryd.sinks.base import (
@@ -24,12 +28,9 @@ from telemetryd.sinks.base import (
 from telemetryd.sinks.emf import prices as _emf_prices
 from telemetryd.sinks.emf.catalogue import OWN_METRICS
 from telemetryd.sinks.emf.config import EmfConfig, expand
-from telemetryd.sinks.emf.documents import Documents, Finished, Layout, Measured
+from telemetryd.sinks.emf.documents import Documents, Finished, Layout
 from telemetryd.sinks.emf.event_time import EventTimes
-from telemetryd.sinks.emf.exceptions import HINTS
 from telemetryd.sinks.emf.forward import FORWARD_HINT, find_document
-from telemetryd.sinks.emf.invocations import Invocations
-from telemetryd.sinks.emf.lines import decode_event, lines_with
 from telemetryd.sinks.emf.own_metrics import SelfMetrics
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.errors import MalformedRecord
@@ -75,7 +76,7 @@ class EmfSink(Sink):
         arm = os.uname().machine in _ARM
         gb_second = config.price_arm64 if arm else config.price_x86_64
         prices = _emf_prices.Prices(config.price_request, gb_second)
-        self._invocations = Invocations(context.function, context.version, prices)
+        self._invocations = Invocations(context.function, context.version, prices.invocation)
         self._self: SelfMetrics | None = None
         if config.self_metrics and context.figures is not None and config.wanted & OWN_METRICS:
             self._self = SelfMetrics(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.emf_streams import block, documents, done, event, metrics, packed, report, sink, start
-from telemetryd.sinks.emf import invocations
+from telemetryd.sinks._platform import invocations
 from telemetryd.sinks.emf.sink import EmfSink
 from telemetryd.testing import LogBook
 from telemetryd_proto.request_ids import MAX_REQUEST_ID

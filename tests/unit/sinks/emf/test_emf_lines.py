@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.scanner import each_scanner  # noqa: F401 - each test runs with each
-from telemetryd.sinks.emf.lines import decode_event, lines_with
+from telemetryd.sinks._platform.lines import decode_event, lines_with
 from telemetryd_proto.envelope import Envelope, decode_line
 from telemetryd_proto.events import decode_record
 

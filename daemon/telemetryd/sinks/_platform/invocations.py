@@ -19,16 +19,15 @@ from typing import Any, Final, TypeGuard
 
 import msgspec
 
-from telemetryd.sinks.emf.documents import Measured
-from telemetryd.sinks.emf.environment import Beginning, Environment, Kind, is_same_failure
-from telemetryd.sinks.emf.exceptions import exception_in
-from telemetryd.sinks.emf.lines import (
+from telemetryd.sinks._platform.environment import Beginning, Environment, Kind, is_same_failure
+from telemetryd.sinks._platform.exceptions import exception_in
+from telemetryd.sinks._platform.lines import (
     InvocationEvent,
     ReportEvent,
     RuntimeDoneEvent,
     StartEvent,
 )
-from telemetryd.sinks.emf.prices import Prices
+from telemetryd.sinks._platform.measured import Measured
 from telemetryd_proto.emf import clean_dimension_value
 from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.events import decode_record
@@ -111,11 +110,14 @@ class Invocations:
     they are taken from the events.
     """
 
-    def __init__(self, function: str, version: str, prices: Prices) -> None:
+    def __init__(
+        self, function: str, version: str, price: Callable[[float, float], float] | None = None
+    ) -> None:
+        """`price` returns the cost of billed milliseconds with so many MiB of memory."""
         self._function = clean_dimension_value(function)
         self._version = clean_dimension_value(version)
         self._many = function == LOCAL
-        self._prices = prices
+        self._price = price
         self._environments: dict[int, Environment] = {}
         self._open: dict[str, _Invocation] = {}
         self._closed = OrderedDict[str, _Invocation]()  # the oldest goes first, at once found
@@ -538,8 +540,9 @@ class Invocations:
         if size is None or not 0 <= size <= _MOST:
             return False
         add(("memory_size", size))
-        if billed is not None and 0 <= billed <= _MOST and env.initialization in _PRICED:
-            _put(measured, "estimated_cost", self._prices.invocation(billed, size))
+        price = self._price if env.initialization in _PRICED else None
+        if price is not None and billed is not None and 0 <= billed <= _MOST:
+            _put(measured, "estimated_cost", price(billed, size))
         if not size or used is None or not 0 <= used <= _MOST:
             return False
         _put(measured, "memory_used_percent", round(100 * used / size, 2))
