@@ -1,4 +1,4 @@
-"""The meaning of an answer, or of none, to the delivery worker."""
+"""The meaning of an answer to the delivery worker."""
 
 # ruff: noqa: PLR2004 - status codes of HTTP (RFC 9110)
 from __future__ import annotations
@@ -7,17 +7,9 @@ from typing import Final
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.dates import retry_after
-from telemetryd.http_client.messages import Answer, HttpError
-from telemetryd.sinks._unanswered import UNANSWERED
+from telemetryd.http_client.messages import Answer
+from telemetryd.sinks._posting import MAX_RETRY_AFTER, TOO_LARGE, is_page
 
-MAX_RETRY_AFTER: Final = 60.0
-TOO_LARGE: Final = "too_large"
-
-_SENT: Final = {
-    "nothing": "nothing was sent",
-    "part": "a part was sent",
-    "all": "all was sent, so the lines may arrive twice",
-}
 _BATCH: Final = {400: "invalid_request", 413: TOO_LARGE, 422: "invalid_request"}
 """Refusals of these lines. Others may be accepted."""
 _SINK: Final = {
@@ -27,7 +19,6 @@ _SINK: Final = {
     410: "not_found",
 }
 """Refusals of whatever is sent, until somebody changes something."""
-_PAGES: Final = (b"<!doctype html", b"<html")
 
 
 def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
@@ -39,7 +30,7 @@ def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
     status = answer.status
     text = f"{authority} answered {status}"
     if status < 300:
-        if answer.body[:200].lstrip()[:14].lower().startswith(_PAGES):
+        if is_page(answer.body):
             return TransientSinkError(
                 "garbled_answer", f"{text} with a web page: something on the way answered"
             )
@@ -55,12 +46,3 @@ def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
     if status in _BATCH:
         return PermanentSinkError(_BATCH[status], text)
     return PermanentSinkError(_SINK.get(status, "refused"), text, stops_sink=True)
-
-
-def without_answer(error: HttpError, authority: str) -> SinkError:
-    """Return what it means that there is no answer. The text says what was sent."""
-    text = f"{error.detail or error.reason} ({authority}; {_SENT[error.sent]})"
-    if error.reason in UNANSWERED:
-        return TransientSinkError(UNANSWERED[error.reason], text)
-    code = "tls_certificate" if error.reason == "tls_certificate" else "http_configuration"
-    return PermanentSinkError(code, text, stops_sink=True)

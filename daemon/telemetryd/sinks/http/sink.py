@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -13,8 +12,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from telemetryd import __version__
 from telemetryd.errors import PermanentSinkError, SinkError
-from telemetryd.http_client.messages import HttpError, HttpOptions, Request
-from telemetryd.sinks._authorities import layer_authorities
+from telemetryd.http_client.messages import HttpError, Request
+from telemetryd.sinks._posting import (
+    LIMIT_SECONDS,
+    TOO_LARGE,
+    compressor,
+    make_client,
+    place_of,
+    without_answer,
+)
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -24,8 +30,8 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
-from telemetryd.sinks.http.answers import TOO_LARGE, meaning, without_answer
-from telemetryd.sinks.http.config import Compression, HttpConfig, place_of
+from telemetryd.sinks.http.answers import meaning
+from telemetryd.sinks.http.config import HttpConfig
 from telemetryd.sinks.http.formats import FORMATS, are_json_lines, is_json, is_json_line
 from telemetryd_proto.framing import Block
 
@@ -34,12 +40,6 @@ if TYPE_CHECKING:
 
 ITEM_BYTES: Final = 16 * 1024
 """Most bytes of an item of several lines, which is accepted or refused as one."""
-LIMIT_SECONDS: Final = 600.0
-"""Of one request; the longest `write_timeout_ms`. The delivery worker's limits are shorter."""
-_IDLE_SECONDS: Final = 5.0
-"""After so long without a request its connection is not trusted any more: an environment may have
-been frozen since, and the server, or a NAT between, may have hung up unheard."""
-_GZIP_WINDOW: Final = 31  # zlib: 15 bits and a gzip wrapper
 
 
 class HttpItem(Item, frozen=True, gc=False):
@@ -78,21 +78,13 @@ class HttpSink(Sink):
         """Make the client; nothing is sent."""
         if self._http is not None:
             return
-        from telemetryd.http_client.client import HttpClient  # noqa: PLC0415 - with the first line
-
         config = self._config
-        read_seconds = config.read_timeout_ms / 1000
-        options = HttpOptions(
-            environment=os.environ,
-            connect_seconds=config.connect_timeout_ms / 1000,
-            send_seconds=read_seconds,
-            read_seconds=read_seconds,
-            idle_seconds=_IDLE_SECONDS,
-            max_connections=1,
-            ca_directory=layer_authorities(),
+        self._compress = compressor(config.compression)
+        self._http = make_client(
+            self.context,
+            connect_timeout_ms=config.connect_timeout_ms,
+            read_timeout_ms=config.read_timeout_ms,
         )
-        self._compress = _compressor(config.compression)
-        self._http = HttpClient(self.context.clock, self.context.log, options=options)
 
     async def reopen(self) -> None:
         """Forget which size was too large: somebody may have changed the destination."""
@@ -218,18 +210,6 @@ def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
     given = {name.lower() for name in config.headers}
     kept = [(name, value) for name, value in ours.items() if name.lower() not in given]
     return [*kept, *config.headers.items()]
-
-
-def _compressor(compression: Compression) -> Callable[[bytes], bytes] | None:
-    """Return what compresses a body. Raises ImportError for zstd without its package."""
-    if compression == "none":
-        return None
-    if compression == "gzip":
-        return lambda body: zlib.compress(body, 1, _GZIP_WINDOW)
-    from telemetryd_proto.kinesis import Encoder  # noqa: PLC0415 - for zstd only
-
-    encoder = Encoder("ndjson", "zstd")
-    return lambda body: encoder.encode(body, record_id=None)
 
 
 def _sift(piece: Block) -> Iterator[Item]:

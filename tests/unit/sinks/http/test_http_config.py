@@ -14,7 +14,8 @@ from telemetryd.commands.check import check
 from telemetryd.commands.iam import Place as Account
 from telemetryd.commands.iam import iam
 from telemetryd.config.explain import show
-from telemetryd.sinks.http.config import HttpConfig, Place, place_of
+from telemetryd.sinks._posting import Place, place_of
+from telemetryd.sinks.http.config import HttpConfig
 
 URL = "https://collector.example.com/v1/lines"
 
