@@ -7,6 +7,8 @@ protobuf library, and nothing is imported.
     values          AnyValue and KeyValue, in both forms
     requests        resource, scope and the request around log records, metrics or spans
     answers         what a server answers: partial success, status
+    metrics         sums and histograms
+    spans           spans, and ids that are the same for the same facts
     trace_context   trace and span ids from headers and from text
 
 Source: opentelemetry-proto 1.x, and the OTLP specification's "JSON Protobuf Encoding".
