@@ -28,8 +28,8 @@ configuration, each overrides the one before: defaults, TOML file, environment, 
   TELEMETRYD_SECTION__KEY    e.g. TELEMETRYD_SINKS__ARCHIVE__TYPE=file
                                   TELEMETRYD_SINKS__ARCHIVE__PATH=/tmp/{{function}}.ndjson
 exit status: 0 success, 64 invalid arguments, 69 the port is taken or the address is not local
-(`health`: the daemon is not healthy), 70 a bug in telemetryd, 73 a file can't be written,
-78 invalid configuration.
+(`health`: the daemon is not healthy; `check --probe`: a destination would take no lines), 70 a bug
+in telemetryd, 73 a file can't be written, 78 invalid configuration.
 All keys: {DOCS}/configuration.md
 """
 _REPLAY = """\
@@ -106,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
                 const="lambda",
                 default="listen",
                 help="check with the defaults of the Lambda extension, not those of `listen`",
+            )
+            sub.add_argument(
+                "--probe",
+                action="store_true",
+                help="try each destination as well: reachable, existing, permitted? It gets no "
+                "line; exit status 69 if one fails",
             )
         elif name == "replay":
             sub.epilog = _REPLAY
@@ -212,7 +218,7 @@ def _listen(_: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from telemetryd.commands.check import check  # noqa: PLC0415 - as above
 
-    return check(os.environ, sys.stdout, sys.stderr, mode=options.mode)
+    return check(os.environ, sys.stdout, sys.stderr, mode=options.mode, probes=options.probe)
 
 
 def _replay(options: argparse.Namespace) -> int:

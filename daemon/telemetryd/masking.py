@@ -8,7 +8,10 @@ needs none.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
+
+import msgspec
 
 REDACTED: Final = "***"
 
@@ -27,6 +30,8 @@ _HARMLESS: Final = frozenset(
     )
 )
 """Keys by which something is found, not opened."""
+_SHORTEST: Final = 4
+"""Characters of a text that is masked wherever it is found."""
 _URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
 _USER: Final = r"^(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$))[^@]*@)"
 """The part before an address: `user:password@`, also if the password has a bare `/` or `@`."""
@@ -54,6 +59,23 @@ def is_secret(key: str) -> bool:
         or re.search(_NAMES, part)
         for part in parts
     )
+
+
+def secrets_in(value: object, key: str = "") -> Iterator[str]:
+    """Yield the texts in a configuration, or a part of it, that stand under secret keys.
+
+    Texts of less than 4 characters are left out: to mask them would mask half of what is printed.
+    """
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from secrets_in(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from secrets_in(inner, key)
+    elif isinstance(value, str) and len(value) >= _SHORTEST and is_secret(key):
+        yield value
 
 
 def without_secrets(text: str) -> str:

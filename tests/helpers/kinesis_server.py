@@ -103,6 +103,9 @@ class KinesisServer:
         self.otherwise: Step = None
         self.choose: Callable[[PutRecords], Step] | None = None
         self.delay_seconds = 0.0
+        self.state = "ACTIVE"
+        """Of the stream, or an error code: what DescribeStreamSummary answers."""
+        self.descriptions = 0
         self.requests: list[Request] = []
         self.accepted: list[Put] = []
         self.violations: list[str] = []
@@ -237,6 +240,18 @@ class KinesisServer:
         answer = {"FailedRecordCount": count, "Records": results}
         return 200, {}, msgspec.json.encode(answer)
 
+    def describe(self) -> Answer:
+        """Status, headers and body for DescribeStreamSummary."""
+        self.descriptions += 1
+        if self.state.endswith("Exception"):
+            error = {"__type": self.state, "message": "scripted"}
+            return 400, {}, json.dumps(error).encode()
+        return (
+            200,
+            {},
+            json.dumps({"StreamDescriptionSummary": {"StreamStatus": self.state}}).encode(),
+        )
+
     def _accept(self, put: PutRecords, codes: dict[int, str]) -> list[dict[str, str]]:
         results = []
         for index, record in enumerate(put.records):
@@ -265,6 +280,8 @@ class KinesisServer:
             return f"a call of {sum(sizes)} bytes"
         if any(not 1 <= len(r.partition_key) <= 256 for r in put.records):
             return "a partition key of an impossible length"
+        if any(int(r.explicit_hash_key or "0") >= 1 << 128 for r in put.records):
+            return "ExplicitHashKey must be in the range: [0, 2^128-1]"
         return ""
 
 
@@ -297,7 +314,8 @@ class _Connection(asyncio.Protocol):
         self._respond(headers, body)
 
     def _respond(self, headers: dict[str, str], body: bytes) -> None:
-        answer = self._owner.answer(headers, body)
+        describes = headers.get("x-amz-target", "").endswith(".DescribeStreamSummary")
+        answer = self._owner.describe() if describes else self._owner.answer(headers, body)
         if isinstance(answer, Hang):
             return
         if isinstance(answer, Reset):

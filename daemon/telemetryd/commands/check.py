@@ -19,7 +19,7 @@ from telemetryd.config import (
 )
 from telemetryd.config.explain import printable, render
 from telemetryd.core.patterns import risk_in_the_layer, risk_of
-from telemetryd.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.log import EventLog
 from telemetryd.masking import without_secrets
 from telemetryd.sinks.aws.choice import choose
@@ -34,13 +34,15 @@ def check(
     err: TextIO,
     *,
     mode: Mode = "listen",
+    probes: bool = False,
     default_paths: Sequence[str] = DEFAULT_PATHS,
 ) -> int:
     """Print the effective configuration to `out`, or each problem to `err`.
 
     The output is TOML (secrets masked) with the origin of each value as a comment; defaults
-    that depend on `mode` are shown as they are in that mode. Returns the exit status: 0, or 78
-    (EX_CONFIG) when there is a problem.
+    that depend on `mode` are shown as they are in that mode. `probes`: try each destination, too.
+    Returns the exit status: 0, 78 (EX_CONFIG) when there is a problem, or 69 (EX_UNAVAILABLE) when
+    a destination would not take lines.
     """
     try:
         loaded = load(environ, default_paths=default_paths, mode=mode, terminal=out.isatty())
@@ -78,6 +80,11 @@ def check(
         warnings.extend(warning for warning in layer if warning not in warnings)
     out.writelines(f"# warning: {without_secrets(warning)}\n" for warning in warnings)
     out.write("# configuration is valid\n")
+    if probes:
+        from telemetryd.commands.probe import probe  # noqa: PLC0415 - only where asked for
+
+        out.flush()
+        return EXIT_OK if probe(loaded.config, environ, mode, out) else EXIT_UNAVAILABLE
     return EXIT_OK
 
 

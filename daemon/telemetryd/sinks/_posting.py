@@ -113,9 +113,10 @@ def is_page(body: bytes) -> bool:
     return body[:200].lstrip()[:14].lower().startswith(_PAGES)
 
 
-def without_answer(error: HttpError, authority: str) -> SinkError:
-    """Return what it means that there is no answer. The text says what was sent."""
-    text = f"{error.detail or error.reason} ({authority}; {_SENT[error.sent]})"
+def without_answer(error: HttpError, authority: str, *, has_lines: bool = True) -> SinkError:
+    """Return what it means that there is no answer. The text says what was sent of lines."""
+    sent = f"; {_SENT[error.sent]}" if has_lines else ""
+    text = f"{error.detail or error.reason} ({authority}{sent})"
     if error.reason in UNANSWERED:
         return TransientSinkError(UNANSWERED[error.reason], text)
     code = "tls_certificate" if error.reason == "tls_certificate" else "http_configuration"

@@ -303,6 +303,17 @@ class Sink(abc.ABC):
         cancelled. Raises TransientSinkError or PermanentSinkError for the whole batch.
         """
 
+    async def probe(self) -> str:
+        """Try the destination for `telemetryd check --probe`; return what that proves, in a clause.
+
+        It is called alone, on a sink that is not open, and followed by `close`. It makes a few
+        requests at most, and leaves nothing that a reader would take for a line.
+        Say also what remains unknown, such as "reachable; whether it takes lines is unknown".
+        Raises SinkError where lines could not be delivered. By default it calls `open`.
+        """
+        await self.open()
+        return "opened; this type has no probe of its own, so nothing more is known"
+
     @property
     def awaits_answer(self) -> bool:
         """True if all of a `write` is sent, and only the answer of the destination is missing.

@@ -17,3 +17,7 @@ class NullSink(Sink):
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Accept everything."""
         return DELIVERED
+
+    async def probe(self) -> str:
+        """Accept everything."""
+        return "discards every line"

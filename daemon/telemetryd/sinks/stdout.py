@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks._standard_output import StandardOutput
 from telemetryd.sinks.base import Batch, Sink, SinkConfig, SinkContext, WriteResult
 
@@ -25,6 +26,16 @@ class StdoutSink(Sink):
     def write_direct(self, data: bytes) -> bool:
         """Write `data` at once, if it is little and there is room for it."""
         return self._output.write_direct(data)
+
+    async def probe(self) -> str:
+        """Look at the standard output of the command; that of the daemon may be another."""
+        import os  # noqa: PLC0415 - for `check --probe` only
+
+        try:
+            os.fstat(1)
+        except OSError as error:
+            raise PermanentSinkError("stdout_closed", "it is closed", stops_sink=True) from error
+        return "standard output of this command is open; that of the daemon may be another"
 
     async def close(self) -> None:
         """End the thread; standard output stays open."""

@@ -107,6 +107,12 @@ class LogsDelivery:
                 break
         return WriteResult(tuple(failures))
 
+    async def probe(self, now: float) -> str:
+        """Try group and stream without storing an event; what that proves. Raises SinkError."""
+        from telemetryd.sinks.aws.logs_probe import try_logs  # noqa: PLC0415 - `check --probe` only
+
+        return await try_logs(self._client, self._group, self._stream, now)
+
     async def close(self) -> None:
         """Close the connections; `open` and `write` make it usable again."""
         await self._client.close()

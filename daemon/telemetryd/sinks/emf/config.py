@@ -193,6 +193,7 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             actions=("logs:PutLogEvents",),
             resource=f"{arn}:log-stream:{_matching(self.log_stream)}",
             region=self.region or "",
+            remark="`telemetryd check --probe` needs nothing more",
         )
 
     def _property_problems(self) -> Iterator[str]:

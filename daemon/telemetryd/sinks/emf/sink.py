@@ -182,6 +182,16 @@ class EmfSink(Sink):
             tuple(Failure(indices[f.index], f.code, f.retryable) for f in result.failures)
         )
 
+    async def probe(self) -> str:
+        """Offer CloudWatch Logs an event that is too old to be kept, in a stream for probes."""
+        if self._logs is None:
+            return "documents go to standard output, from which Lambda sends them to the log group"
+        probing = msgspec.structs.replace(self.context, instance="probe")
+        group = expand(self._config.log_group, probing)
+        stream = expand(self._config.log_stream, probing)
+        self._logs.redirect(group, stream)
+        return await self._logs.probe(self.context.clock.wall())
+
     @property
     def awaits_answer(self) -> bool:
         """True if only the answer of CloudWatch Logs is missing."""

@@ -109,6 +109,13 @@ class FileSink(Sink):
             )
         )
 
+    async def probe(self) -> str:
+        """See whether the file could be written, without making it."""
+        from telemetryd.sinks.file.probe import try_file  # noqa: PLC0415 - `check --probe` only
+
+        path = expand(self._config.path, self.context, self._clock.wall())
+        return await self._writer.run(try_file, path, self._config.batch_max_bytes)
+
     def write_direct(self, data: bytes) -> bool:
         """Append `data` at once, where the file is at hand and nothing else is due."""
         file = self._file

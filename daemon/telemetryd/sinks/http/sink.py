@@ -132,6 +132,19 @@ class HttpSink(Sink):
             at = end
         return self._result(batch, failures, refusals)
 
+    async def probe(self) -> str:
+        """POST a body without lines, with everything else as it is for lines."""
+        from telemetryd.sinks.http.probe import judge  # noqa: PLC0415 - `check --probe` only
+
+        await self.open()
+        assert self._http is not None  # noqa: S101 - `open` made it
+        request = self._request(self._format.encode(()), f"probe-{self.context.instance}")
+        try:
+            answer = await self._http.send(request, limit=LIMIT_SECONDS)
+        except HttpError as error:
+            raise without_answer(error, request.authority, has_lines=False) from error
+        return judge(answer, request.authority, self.context.clock.wall())
+
     @property
     def awaits_answer(self) -> bool:
         """True if a request is fully sent, and only its answer is missing."""
@@ -167,15 +180,8 @@ class HttpSink(Sink):
         await self.open()
         assert self._http is not None  # noqa: S101 - `open` made it
         body = self._format.encode([item.payload for _, item in entries])
-        if self._compress is not None:
-            body = (self._compress(b"".join(body)),)
         keys = " ".join([batch.key(index) for index, _ in entries])  # the same in a retry
-        key = f"{batch.batch_id}-{zlib.crc32(keys.encode()):08x}"
-        place = self._place
-        request = Request(
-            "POST", place.scheme, place.host, place.port, place.target,
-            [*self._headers, ("Idempotency-Key", key)], body,
-        )  # fmt: skip
+        request = self._request(body, f"{batch.batch_id}-{zlib.crc32(keys.encode()):08x}")
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
@@ -183,6 +189,15 @@ class HttpSink(Sink):
         problem = meaning(answer, request.authority, self.context.clock.wall())
         if problem is not None:
             raise problem
+
+    def _request(self, body: Sequence[bytes], key: str) -> Request:
+        if self._compress is not None:
+            body = (self._compress(b"".join(body)),)
+        place = self._place
+        return Request(
+            "POST", place.scheme, place.host, place.port, place.target,
+            [*self._headers, ("Idempotency-Key", key)], body,
+        )  # fmt: skip
 
     def _result(
         self, batch: Batch, failures: list[Failure], refusals: Sequence[PermanentSinkError]

@@ -119,6 +119,10 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
             vpc_endpoint="" if self.endpoint_url else "kinesis-streams",
             remark="if the stream is encrypted with a key of your own: kms:GenerateDataKey on it",
         )
+        yield AwsNeed(
+            remark="optional, for `telemetryd check --probe` only, to see whether the stream "
+            "exists: kinesis:DescribeStreamSummary on it"
+        )
 
     def _packing_problems(self) -> Iterator[str]:
         if self.packing == "kpl" and self.compression != "none":

@@ -111,6 +111,12 @@ class KinesisSink(Sink):
             raise refusals[0]
         return WriteResult(tuple(failures)) if failures else DELIVERED
 
+    async def probe(self) -> str:
+        """Ask for the stream, and for a record that Kinesis refuses."""
+        from telemetryd.sinks.kinesis.probe import try_stream  # noqa: PLC0415 - as the method says
+
+        return await try_stream(self._client, self._stream)
+
     @property
     def awaits_answer(self) -> bool:
         """True if only the answer of Kinesis is missing."""
