@@ -451,7 +451,8 @@ EVENTS: Final = (
         "records_refused",
         ("info",),
         "A destination refused a part of a batch. Kinesis throttles some records, which are "
-        "retried. An HTTP server refuses a request; its lines are lost under `codes`.",
+        "retried. An HTTP server refuses some lines, which took `requests` requests to find; those "
+        "that are not retried are lost under `codes`.",
         "Kinesis: add shards if it continues. HTTP: `detail` has the status.",
     ),
     LogEvent(

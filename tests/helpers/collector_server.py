@@ -71,6 +71,7 @@ class CollectorServer:
         self.script: list[Step] = []
         self.otherwise: Step = None
         self.refused = b""
+        self.refuses_with = 400
         self.token = ""
         """Required, unless it is empty."""
         self.requests: list[Request] = []
@@ -143,7 +144,7 @@ class CollectorServer:
         if len(request.body) > self.max_body:
             return Say(413)
         if self.refused and self.refused in lines:
-            return Say(400, body=b"these lines are refused: " + lines)
+            return Say(self.refuses_with, body=b"these lines are refused: " + lines)
         self._keep(request)
         return Say(204)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from telemetryd.core.delivery import Delivery
 from telemetryd.core.direct import SLOW_SECONDS, DirectGuard
+from telemetryd.core.ledger import Count
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.delivery.circuit import Circuit
 from telemetryd.delivery.packing import TURN_BYTES, Packing, with_dates
@@ -234,7 +235,7 @@ class Attempts:
                     self._tried_at = _now()
                     self._circuit.became_ready()
                 result = await self._sink.write(batch, attempt=attempt, deadline=deadline)
-            result = _check(result, len(batch.items))
+            result = _check(result, batch.items)
             self._circuit.on_answer(batch, result)
             outcome = self._on_answer(batch, result)
         except (Exception, asyncio.CancelledError) as error:
@@ -294,7 +295,7 @@ class Attempts:
             self._stats.count_failure("transient" if retryable else "permanent", code)
         if not result.failures:
             return "ok"
-        if len(result.failures) < len(batch.items):
+        if not result.refuses_all_of(batch):
             return "partial"
         return "transient" if any(each.retryable for each in result.failures) else "permanent"
 
@@ -410,19 +411,34 @@ def _fail_all(batch: Batch, code: str, *, retryable: bool) -> WriteResult:
     return WriteResult(tuple(Failure(index, code, retryable) for index in range(len(batch.items))))
 
 
-def _check(result: Any, items: int) -> WriteResult:
+def _check(result: Any, items: Sequence[Item]) -> WriteResult:
     """Return `result` after a check. A sink can return anything at all."""
     failures = tuple(
-        Failure(failure.index, to_code(failure.code), failure.retryable)
-        if isinstance(failure, Failure) and 0 <= failure.index < items
+        Failure(failure.index, to_code(failure.code), failure.retryable, failure.part)
+        if isinstance(failure, Failure) and 0 <= failure.index < len(items)
         else _contract_broken(items)
         for failure in result.failures
     )
+    if any(failure.part is not None for failure in failures):
+        _check_parts(failures, items)
+    else:  # the last word on each item counts
+        failures = tuple({failure.index: failure for failure in failures}.values())
     return WriteResult(failures) if failures else DELIVERED
 
 
-def _contract_broken(items: int) -> Failure:
-    raise SinkContractError(f"write() did not return failures of its {items} items")
+def _check_parts(failures: Sequence[Failure], items: Sequence[Item]) -> None:
+    """Raise SinkContractError if more is refused of an item than it holds."""
+    refused = [Count() for _ in items]
+    for failure in failures:
+        part = items[failure.index] if failure.part is None else failure.part
+        refused[failure.index].add(part.lines, part.size)
+    for count, item in zip(refused, items, strict=True):
+        if count.lines > item.lines or count.bytes > item.size:
+            raise SinkContractError("write() refused more lines of an item than it holds")
+
+
+def _contract_broken(items: Sequence[Item]) -> Failure:
+    raise SinkContractError(f"write() did not return failures of its {len(items)} items")
 
 
 def _seconds(wish: object) -> float:

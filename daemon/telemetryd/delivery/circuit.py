@@ -68,7 +68,7 @@ class Circuit:
     def on_answer(self, batch: Batch, result: WriteResult) -> None:
         """Note a response of the destination, which shows whether it takes anything."""
         self._unanswered = 0.0
-        if len(result.failures) < len(batch.items):
+        if not result.refuses_all_of(batch):
             self.on_delivery()
         elif all(failure.retryable for failure in result.failures):
             self._note(self._breaker.on_failure(self._now()), result.failures[0].code)

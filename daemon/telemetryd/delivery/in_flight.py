@@ -7,7 +7,7 @@ from typing import Final
 from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count, SinkAccount, total
 from telemetryd.core.stats import SinkStats
-from telemetryd.sinks.base import Batch, Item, WriteResult
+from telemetryd.sinks.base import Batch, Failure, Item, WriteResult
 from telemetryd_proto.framing import Block
 
 NO_REASON: Final = "shutdown"
@@ -32,6 +32,7 @@ class InFlight:
         """Items that are not settled, each with the reason if nothing better comes."""
         self._numbers: tuple[int, ...] = ()
         """Their numbers in the batch, as they were in its first attempt."""
+        self._next_number = 0
         self._id = ""
         self._began = 0.0
         self._delivered_before = 0
@@ -48,6 +49,7 @@ class InFlight:
         self._blocks = []
         self._items = [(item, self.trouble) for item in items]
         self._numbers = tuple(range(len(items)))
+        self._next_number = len(items)
         self._id = batch_id
 
     def batch(self) -> Batch:
@@ -77,23 +79,37 @@ class InFlight:
 
     def settle(self, result: WriteResult) -> list[Loss]:
         """Count what was delivered; what is refused for good is returned, the rest stays."""
-        failures = {failure.index: failure for failure in result.failures}
+        refused: dict[int, list[Failure]] = {}
+        for failure in result.failures:
+            refused.setdefault(failure.index, []).append(failure)
         left: list[Loss] = []
         lost: list[Loss] = []
+        numbers: list[int] = []
         delivered, now = self._account.delivered, self._clock.monotonic()
         for index, (item, _) in enumerate(self._items):
-            failure = failures.get(index)
-            if failure is None:
-                delivered.add(item.lines, item.size)
-                self._stats.count_delivery(now - item.received_at, item.lines)
-            else:
-                (left if failure.retryable else lost).append((item, failure.code))
-        if left:
-            kept = (failure.index for failure in failures.values() if failure.retryable)
-            self._numbers = tuple(self._numbers[index] for index in sorted(kept))
+            lines, size = item.lines, item.size
+            for failure in refused.get(index, ()):
+                part = item if failure.part is None else failure.part
+                lines, size = lines - part.lines, size - part.size
+                if failure.retryable:
+                    left.append((part, failure.code))
+                    numbers.append(self._number_of(index, failure))
+                else:
+                    lost.append((part, failure.code))
+            if lines or index not in refused:
+                delivered.add(lines, size)
+                self._stats.count_delivery(now - item.received_at, lines)
+        self._numbers = tuple(numbers)
         self._items = left
         self.trouble = (left or lost)[-1][1] if left or lost else NO_REASON
         return lost
+
+    def _number_of(self, index: int, failure: Failure) -> int:
+        """Return the number of what is left of the item at `index`: a part is another item."""
+        if failure.part is None:
+            return self._numbers[index]
+        self._next_number += 1
+        return self._next_number - 1
 
     def give_up_items(self) -> list[Loss]:
         """Return the items that are not settled. The caller must count them."""

@@ -208,12 +208,19 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     index: int
     code: str
     retryable: bool
+    part: Item | None = None
+    """The refused lines, as an item of their own, where they are not all of the item. An item can
+    have several such failures, of different lines. Its other lines are delivered."""
 
 
 class WriteResult(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an acknowledged attempt. Items without a failure are delivered."""
 
     failures: tuple[Failure, ...] = ()
+
+    def refuses_all_of(self, batch: Batch) -> bool:
+        """True if every item of `batch` is refused as a whole."""
+        return sum(failure.part is None for failure in self.failures) >= len(batch.items)
 
 
 DELIVERED: Final = WriteResult()

@@ -169,6 +169,52 @@ def test_each_item_keeps_its_own_reason() -> None:
     assert rig.lines() == {"dropped.busy": 3, "dropped.shaky": 3, "delivered": 3}
 
 
+def part_of(item: Item, start: int, end: int) -> Item:
+    """Lines of `item`, as an item."""
+    data = b"".join(item.payload.splitlines(keepends=True)[start:end])
+    return Item(data, end - start, len(data), item.source, item.offset, item.received_at)
+
+
+def test_lines_of_an_item_meet_different_ends() -> None:
+    """One is delivered, one tried again under a key of its own, one lost; bytes add up too."""
+    (one, two) = blocks = numbered_blocks(2)
+
+    async def some_of_it(batch: Batch) -> WriteResult:
+        item = batch.items[0]
+        again = Failure(0, "busy", retryable=True, part=part_of(item, 1, 2))
+        never = Failure(0, "bad", retryable=False, part=part_of(item, 2, 3))
+        return WriteResult((again, never))
+
+    rig = rig_of(some_of_it)
+    play(rig, blocks)
+    lines = one.data.splitlines(keepends=True)
+    assert rig.leaves() == {
+        "delivered": Count(5, len(data_of(blocks)) - len(lines[2])),
+        "dropped.bad": Count(1, len(lines[2])),
+    }
+    first, second = batches(rig)
+    assert [item.payload for item in second.items] == [lines[1]]
+    assert second.key(0) not in {first.key(0), first.key(1)}
+    assert two.data in accepted(rig)
+
+
+def test_a_part_of_an_item_survives_a_spool(tmp_path: Path) -> None:
+    async def busy(batch: Batch) -> WriteResult:
+        item = batch.items[0]
+        return WriteResult((Failure(0, "busy", retryable=True, part=part_of(item, 1, 3)),))
+
+    spool = SpoolConfig(path=str(tmp_path))
+    rig = rig_of(busy, endless=raising(TransientSinkError("busy")), spool=spool)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await rig.stop(1.0, keep=True)
+
+    run(JumpingLoop, scenario())
+    assert rig.lines() == {"delivered": 1, "spooled": 2}
+
+
 def test_open_is_tried_again_and_precedes_the_first_write() -> None:
     rig = rig_of()
     assert isinstance(rig.sink, MemorySink)
@@ -223,6 +269,15 @@ def test_the_destinations_wish_to_wait_is_honoured() -> None:
         returning("delivered"),
         returning(WriteResult((Failure(3, "beyond", retryable=True),))),
         returning(WriteResult((Failure(-1, "below", retryable=True),))),
+        returning(WriteResult((Failure(0, "more", retryable=True, part=Item(b"x\n" * 4, 4, 4)),))),
+        returning(
+            WriteResult(
+                (
+                    Failure(0, "all", retryable=True),
+                    Failure(0, "and", retryable=True, part=Item(b"x\n", 1, 1)),
+                )
+            )
+        ),
         returning(WriteResult(("not a failure",))),  # type: ignore[arg-type]  # as some will
         returning(WriteResult((Failure("0", "text", retryable=True),))),  # type: ignore[arg-type]  # as some will
     ],

@@ -3,12 +3,14 @@
 # ruff: noqa: PLR2004 - status codes of HTTP (RFC 9110)
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.dates import retry_after
 from telemetryd.http_client.messages import Answer
 from telemetryd.sinks._posting import MAX_RETRY_AFTER, TOO_LARGE, is_page
+from telemetryd.sinks.http.entries import LineFault
 
 _BATCH: Final = {400: "invalid_request", 413: TOO_LARGE, 422: "invalid_request"}
 """Refusals of these lines. Others may be accepted."""
@@ -19,6 +21,47 @@ _SINK: Final = {
     410: "not_found",
 }
 """Refusals of whatever is sent, until somebody changes something."""
+
+
+class Reply(NamedTuple):
+    """An answer, and what is needed to understand it."""
+
+    answer: Answer
+    authority: str
+    """The name of the destination, for texts."""
+    now: float
+    """Seconds since the epoch."""
+    lines: int
+    """Lines in the request."""
+
+
+class Verdict(NamedTuple):
+    """The fate of the lines of a request that was answered."""
+
+    faults: Sequence[LineFault] = ()
+    """Lines that were not accepted, unlike the rest."""
+    detail: str = ""
+    """Their fault, for people, without their text."""
+    refusal: PermanentSinkError | None = None
+    """The reason if the request was refused because of some of its lines."""
+    suspects: Sequence[int] = ()
+    """Lines of a refused request that are likely to be the reason, by their number."""
+
+
+ACCEPTED: Final = Verdict()
+
+
+def judge(reply: Reply) -> Verdict:
+    """Return what became of the lines, as far as the status says it.
+
+    Raises SinkError if it is not about these lines.
+    """
+    problem = meaning(reply.answer, reply.authority, reply.now)
+    if problem is None:
+        return ACCEPTED
+    if isinstance(problem, PermanentSinkError) and not problem.stops_sink:
+        return Verdict(refusal=problem)
+    raise problem
 
 
 def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:

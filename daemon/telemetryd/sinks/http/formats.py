@@ -1,48 +1,73 @@
-"""The formats of a body: from runs of whole lines to the bytes of a request.
+"""The formats of a body: from whole lines to the bytes of a request.
 
-A format for a vendor is one more row of `FORMATS`.
+A body is an opening, a fragment for each item, separators between them, and a closing. A preset
+makes a format of its own (see `presets`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from telemetryd.sinks.http.answers import Reply, Verdict, judge
 from telemetryd_proto.surrogates import without_lone_surrogates
 
 FormatName: TypeAlias = Literal["ndjson", "json"]
+Json: TypeAlias = Literal["ignored", "known", "needed"]
+"""`known`: the format treats lines that are JSON in another way, so `pack` keeps them apart.
+`needed`: a line that is not JSON would break the whole body."""
 
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class Lines(NamedTuple):
+    """Lines that become a fragment of a body."""
+
+    data: bytes
+    """The lines, each with its newline."""
+    lines: int
+    key: str
+    """Unique, and the same in every attempt, as `Batch.key`."""
+    first: int
+    """Number of the first line among those with this key."""
+    is_json: bool
+    """True if each line is known to be JSON."""
+    packed_at: int
+    """Nanoseconds since the epoch when the lines were packed, for lines without a time."""
+
+
 class Format(NamedTuple):
-    """One way to make a body."""
+    """One way to make a body, and to read the answer."""
 
     content_type: str
-    needs_json: bool
-    """True if a line that is not JSON would break the whole body."""
-    surplus: int
-    """Most bytes that a body has more than its lines."""
-    encode: Callable[[Sequence[bytes]], Sequence[bytes]]
-    """Returns the body, in pieces, of at least one run of lines."""
+    encode: Callable[[Lines], bytes]
+    """Returns the fragment of some lines."""
+    json: Json = "ignored"
+    opening: bytes = b""
+    separator: bytes = b""
+    closing: bytes = b""
+    judge: Callable[[Reply], Verdict] = judge
+    """Returns what became of the lines of a request. Raises SinkError as `answers.judge` does."""
+    max_lines: int = 0
+    """Most lines in a request; 0: any number."""
 
-
-def _ndjson(runs: Sequence[bytes]) -> Sequence[bytes]:
-    return runs
-
-
-def _json(runs: Sequence[bytes]) -> Sequence[bytes]:
-    """Return an array: what ends a line becomes a comma. No JSON text has a newline in a string."""
-    records = b"".join(runs)[:-1].replace(b"\n", b",")
-    return (b"[", records, b"]")
+    @property
+    def surplus(self) -> int:
+        """Bytes of a body besides its fragments and separators."""
+        return len(self.opening) + len(self.closing)
 
 
 FORMATS: Final[dict[FormatName, Format]] = {
-    "ndjson": Format("application/x-ndjson", needs_json=False, surplus=0, encode=_ndjson),
-    "json": Format("application/json", needs_json=True, surplus=1, encode=_json),
-}
+    "ndjson": Format("application/x-ndjson", lambda lines: lines.data),
+    "json": Format(
+        "application/json",
+        # what ends a line becomes a comma: no JSON text has a newline in a string
+        lambda lines: lines.data[:-1].replace(b"\n", b","),
+        json="needed", opening=b"[", separator=b",", closing=b"]",
+    ),
+}  # fmt: skip
 
 
 def is_json(lines: bytes, count: int) -> bool:

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from telemetryd import __version__
-from telemetryd.errors import PermanentSinkError, SinkError
 from telemetryd.http_client.messages import HttpError, Request
 from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
-    TOO_LARGE,
     compressor,
     make_client,
     place_of,
@@ -30,8 +27,10 @@ from telemetryd.sinks.base import (
     SinkContext,
     WriteResult,
 )
-from telemetryd.sinks.http.answers import meaning
+from telemetryd.sinks.http.answers import Reply, Verdict
+from telemetryd.sinks.http.attempt import Attempt, Bodies
 from telemetryd.sinks.http.config import HttpConfig
+from telemetryd.sinks.http.entries import Entry, Run
 from telemetryd.sinks.http.formats import FORMATS, are_json_lines, is_json, is_json_line
 from telemetryd_proto.framing import Block
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from telemetryd.http_client.client import HttpClient
 
 ITEM_BYTES: Final = 16 * 1024
-"""Most bytes of an item of several lines, which is accepted or refused as one."""
+"""Most bytes of an item of several lines, which become a fragment of a body together."""
 
 
 class HttpItem(Item, frozen=True, gc=False):
@@ -48,14 +47,12 @@ class HttpItem(Item, frozen=True, gc=False):
     is_json: bool = False
     """True if each line is known to be JSON. The item may have waited on disk while the
     configuration changed."""
-
-
-Entry: TypeAlias = tuple[int, Item]
-"""An item to be sent, with its index in the batch."""
+    packed_at: int = 0
+    """Nanoseconds since the epoch when it was packed: the time of lines that have none."""
 
 
 class HttpSink(Sink):
-    """POSTs a batch, usually in one request. Requests that are too large are halved."""
+    """POSTs a batch, usually in one request. What is too large or refused is sent in parts."""
 
     Config = HttpConfig
     item_type = HttpItem
@@ -68,11 +65,10 @@ class HttpSink(Sink):
         self._config = config
         self._place = place
         self._format = FORMATS[config.body]
+        self._bodies = Bodies(self._format, config.max_body_bytes)
         self._headers = _headers(config, self._format.content_type)
         self._compress: Callable[[bytes], bytes] | None = None
         self._http: HttpClient | None = None
-        self._room = config.max_body_bytes
-        """Most bytes of a body, as far as is known."""
 
     async def open(self) -> None:
         """Make the client; nothing is sent."""
@@ -88,49 +84,34 @@ class HttpSink(Sink):
 
     async def reopen(self) -> None:
         """Forget which size was too large: somebody may have changed the destination."""
-        self._room = self._config.max_body_bytes
+        self._bodies.room = self._bodies.max_bytes
 
     def pack(self, blocks: Sequence[Block]) -> Iterator[Item]:
-        """Yield items of a few lines. Where lines must be JSON, one that is not is alone."""
+        """Yield items of a few lines. Where JSON matters, a line that is none is alone."""
+        form = self._format
+        now = int(self.context.clock.wall() * 1e9)
         for block in blocks:
-            for piece in block.cut(ITEM_BYTES):
-                if not self._format.needs_json:
-                    yield _item(piece, is_json=False)
+            for piece in _cut(block, form.max_lines):
+                if form.json == "ignored":
+                    yield _item(piece, now, is_json=False)
                 elif is_json(piece.data, piece.lines):
-                    yield _item(piece, is_json=True)
+                    yield _item(piece, now, is_json=True)
                 else:
-                    yield from _sift(piece)
+                    yield from _sift(piece, now)
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
-        """Send each item once, in as few requests as the limits allow, one after the other."""
-        failures: list[Failure] = []
-        entries: list[Entry] = []
+        """Send each line once, in as few requests as the limits allow, one after the other."""
+        now = self.context.clock.loop
+        sending = Attempt(batch, self._bodies, self._post, now=now, deadline=deadline)
+        ready: Run = []
         for index, item in enumerate(batch.items):
-            if fault := self._fault(item):
-                failures.append(Failure(index, fault, retryable=False))
+            entry = Entry(index, item)
+            if self._format.json == "needed" and not _is_json(item):
+                sending.tally.fail([entry], "malformed", retryable=False)
             else:
-                entries.append((index, item))
-        refusals: list[PermanentSinkError] = []
-        at = 0
-        while at < len(entries):
-            end, size = self._fit(entries, at)
-            try:
-                await self._post(batch, entries[at:end])
-            except SinkError as error:
-                if not isinstance(error, PermanentSinkError) or error.stops_sink:
-                    if at == 0:
-                        raise
-                    # Earlier requests were answered. The rest is written again, and if there is
-                    # still something wrong, raises again.
-                    failures += _fail(entries[at:], error.code, retryable=True)
-                    break
-                if error.code == TOO_LARGE and end - at > 1:
-                    self._room = size // 2
-                    continue
-                refusals.append(error)
-                failures += _fail(entries[at:end], error.code, retryable=False)
-            at = end
-        return self._result(batch, failures, refusals)
+                ready.append(entry)
+        await sending.send(ready)
+        return self._result(batch, sending)
 
     async def probe(self) -> str:
         """POST a body without lines, with everything else as it is for lines."""
@@ -138,7 +119,9 @@ class HttpSink(Sink):
 
         await self.open()
         assert self._http is not None  # noqa: S101 - `open` made it
-        request = self._request(self._format.encode(()), f"probe-{self.context.instance}")
+        form = self._format
+        empty = (form.opening, form.closing) if form.surplus else ()
+        request = self._request(empty, f"probe-{self.context.instance}")
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
@@ -156,39 +139,17 @@ class HttpSink(Sink):
         if http is not None:
             await http.close()
 
-    def _fault(self, item: Item) -> str:
-        """Return why the item must not be sent; empty if it may."""
-        if len(item.payload) + self._format.surplus > self._config.max_body_bytes:
-            return TOO_LARGE
-        is_known = isinstance(item, HttpItem) and item.is_json
-        if self._format.needs_json and not is_known and not are_json_lines(item.payload):
-            return "malformed"
-        return ""
-
-    def _fit(self, entries: Sequence[Entry], at: int) -> tuple[int, int]:
-        """Return the end of the entries from `at` that fit in one body, and the bytes of it."""
-        size, end = self._format.surplus, at
-        while end < len(entries):
-            adds = len(entries[end][1].payload)
-            if end > at and size + adds > self._room:
-                break
-            size, end = size + adds, end + 1
-        return end, size
-
-    async def _post(self, batch: Batch, entries: Sequence[Entry]) -> None:
-        """Send one request. Raises SinkError unless the destination accepts it."""
+    async def _post(self, body: Sequence[bytes], lines: int, key: str) -> Verdict:
+        """Send one request. Raises SinkError if the answer is not about its lines."""
         await self.open()
         assert self._http is not None  # noqa: S101 - `open` made it
-        body = self._format.encode([item.payload for _, item in entries])
-        keys = " ".join([batch.key(index) for index, _ in entries])  # the same in a retry
-        request = self._request(body, f"{batch.batch_id}-{zlib.crc32(keys.encode()):08x}")
+        request = self._request(body, key)
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
             raise without_answer(error, request.authority) from error
-        problem = meaning(answer, request.authority, self.context.clock.wall())
-        if problem is not None:
-            raise problem
+        now = self.context.clock.wall()
+        return self._format.judge(Reply(answer, request.authority, now, lines))
 
     def _request(self, body: Sequence[bytes], key: str) -> Request:
         if self._compress is not None:
@@ -199,20 +160,26 @@ class HttpSink(Sink):
             [*self._headers, ("Idempotency-Key", key)], body,
         )  # fmt: skip
 
-    def _result(
-        self, batch: Batch, failures: list[Failure], refusals: Sequence[PermanentSinkError]
-    ) -> WriteResult:
+    def _result(self, batch: Batch, sending: Attempt) -> WriteResult:
         """Return the outcome. Raises the first refusal if all items are refused like that."""
-        if not refusals:
-            return WriteResult(tuple(failures)) if failures else DELIVERED
+        failures = sending.tally.failures()
+        if not failures:
+            return DELIVERED
+        result = WriteResult(failures)
         codes = {failure.code for failure in failures}
-        if len(failures) == len(batch.items) and len(codes) == 1:
-            raise refusals[0]
-        self.context.log.info(
-            "records_refused", sink=self.context.name, records=len(failures),
-            codes=",".join(sorted(codes)), detail=refusals[0].detail,
-        )  # fmt: skip
-        return WriteResult(tuple(failures))
+        if sending.refused and len(codes) == 1 and result.refuses_all_of(batch):
+            raise sending.refused[0]
+        if sending.details:
+            self.context.log.info(
+                "records_refused", sink=self.context.name, requests=sending.requests,
+                records=sum(_lines_of(batch, failure) for failure in failures),
+                codes=",".join(sorted(codes)), detail=sending.details[0],
+            )  # fmt: skip
+        return result
+
+
+def _lines_of(batch: Batch, failure: Failure) -> int:
+    return (batch.items[failure.index] if failure.part is None else failure.part).lines
 
 
 def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
@@ -227,21 +194,34 @@ def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
     return [*kept, *config.headers.items()]
 
 
-def _sift(piece: Block) -> Iterator[Item]:
+def _cut(block: Block, max_lines: int) -> Iterator[Block]:
+    """Yield the lines of `block` in blocks for an item each."""
+    for piece in block.cut(ITEM_BYTES):
+        if not 0 < max_lines < piece.lines:
+            yield piece
+            continue
+        lines = list(piece.split())
+        for start in range(0, len(lines), max_lines):
+            yield Block.join(lines[start : start + max_lines])
+
+
+def _sift(piece: Block, now: int) -> Iterator[Item]:
     """Yield the lines of `piece` that are JSON together, and each other one alone."""
     for good, run in groupby(piece.split(), lambda line: is_json_line(line.data)):
         if good:
-            yield _item(Block.join(list(run)), is_json=True)
+            yield _item(Block.join(list(run)), now, is_json=True)
         else:
             for line in run:
-                yield _item(line, is_json=False)
+                yield _item(line, now, is_json=False)
 
 
-def _item(block: Block, *, is_json: bool) -> HttpItem:
+def _item(block: Block, now: int, *, is_json: bool) -> HttpItem:
     return HttpItem(
-        block.data, block.lines, block.size, block.source, block.offset, block.received_at, is_json
-    )
+        block.data, block.lines, block.size, block.source, block.offset, block.received_at,
+        is_json, now,
+    )  # fmt: skip
 
 
-def _fail(entries: Sequence[Entry], code: str, *, retryable: bool) -> list[Failure]:
-    return [Failure(index, code, retryable) for index, _ in entries]
+def _is_json(item: Item) -> bool:
+    is_known = isinstance(item, HttpItem) and item.is_json
+    return is_known or are_json_lines(item.payload)

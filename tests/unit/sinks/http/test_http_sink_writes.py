@@ -25,8 +25,10 @@ from helpers.collector_server import (
 )
 from helpers.http_destination import AUTHORITY, Destination, tls_server
 from helpers.ports import reserved
+from telemetryd.clock import Clock
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.sinks.base import Batch, WriteResult
+from telemetryd.sinks.base import Batch, Failure, WriteResult
+from telemetryd.sinks.http.attempt import MAX_REFUSALS
 from telemetryd.sinks.http.config import HttpConfig
 from telemetryd.sinks.http.sink import HttpItem, HttpSink
 from telemetryd.testing import LogBook, Rig, block, context, data_of, numbered_blocks
@@ -298,7 +300,7 @@ def test_what_a_server_finds_too_large_is_halved_and_only_one_line_is_lost(
     assert rig.log.facts("records_refused")[0]["codes"] == "too_large"
 
 
-def test_lines_that_are_refused_take_their_request_with_them_and_no_other(
+def test_a_request_that_is_refused_costs_no_neighbour_of_the_culprit(
     server: CollectorServer,
 ) -> None:
     """The answer's body, which may repeat lines, is not in the log."""
@@ -306,8 +308,76 @@ def test_lines_that_are_refused_take_their_request_with_them_and_no_other(
     blocks = [block(b"%d" % number * 15_000) for number in range(9)]
     blocks[4] = block(b"poison" + b"x" * 15_000)
     rig = deliver(server, blocks, max_body_bytes=32 * 1024)
-    assert rig.lines() == {"delivered": 7, "dropped.invalid_request": 2}
+    assert rig.lines() == {"delivered": 8, "dropped.invalid_request": 1}
+    assert server.lines == data_of([*blocks[:4], *blocks[5:]])
     assert "poison" not in str(rig.log.records)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_lines_that_are_refused_in_the_middle_of_an_item_are_lost_alone(
+    server: CollectorServer, tmp_path: Path, status: int
+) -> None:
+    """Two of a thousand lines, in a batch of few items; the log says how many requests it took."""
+    server.refused, server.refuses_with = b"poison", status
+    lines = [b"line %d" % number for number in range(1000)]
+    lines[17] = b"poison 17"
+    lines[931] = b"poison 931"
+    rig = deliver(server, [block(*lines[:300]), block(*lines[300:])], tmp_path / "letters")
+    assert rig.lines() == {"delivered": 998, "dead_lettered": 2}
+    assert server.lines == b"".join(line + b"\n" for line in lines if b"poison" not in line)
+    letters = (tmp_path / "letters").read_text()
+    assert letters.count("invalid_request") == letters.count("poison") == 2
+    assert "line 18" not in letters
+    (facts,) = rig.log.facts("records_refused")
+    assert facts["records"] == 2
+    assert facts["requests"] == len(server.requests) < 50
+
+
+def test_the_search_for_lines_that_are_refused_is_bounded(server: CollectorServer) -> None:
+    """A server that refuses all of a batch, line by line, gets a bounded number of requests."""
+    server.refused = b"line"
+    rig = deliver(server, [block(*(b"line %d" % number for number in range(2000)))])
+    assert rig.lines() == {"dropped.invalid_request": 2000}
+    assert len(server.requests) < 2 * MAX_REFUSALS + 3
+
+
+def test_what_was_found_so_far_is_kept_where_the_time_is_over(server: CollectorServer) -> None:
+    """The next attempt has the rest only: nothing is delivered twice, and it comes to an end."""
+    server.refused = b"poison"
+    clock = iter(range(1000))  # a second passes with each look at it
+    lines = [b"line %d" % number for number in range(64)]
+    lines[3] = b"poison"
+    config = config_of(server)
+    sink = HttpSink(config, context(clock=Clock(loop=lambda: float(next(clock)))))
+    (item,) = sink.pack([block(*lines)])
+
+    async def scenario() -> list[Failure]:
+        batch, numbers, lost = Batch("b", (item,)), 1, []
+        while batch.items:
+            result = await sink.write(batch, attempt=1, deadline=float(next(clock)) + 12)
+            lost += [failure for failure in result.failures if not failure.retryable]
+            left = [f.part or batch.items[f.index] for f in result.failures if f.retryable]
+            numbers += len(left)
+            batch = Batch("b", tuple(left), tuple(range(numbers, numbers + len(left))))
+        await sink.close()
+        return lost
+
+    (failure,) = asyncio.run(scenario())
+    assert failure.part is not None
+    assert failure.part.payload == b"poison\n"
+    arrived = server.lines.splitlines()
+    assert sorted(arrived) == sorted(line for line in lines if line != b"poison")
+
+
+def test_an_item_that_is_too_large_for_the_server_is_cut_between_lines(
+    server: CollectorServer,
+) -> None:
+    server.max_body = 1000
+    lines = [b"%d" % number + b"x" * 120 for number in range(100)]
+    lines[50] = b"y" * 2000
+    rig = deliver(server, [block(*lines)])
+    assert rig.lines() == {"delivered": 99, "dropped.too_large": 1}
+    assert server.lines == b"".join(line + b"\n" for line in lines if line[:1] != b"y")
 
 
 def test_what_fails_in_the_middle_of_a_batch_is_written_again_alone(

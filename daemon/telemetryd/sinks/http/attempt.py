@@ -1,0 +1,164 @@
+"""One attempt to deliver a batch: its lines go in requests until the fate of each is known.
+
+A server that refuses a request because of some of its lines gets it again in parts, so that the
+neighbours of these lines are delivered. The number of refusals is bounded.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+from telemetryd.errors import PermanentSinkError, SinkError
+from telemetryd.sinks._posting import TOO_LARGE
+from telemetryd.sinks.base import Batch
+from telemetryd.sinks.http.answers import Verdict
+from telemetryd.sinks.http.entries import Entry, Run, Tally, halve, isolate
+from telemetryd.sinks.http.formats import Format, Lines
+
+MAX_REFUSALS: Final = 64
+"""Refused requests in one attempt that are sent again in parts."""
+_SEARCH_SHARE: Final = 0.5
+"""The part of an attempt's time after which lines are no longer searched for. What is refused then
+waits for the next attempt, and the time left is for its neighbours."""
+
+Post: TypeAlias = Callable[[Sequence[bytes], int, str], Awaitable[Verdict]]
+"""Sends a body, which holds some lines and has a key. Raises SinkError."""
+
+
+class Bodies:
+    """Makes bodies of at most `max_bytes`, or of what the server has turned out to accept."""
+
+    def __init__(self, form: Format, max_bytes: int) -> None:
+        self._form = form
+        self.max_bytes = max_bytes
+        self.room = max_bytes
+
+    def fit(self, batch: Batch, run: Run) -> tuple[int, int]:
+        """Return how many entries of `run` fit in one body, at least one, and its bytes."""
+        form = self._form
+        size, end, lines = form.surplus, 0, 0
+        for entry in run:
+            if entry.fragment is None:
+                entry.fragment = self._encode(batch, entry)
+            adds = len(entry.fragment) + (len(form.separator) if end else 0)
+            lines += entry.lines
+            if end and (size + adds > self.room or 0 < form.max_lines < lines):
+                break
+            size, end = size + adds, end + 1
+        return end, size
+
+    def make(self, run: Run) -> list[bytes]:
+        """Return the body of `run`, in pieces. `fit` has seen it."""
+        form = self._form
+        pieces = [entry.fragment or b"" for entry in run]
+        if form.separator:
+            pieces = [form.separator.join(pieces)]
+        return [form.opening, *pieces, form.closing] if form.surplus else pieces
+
+    def _encode(self, batch: Batch, entry: Entry) -> bytes:
+        item = entry.item
+        return self._form.encode(
+            Lines(
+                entry.payload, entry.lines, batch.key(entry.index), entry.first,
+                getattr(item, "is_json", False), getattr(item, "packed_at", 0),
+            )
+        )  # fmt: skip
+
+
+class Attempt:
+    """Delivers `batch` by `post` before `deadline` (loop time). `tally` has what failed."""
+
+    def __init__(
+        self, batch: Batch, bodies: Bodies, post: Post, *, now: Callable[[], float], deadline: float
+    ) -> None:
+        self._batch = batch
+        self._bodies = bodies
+        self._post = post
+        self._now = now
+        self._search_until = now() + (deadline - now()) * _SEARCH_SHARE
+        self._todo: list[Run] = []
+        """Runs to be sent, the next one last."""
+        self._is_settled = False
+        """True if the fate of at least one line is known."""
+        self._refusals = 0
+        self.tally: Final = Tally(batch)
+        self.refused: Final[list[PermanentSinkError]] = []
+        """The reasons for lines that are lost with their request."""
+        self.details: Final[list[str]] = []
+        """The same for people, also of lines that were refused alone."""
+        self.requests = 0
+
+    async def send(self, run: Run) -> None:
+        """Send all of `run`. Raises SinkError if it failed before any line met its fate."""
+        self._todo = [run] if run else []
+        while self._todo:
+            run = self._take()
+            if not run:
+                continue
+            self.requests += 1
+            try:
+                verdict = await self._post(
+                    self._bodies.make(run), sum(entry.lines for entry in run), self._key_of(run)
+                )
+            except SinkError as error:
+                if not self._is_settled:
+                    raise
+                # Earlier requests were answered. The rest is written again, and if there is still
+                # something wrong, raises again.
+                self._give_up(run, error.code)
+                return
+            if verdict.refusal is not None:
+                self._on_refusal(run, verdict, verdict.refusal)
+            else:
+                self._is_settled = True
+                if verdict.faults:
+                    self.details.append(verdict.detail)
+                    self.tally.fail_lines(run, verdict.faults)
+
+    def _take(self) -> Run:
+        """Return the next lines that fit in a body; nothing if they fit in none."""
+        run = self._todo.pop()
+        end, size = self._bodies.fit(self._batch, run)
+        if end < len(run):
+            self._todo.append(run[end:])
+        run = run[:end]
+        if size <= self._bodies.max_bytes:
+            return run
+        if not self._send_parts(halve(run)):
+            self.tally.fail(run, TOO_LARGE, retryable=False)
+        return []
+
+    def _on_refusal(self, run: Run, verdict: Verdict, refusal: PermanentSinkError) -> None:
+        if refusal.code == TOO_LARGE and len(run) > 1:
+            self._bodies.room = self._bodies.fit(self._batch, run)[1] // 2
+            self._todo.append(run)
+            return
+        parts = isolate(run, verdict.suspects) or halve(run)
+        if parts and self._now() > self._search_until:
+            self.tally.fail(run, refusal.code, retryable=True)
+            return
+        self._refusals += 1
+        if not (self._refusals <= MAX_REFUSALS and self._send_parts(parts)):
+            self._is_settled = True
+            self.refused.append(refusal)
+            self.details.append(refusal.detail)
+            self.tally.fail(run, refusal.code, retryable=False)
+
+    def _send_parts(self, parts: Sequence[Run]) -> bool:
+        """Send `parts` next; False if there are none."""
+        self._todo += reversed(parts)
+        return bool(parts)
+
+    def _give_up(self, run: Run, code: str) -> None:
+        """Leave `run` and all that is not sent to the next attempt."""
+        for each in (run, *reversed(self._todo)):
+            self.tally.fail(each, code, retryable=True)
+        self._todo = []
+
+    def _key_of(self, run: Run) -> str:
+        """Return a text that is the same whenever the same lines of the batch are sent."""
+        batch = self._batch
+        names = " ".join(f"{batch.key(each.index)}:{each.first}+{each.lines}" for each in run)
+        return f"{batch.batch_id}-{zlib.crc32(names.encode()):08x}"
