@@ -131,8 +131,9 @@ bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink, nasty lin
 schema: $(STAMP)  ## write proto/schema/ from the types
 	@$(BIN)/telemetryd schema --write proto/schema
 
-docs: $(STAMP)  ## generate docs/configuration.md, docs/metrics.md, docs/log.md and the drawings of docs/architecture.md
+docs: $(STAMP)  ## generate docs/configuration.md, sinks-reference.md, metrics.md, log.md, the drawings of architecture.md
 	@$(BIN)/python -m telemetryd.config.document > docs/configuration.md
+	@$(BIN)/python -m telemetryd.config.sinks_document > docs/sinks-reference.md
 	@$(BIN)/python -m telemetryd.exposition.guide > docs/metrics.md
 	@$(BIN)/python -m telemetryd.log_events > docs/log.md
 	@$(BIN)/python tests/architecture.py

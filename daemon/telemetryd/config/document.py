@@ -12,7 +12,7 @@ import inspect
 import itertools
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -87,10 +87,10 @@ packages add types through the entry-point group `{GROUP}`. These keys exist for
 
 def render() -> str:
     """Return the whole document in Markdown."""
-    parts = [_INTRODUCTION, "## Top level\n", _table(Config)]
+    parts = [_INTRODUCTION, "## Top level\n", table(Config)]
     for field in msgspec.structs.fields(Config):
         if field.encode_name == "sinks":
-            parts += [_SINKS, _table(SinkConfig), *_sink_types()]
+            parts += [_SINKS, table(SinkConfig), *_sink_types()]
             parts += _sections(SinkConfig, "sinks.<name>")
         elif (section := section_type(field)) is not None:
             parts += _section(section, field.encode_name)
@@ -102,7 +102,7 @@ def _section(cls: type[msgspec.Struct], path: str) -> Iterable[str]:
     title, *rest = inspect.cleandoc(cls.__doc__ or "").split("\n\n", 1)
     purpose = title.partition(": ")[2].replace("\n", " ")
     yield "\n\n".join([purpose[:1].upper() + purpose[1:], *rest]) + "\n"
-    yield _table(cls)
+    yield table(cls)
     yield from _sections(cls, path)
 
 
@@ -119,15 +119,23 @@ def _sink_types() -> Iterable[str]:
         purpose = summary.partition(": ")[2].replace("\n", " ")
         yield f'### `type = "{name}"`\n'
         yield purpose[:1].upper() + purpose[1:] + "\n"
-        own = _table(sink.Config, without=SinkConfig)
+        own = table(sink.Config, without=SinkConfig)
         yield own or "No further keys.\n"
 
 
-def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = None) -> str:
+def table(
+    cls: type[msgspec.Struct],
+    without: type[msgspec.Struct] | None = None,
+    unit_of: Callable[[str], str] | None = None,
+) -> str:
+    """Return the keys of `cls` as a table; of those of `without`, only what `cls` has changed.
+
+    `unit_of` returns the unit of a key, for a column of units. Empty: there is no key.
+    """
     inherited = _fields_unchanged(cls, without) if without else set()
     docstrings = _docstrings(cls)
     rows = [
-        f"| `{field.encode_name}` | {_limits(field)} | {_default(field)} "
+        f"| `{field.encode_name}` |{_unit(field, unit_of)} {_limits(field)} | {_default(field)} "
         f"| {_cell(_meaning(field, docstrings))} |"
         for field in msgspec.structs.fields(cls)
         if (section_type(field) is None or field.default is None)
@@ -137,7 +145,13 @@ def _table(cls: type[msgspec.Struct], without: type[msgspec.Struct] | None = Non
     if not rows:
         return ""
     header = ["| Key | Allowed | Default | Meaning |", "|---|---|---|---|"]
+    if unit_of is not None:
+        header = ["| Key | Unit | Allowed | Default | Meaning |", "|---|---|---|---|---|"]
     return "\n".join([*header, *rows]) + "\n"
+
+
+def _unit(field: FieldInfo, unit_of: Callable[[str], str] | None) -> str:
+    return "" if unit_of is None else f" {unit_of(field.encode_name)} |"
 
 
 def _fields_unchanged(cls: type[msgspec.Struct], base: type[msgspec.Struct]) -> set[str]:
@@ -158,7 +172,7 @@ def _limits(field: FieldInfo) -> str:
     text = spell_out(field.type)
     for meta in unwrap(field.type)[1]:
         if field.encode_name.endswith("_bytes") and meta.ge is not None and meta.le is not None:
-            text = f"{_bytes(meta.ge)} to {_bytes(meta.le)}"
+            text = f"{number_of_bytes(meta.ge)} to {number_of_bytes(meta.le)}"
     source = note(field.type)
     return _cell(f"{text} ({source})" if source else text)
 
@@ -172,11 +186,12 @@ def _default(field: FieldInfo) -> str:
         return f"`{_cell(toml_value(field.default_factory()))}`"
     text = f"`{_cell(toml_value(field.default))}`"
     if field.encode_name.endswith("_bytes") and field.default:
-        return f"{text} ({_bytes(field.default)})"
+        return f"{text} ({number_of_bytes(field.default)})"
     return text
 
 
-def _bytes(number: float) -> str:
+def number_of_bytes(number: float) -> str:
+    """Return a size in the largest unit that has no fraction, such as `16 MiB`."""
     unit = "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
         if number < 1024 or number % 1024:  # noqa: PLR2004 - a KiB

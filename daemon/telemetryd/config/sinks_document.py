@@ -1,0 +1,226 @@
+"""Writes docs/sinks-reference.md: each sink's settings, limits, probe and a minimal example.
+
+    python -m telemetryd.config.sinks_document > docs/sinks-reference.md
+
+Settings come from the structs, limits from the constants that the code uses. A new sink needs an
+entry in `FACTS`; the tests run its examples.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from telemetryd.config.document import number_of_bytes, table
+from telemetryd.sinks._posting import MAX_RETRY_AFTER
+from telemetryd.sinks.aws import logs
+from telemetryd.sinks.base import SinkConfig
+from telemetryd.sinks.http.sink import ITEM_BYTES
+from telemetryd.sinks.kinesis.probe import PERMISSION
+from telemetryd.sinks.registry import BUILT_IN, sink_class
+from telemetryd_proto import emf, kinesis
+
+_INTRODUCTION: Final = """\
+# Sinks: reference
+
+Every sink that telemetryd includes: its settings with unit, default and allowed values, the limits
+of the destination, what `telemetryd check --probe` does, and a minimal example. The examples are
+run as tests, and `make docs` writes this page. [sinks.md](sinks.md) shows how to write a sink of
+your own, and [configuration.md](configuration.md) how to set values by variables.
+
+## Every sink
+
+These settings exist for each sink. Where a sink has another default, its own table has the row
+again. The spool's settings are in [configuration.md](configuration.md#sinksnamespool).
+"""
+_UNITS: Final = {
+    "_ms": "ms", "_bytes": "bytes", "_seconds": "s", "price_metric": "USD a month",
+    "price_request": "USD", "price_x86_64": "USD", "price_arm64": "USD", "resolution": "s",
+    "keep": "files",
+}  # fmt: skip
+"""Units by the end of a setting's name."""
+_PUT_RECORDS: Final = "Kinesis API Reference, PutRecords"
+_SHARDS: Final = "Kinesis Developer Guide, Quotas and limits"
+_PUT_EVENTS: Final = "CloudWatch Logs API Reference, PutLogEvents"
+_EMF: Final = "CloudWatch User Guide, Embedded metric format"
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """One limit of a destination."""
+
+    what: str
+    value: str
+    effect: str
+    """How telemetryd keeps to it, or what happens beyond it."""
+    source: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The part of a sink's section that its `Config` does not say."""
+
+    page: str
+    """The page that explains the sink; empty: none does."""
+    example: str
+    limits: tuple[Limit, ...]
+    probe: str
+
+
+def _count(number: float) -> str:
+    return f"{number:,}"
+
+
+FACTS: Final[dict[str, Facts]] = {
+    "emf": Facts(
+        "metrics.md",
+        '[sinks.metrics]\ntype = "emf"\n',
+        (
+            Limit(
+                "document", number_of_bytes(emf.MAX_DOCUMENT_BYTES), "more documents are made", _EMF
+            ),
+            Limit(
+                "metrics in a document", _count(emf.MAX_METRICS), "more documents are made", _EMF
+            ),
+            Limit(
+                "values of a metric in a document", _count(emf.MAX_VALUES),
+                "more documents are made", _EMF,
+            ),
+            Limit(
+                "dimensions in a set", _count(emf.MAX_DIMENSIONS), "`check` refuses more", _EMF
+            ),
+            Limit(
+                "call of PutLogEvents", number_of_bytes(logs.MAX_CALL_BYTES),
+                f"more calls are made; each event counts {logs.EVENT_OVERHEAD} bytes more",
+                _PUT_EVENTS,
+            ),
+            Limit(
+                "events in a call", _count(logs.MAX_EVENTS), "more calls are made", _PUT_EVENTS
+            ),
+            Limit(
+                "age of an event", "14 days, or the group's retention",
+                "lost as `too_old` or `expired`", _PUT_EVENTS,
+            ),
+        ),
+        'With `delivery = "logs"`: PutLogEvents with one event of 30 days ago, which CloudWatch '
+        "Logs rejects as too old after it has checked the permission. If the log stream is "
+        "missing, an empty one is made, whose name has `probe` in place of `{instance}`. A log "
+        "group is never made. It needs no permission that the sink does not need. "
+        'With `delivery = "stdout"`: nothing.',
+    ),
+    "file": Facts(
+        "",
+        '[sinks.archive]\ntype = "file"\npath = "/tmp/telemetry-{function}.ndjson"\n',
+        (
+            Limit(
+                "file, file system", "their own",
+                "a full disk is `disk_full`: retried, then the spool, the dead letter or a loss",
+            ),
+            Limit("writers of a file", "1", "`locked`: use `{instance}` in `path`"),
+        ),
+        "The file is opened and locked, if it exists, and nothing is written to it. If it does not "
+        "exist, a nameless file is made in its directory, or in the nearest one above that exists, "
+        "and one block is written to that. There must be room for one batch. Nothing remains.",
+    ),
+    "http": Facts(
+        "http.md",
+        '[sinks.collector]\ntype = "http"\nurl = "https://collector.example.com/v1/lines"\n'
+        'token = "change-me"\n',
+        (
+            Limit(
+                "body", "the server's own",
+                "set `max_body_bytes` to it; after 413 the request is halved",
+            ),
+            Limit(
+                "lines that are refused together", number_of_bytes(ITEM_BYTES),
+                "a larger item has one line",
+            ),
+            Limit(
+                "wait that a server can ask for", f"{MAX_RETRY_AFTER:g} s",
+                "a longer `Retry-After` is cut",
+            ),
+            Limit("answer", "4 MiB, its head 64 KiB", "`garbled_answer`: retried"),
+        ),
+        "One POST of a body without lines, with URL, headers, token and compression as for lines. "
+        "Servers agree on no other request: many refuse HEAD and OPTIONS, or answer them without a "
+        "look at the token. A server may refuse a body without lines by 400 or 422: then it has "
+        "accepted all else, and the probe says that the rest is unknown.",
+    ),
+    "kinesis": Facts(
+        "kinesis.md",
+        '[sinks.stream]\ntype = "kinesis"\nstream = "telemetry"\n',
+        (
+            Limit(
+                "record", f"{number_of_bytes(kinesis.MAX_RECORD_BYTES)}, by default "
+                f"{number_of_bytes(kinesis.DEFAULT_RECORD_BYTES)}",
+                "`max_record_bytes`; a larger line is lost as `record_too_large`", _PUT_RECORDS,
+            ),
+            Limit(
+                "call of PutRecords", number_of_bytes(kinesis.MAX_REQUEST_BYTES),
+                "`max_request_bytes`; more calls are made", _PUT_RECORDS,
+            ),
+            Limit(
+                "records in a call", _count(kinesis.MAX_ENTRIES), "more calls are made",
+                _PUT_RECORDS,
+            ),
+            Limit(
+                "writes to a shard", "1 MiB/s and 1,000 records/s",
+                "`throttled`: only the refused records are retried", _SHARDS,
+            ),
+        ),
+        "Two calls. DescribeStreamSummary says whether the stream exists and takes records. It "
+        f"needs `{PERMISSION}`, which the sink itself does not need: without it, that is unknown. "
+        "PutRecords with an empty record, whose hash key is beyond the allowed range, tries the "
+        "permission: Kinesis checks it first, and then refuses the record.",
+    ),
+    "null": Facts(
+        "", '[sinks.nowhere]\ntype = "null"\n',
+        (Limit("everything", "none", "each line is discarded, and counted as delivered"),),
+        "Nothing.",
+    ),
+    "stdout": Facts(
+        "", '[sinks.screen]\ntype = "stdout"\n',
+        (Limit("the reader", "its own", "a reader that stalls delays only this sink"),),
+        "Whether the standard output of the command is open. That of the daemon may be another.",
+    ),
+}  # fmt: skip
+
+
+def render() -> str:
+    """Return the whole page in Markdown."""
+    parts = [_INTRODUCTION, _settings(SinkConfig, None), *map(_sink, BUILT_IN)]
+    return "\n".join(parts)
+
+
+def _sink(name: str) -> str:
+    return "\n".join(_section(name))
+
+
+def _section(name: str) -> Iterator[str]:
+    sink, facts = sink_class(name), FACTS[name]
+    summary = inspect.cleandoc(sys.modules[sink.__module__].__doc__ or "").split("\n\n")[0]
+    purpose = summary.partition(": ")[2].replace("\n", " ")
+    more = f" [{facts.page}]({facts.page}) explains it." if facts.page else ""
+    yield f'## `type = "{name}"`\n'
+    yield f"{purpose[:1].upper()}{purpose[1:]}{more}\n"
+    yield f"```toml\n{facts.example}```\n"
+    yield (_settings(sink.Config, SinkConfig) or "It has no further settings.\n")
+    yield "| Limit | Value | Effect | Source |\n|---|---|---|---|"
+    for limit in facts.limits:
+        yield f"| {limit.what} | {limit.value} | {limit.effect} | {limit.source} |"
+    yield f"\nProbe: {facts.probe}\n"
+
+
+def _settings(cls: type[SinkConfig], without: type[SinkConfig] | None) -> str:
+    return table(cls, without, unit_of)
+
+
+def unit_of(key: str) -> str:
+    """Return the unit of the setting `key`; empty if it has none."""
+    return next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
