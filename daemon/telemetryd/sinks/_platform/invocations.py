@@ -390,7 +390,7 @@ class Invocations:
 
     def _start(self, env: Environment, record: Start, at: int) -> Measured | None:
         if self._many:
-            self._name(env, _function_of(record.function_arn), record.version)
+            self._name(env, function_of(record.function_arn), record.version)
         request_id = usable_id(record.request_id)
         env.start(request_id, at)
         invocation = self._open.get(request_id) or self._closed.get(request_id)
@@ -647,7 +647,7 @@ def _is_sound(value: float | None) -> TypeGuard[float]:
     return value is not None and 0 <= value <= _MOST
 
 
-def _function_of(arn: str | None) -> str | None:
+def function_of(arn: str | None) -> str | None:
     """Return the name in an ARN, `arn:aws:lambda:<region>:<account>:function:<name>[:...]`."""
     parts = arn.split(":") if arn else []
     return parts[6] if len(parts) > 6 and parts[5] == "function" else None  # noqa: PLR2004
