@@ -3,14 +3,15 @@
 # ruff: noqa: PLR2004 - status codes of HTTP (RFC 9110)
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.http_client.dates import retry_after
 from telemetryd.http_client.messages import Answer
+from telemetryd.sinks._entries import ACCEPTED, Verdict
 from telemetryd.sinks._posting import MAX_RETRY_AFTER, TOO_LARGE, is_page
-from telemetryd.sinks.http.entries import LineFault
+
+__all__ = ["ACCEPTED", "Reply", "Verdict", "judge", "meaning"]
 
 _BATCH: Final = {400: "invalid_request", 413: TOO_LARGE, 422: "invalid_request"}
 """Refusals of these lines. Others may be accepted."""
@@ -33,22 +34,6 @@ class Reply(NamedTuple):
     """Seconds since the epoch."""
     lines: int
     """Lines in the request."""
-
-
-class Verdict(NamedTuple):
-    """The fate of the lines of a request that was answered."""
-
-    faults: Sequence[LineFault] = ()
-    """Lines that were not accepted, unlike the rest."""
-    detail: str = ""
-    """Their fault, for people, without their text."""
-    refusal: PermanentSinkError | None = None
-    """The reason if the request was refused because of some of its lines."""
-    suspects: Sequence[int] = ()
-    """Lines of a refused request that are likely to be the reason, by their number."""
-
-
-ACCEPTED: Final = Verdict()
 
 
 def judge(reply: Reply) -> Verdict:

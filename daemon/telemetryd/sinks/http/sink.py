@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from telemetryd import __version__
 from telemetryd.http_client.messages import HttpError, Request
+from telemetryd.sinks._attempt import Attempt
+from telemetryd.sinks._entries import Entry, Run
 from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
     compressor,
@@ -28,9 +30,8 @@ from telemetryd.sinks.base import (
     WriteResult,
 )
 from telemetryd.sinks.http.answers import Reply, Verdict
-from telemetryd.sinks.http.attempt import Attempt, Bodies
+from telemetryd.sinks.http.bodies import FormatBodies
 from telemetryd.sinks.http.config import HttpConfig
-from telemetryd.sinks.http.entries import Entry, Run
 from telemetryd.sinks.http.formats import FORMATS, are_json_lines, is_json, is_json_line
 from telemetryd_proto.framing import Block
 
@@ -65,7 +66,7 @@ class HttpSink(Sink):
         self._config = config
         self._place = place
         self._format = FORMATS[config.body]
-        self._bodies = Bodies(self._format, config.max_body_bytes)
+        self._bodies = FormatBodies(self._format, config.max_body_bytes)
         self._headers = _headers(config, self._format.content_type)
         self._compress: Callable[[bytes], bytes] | None = None
         self._http: HttpClient | None = None

@@ -27,8 +27,8 @@ from helpers.http_destination import AUTHORITY, Destination, tls_server
 from helpers.ports import reserved
 from telemetryd.clock import Clock
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
+from telemetryd.sinks._attempt import MAX_REFUSALS
 from telemetryd.sinks.base import Batch, Failure, WriteResult
-from telemetryd.sinks.http.attempt import MAX_REFUSALS
 from telemetryd.sinks.http.config import HttpConfig
 from telemetryd.sinks.http.sink import HttpItem, HttpSink
 from telemetryd.testing import LogBook, Rig, block, context, data_of, numbered_blocks

@@ -6,16 +6,15 @@ neighbours of these lines are delivered. The number of refusals is bounded.
 
 from __future__ import annotations
 
+import abc
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from telemetryd.errors import PermanentSinkError, SinkError
+from telemetryd.sinks._entries import Entry, Run, Tally, Verdict, halve, isolate
 from telemetryd.sinks._posting import TOO_LARGE
 from telemetryd.sinks.base import Batch
-from telemetryd.sinks.http.answers import Verdict
-from telemetryd.sinks.http.entries import Entry, Run, Tally, halve, isolate
-from telemetryd.sinks.http.formats import Format, Lines
 
 MAX_REFUSALS: Final = 64
 """Refused requests in one attempt that are sent again in parts."""
@@ -27,44 +26,46 @@ Post: TypeAlias = Callable[[Sequence[bytes], int, str], Awaitable[Verdict]]
 """Sends a body, which holds some lines and has a key. Raises SinkError."""
 
 
-class Bodies:
+class Bodies(abc.ABC):
     """Makes bodies of at most `max_bytes`, or of what the server has turned out to accept."""
 
-    def __init__(self, form: Format, max_bytes: int) -> None:
-        self._form = form
+    def __init__(
+        self, max_bytes: int, *, surplus: int, separator: int = 0, max_lines: int = 0
+    ) -> None:
+        """`surplus`: most bytes of a body besides its fragments, and `separator` between two.
+
+        `max_lines`: most lines of a body; 0: any number.
+        """
         self.max_bytes = max_bytes
         self.room = max_bytes
+        self._surplus = surplus
+        self._separator = separator
+        self._max_lines = max_lines
+
+    @abc.abstractmethod
+    def encode(self, batch: Batch, entry: Entry) -> bytes:
+        """Return the fragment for the lines of `entry`."""
+
+    @abc.abstractmethod
+    def join(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
+        """Return a body, in pieces."""
 
     def fit(self, batch: Batch, run: Run) -> tuple[int, int]:
         """Return how many entries of `run` fit in one body, at least one, and its bytes."""
-        form = self._form
-        size, end, lines = form.surplus, 0, 0
+        size, end, lines = self._surplus, 0, 0
         for entry in run:
             if entry.fragment is None:
-                entry.fragment = self._encode(batch, entry)
-            adds = len(entry.fragment) + (len(form.separator) if end else 0)
+                entry.fragment = self.encode(batch, entry)
+            adds = len(entry.fragment) + (self._separator if end else 0)
             lines += entry.lines
-            if end and (size + adds > self.room or 0 < form.max_lines < lines):
+            if end and (size + adds > self.room or 0 < self._max_lines < lines):
                 break
             size, end = size + adds, end + 1
         return end, size
 
-    def make(self, run: Run) -> list[bytes]:
+    def make(self, run: Run) -> Sequence[bytes]:
         """Return the body of `run`, in pieces. `fit` has seen it."""
-        form = self._form
-        pieces = [entry.fragment or b"" for entry in run]
-        if form.separator:
-            pieces = [form.separator.join(pieces)]
-        return [form.opening, *pieces, form.closing] if form.surplus else pieces
-
-    def _encode(self, batch: Batch, entry: Entry) -> bytes:
-        item = entry.item
-        return self._form.encode(
-            Lines(
-                entry.payload, entry.lines, batch.key(entry.index), entry.first,
-                getattr(item, "is_json", False), getattr(item, "packed_at", 0),
-            )
-        )  # fmt: skip
+        return self.join([entry.fragment or b"" for entry in run])
 
 
 class Attempt:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks.base import Batch, Failure, Item
 from telemetryd_proto.framing import Block
 
@@ -89,6 +90,22 @@ class LineFault(NamedTuple):
     line: int
     code: str
     retryable: bool
+
+
+class Verdict(NamedTuple):
+    """The fate of the lines of a request that was answered."""
+
+    faults: Sequence[LineFault] = ()
+    """Lines that were not accepted, unlike the rest."""
+    detail: str = ""
+    """Their fault, for people, without their text."""
+    refusal: PermanentSinkError | None = None
+    """The reason if the request was refused because of some of its lines."""
+    suspects: Sequence[int] = ()
+    """Lines of a refused request that are likely to be the reason, by their number."""
+
+
+ACCEPTED: Final = Verdict()
 
 
 class _Lost(NamedTuple):
