@@ -319,7 +319,8 @@ class InvocationSpans:
         if phase == Phase.INVOKE and current is not None:  # repeated inside the invocation
             trace, parent, is_remote = current.place.trace_id, current.place.span_id, False
             is_sampled = current.place.is_sampled
-        trace = trace or derive_trace_id(name, self._instance, str(at))
+        known = record.instance_id if isinstance(record, InitStart | RestoreStart) else None
+        trace = trace or derive_trace_id(name, known or self._instance, str(at))
         span = derive_span_id(name, trace.hex(), str(at))
         return _Place(trace, span, parent, is_remote, is_sampled)
 

@@ -18,12 +18,15 @@ from typing import Final, TypeAlias
 import msgspec
 
 from telemetryd_proto import scan
-from telemetryd_proto.envelope import Envelope, decode_refused
+from telemetryd_proto.envelope import Envelope, decode_line, decode_refused
 from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.records import Report, RuntimeDone, Start
 
+PLATFORM: Final = b'"platform.'
+"""Every platform event holds these bytes, the beginning of its type."""
 _TEXT_AS_TYPE: Final = b'"type":"'
 _ANY_TEXT_AS_TYPE: Final = re.compile(rb'"type"\s*:\s*"').search
+_FUNCTION: Final = b'"function"'
 _OPENS: Final = frozenset(b"{ \t\r\v\f")
 _CLOSES: Final = frozenset((*range(0x21), *b"}"))
 """Bytes that may be the first and the last of a line that is an object: blanks around are none of
@@ -87,6 +90,18 @@ def decode_event(line: bytes) -> InvocationEvent | Envelope | None:
     if isinstance(event, _LogEvent):
         return Envelope(time=event.time, type="function", record=event.record)
     return event
+
+
+def has_function_line(data: bytes, start: int, end: int) -> bool:
+    """True if the function logged a line between two places of `data`."""
+    at = data.find(_FUNCTION, start, end)
+    while at >= 0:
+        line_start, line_end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1
+        event = decode_line(data[line_start:line_end])
+        if event is not None and event.type == "function":
+            return True
+        at = data.find(_FUNCTION, line_end, end)
+    return False
 
 
 def _spans(marks: Sequence[bytes], data: bytes) -> list[tuple[int, int]]:

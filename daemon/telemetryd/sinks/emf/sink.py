@@ -13,7 +13,12 @@ import msgspec
 
 from telemetryd.sinks._platform.exceptions import HINTS
 from telemetryd.sinks._platform.invocations import Invocations
-from telemetryd.sinks._platform.lines import decode_event, lines_with
+from telemetryd.sinks._platform.lines import (
+    PLATFORM,
+    decode_event,
+    has_function_line,
+    lines_with,
+)
 from telemetryd.sinks._platform.measured import Measured
 from telemetryd.sinks._standard_output import StandardOutput
 from telemetryd.sinks.aws.logs import LogEvent, LogsDelivery
@@ -32,14 +37,11 @@ from telemetryd.sinks.emf.documents import Documents, Finished, Layout
 from telemetryd.sinks.emf.event_time import EventTimes
 from telemetryd.sinks.emf.forward import FORWARD_HINT, find_document
 from telemetryd.sinks.emf.own_metrics import SelfMetrics
-from telemetryd_proto.envelope import Envelope, decode_line
+from telemetryd_proto.envelope import Envelope
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.events import LogRecord, decode_record
 from telemetryd_proto.framing import Block
 
-_PLATFORM: Final = b'"platform.'
-"""Every platform event holds these bytes, the beginning of its type."""
-_FUNCTION: Final = b'"function"'
 _ARM: Final = frozenset({"aarch64", "arm64"})
 
 
@@ -254,15 +256,8 @@ class EmfSink(Sink):
 
     def _look_for_log(self, block: Block, start: int, end: int) -> None:
         """Clear the suspect if there is a log line of the function between two places."""
-        data = block.data
-        at = data.find(_FUNCTION, start, end)
-        while at >= 0:
-            line_start, line_end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1
-            event = decode_line(data[line_start:line_end])
-            if event is not None and event.type == "function":
-                self._invocations.clear_suspect(block.source)
-                return
-            at = data.find(_FUNCTION, line_end, end)
+        if has_function_line(block.data, start, end):
+            self._invocations.clear_suspect(block.source)
 
     def _forward(self, event: Envelope, line: bytes, block: Block, offset: int) -> EmfItem | None:
         if not (self._config.forward_emf and FORWARD_HINT in line):
@@ -283,7 +278,7 @@ def _marks(config: EmfConfig) -> tuple[bytes, ...]:
     """Return marks of interesting lines; empty if any line may be interesting."""
     if config.types and all(kind.startswith("platform") for kind in config.types):
         return ()
-    marks: tuple[bytes, ...] = (_PLATFORM,)
+    marks: tuple[bytes, ...] = (PLATFORM,)
     if config.forward_emf:
         marks += (FORWARD_HINT,)
     return marks + HINTS if config.reads_log_errors else marks
