@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test public-types distributions wheels
+.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test peers-test public-types distributions wheels
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest $(AGAIN) -m 'not system' --ignore tests/system --ignore tests/layer \
-	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures
+	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/peers
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
@@ -61,7 +61,7 @@ coverage: $(STAMP)  ## coverage of `make unit` by package, held to the floors (t
 	@cp tests/measured.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a2_measured.pth"
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q --hypothesis-seed 0 $(or $(TESTS),-m 'not system' --ignore tests/system \
-	  --ignore tests/layer --ignore tests/container --ignore tests/deploy --ignore tests/fixtures)
+	  --ignore tests/layer --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/peers)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage json -q -o build/coverage/all.json
 	@$(BIN)/python tests/floors.py build/coverage/all.json
@@ -93,6 +93,9 @@ wheels: .venv-wheels/.installed  ## wheels of telemetryd-scan for this machine's
 
 fixtures-test: $(STAMP)  ## remakes the fixtures of records with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
+
+peers-test: $(VENV)/.installed-system  ## a run on the local Lambda, read back from a real OpenTelemetry Collector (Go; 5 minutes)
+	@$(BIN)/python -m pytest $(AGAIN) -m peers tests/peers
 
 layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)
 	@$(PYTHON) layer/build.py $(if $(ARCH),--arch $(ARCH))
