@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Final, TextIO
 
 from telemetryd import trust
 from telemetryd.config import (
@@ -26,6 +26,8 @@ from telemetryd.sinks.aws.choice import choose
 from telemetryd.sinks.base import SinkContext
 from telemetryd.sinks.file.path import expand
 from telemetryd.sinks.file.sink import FileConfig
+
+_MAX_FACT: Final = 1000
 
 
 def check(
@@ -69,6 +71,11 @@ def check(
     out.write(render(loaded.config, origins, effective))
     out.write("\n")
     out.writelines(f"# {line}\n" for line in _clients(loaded.config, environ, mode))
+    out.writelines(
+        f"# sinks.{name}: {printable(without_secrets(fact), _MAX_FACT)}\n"
+        for name, sink in sinks
+        for fact in sink.facts()
+    )
     warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]

@@ -148,6 +148,10 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""
         return iter(())
 
+    def facts(self) -> Iterator[str]:
+        """Yield what `telemetryd check` says besides the values, such as a vendor's limits."""
+        return iter(())
+
     def aws_client(self) -> ClientName | None:
         """Return which client of AWS the sink asks for; None if it has none."""
         return None

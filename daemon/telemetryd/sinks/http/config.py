@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, field
 
-from telemetryd.sinks._posting import Compression, header_fault, place_of
+from telemetryd.sinks._posting import Compression, Place, header_fault, place_of
 from telemetryd.sinks.base import MIB, SinkConfig
 from telemetryd.sinks.http.formats import FormatName
+from telemetryd.sinks.http.presets import Preset, PresetName, preset, with_defaults
 
 KIB: Final = 1024
+PLACEHOLDERS: Final = ("{function}", "{version}", "{instance}")
 _SET_BY: Final = {
     "content-encoding": "`compression`",
     "idempotency-key": "the sink",
@@ -30,20 +33,29 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     """Milliseconds that a batch waits for more lines until it is full."""
 
     url: Annotated[str, Meta(min_length=1, max_length=2048)]
-    """URL to POST to, such as `https://collector.example.com/v1/lines`."""
+    """URL to POST to, such as `https://collector.example.com/v1/lines`. With `preset`, the address
+    alone is enough, such as `https://logs.example.com`: the preset adds the vendor's path."""
+    preset: PresetName | None = None
+    """A vendor's protocol. It sets path, headers, body and limits, and reads the vendor's answers:
+    which lines were refused, and why. `docs/http.md` describes each."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """With `preset`: what the vendor files lines under, such as `{service_name = "shop"}`.
+    `{function}`, `{version}` and `{instance}` are replaced. The preset has defaults for some; an
+    empty value sends none. `docs/http.md` lists the names of each preset."""
     token: Annotated[str, Meta(max_length=8192)] = ""
-    """Sent as `Authorization: Bearer <token>`. Empty: none is sent."""
+    """Sent as `Authorization: Bearer <token>`, or as the preset says. Empty: none is sent."""
     headers: dict[str, str] = field(default_factory=dict)
     """Further headers of each request, such as `{X-Api-Key = "..."}`. Their values are masked in
     all output."""
     body: FormatName = "ndjson"
     """The body of a request. `ndjson`: the lines, unchanged; `json`: one JSON array of the lines,
-    which are not decoded. A line that is not JSON is then lost as `malformed`."""
+    which are not decoded. A line that is not JSON is then lost as `malformed`. Not with
+    `preset`."""
     compression: Compression = "none"
     """Compression of the body, named in `Content-Encoding`."""
-    max_body_bytes: Annotated[int, Meta(ge=16 * KIB, le=64 * MIB)] = MIB
+    max_body_bytes: Annotated[int, Meta(ge=16 * KIB, le=64 * MIB)] | None = None
     """Largest body, before compression. A batch that is larger is sent in several requests. A
-    larger line is lost as `too_large`."""
+    larger line is lost as `too_large`. Not set: 1 MiB, or what the preset says."""
     connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
     """Most milliseconds to connect, TLS included."""
     read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 5000
@@ -59,14 +71,78 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
         if self.token and header_fault("Authorization", f"Bearer {self.token}"):
             yield "token: must be visible ASCII, in one line"
         yield from self._header_problems()
+        yield from self._preset_problems()
         if self.compression == "zstd":
             from telemetryd_proto.kinesis import zstd_available  # noqa: PLC0415 - for zstd only
 
             if not zstd_available():
                 yield "compression: zstd is not installed; pip install zstandard"
 
+    def facts(self) -> Iterator[str]:
+        """Yield what the preset sets, and the vendor's limits."""
+        chosen = self.chosen
+        if chosen is None:
+            return
+        place = self.place
+        where = self.url if place is None else f"{place.scheme}://{place.host}:{place.port}"
+        labels = ", ".join(f"{k} = {v}" for k, v in self.all_labels.items())
+        target = "" if place is None else place.target
+        yield (
+            f"preset {self.preset}: POST {where}{target}; token as "
+            f"{chosen.token_header}: {chosen.token_prefix}...; labels: {labels or 'none'}; "
+            f"body at most {self.body_bytes} bytes"
+        )
+        yield f"limits of the vendor: {chosen.limits}"
+        yield f"duplicates: {chosen.duplicates}"
+
+    @property
+    def chosen(self) -> Preset | None:
+        """The preset; None without one."""
+        return None if self.preset is None else preset(self.preset)
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest body."""
+        chosen = self.chosen
+        return self.max_body_bytes or (MIB if chosen is None else chosen.max_body_bytes)
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """The labels that are sent, with their placeholders."""
+        chosen = self.chosen
+        return {} if chosen is None else with_defaults(chosen, self.labels)
+
+    @property
+    def place(self) -> Place | None:
+        """The place of requests, with the path of the preset if the URL has none."""
+        place, chosen = place_of(self.url), self.chosen
+        if place is None or chosen is None or place.target != "/":
+            return place
+        target = chosen.path
+        for name, value in self.all_labels.items():
+            target = target.replace(f"{{{name}}}", value)
+        return place._replace(target=target)
+
+    def _preset_problems(self) -> Iterator[str]:
+        chosen = self.chosen
+        if chosen is None:
+            if self.labels:
+                yield "labels: need `preset`; for headers there is `headers`"
+            return
+        if self.body != "ndjson":
+            yield "body: is set by `preset`: leave it out"
+        for name, value in self.labels.items():
+            if not chosen.has_free_labels and name not in chosen.labels:
+                known = ", ".join(chosen.labels)
+                yield f"labels: preset {self.preset} has no label {name[:40]!r}; known: {known}"
+            if unknown := _unknown_placeholder(value):
+                yield f"labels: {name[:40]}: unknown placeholder {unknown[:40]}"
+        yield from (f"labels: {fault}" for fault in chosen.problems(self.all_labels))
+
     def _header_problems(self) -> Iterator[str]:
-        seen = {"authorization"} if self.token else set()
+        chosen = self.chosen
+        ours = "Authorization" if chosen is None else chosen.token_header
+        seen = {ours.lower()} if self.token else set()
         for name, value in self.headers.items():
             lowered = name.lower()
             if fault := header_fault(name, value):
@@ -76,3 +152,17 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
             elif lowered in seen:
                 yield f"headers: header {name} would be sent twice: leave one out"
             seen.add(lowered)
+
+
+def _unknown_placeholder(text: str) -> str:
+    for found in re.findall(r"\{[^{}]*\}", text):
+        if found not in PLACEHOLDERS:
+            return str(found)
+    return ""
+
+
+def fill(text: str, *, function: str, version: str, instance: str) -> str:
+    """Return `text` with the values of its placeholders."""
+    for name, value in zip(PLACEHOLDERS, (function, version, instance), strict=True):
+        text = text.replace(name, value)
+    return text

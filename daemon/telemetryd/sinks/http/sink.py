@@ -1,6 +1,6 @@
-"""`type = "http"`: lines POSTed to a URL, as NDJSON or as JSON arrays.
+"""`type = "http"`: lines POSTed to a URL, as NDJSON, as JSON arrays, or as a vendor wants them.
 
-`docs/http.md` explains formats, answers and limits.
+`docs/http.md` explains formats, presets, answers and limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
     compressor,
     make_client,
-    place_of,
     without_answer,
 )
 from telemetryd.sinks.base import (
@@ -31,7 +30,7 @@ from telemetryd.sinks.base import (
 )
 from telemetryd.sinks.http.answers import Reply, Verdict
 from telemetryd.sinks.http.bodies import FormatBodies
-from telemetryd.sinks.http.config import HttpConfig
+from telemetryd.sinks.http.config import HttpConfig, fill
 from telemetryd.sinks.http.formats import FORMATS, are_json_lines, is_json, is_json_line
 from telemetryd_proto.framing import Block
 
@@ -60,16 +59,15 @@ class HttpSink(Sink):
 
     def __init__(self, config: HttpConfig, context: SinkContext) -> None:
         super().__init__(config, context)
-        place = place_of(config.url)
-        if place is None:
-            raise ValueError("the url is not usable")
         self._config = config
-        self._place = place
-        self._format = FORMATS[config.body]
-        self._bodies = FormatBodies(self._format, config.max_body_bytes)
-        self._headers = _headers(config, self._format.content_type)
+        self._make_format()
         self._compress: Callable[[bytes], bytes] | None = None
         self._http: HttpClient | None = None
+
+    def on_restore(self, instance: str) -> None:
+        """Renew ids: labels may hold that of the process."""
+        super().on_restore(instance)
+        self._make_format()
 
     async def open(self) -> None:
         """Make the client; nothing is sent."""
@@ -98,7 +96,7 @@ class HttpSink(Sink):
                 elif is_json(piece.data, piece.lines):
                     yield _item(piece, now, is_json=True)
                 else:
-                    yield from _sift(piece, now)
+                    yield from _sift(piece, now, alone=form.json == "needed")
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
         """Send each line once, in as few requests as the limits allow, one after the other."""
@@ -139,6 +137,24 @@ class HttpSink(Sink):
         http, self._http = self._http, None
         if http is not None:
             await http.close()
+
+    def _make_format(self) -> None:
+        """Set what depends on the process: its name and id may be in labels."""
+        config, context = self._config, self.context
+        place, chosen = config.place, config.chosen
+        if place is None:
+            raise ValueError("the url is not usable")
+        names = {"function": context.function, "version": context.version}
+        labels = {
+            name: fill(value, **names, instance=context.instance)
+            for name, value in config.all_labels.items()
+        }
+        form = FORMATS[config.body] if chosen is None else chosen.make(labels)
+        target = fill(place.target, **names, instance=context.instance)
+        self._place = place._replace(target=target)
+        self._format = form
+        self._bodies = FormatBodies(form, config.body_bytes)
+        self._headers = _headers(config, form.content_type)
 
     async def _post(self, body: Sequence[bytes], lines: int, key: str) -> Verdict:
         """Send one request. Raises SinkError if the answer is not about its lines."""
@@ -189,7 +205,9 @@ def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
     if config.compression != "none":
         ours["Content-Encoding"] = config.compression
     if config.token:
-        ours["Authorization"] = f"Bearer {config.token}"
+        chosen = config.chosen
+        name, prefix = ("Authorization", "Bearer ") if chosen is None else chosen[1:3]
+        ours[name] = f"{prefix}{config.token}"
     given = {name.lower() for name in config.headers}
     kept = [(name, value) for name, value in ours.items() if name.lower() not in given]
     return [*kept, *config.headers.items()]
@@ -206,11 +224,14 @@ def _cut(block: Block, max_lines: int) -> Iterator[Block]:
             yield Block.join(lines[start : start + max_lines])
 
 
-def _sift(piece: Block, now: int) -> Iterator[Item]:
-    """Yield the lines of `piece` that are JSON together, and each other one alone."""
+def _sift(piece: Block, now: int, *, alone: bool) -> Iterator[Item]:
+    """Yield the lines of `piece` that are JSON together, and the others; with `alone` each of them.
+
+    So that a line that is lost takes no other with it.
+    """
     for good, run in groupby(piece.split(), lambda line: is_json_line(line.data)):
-        if good:
-            yield _item(Block.join(list(run)), now, is_json=True)
+        if good or not alone:
+            yield _item(Block.join(list(run)), now, is_json=good)
         else:
             for line in run:
                 yield _item(line, now, is_json=False)
