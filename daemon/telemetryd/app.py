@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from telemetryd.clock import SYSTEM, Clock
-from telemetryd.config import Config, Mode, effective_overflow, with_last_resort
+from telemetryd.config import (
+    Config,
+    Mode,
+    effective_overflow,
+    effective_tags,
+    with_last_resort,
+)
 from telemetryd.core.budget import MemoryBudget
-from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.fields import FieldAdder, RequestTracker, Scalar
 from telemetryd.core.figures import FiguresReader, facts
 from telemetryd.core.ledger import Count, Ledger
 from telemetryd.core.line_filter import LineFilter
@@ -43,6 +49,8 @@ from telemetryd.usage import usage
 if TYPE_CHECKING:
     from telemetryd.delivery.dead_letter import DeadLetter
 
+_LONGEST: Final = 10
+"""Digits of a function's memory that are believed."""
 _BATCH_PART: Final = 4
 """A batch is at most this part of its queue."""
 _SETTLE_POLL_SECONDS: Final = 0.005
@@ -57,13 +65,26 @@ class Identity:
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
         self.version = environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         self.instance = os.urandom(16).hex()
+        self.region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION", "")
+        memory = environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+        self.memory_mb = int(memory) if memory.isdecimal() and len(memory) < _LONGEST else 0
+        machine = os.uname().machine
+        self.architecture = {"aarch64": "arm64"}.get(machine, machine)
         kind = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
         self.one_at_a_time = kind != "lambda-managed-instances"
 
     @property
-    def values(self) -> dict[str, str]:
-        """Return the values that `fields` may add to an event."""
-        return {"function": self.function, "version": self.version, "instance": self.instance}
+    def values(self) -> dict[str, Scalar]:
+        """Return the values that `fields` may add to an event, as far as they are known."""
+        known: dict[str, Scalar] = {
+            "function": self.function,
+            "version": self.version,
+            "instance": self.instance,
+            "region": self.region,
+            "memory_mb": self.memory_mb,
+            "architecture": self.architecture,
+        }
+        return {name: value for name, value in known.items() if value}
 
 
 class Daemon:
@@ -115,7 +136,7 @@ class Daemon:
         ]
         self._identity = identity
         self._routes = [
-            Route(worker, _rules(sink, identity))
+            Route(worker, _rules(sink, identity, effective_tags(config, sink)))
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
             if worker.name in wanted
         ]
@@ -128,7 +149,9 @@ class Daemon:
             trusts=peers.trusts if peers and config.telemetry.trust == "platform" else None,
             is_anothers=peers.is_anothers if peers else lambda _: False,
             watch=EventWatch(LIFE_CYCLE if observer else LOSSES),
-            tracker=RequestTracker(one_at_a_time=identity.one_at_a_time),
+            tracker=RequestTracker(
+                one_at_a_time=identity.one_at_a_time, one_environment=mode == "lambda"
+            ),
             drop_own_lines="extension" in config.telemetry.types,
             stats=self.stats,
             log=log,
@@ -249,7 +272,7 @@ class Daemon:
         for route in self._routes:
             sink = config.sinks[route.worker.name]
             route.worker.adjust(sink)
-            route.rules = _rules(sink, self._identity)
+            route.rules = _rules(sink, self._identity, effective_tags(config, sink))
         self._pipeline.reroute(self._routes)
 
     async def flush(self, deadline: float, trigger: Trigger) -> bool:
@@ -487,9 +510,10 @@ def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
     return "drop_oldest" if config.spool is not None and overflow == "drop_newest" else overflow
 
 
-def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
-    """Return the filters and fields of the sink's section, None if it has none."""
-    if not (sink.types or sink.min_level or sink.include or sink.exclude or sink.fields):
+def _rules(sink: SinkConfig, identity: Identity, tags: Mapping[str, Scalar]) -> RouteRules | None:
+    """Return the filters, fields and tags of the sink's section, None if it has none."""
+    adds = bool(sink.fields or tags)
+    if not (sink.types or sink.min_level or sink.include or sink.exclude or adds):
         return None
     return RouteRules(
         LineFilter(
@@ -498,7 +522,7 @@ def _rules(sink: SinkConfig, identity: Identity) -> RouteRules | None:
             include=sink.include,
             exclude=sink.exclude,
         ),
-        FieldAdder(sink.fields, identity.values) if sink.fields else None,
+        FieldAdder(sink.fields, identity.values, tags) if adds else None,
     )
 
 

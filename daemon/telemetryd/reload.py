@@ -22,6 +22,7 @@ from telemetryd.sinks.base import SinkConfig
 LIVE_KEYS: Final = (
     "flush.shutdown_ms",
     "log.level",
+    "tags",
     "telemetry.idle_seconds",
     "telemetry.max_connections",
 )
@@ -32,6 +33,7 @@ LIVE_SINK_KEYS: Final = (
     "linger_ms",
     "min_level",
     "retry_max_elapsed_ms",
+    "tags",
     "types",
     "write_timeout_ms",
 )
@@ -157,8 +159,11 @@ def with_live_keys(old: Config, new: Config) -> Config:
     sections: dict[str, Any] = {}
     for key in LIVE_KEYS:
         section, _, name = key.partition(".")
-        struct = sections.get(section, getattr(old, section))
-        sections[section] = replace(struct, **{name: getattr(getattr(new, section), name)})
+        value = getattr(new, section)
+        if name:
+            struct = sections.get(section, getattr(old, section))
+            value = replace(struct, **{name: getattr(value, name)})
+        sections[section] = value
     return replace(old, sinks=sinks, **sections)
 
 

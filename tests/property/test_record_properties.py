@@ -13,7 +13,7 @@ from telemetryd.core import log_level
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS, rank_of
-from telemetryd.core.router import OpenBlock, RouteRules
+from telemetryd.core.router import OpenBlock, RouteRules, reader_for
 from telemetryd.core.text_head import head_of
 from telemetryd_proto import loose
 from telemetryd_proto.envelope import decode_line
@@ -74,7 +74,8 @@ def test_fields_go_into_every_object_and_leave_its_members(value: dict[str, Any]
     tracker = RequestTracker(one_at_a_time=True)
     found = OpenBlock(Block(line, 1, 1, 0, 0.0), tracker).select(rules)
     assert found.wanted is not None
-    expected = {"instance": "i-1"} | value
+    name = "telemetryd_instance" if "instance" in value else "instance"
+    expected = {name: "i-1"} | value
     assert json.dumps(json.loads(found.wanted.data)) == json.dumps(expected)
 
 
@@ -170,3 +171,52 @@ def test_a_level_is_found_in_a_large_record_as_in_a_small_one(
 def test_each_line_is_decoded_as_it_is_alone(lines: list[bytes]) -> None:
     alone = [decode_objects([line])[0] for line in lines]
     assert decode_objects(lines) == alone
+
+
+OUR_NAMES = ("stage", "level", "telemetryd_stage", "telemetryd_level")
+PAIRS = st.lists(
+    st.tuples(st.sampled_from(OUR_NAMES) | st.sampled_from(NAMES) | TEXTS, VALUES), max_size=6
+)
+CODINGS = st.sampled_from(("%s", " %s", "%s\r"))
+
+
+@given(st.lists(st.tuples(PAIRS, st.booleans(), CODINGS), min_size=1, max_size=4))
+def test_what_is_added_never_hides_a_member_and_is_never_hidden(
+    sent: list[tuple[list[tuple[str, Any]], bool, str]],
+) -> None:
+    lines = [
+        (form % with_pairs(pairs, escaped=escaped)).encode() + b"\n"
+        for pairs, escaped, form in sent
+    ]
+    ours: dict[str, str | int] = {"stage": "prod", "level": 7}
+    rules = RouteRules(LineFilter(), FieldAdder((), {}, ours))
+    block = Block(b"".join(lines), len(lines), 1, 0, 0.0)
+    tracker = RequestTracker(one_at_a_time=True)
+    part = OpenBlock(block, tracker, reader=reader_for([rules])).select(rules).wanted
+    assert part is not None
+    for before, after in zip(lines, part.data.splitlines(keepends=True), strict=True):
+        theirs, found = pairs_of(before), pairs_of(after)
+        added = found[: len(found) - len(theirs)]
+        assert json.dumps(found[len(added) :]) == json.dumps(theirs)
+        assert [value for _, value in added] == list(ours.values())
+        assert not {name for name, _ in added} & {name for name, _ in theirs}
+        assert len({name for name, _ in added}) == len(added)
+
+
+def with_pairs(pairs: list[tuple[str, Any]], *, escaped: bool) -> str:
+    """An object of members, some of whose names may be alike."""
+    members = []
+    for name, value in pairs:
+        spelled = json.dumps(name)
+        if escaped and name.isascii() and name.isalpha():
+            spelled = f'"\\u{ord(name[0]):04x}{name[1:]}"'
+        members.append(f"{spelled}:{json.dumps(value)}")
+    return "{" + ",".join(members) + "}"
+
+
+def pairs_of(line: bytes) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    json.JSONDecoder(object_pairs_hook=lambda pairs: found.__setitem__(slice(None), pairs)).decode(
+        line.decode().strip()
+    )
+    return found

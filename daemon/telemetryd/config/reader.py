@@ -184,6 +184,8 @@ class Reader:
             value = _UNSET if value is None else value
         else:
             value = self._leaf(field, here, table.get(field.encode_name, _UNSET))
+            if field.name == "tags":
+                value = self._with_single_tags(here, value)
         if value is not _UNSET:
             given[field.name] = value
         return value is not _UNSET or not field.required
@@ -226,6 +228,19 @@ class Reader:
 
             self._refuse(key, must(field.type, value, strict=variable is None))
             return _UNSET
+
+    def _with_single_tags(self, path: Path, tags: object) -> object:
+        """Return `tags` with those that have a variable each, such as TELEMETRYD_TAGS__STAGE."""
+        single = [other for other in self._environment if other[:-1] == path]
+        if not single:
+            return tags
+        given = {other[-1]: self._environment.pop(other) for other in single}
+        key = ".".join(path)
+        self.origins[key] = f"environment {', '.join(each.variable for each in given.values())}"
+        merged = dict(tags) if isinstance(tags, dict) else {}
+        merged |= {name: each.text for name, each in given.items()}
+        self._values[key] = merged
+        return merged
 
     def _apply_rules(
         self, cls: type[AnyStruct], path: Path, given: dict[str, object]

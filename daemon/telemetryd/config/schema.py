@@ -7,7 +7,7 @@ Rules between keys are in `problems`, which yields `"key: text"`.
 
 # No `from __future__ import annotations`: it leaves texts, which msgspec compiles at every start.
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, field
@@ -432,6 +432,10 @@ class Config(Section, frozen=True, kw_only=True):
             'Needs `lambda.next = "ready"`. By default the function runs without telemetry.'
         ),
     ] = False
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Members of your own, such as `{stage = "prod", team = "shop"}`, that every sink adds to each
+    line that is a JSON object. Text, numbers, `true` and `false`. A section `[tags]`, or a
+    variable for each: `TELEMETRYD_TAGS__STAGE=prod`. See [fields.md](fields.md#tags)."""
     telemetry: Telemetry = Telemetry()
     flush: Flush = Flush()
     memory: Memory = Memory()
@@ -449,6 +453,7 @@ class Config(Section, frozen=True, kw_only=True):
                 "only before the first call of next (Lambda Extensions API)"
             )
         yield from self._failover_problems()
+        yield from self._tag_problems()
         if LAST_RESORT in self.sinks and self.lambda_.last_resort != "none":
             yield f"sinks.{LAST_RESORT}: is the name of what lambda.last_resort adds; take another"
         if "extension" in self.telemetry.types:
@@ -459,6 +464,18 @@ class Config(Section, frozen=True, kw_only=True):
                         f"sinks.{name}: its output would return as extension events in an "
                         f"endless loop; remove one of them"
                     )
+
+    def _tag_problems(self) -> Iterator[str]:
+        if self.tags:
+            from telemetryd.core.tags import tag_faults  # noqa: PLC0415 - only where there are tags
+
+            yield from (f"tags: {fault}" for fault in tag_faults(self.tags))
+        for name, sink in self.sinks.items():
+            for both in sorted({*effective_tags(self, sink)} & {*sink.fields}):
+                yield (
+                    f"sinks.{name}.fields: {both!a} is also the name of a tag, which is added "
+                    "instead; rename the tag, or leave out the field"
+                )
 
     def _failover_problems(self) -> Iterator[str]:
         for name, sink in self.sinks.items():
@@ -535,6 +552,11 @@ def effective_metrics(config: Config, mode: Mode) -> str:
     if config.metrics.listen is not None:
         return config.metrics.listen
     return _METRICS_ADDRESS if mode == "listen" else ""
+
+
+def effective_tags(config: Config, sink: SinkConfig) -> dict[str, Any]:
+    """Return the tags that `sink` adds: those of all sinks, and its own."""
+    return ({**config.tags} if sink.lets_lines_through else {}) | sink.tags
 
 
 def effective_overflow(sink: SinkConfig, mode: Mode) -> Overflow:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from telemetryd_proto.errors import DECODE_FAILURES
-from telemetryd_proto.objects import AnyObject, decode_objects
+from telemetryd_proto.objects import AnyObject, ObjectReader, decode_objects
 
 T = TypeVar("T")
 
@@ -36,18 +36,23 @@ def decode_loosely(decode: Callable[[bytes], T], data: bytes) -> T | None:
         return None
 
 
-def decode_lines_loosely(lines: list[bytes]) -> list[AnyObject | None]:
+def decode_lines_loosely(
+    lines: list[bytes], reader: ObjectReader | None = None
+) -> list[AnyObject | None]:
     """Return one entry a line, in order; None for a line that is not one JSON object."""
-    objects = decode_objects(lines)
+    objects = decode_objects(lines, reader)
     if None in objects:
         refused = [at for at, found in enumerate(objects) if found is None and b"{" in lines[at]]
         if refused:
-            _decode_refused(lines, refused, objects)
+            _decode_refused(lines, refused, objects, reader)
     return objects
 
 
 def _decode_refused(
-    lines: list[bytes], refused: list[int], objects: list[AnyObject | None]
+    lines: list[bytes],
+    refused: list[int],
+    objects: list[AnyObject | None],
+    reader: ObjectReader | None,
 ) -> None:
     """Decode the lines at the places `refused` once more, loosened: all at once, not one by one."""
     from telemetryd_proto.loose import loosen_lines  # noqa: PLC0415 - as above
@@ -60,6 +65,6 @@ def _decode_refused(
         for at, line, loose in zip(refused, strict, loose_lines, strict=True)
         if loose != line
     ]
-    found = decode_objects([loose for _, loose in changed])
+    found = decode_objects([loose for _, loose in changed], reader)
     for (at, _), event in zip(changed, found, strict=True):
         objects[at] = event

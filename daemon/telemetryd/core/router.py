@@ -1,4 +1,4 @@
-"""Decides which lines of a block a sink gets, and adds the fields it asks for.
+"""Decides which lines of a block a sink gets, and adds the tags and fields it asks for.
 
 A sink without rules gets every block unchanged and undecoded. For the others the block is split
 once for all, and decoded if any of them needs it. A large block is opened in pieces. The lines and
@@ -10,16 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.fields import FieldAdder, Origin, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.loose import decode_lines_loosely
 from telemetryd_proto.framing import Block
-from telemetryd_proto.objects import AnyObject
+from telemetryd_proto.objects import AnyObject, ObjectReader
 
+if TYPE_CHECKING:
+    from telemetryd.core.facts import Facts, FactsKeeper
+
+EXECUTION_MARK: Final = b"/durable-execution/"
+"""Bytes in the ARN of every durable execution."""
+PLAIN_READER: Final = ObjectReader()
 _PIECE_BYTES: Final = 128 * 1024
 
 
@@ -35,7 +41,11 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
 
 
 class RouteRules:
-    """The rules of one sink: a filter, and members to add."""
+    """The rules of one sink: which lines it gets, and in which shape.
+
+    A new kind of rule has its place here: one that leaves lines out beside `filter`, one that
+    changes lines beside `fields`. Both see lines before any queue, spool or dead letter.
+    """
 
     __slots__ = ("fields", "filter")
 
@@ -53,21 +63,38 @@ class RouteRules:
         """True if lines must be attributed to invocations for this sink."""
         return self.fields is not None and self.fields.wants_request
 
+    @property
+    def wants_facts(self) -> bool:
+        """True if more than the id of a line's invocation is wanted."""
+        return self.fields is not None and self.fields.wants_facts
+
+
+def reader_for(rules: Sequence[RouteRules]) -> ObjectReader:
+    """Return what decodes lines for sinks with these rules."""
+    return ObjectReader({n for each in rules if each.fields is not None for n in each.fields.names})
+
 
 class OpenBlock:
     """A block and, once asked for, its lines, objects and requests; shared by all sinks."""
 
-    __slots__ = ("_has_odd_lines", "_lines", "_objects", "_requests", "_taken", "_tracker", "block")
+    __slots__ = (
+        "_has_odd_lines", "_lines", "_objects", "_origins", "_taken", "_tracker", "block", "reader",
+    )  # fmt: skip
 
     def __init__(
-        self, block: Block, tracker: RequestTracker, lines: list[bytes] | None = None
+        self,
+        block: Block,
+        tracker: RequestTracker,
+        lines: list[bytes] | None = None,
+        reader: ObjectReader = PLAIN_READER,
     ) -> None:
         self.block = block
+        self.reader = reader
         self._tracker = tracker
         self._lines = lines
         self._taken: set[int] = set()
         self._objects: list[AnyObject | None] | None = None
-        self._requests: list[str] | None = None
+        self._origins: Sequence[Origin] | None = None
         self._has_odd_lines: bool | None = None
 
     @property
@@ -81,19 +108,39 @@ class OpenBlock:
     def objects(self) -> list[AnyObject | None]:
         """One entry for each line, None where the line is not a JSON object."""
         if self._objects is None:
-            self._objects = decode_lines_loosely(self.lines)
+            self._objects = decode_lines_loosely(self.lines, self.reader)
         return self._objects
 
     @property
-    def requests(self) -> list[str]:
-        """The request id of each line, empty where it is unknown."""
-        if self._requests is None:
+    def origins(self) -> Sequence[Origin]:
+        """Where each line is from: its request id, empty where it is unknown, or its facts."""
+        if self._origins is None:
             request_of, source = self._tracker.request_of, self.block.source
-            self._requests = [
-                request_of(line, found, source) if found is not None else ""
-                for line, found in zip(self.lines, self.objects, strict=True)
-            ]
-        return self._requests
+            if self._tracker.facts is not None:
+                self._origins = self._find_facts(self._tracker.facts)
+            else:
+                self._origins = [
+                    request_of(line, found, source) if found is not None else ""
+                    for line, found in zip(self.lines, self.objects, strict=True)
+                ]
+        return self._origins
+
+    def _find_facts(self, keeper: FactsKeeper) -> list[Facts]:
+        """Return the facts about each line. One pass, because events change them."""
+        request_of, source, origins = self._tracker.request_of, self.block.source, []
+        is_durable = EXECUTION_MARK in self.block.data
+        for line, found in zip(self.lines, self.objects, strict=True):
+            request_id = request_of(line, found, source) if found is not None else ""
+            facts = keeper.of(request_id, source)
+            if is_durable and EXECUTION_MARK in line:
+                facts = keeper.with_execution(facts, line)
+            origins.append(facts)
+        return origins
+
+    @property
+    def is_plain(self) -> bool:
+        """True if all lines are objects with a type, and have no member that the reader guards."""
+        return set(map(type, self.objects)) == {self.reader.free} and not self.has_odd_lines
 
     def select(self, rules: RouteRules) -> Selection:
         """Return what the sink with these rules gets."""
@@ -103,7 +150,8 @@ class OpenBlock:
         good = self._part(wanted)
         size = self.block.size - (good.size if good is not None else 0)
         if good is not None and rules.fields is not None:
-            good = self._with_fields(good, wanted, rules.fields)
+            data = rules.fields.shape(self, wanted)
+            good = good.with_lines(data, good.lines, len(data) - good.size)
         return Selection(good, self.block.lines - len(wanted), size, unjudged)
 
     def count_unwanted(self) -> tuple[int, int]:
@@ -157,7 +205,7 @@ class OpenBlock:
 
     def follow(self) -> None:
         """Attribute the lines, even if no sink wants any: those of the next block depend on it."""
-        _ = self.requests
+        _ = self.origins
 
     def _part(self, indices: list[int]) -> Block | None:
         lines = self.lines
@@ -165,32 +213,18 @@ class OpenBlock:
             return self.block
         return self.block.select([lines[index] for index in indices])
 
-    def _with_fields(self, part: Block, indices: list[int], fields: FieldAdder) -> Block:
-        lines, objects = self.lines, self.objects
-        requests = self.requests if fields.wants_request else [""] * len(lines)
-        add = fields.add
-        if self.has_odd_lines:
-            add = fields.add_to_any
-            data = b"".join(
-                [
-                    add(lines[i], requests[i]) if objects[i] is not None else lines[i]
-                    for i in indices
-                ]
-            )
-        else:
-            data = b"".join([add(lines[i], requests[i]) for i in indices])
-        return part.with_lines(data, part.lines, len(data) - part.size)
 
-
-def open_pieces(block: Block, tracker: RequestTracker) -> Iterator[OpenBlock]:
+def open_pieces(
+    block: Block, tracker: RequestTracker, reader: ObjectReader = PLAIN_READER
+) -> Iterator[OpenBlock]:
     """Yield the block in pieces, each open. Use each piece before the next one."""
     if len(block.data) <= _PIECE_BYTES:
-        yield OpenBlock(block, tracker)
+        yield OpenBlock(block, tracker, reader=reader)
         return
     text, start = BytesIO(block.data), 0
     while lines := text.readlines(_PIECE_BYTES):
         end = text.tell()
-        yield OpenBlock(block.slice(start, end, len(lines)), tracker, lines)
+        yield OpenBlock(block.slice(start, end, len(lines)), tracker, lines, reader)
         start = end
 
 

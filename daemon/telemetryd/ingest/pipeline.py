@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from telemetryd.core.fields import RequestTracker
 from telemetryd.core.ledger import OWN_LOG, UNTRUSTED, Count, Ledger
 from telemetryd.core.own_lines import without_own_lines
-from telemetryd.core.router import RouteRules, Selection, merge, open_pieces
+from telemetryd.core.router import RouteRules, Selection, merge, open_pieces, reader_for
 from telemetryd.core.stats import DaemonStats
 from telemetryd.core.untrusted import without_platform_events
 from telemetryd.core.watch import EventWatch
@@ -81,8 +81,8 @@ class Pipeline:
         self._watch = watch
         self._drop_own_lines = drop_own_lines
         self._discarding = not routes
-        self.reroute(routes)
         self._tracker = tracker
+        self.reroute(routes)
         self._dead_letter = dead_letter
         self._observer = observer
         self._trusts = trusts
@@ -94,6 +94,9 @@ class Pipeline:
         self._raw = [route.worker for route in routes if route.rules is None]
         self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
+        self._reader = reader_for([rules for _, rules in self._ruled])
+        if any(rules.wants_facts for _, rules in self._ruled):
+            self._tracker.keep_facts()
 
     def on_received(self, size: int) -> None:
         """Count `size` bytes that were read from a connection."""
@@ -211,7 +214,7 @@ class Pipeline:
         """Route a block to the sinks that do not want all of it unchanged."""
         selections: list[list[Selection]] = []
         unrouted = Count()
-        for piece in open_pieces(block, self._tracker):
+        for piece in open_pieces(block, self._tracker, self._reader):
             if self._tracks:
                 piece.follow()
             selections.append([piece.select(rules) for _, rules in self._ruled])

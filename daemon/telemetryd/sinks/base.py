@@ -20,10 +20,10 @@ with back-off under a deadline, counts, and settles every line exactly once:
 import abc
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.fields import Field
@@ -76,18 +76,27 @@ def _level_problems(min_level: str) -> Iterator[str]:
         yield f"min_level: must be one of {', '.join(level.lower() for level in LEVELS)}"
 
 
+def _tag_problems(tags: dict[str, Any]) -> Iterator[str]:
+    from telemetryd.core.tags import tag_faults  # noqa: PLC0415 - only where there are tags
+
+    yield from (f"tags: {fault}" for fault in tag_faults(tags))
+
+
 class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of every `[sinks.<name>]` section. A sink's own `Config` extends it."""
 
     tuning: ClassVar[frozenset[str]] = frozenset(
         {
             "batch_max_bytes", "failover", "fields", "linger_ms", "overflow", "queue_max_bytes",
-            "retry_max_elapsed_ms", "write_timeout_ms",
+            "retry_max_elapsed_ms", "tags", "write_timeout_ms",
         }
     )  # fmt: skip
     """Keys that decide neither where lines go nor which lines. In Lambda, where telemetryd runs in
     spite of a faulty configuration, their defaults stand in for values that are refused. A fault in
     any other key leaves the sink out: its data must not go elsewhere."""
+
+    lets_lines_through: ClassVar[bool] = True
+    """False for a sink that makes something of its own of the lines: `[tags]` is not added."""
 
     type: str
     types: tuple[str, ...] = ()
@@ -106,8 +115,12 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     exclude: tuple[str, ...] = ()
     """Regular expressions. The sink gets no line that matches one."""
     fields: tuple[Field, ...] = ()
-    """Members to add to each line that is a JSON object: `function`, `version`, `instance` (of this
-    process), and `request_id` (of the line's invocation, if it is known)."""
+    """Members to add to each line that is a JSON object, such as `function`, `region`, `request_id`
+    or `trace_id`: [fields.md](fields.md) has the source of each. One that is unknown is left
+    out."""
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Members of your own, added to each line that is a JSON object. They are added to those of
+    `[tags]`, and replace those of the same name. See [fields.md](fields.md#tags)."""
     failover: str = ""
     """Name of the sink that gets the lines that this one can't deliver. Its filters do not apply to
     them. It gets its own lines as well, unless it has `exclude = ["^"]`."""
@@ -143,6 +156,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     validate(pattern)
                 except re.error as error:
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
+        if self.tags:
+            yield from _tag_problems(self.tags)
 
     def remarks(self) -> Iterator[str]:
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""

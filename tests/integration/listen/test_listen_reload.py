@@ -132,7 +132,7 @@ def test_what_changed_at_once_and_what_needs_a_restart_is_named(tmp_path: Path) 
 
 def test_filters_change_between_two_lines(tmp_path: Path) -> None:
     place = Configured(tmp_path)
-    more = 'exclude = ["secret"]\nfields = ["function"]\n'
+    more = 'exclude = ["secret"]\nfields = ["function"]\n[tags]\nstage = "test"\n'
     plain, secret = (b'{"time":"2026-03-14T10:15:30Z","type":"function","record":"%s"}\n' % text
                      for text in (b"plain", b"secret"))  # fmt: skip
     with place.daemon() as daemon:
@@ -142,6 +142,7 @@ def test_filters_change_between_two_lines(tmp_path: Path) -> None:
         said = daemon.wait_for("reloaded")
         daemon.send(plain + secret)
         place.reload(daemon, "", applied=[
+            'tags: {stage = "test"} -> {}',
             'sinks.archive.exclude: ["secret"] -> []', 'sinks.archive.fields: ["function"] -> []',
         ])  # fmt: skip
         daemon.send(plain + secret)
@@ -149,7 +150,7 @@ def test_filters_change_between_two_lines(tmp_path: Path) -> None:
     assert said["needs_restart"] == []
     first, second, third, *rest = place.archive.read_bytes().splitlines(keepends=True)
     assert (first, second, rest) == (plain, secret, [plain, secret])
-    assert json.loads(third)["function"] == "local"
+    assert json.loads(third) == {"function": "local", "stage": "test"} | json.loads(plain)
     assert outcome.sink()["filtered"] == leaf_of(secret)
 
 

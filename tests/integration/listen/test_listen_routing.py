@@ -201,6 +201,43 @@ def test_fields_come_in_front_and_the_line_stays_as_it_was(tmp_path: Path) -> No
     assert outcome.ledger["unrouted"] == NOTHING
 
 
+def test_tags_and_facts_are_added_to_the_lines_of_any_sender(tmp_path: Path) -> None:
+    """Tags of all sinks and of one, facts of an invocation, and names that lines have already."""
+    tagged, plain = tmp_path / "tagged", tmp_path / "plain"
+    sinks = file_sink(
+        tagged, "tagged", fields="region,tenant_id,trace_id,cold_start", tags='{"tier":1}'
+    ) | file_sink(plain, "plain")
+    root = "1-69b539d1-5f2a0c1b7d3e4a6f8b9c0d1e"
+    tracing = {"value": f"Root={root};Parent=7a6b5c4d3e2f1a0b;Sampled=1"}
+    lines: list[dict[str, Any]] = [
+        {"type": "platform.initStart", "record": {"initializationType": "on-demand"}},
+        {"type": "platform.start",
+         "record": {"requestId": "r-1", "tenantId": "blue", "tracing": tracing}},
+        {"type": "function", "record": "hello"},
+        {"level": "INFO", "stage": "of the sender", "tier": None},
+    ]  # fmt: skip
+    sent = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + b"no object\n"
+    region = {"AWS_REGION": "eu-west-1"}
+    with Daemon(tmp_path, foreign=region, TAGS__STAGE="test", **sinks) as daemon:
+        daemon.send(sent)
+        outcome = daemon.stop()
+    init, start, log, other, text = tagged.read_bytes().splitlines()
+    tags: dict[str, Any] = {"stage": "test", "tier": 1}
+    known = {"region": "eu-west-1", "cold_start": True}
+    facts = tags | known | {"tenant_id": "blue", "trace_id": "69b539d15f2a0c1b7d3e4a6f8b9c0d1e"}
+    assert json.loads(init) == lines[0] | tags | known
+    assert json.loads(start) == lines[1] | facts
+    assert json.loads(log) == lines[2] | facts
+    renamed = {f"telemetryd_{name}": facts.pop(name) for name in ("stage", "tier")}
+    assert json.loads(other) == lines[3] | facts | renamed
+    assert text == b"no object"
+    assert [json.loads(line) for line in plain.read_bytes().splitlines()[:2]] == [
+        {"stage": "test"} | line for line in lines[:2]
+    ]
+    for name in ("tagged", "plain"):
+        assert outcome.sink(name)["delivered"] == leaf_of(sent)
+
+
 def test_added_fields_are_not_counted_where_a_block_exceeds_the_queue(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     data = events(3000, size=300)

@@ -42,7 +42,13 @@ def parts(selection: Selection) -> tuple[bytes, int, int, int]:
 
 
 def select(wanted: RouteRules, *lines: bytes) -> tuple[bytes, int, int, int]:
-    return parts(opened(*lines).select(wanted))
+    """What a sink gets, the same whether the reader knows of its rules or not."""
+    block = Block(b"".join(lines), len(lines), 3, 100, 2.0)
+    tracker = RequestTracker(one_at_a_time=True)
+    with_reader = OpenBlock(block, tracker, reader=router.reader_for([wanted]))
+    found = parts(with_reader.select(wanted))
+    assert parts(opened(*lines).select(wanted)) == found
+    return found
 
 
 def test_a_type_is_matched_exactly() -> None:
@@ -133,6 +139,11 @@ def test_fields_go_to_the_front_and_the_received_size_stays() -> None:
     assert part.size == len(LOG + LOG)
 
 
+def test_fields_go_to_the_lines_that_are_wanted() -> None:
+    found = select(rules(["function"], types=["function"]), START, LOG, LOG)
+    assert found == ((b'{"function":"shop",' + LOG[1:]) * 2, 0, 1, len(START))
+
+
 def ids_of(part: Block | None) -> list[str]:
     """The request ids that were added to the lines of a block."""
     assert part is not None
@@ -171,7 +182,7 @@ def test_an_id_that_is_too_long_is_none(length: int, kept: int) -> None:
     tracker = RequestTracker(one_at_a_time=True)
     long = b'{"type":"platform.start","record":{"requestId":"%s"}}\n' % (b"x" * length)
     opened(START, tracker=tracker).follow()
-    assert [len(one) for one in opened(long, LOG, tracker=tracker).requests] == [kept, kept]
+    assert [len(str(one)) for one in opened(long, LOG, tracker=tracker).origins] == [kept, kept]
 
 
 def test_started_invocations_are_remembered_in_a_bounded_number() -> None:
@@ -180,20 +191,20 @@ def test_started_invocations_are_remembered_in_a_bounded_number() -> None:
         start = b'{"type":"platform.start","record":{"requestId":"r-%d"}}\n' % number
         opened(start, tracker=tracker).follow()
     late = [b'{"type":"function","record":{"requestId":"r-%d"}}\n' % n for n in (0, 4990, 4999)]
-    assert opened(*late, tracker=tracker).requests == ["r-4999", "r-4990", "r-4999"]
+    assert opened(*late, tracker=tracker).origins == ["r-4999", "r-4990", "r-4999"]
 
 
 def test_a_new_environment_belongs_to_no_invocation_yet() -> None:
     tracker = RequestTracker(one_at_a_time=True)
     init = b'{"time":"t","type":"platform.initStart","record":{}}\n'
     opened(START, tracker=tracker).follow()
-    assert opened(LOG, init, LOG, tracker=tracker).requests == ["r-1", "", ""]
+    assert opened(LOG, init, LOG, tracker=tracker).origins == ["r-1", "", ""]
 
 
 def test_fields_can_be_renewed() -> None:
     adder = FieldAdder(["instance"], VALUES)
     adder.renew(VALUES | {"instance": "cd"})
-    assert adder.add(LOG, "") == b'{"instance":"cd",' + LOG[1:]
+    assert adder.shape(opened(LOG), [0]) == b'{"instance":"cd",' + LOG[1:]
 
 
 def in_pieces(block: Block, wanted: RouteRules) -> tuple[Selection, tuple[int, int]]:
@@ -247,8 +258,8 @@ def test_the_oldest_of_too_many_connections_is_forgotten() -> None:
     for source in range(last + 1):
         block = Block(START, 1, source, 0, 2.0)
         OpenBlock(block, tracker).follow()
-    (first,) = OpenBlock(Block(LOG, 1, 0, 0, 2.0), tracker).requests
-    (newest,) = OpenBlock(Block(LOG, 1, last, 0, 2.0), tracker).requests
+    (first,) = OpenBlock(Block(LOG, 1, 0, 0, 2.0), tracker).origins
+    (newest,) = OpenBlock(Block(LOG, 1, last, 0, 2.0), tracker).origins
     assert (first, newest) == ("", "r-1")
 
 

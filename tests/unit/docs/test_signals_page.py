@@ -18,14 +18,14 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "signals.md").read_text()
 
 def test_the_keys_that_change_at_once_are_those_of_the_page() -> None:
     general, sinks = re.search(r"at once:\n\n- (.*?);\n- (.*?)\.\n", PAGE, re.DOTALL).groups()  # type: ignore[union-attr]
-    assert re.findall(r"`([a-z_]+\.[a-z_]+)`", general) == sorted(LIVE_KEYS)
+    assert re.findall(r"`([a-z_.]+)`", general) == sorted(LIVE_KEYS)
     assert re.findall(r"`([a-z_]+)`", sinks.partition(":")[2]) == sorted(LIVE_SINK_KEYS)
 
 
 def test_they_exist() -> None:
     for key in LIVE_KEYS:
         section, _, name = key.partition(".")
-        assert hasattr(getattr(Config(), section), name)
+        assert hasattr(getattr(Config(), section), name) or not name
         assert is_live_key(key)
     assert set(LIVE_SINK_KEYS) < set(SinkConfig.__struct_fields__)
     assert is_live_key("sinks.a.types")

@@ -53,6 +53,8 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         "price_request", "price_x86_64", "resolution", "self_metrics",
     }  # fmt: skip
 
+    lets_lines_through: ClassVar[bool] = False
+
     types: tuple[str, ...] = ("platform",)
     """Event types the sink gets. `function` is added if `forward_emf` or the exceptions among the
     `errors` need it."""
