@@ -434,6 +434,7 @@ class Daemon:
             figures=FiguresReader(
                 self.stats, self.ledger, self._usage, self.clock.monotonic, self.oldest_seconds
             ),
+            count_derived=self.stats.sinks[name].count_derived,
         )
         queue = SinkQueue(
             config.queue_max_bytes,

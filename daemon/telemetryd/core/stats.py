@@ -18,6 +18,8 @@ OUTCOMES: Final[tuple[Outcome, ...]] = (
     "ok", "partial", "transient", "permanent", "timeout", "cut",
 )  # fmt: skip
 TRIGGERS: Final[tuple[Trigger, ...]] = ("invocation", "timer", "shutdown")
+Derived: TypeAlias = Literal["metrics", "spans"]
+DerivedOutcome: TypeAlias = Literal["made", "delivered", "refused"]
 MAX_ERRORS: Final = 32
 """Distinct (kind, code) pairs per sink: third-party sinks choose their codes, labels stay few."""
 
@@ -142,6 +144,7 @@ class SinkStats:
         "batch_lines",
         "delivery_peak",
         "delivery_seconds",
+        "derived",
         "direct_writes",
         "errors",
         "queue_capacity_bytes",
@@ -167,6 +170,8 @@ class SinkStats:
         """Such calls that took long; after one there is none for a while."""
         self.errors: dict[tuple[str, str], int] = {}
         """Attempts in which the destination gave (kind, code)."""
+        self.derived: dict[tuple[Derived, DerivedOutcome], int] = {}
+        """Metrics and spans that the sink has made of lines: the ledger counts only lines."""
         self.delivery_seconds = Histogram(SECONDS)
         """Seconds from the socket read to the acknowledgement, one observation per line."""
         self.delivery_peak = Peak()
@@ -187,6 +192,10 @@ class SinkStats:
         if (kind, code) not in self.errors and len(self.errors) >= MAX_ERRORS:
             code = "other"
         self.errors[kind, code] = self.errors.get((kind, code), 0) + 1
+
+    def count_derived(self, kind: Derived, outcome: DerivedOutcome, number: int) -> None:
+        """Count metrics or spans that the sink has made of lines, or what became of them."""
+        self.derived[kind, outcome] = self.derived.get((kind, outcome), 0) + number
 
     def count_delivery(self, seconds: float, lines: int) -> None:
         """Count `lines` that were delivered `seconds` after they had been read."""

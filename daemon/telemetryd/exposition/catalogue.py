@@ -380,6 +380,13 @@ FAMILIES: Final = (
                    for error, count in stats.errors.items()],
     ),
     Family(
+        "derived", "counter", ("sink", "kind", "outcome"),
+        "`metrics` and `spans` that an `otlp` sink has `made` of platform events, and how many of "
+        "them were `delivered` or `refused`. Made, but neither, are those that wait or were lost.",
+        lambda d: [((name, *derived), count) for name, stats in d.stats.sinks.items()
+                   for derived, count in stats.derived.items()],
+    ),
+    Family(
         "linger_seconds", "gauge", ("sink",),
         "Time that a batch waits to fill: an eighth of `linger_ms` under light load, all of it "
         "under full load.",

@@ -29,6 +29,7 @@ from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.fields import Field
 from telemetryd.core.figures import Figures
 from telemetryd.core.patterns import validate
+from telemetryd.core.stats import Derived, DerivedOutcome
 from telemetryd_proto.framing import Block
 
 if TYPE_CHECKING:
@@ -245,6 +246,10 @@ class WriteResult(msgspec.Struct, frozen=True, gc=False):
 DELIVERED: Final = WriteResult()
 
 
+def _count_nothing(_kind: Derived, _outcome: DerivedOutcome, _number: int, /) -> None:
+    """Count nothing, where no one reads it."""
+
+
 class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """The facts and tools that a sink gets from its process."""
 
@@ -268,6 +273,9 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     figures: Callable[[], Figures] | None = None
     """Returns telemetryd's own figures since the last call, for sinks that report them. A call
     takes a few microseconds and reads /proc, so do not call it for every batch."""
+    count_derived: Callable[[Derived, DerivedOutcome, int], None] = _count_nothing
+    """`count_derived(kind, outcome, number)` counts what the sink makes of lines besides: they have
+    a metric of their own, because the ledger counts only lines."""
 
 
 class Sink(abc.ABC):

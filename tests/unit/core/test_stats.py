@@ -84,3 +84,11 @@ def test_attempts_are_counted_by_how_they_ended() -> None:
     assert stats.write_seconds["ok"].count == 1
     assert stats.write_seconds["ok"].sum == 0.25
     assert all(found.count == 0 for kind, found in stats.write_seconds.items() if kind != "ok")
+
+
+def test_what_a_sink_makes_of_lines_is_counted_by_kind_and_outcome() -> None:
+    stats = SinkStats()
+    for number in (2, 3):
+        stats.count_derived("spans", "made", number)
+    stats.count_derived("metrics", "refused", 1)
+    assert stats.derived == {("spans", "made"): 5, ("metrics", "refused"): 1}
