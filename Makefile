@@ -124,12 +124,13 @@ bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts i
 bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
 	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed fanout --quick --out build/bench
 
-bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink, nasty lines and HTTP alone
+bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink, nasty lines, HTTP and redaction alone
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
 	@$(BIN)/python -m bench.nasty
 	@$(BIN)/python -m bench.http_reader
+	@$(BIN)/python -m bench.redaction
 
 schema: $(STAMP)  ## write proto/schema/ from the types
 	@$(BIN)/telemetryd schema --write proto/schema

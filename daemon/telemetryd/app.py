@@ -20,6 +20,7 @@ from telemetryd.clock import SYSTEM, Clock
 from telemetryd.config import (
     Config,
     Mode,
+    as_rule,
     effective_overflow,
     effective_tags,
     with_last_resort,
@@ -47,6 +48,7 @@ from telemetryd.sinks.registry import sink_class
 from telemetryd.usage import usage
 
 if TYPE_CHECKING:
+    from telemetryd.core.redaction.redactor import Redactor
     from telemetryd.delivery.dead_letter import DeadLetter
 
 _LONGEST: Final = 10
@@ -153,6 +155,7 @@ class Daemon:
                 one_at_a_time=identity.one_at_a_time, one_environment=mode == "lambda"
             ),
             drop_own_lines="extension" in config.telemetry.types,
+            redactor=self._redactor(config),
             stats=self.stats,
             log=log,
         )
@@ -418,6 +421,17 @@ class Daemon:
     def pending(self) -> dict[str, Count]:
         """Return the lines that wait or are in flight, by sink."""
         return {worker.name: worker.pending() for worker in self._workers}
+
+    def _redactor(self, config: Config) -> Redactor | None:
+        """Return what masks lines, if anything is to be masked."""
+        if not config.redact:
+            return None
+        from telemetryd.core.redaction.redactor import redactor  # noqa: PLC0415 - where configured
+
+        rules = [(rule.name, rule.pattern, rule.replace) for rule in map(as_rule, config.redact)]
+        made = redactor(rules, config.redact_salt.encode() or os.urandom(32))
+        self.stats.redacted = made.counts
+        return made
 
     def _worker(
         self, name: str, config: SinkConfig, mode: Mode, identity: Identity

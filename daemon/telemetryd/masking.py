@@ -16,7 +16,7 @@ import msgspec
 REDACTED: Final = "***"
 
 _NAMES: Final = (
-    r"passw(?:or)?d|passphrase|pwd|secret|token|credential|authorization|bearer|cookie|signature"
+    r"passw(?:or)?d|passphrase|pwd|secret|salt|token|credential|authorization|bearer|cookie|signature"
     r"|(?:api|access|account|auth|private|secret|shared|sign(?:ing)?|encrypt(?:ion)?|license|master"
     r"|ingest(?:ion)?|storage|write|instrumentation)_?keys?"
 )

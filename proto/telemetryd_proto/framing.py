@@ -51,7 +51,8 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     received_at: float = 0.0
     """Monotonic seconds at which the last byte was read."""
     added: int = 0
-    """Bytes of `data` that were not received: members added to the lines since."""
+    """Bytes of `data` that were not received: members added to the lines since. Negative where more
+    was masked than added."""
 
     @property
     def size(self) -> int:
@@ -82,15 +83,20 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         return Block(data, lines, self.source, self.offset, self.received_at, added)
 
     def select(self, lines: Sequence[bytes]) -> Block | None:
-        """Return a block of `lines`, some of this one's in order; None without any.
-
-        Only of a block without added bytes: in which lines these are is not known.
-        """
+        """Return a block of `lines`, some of this one's in order; None without any."""
         if not lines:
             return None
         if len(lines) == self.lines:
             return self
-        return self.with_lines(b"".join(lines), len(lines))
+        data = b"".join(lines)
+        return self.with_lines(data, len(lines), len(data) - self.size_of(len(data)))
+
+    def size_of(self, length: int) -> int:
+        """Return how many bytes were received for `length` bytes of `data`.
+
+        In which lines bytes were added is not known: they are shared out by size.
+        """
+        return length - self.added * length // len(self.data) if self.added else length
 
     def slice(self, start: int, end: int, lines: int = 0) -> Block:
         """Return a block of the lines from byte `start` to byte `end`, where lines begin.

@@ -59,6 +59,8 @@ class Reader:
         self._refused: set[str] = set()
         self._unknown: list[Path] = []
         self._astray: set[str] = set()
+        self._unmasked = False
+        """True if a rule of `redact` may be missing."""
 
     def config(self) -> Config:
         """Return the configuration, with defaults in place of all that has a problem."""
@@ -74,7 +76,12 @@ class Reader:
         return self._apply_rules(Config, (), given) or Config()
 
     def repair(self, config: Config) -> Config:
-        """Return `config` without the sinks whose faults concern where lines go, or which."""
+        """Return `config` without the sinks whose faults concern where lines go, or which.
+
+        A fault in what must be masked concerns all sinks.
+        """
+        if self._unmasked:
+            return msgspec.structs.replace(config, sinks={})
         sinks = {name: sink for name, sink in config.sinks.items() if name not in self._astray}
         return without_bad_failovers(msgspec.structs.replace(config, sinks=sinks))
 
@@ -126,6 +133,9 @@ class Reader:
 
         `meant` is the key it resembles most. True if the sink is left out.
         """
+        if meant == "redact":
+            self._unmasked = True
+            return True
         name = path[1] if path[0] == "sinks" and path[2:] else ""
         key = meant.removeprefix(f"sinks.{name}.")
         is_set = self.origins.get(meant, DEFAULT) != DEFAULT
@@ -362,6 +372,7 @@ class Reader:
         from telemetryd.config.explain import printable, show  # noqa: PLC0415 - for errors only
 
         self._refused.add(key)
+        self._unmasked = self._unmasked or key == "redact"
         origin = origin or self.origins.get(key) or self._origin_of_section(tuple(key.split(".")))
         value = f" = {show(key, self._values[key])}" if key in self._values else ""
         self._report(origin, f"{printable(key)}{value}: {text}" if key else text)

@@ -40,6 +40,12 @@ _ADDRESSES: Final[dict[Mode, tuple[str, int]]] = {
 """The default addresses for telemetry. In Lambda the port is one that no other extension is
 known to use, below the range of ephemeral ports, and the same after each reset; 4243 is what AWS's
 samples use (`extension.early` has the same two values)."""
+_RULE_NAME: Final = "^[a-z][a-z0-9_-]{0,23}$"
+_REDACT: Final = (
+    'a list of names of built-in rules, such as "email", and of tables {name = "order", pattern = '
+    '"ORD-[0-9]{8}", replace = "label", "hash" or "last4"}; a name is 1 to 24 lower-case letters, '
+    "digits, _ and -"
+)
 _EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
 
 
@@ -422,6 +428,22 @@ class Log(Section, frozen=True, kw_only=True):
     ] = "info"
 
 
+class RedactRule(Section, frozen=True, kw_only=True):
+    """A table in `redact`."""
+
+    name: Annotated[str, Meta(pattern=_RULE_NAME)]
+    """Name of a built-in rule, or of this one if it has a pattern. It is shown in the lines."""
+    pattern: Annotated[str, Meta(max_length=1000)] = ""
+    """Regular expression of what to mask; only its first group, if it has one."""
+    replace: Literal["label", "hash", "last4"] = "label"
+    """The form of what stands for a secret."""
+
+
+def as_rule(entry: str | RedactRule) -> RedactRule:
+    """Return an entry of `redact` as a table."""
+    return RedactRule(name=entry) if isinstance(entry, str) else entry
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole configuration. `sinks` holds the `Config` struct of each sink's class."""
 
@@ -436,6 +458,27 @@ class Config(Section, frozen=True, kw_only=True):
     """Members of your own, such as `{stage = "prod", team = "shop"}`, that every sink adds to each
     line that is a JSON object. Text, numbers, `true` and `false`. A section `[tags]`, or a
     variable for each: `TELEMETRYD_TAGS__STAGE=prod`. See [fields.md](fields.md#tags)."""
+    redact: Annotated[
+        tuple[str | RedactRule, ...],
+        Meta(
+            max_length=64,
+            description="What lines must not say, see [redaction.md](redaction.md): names of "
+            'built-in rules (`"email"`, `"card"`, `"aws_key"`, `"bearer"`, `"jwt"`, `"ipv4"`, '
+            '`"ipv6"`, `"iban"`), and tables `{name = "order", pattern = "ORD-[0-9]{8}", '
+            'replace = "hash"}`. `replace` is `label`, `hash` or `last4`. Lines are masked before '
+            "any queue, spool or dead letter. In Lambda a fault here turns all sinks off.",
+            extra={"must": _REDACT},
+        ),
+    ] = ()
+    redact_salt: Annotated[
+        str,
+        Meta(
+            max_length=1024,
+            description='Secret that goes into `replace = "hash"`, so that no one can find out a '
+            "value by trying. Empty: a random one for each process, so that hashes of different "
+            "processes differ.",
+        ),
+    ] = ""
     telemetry: Telemetry = Telemetry()
     flush: Flush = Flush()
     memory: Memory = Memory()
@@ -452,6 +495,8 @@ class Config(Section, frozen=True, kw_only=True):
                 'fail_closed: needs lambda.next = "ready", because init/error can be reported '
                 "only before the first call of next (Lambda Extensions API)"
             )
+        if self.redact:
+            yield from self._redact_problems()
         yield from self._failover_problems()
         yield from self._tag_problems()
         if LAST_RESORT in self.sinks and self.lambda_.last_resort != "none":
@@ -476,6 +521,24 @@ class Config(Section, frozen=True, kw_only=True):
                     f"sinks.{name}.fields: {both!a} is also the name of a tag, which is added "
                     "instead; rename the tag, or leave out the field"
                 )
+
+    def _redact_problems(self) -> Iterator[str]:
+        from telemetryd.core.redaction.rules import BUILT_IN  # noqa: PLC0415 - only where used
+        from telemetryd.core.redaction.search import fault_of  # noqa: PLC0415 - as above
+
+        names = set()
+        for rule in map(as_rule, self.redact):
+            name = rule.name
+            if name in names:
+                yield f"redact: {name!a} is the name of two rules"
+            names.add(name)
+            if not rule.pattern and name not in BUILT_IN:
+                yield (
+                    f"redact: {name!a} is no built-in rule, and has no pattern; built-in are "
+                    f"{', '.join(BUILT_IN)}"
+                )
+            elif rule.pattern and (fault := fault_of(rule.pattern)):
+                yield f"redact: the pattern of {name!a} {fault}"
 
     def _failover_problems(self) -> Iterator[str]:
         for name, sink in self.sinks.items():

@@ -158,6 +158,8 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
             for name, sink in stats.sinks.items()
         },
     }
+    if stats.redacted:
+        found["redacted"] = dict(stats.redacted)
     if stats.invocations:
         found["invocations"] = stats.invocations
         found["ends_missed"] = dict(stats.ends_missed)

@@ -70,7 +70,7 @@ def risk_of(pattern: str) -> str:
         return ""
     if (found := _re2(pattern)) is not None:
         return _COSTLY if found.programsize > _COSTLY_SIZE else ""
-    if _has_re2():
+    if has_re2():
         return (
             f"google-re2 can't compile it (look-around, back-references and the like), so {_BLOCKS}"
         )
@@ -82,6 +82,14 @@ def risk_in_the_layer(pattern: str) -> str:
     if not needs_re2(pattern):
         return ""
     return f"the layer has no google-re2: there {_BLOCKS}"
+
+
+def texts_of(pattern: str) -> list[bytes] | None:
+    """Return the texts that `pattern` matches, if it matches no others; None otherwise."""
+    alternatives = _text_of(pattern)
+    if alternatives is None or any(len(parts) > 1 for parts in alternatives):
+        return None
+    return [parts[0] for parts in alternatives]
 
 
 def _text_of(pattern: str) -> list[list[bytes]] | None:
@@ -129,7 +137,8 @@ def _on_re(pattern: str) -> Matcher:
     return lambda line: search(line[:RE_BYTES].rstrip(_ENDS))
 
 
-def _has_re2() -> bool:
+def has_re2() -> bool:
+    """True if google-re2 is installed."""
     try:
         import re2  # noqa: F401, PLC0415 - where a pattern needs it
     except ImportError:
@@ -139,7 +148,7 @@ def _has_re2() -> bool:
 
 def _re2(pattern: str) -> Any:
     """Compile for re2; None where it is missing, can't, or understands `pattern` in another way."""
-    if not _has_re2() or any(mark in pattern for mark in _DIFFERENT):
+    if not has_re2() or any(mark in pattern for mark in _DIFFERENT):
         return None
     import re2  # noqa: PLC0415
 

@@ -160,7 +160,8 @@ class OpenBlock:
         left = len(lines) - len(self._taken)
         if not left:
             return 0, 0
-        return left, self.block.size - sum(len(lines[index]) for index in self._taken)
+        taken = sum(len(lines[index]) for index in self._taken)
+        return left, self.block.size - self.block.size_of(taken)
 
     def _select_lines(self, rules: RouteRules) -> list[int]:
         """Return the indices of the lines that the sink wants."""
@@ -244,6 +245,6 @@ def _join(block: Block, parts: Sequence[Block]) -> Block | None:
     lines, added = sum(part.lines for part in parts), sum(part.added for part in parts)
     if not lines:
         return None
-    if lines == block.lines and not added:
+    if lines == block.lines and added == block.added:
         return block
     return block.with_lines(b"".join([part.data for part in parts]), lines, added)

@@ -225,6 +225,7 @@ class DaemonStats:
         "malformed_events",
         "pauses",
         "port_taken",
+        "redacted",
         "sandbox_not_ours",
         "sinks",
         "start_seconds",
@@ -254,6 +255,8 @@ class DaemonStats:
         """Pauses in reading, from all connections."""
         self.malformed_events = 0
         """Life-cycle events whose record telemetryd itself could not make sense of."""
+        self.redacted: dict[str, int] = {}
+        """Matches that were masked, by rule."""
         self.invocations = 0
         self.ends_missed: dict[str, int] = {}
         """Invocations whose end was awaited and not seen, by cause (`core.lifecycle.CAUSES`)."""

@@ -140,6 +140,10 @@ FAMILIES: Final = (
         _one(lambda d: d.stats.connections_idle),
     ),
     Family(
+        "redacted", "counter", ("rule",), "What was masked in lines, by rule of `redact`.",
+        lambda d: [((rule,), count) for rule, count in d.stats.redacted.items()],
+    ),
+    Family(
         "http_requests", "counter", ("outcome",),
         'Requests to the telemetry port (`telemetry.protocol = "http"`), by what became of them. '
         "`busy`: a queue was full, and the sender was asked to send again.",

@@ -1,6 +1,6 @@
 """The path from framed blocks to the sinks' queues.
 
-    listener -> received/framed -> watch (life-cycle events) -> router -> one queue per sink
+    listener -> received/framed -> watch (life-cycle events) -> redact -> router -> queues
 
 Everything here runs inside one socket read, synchronously. Nothing is awaited, so before the next
 read a block is in every queue, or counted as lost.
@@ -26,6 +26,7 @@ from telemetryd_proto.events import LogsDropped, decode_record
 from telemetryd_proto.framing import Block, Framed, Rejected
 
 if TYPE_CHECKING:
+    from telemetryd.core.redaction.redactor import Redactor
     from telemetryd.delivery.dead_letter import DeadLetter
 
 _IMPLAUSIBLE: Final = 1 << 48
@@ -73,9 +74,11 @@ class Pipeline:
         watch: EventWatch,
         tracker: RequestTracker,
         drop_own_lines: bool,
+        redactor: Redactor | None = None,
         stats: DaemonStats,
         log: DaemonLog,
     ) -> None:
+        self._redactor = redactor
         self._ledger = ledger
         self._stats = stats
         self._watch = watch
@@ -150,6 +153,8 @@ class Pipeline:
             self._observer.on_lines(block.lines)
         if self._discarding:
             return
+        if self._redactor is not None:
+            block = _masked(block, self._redactor)
         for worker in self._raw:
             worker.offer(block)
         if self._ruled:
@@ -178,8 +183,12 @@ class Pipeline:
     def _report_rejected(self, part: Rejected) -> None:
         self._log.warning("line_rejected", reason=part.reason, bytes=part.size)
         if self._dead_letter is not None:
+            head = part.head
+            if self._redactor is not None:
+                whole = len(head) == part.size and part.reason != "truncated"
+                head = self._redactor.mask_head(head, whole=whole)
             self._dead_letter.keep_head(
-                part.head, part.size, reason=part.reason, source=part.source, offset=part.offset
+                head, part.size, reason=part.reason, source=part.source, offset=part.offset
             )
 
     def _on_loss(self, cause: str, source: int) -> None:
@@ -229,3 +238,11 @@ class Pipeline:
                 worker.count_unjudged(selection.unjudged_lines)
             if selection.wanted is not None:
                 worker.offer(selection.wanted)
+
+
+def _masked(block: Block, redactor: Redactor) -> Block:
+    """Return the block with its secrets masked, at the same place and of the same size."""
+    data = redactor.mask(block.data)
+    if data is block.data:
+        return block
+    return block.with_lines(data, block.lines, len(data) - block.size)

@@ -491,6 +491,16 @@ def done(request_id: str) -> bytes:
 # -- the edges ---------------------------------------------------------------------------------
 
 
+@moves("redacted")
+def test_what_was_masked_by_rule(tmp_path: Path) -> None:
+    keys: Settings = ON | {"REDACT": "email,ipv4"}
+    with Daemon(tmp_path, **keys, **file_sink(tmp_path / "archive")) as daemon:
+        daemon.send(b"to bob@x.de and ann@x.de\n")
+        scrape = until(port_of(daemon), lambda s: s("redacted_total", rule="email") == 2)
+        daemon.stop()
+    assert scrape("redacted_total", rule="ipv4") == 0
+
+
 @moves("http_requests")
 def test_requests_to_the_telemetry_port_by_what_became_of_them(tmp_path: Path) -> None:
     keys: Settings = ON | {"TELEMETRY__PROTOCOL": "http"}

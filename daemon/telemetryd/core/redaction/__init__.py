@@ -1,0 +1,1 @@
+"""Masks what lines must not say: `redactor` is the door."""

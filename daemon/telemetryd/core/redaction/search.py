@@ -1,0 +1,117 @@
+"""Patterns that mask: where in a text they match, on re2 or on Python's `re`.
+
+`core.patterns` asks whether a line has a match, this module where. With google-re2 every pattern is
+linear. Without it, as in the Lambda layer, the built-in patterns run on `re`, where they are linear
+as well. A user's pattern that is more than text is then tried on windows of a line, so that what it
+can cost is bounded. What re2 can't compile is refused everywhere, so that one configuration means
+the same in both places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+from telemetryd.core.patterns import has_re2, texts_of, validate
+from telemetryd.core.redaction.rules import Span
+
+Finder: TypeAlias = Callable[[bytes], Iterator[Span]]
+"""Yields where a view matches: the first group that took part, or all of it. Never empty."""
+Hint: TypeAlias = Callable[[bytes, int], int]
+"""Returns where, at or after a position, a flat view matches; -1 if it does not."""
+
+_WINDOW: Final = 4096
+_OVERLAP: Final = 512
+"""Bytes of a match that is certainly found in one of two windows."""
+_NOT_LINEAR: Final = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[+*?}]\+")
+"""Look-around, back-references, conditions, atomic groups and possessive repetitions."""
+
+
+def fault_of(pattern: str) -> str:
+    """Return why `pattern` can't be used to mask; empty if it can."""
+    try:
+        validate(pattern)
+    except re.error as error:
+        return f"is no valid pattern: {error}"
+    if _NOT_LINEAR.search(pattern.replace("\\\\", "")):
+        return (
+            "uses look-around, a back-reference or the like, which google-re2 can't search for in "
+            "linear time; a group masks less than the whole pattern matches"
+        )
+    if re.search(pattern.encode(), b"") is not None:
+        return "matches the empty text"
+    if has_re2() and (why := _re2_fault(pattern)):
+        return f"is refused by google-re2: {why}"
+    return ""
+
+
+def finder(pattern: str) -> Finder:
+    """Return the finder of a user's pattern without a fault."""
+    if has_re2():
+        return spans_of(_re2(pattern.encode(), latin=pattern.isascii()).finditer)
+    find = spans_of(re.compile(pattern.encode()).finditer)
+    return find if texts_of(pattern) is not None else lambda text: _by_windows(find, text)
+
+
+def hints_of(built_in: Sequence[bytes], patterns: Sequence[str]) -> list[Hint] | None:
+    """Return what together finds a place in each line that a pattern matches; None: nothing can."""
+    if has_re2():
+        by_bytes = [*built_in, *(each.encode() for each in patterns if each.isascii())]
+        by_characters = [each.encode() for each in patterns if not each.isascii()]
+        return [
+            _hint(_re2(b"|".join(b"(?:%b)" % each for each in some), latin=latin).search)
+            for some, latin in ((by_bytes, True), (by_characters, False))
+            if some
+        ]
+    if any(texts_of(pattern) is None for pattern in patterns):
+        return None
+    each = [*built_in, *(pattern.encode() for pattern in patterns)]
+    return [_hint(re.compile(pattern, re.MULTILINE).search) for pattern in each]
+
+
+def spans_of(finditer: Callable[[bytes], Iterator[Any]]) -> Finder:
+    """Return a finder for an engine's `finditer`."""
+
+    def find(text: bytes) -> Iterator[Span]:
+        for match in finditer(text):
+            start, end = match.span(match.lastindex or 0)
+            if start < end:
+                yield start, end
+
+    return find
+
+
+def _hint(search: Callable[[bytes, int], Any]) -> Hint:
+    def find(flat: bytes, at: int) -> int:
+        found = search(flat, at)
+        return -1 if found is None else int(found.start())
+
+    return find
+
+
+def _by_windows(find: Finder, text: bytes) -> Iterator[Span]:
+    for at in range(0, max(len(text) - _OVERLAP, 1), _WINDOW - _OVERLAP):
+        for start, end in find(text[at : at + _WINDOW]):
+            yield at + start, at + end
+
+
+def _re2(pattern: bytes, *, latin: bool) -> Any:
+    import re2  # noqa: PLC0415 - only where a rule needs it
+
+    options = re2.Options()
+    options.log_errors = False  # it would write to stderr by itself
+    if latin:  # bytes, as to `re`
+        options.encoding = re2.Options.Encoding.LATIN1
+    return re2.compile(b"(?m:%b)" % pattern, options)
+
+
+def _re2_fault(pattern: str) -> str:
+    import re2  # noqa: PLC0415 - as above
+
+    try:
+        _re2(pattern.encode(), latin=pattern.isascii())
+    except re2.error as error:
+        told = error.args[0] if error.args else ""
+        return told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+    return ""

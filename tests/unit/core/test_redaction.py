@@ -1,0 +1,236 @@
+"""What rules find and leave alone, and what a line is like afterwards."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from telemetryd.core.redaction.redactor import Redactor, redactor
+from telemetryd.core.redaction.replacement import With
+from telemetryd.core.redaction.rules import BUILT_IN
+from telemetryd.core.redaction.search import fault_of
+
+SALT = b"salt"
+
+
+@pytest.fixture(params=["re2", "re"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both engines. `re` is that of the layer, which has no google-re2."""
+    if request.param == "re":
+        monkeypatch.setitem(sys.modules, "re2", None)
+    else:
+        pytest.importorskip("re2")
+    return str(request.param)
+
+
+def built_in(*names: str, replace: With = "label") -> Redactor:
+    return redactor([(name, "", replace) for name in names or BUILT_IN], SALT)
+
+
+def own(pattern: str, replace: With = "label") -> Redactor:
+    return redactor([("mine", pattern, replace)], SALT)
+
+
+def event(record: Any) -> bytes:
+    time = "2022-10-12T00:03:50.000Z"
+    return json.dumps({"time": time, "type": "function", "record": record}).encode() + b"\n"
+
+
+def record_of(line: bytes) -> Any:
+    return json.loads(line)["record"]
+
+
+FOUND = [
+    ("email", "to bob.o'neil+x@mail.example.co.uk.", "to [redacted:email]."),
+    ("email", "a@b.co,c@d.co", "[redacted:email],[redacted:email]"),
+    ("email", "ülker@müller.example", "[redacted:email]"),
+    ("card", "4111 1111 1111 1111", "[redacted:card]"),
+    ("card", "7 5500-0000-0000-0004 378282246310005", "7 [redacted:card] [redacted:card]"),
+    ("card", "pan:6011111111111117;", "pan:[redacted:card];"),
+    ("aws_key", "key AKIAIOSFODNN7EXAMPLE.", "key [redacted:aws_key]."),
+    ("aws_key", f"secretAccessKey={'wJalrXUtn/' * 4}", "secretAccessKey=[redacted:aws_key]"),
+    ("aws_key", f"AWS_SESSION_TOKEN={'IQoJb3JpZ2' * 20}==", "AWS_SESSION_TOKEN=[redacted:aws_key]"),
+    ("bearer", "authorization: BEARER mF_9.B5f-4.1JqM", "authorization: BEARER [redacted:bearer]"),
+    ("bearer", "Bearer abcdefghijklmnopqrst", "Bearer [redacted:bearer]"),
+    ("jwt", "t=eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "t=[redacted:jwt]"),
+    ("ipv4", "from 192.168.0.1:8080 (10.0.0.255)", "from [redacted:ipv4]:8080 ([redacted:ipv4])"),
+    ("ipv6", "at 2001:db8::1: refused", "at [redacted:ipv6]: refused"),
+    ("ipv6", "client::ffff:192.0.2.1.", "client::ffff:192.0.2.1."),
+    ("ipv6", "client:::ffff:192.0.2.1.", "client:[redacted:ipv6]."),
+    ("iban", "DE89 3704 0044 0532 0130 00 EUR", "[redacted:iban] EUR"),
+    ("iban", "GB82WEST12345698765432", "[redacted:iban]"),
+]  # fmt: skip
+LEFT = [
+    ("email", "pkg@1.2.3 @handle user@localhost image@sha256:abcd a@b"),
+    ("card", "4111111111111112 1669852800000 1669852800000000 12345678901234567890"),
+    ("card", "x4111111111111111"),
+    ("card", "4111111111111111a 0000000000000000 79b4f56e-95b1-4643-9700-2807f4e68189"),
+    ("aws_key", "AKIA AKIAshort secret_access_key=short"),
+    ("bearer", "the bearer of letters, Bearer authentication"),
+    ("jwt", "eyJhbGciOiJub25lIn0 keyJ.eyJ a.b.c"),
+    ("ipv4", "v1.2.3.4 1.2.3.4.5 0.1.2.3.4 1.2.3 256.1.1.1 1.2.3.4x _1.2.3.4"),
+    ("ipv6", "12:30:45 std::vector a::b::c ::: x2001:db8::1 2001:db8::1z"),
+    ("iban", "DE89370400440532013001 XX893704004405320130 DE89 3704 xGB82WEST12345698765432"),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(("rule", "text", "after"), FOUND)
+def test_it_is_masked(rule: str, text: str, after: str) -> None:
+    masker = built_in(rule)
+    assert masker.mask(text.encode() + b"\n").decode() == after + "\n"
+    assert record_of(built_in(rule).mask(event(text))) == after
+    inner = record_of(built_in(rule).mask(event(json.dumps({"a": text}))))
+    assert json.loads(inner) == {"a": after}
+    assert masker.counts == {rule: after.count("[redacted")}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(("rule", "text"), LEFT)
+def test_it_is_left_alone(rule: str, text: str) -> None:
+    for line in (text.encode() + b"\n", event(text)):
+        masker = built_in(rule)
+        assert masker.mask(line) is line
+        assert masker.counts == {rule: 0}
+
+
+@pytest.mark.usefixtures("engine")
+def test_escapes_hide_nothing_and_stay_whole() -> None:
+    inner = r'{"mail":"bob\u002Bx\u0040mail.example","path":"C:\\new"}'
+    line = b'{"record":' + json.dumps(inner).encode() + b',"more":"\\nann@x.de\\ttab \\ud83d"}\n'
+    masked = json.loads(built_in().mask(line))
+    assert json.loads(masked["record"]) == {"mail": "[redacted:email]", "path": "C:\\new"}
+    assert masked["more"] == "\n[redacted:email]\ttab \ud83d"
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_number_becomes_null_in_json_and_in_json_within_a_string() -> None:
+    card = 4111111111111111
+    record = {"n": card, "f": [card, -card], "text": f"({card})", "inner": json.dumps({"c": card})}
+    assert record_of(built_in("card").mask(event(record))) == {
+        "n": None,
+        "f": [None, None],
+        "text": "([redacted:card])",
+        "inner": '{"c": null}',
+    }
+    assert built_in("card").mask(b"4111111111111111.5\n") == b"null\n"
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_is_no_json_is_masked_as_text() -> None:
+    lines = b'[INFO] say "bob@x.de\n{"cut":"bob@x.de\n\nbob@x.de\n'
+    assert built_in("email").mask(lines) == lines.replace(b"bob@x.de", b"[redacted:email]")
+
+
+@pytest.mark.usefixtures("engine")
+def test_only_the_group_is_masked() -> None:
+    """An escaped quote is a quote to a pattern."""
+    line = event({"password": "hunter2 x", "user": "bob"})
+    masked = own(r'"password":\s*"([^"]*)"').mask(line)
+    assert record_of(masked) == {"password": "[redacted:mine]", "user": "bob"}
+    assert record_of(own(r'password": "([^"]*)"').mask(event('{"password": "a b c"}'))) == (
+        '{"password": "[redacted:mine]"}'
+    )
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_match_ends_with_its_string_and_leaves_what_structures_json() -> None:
+    assert record_of(own("secret=.*").mask(event("a secret=x y"))) == "a [redacted:mine]"
+    line = b'{"a":1,"time":[true,{"b":"c"}]}\n'
+    assert own('"time".*').mask(line) == (
+        b'{"a":1,"[redacted:mine]":[null,{"[redacted:mine]":"[redacted:mine]"}]}\n'
+    )
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_two_rules_find_is_masked_by_the_first() -> None:
+    rules: list[tuple[str, str, With]] = [
+        ("one", "b[a-z]+e", "label"),
+        ("two", "a[a-z]+f", "label"),
+        ("three", "[c-d]+", "label"),
+    ]
+    masker = redactor(rules, SALT)
+    assert masker.mask(b"abcdef\n") == b"***[redacted:one]***\n"
+    assert masker.counts == {"one": 1, "two": 1, "three": 1}
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_match_has_whole_characters() -> None:
+    assert own("x.").mask("(xé)(éx)\n".encode()) == "(***)(é***\n".encode()
+    assert own(".x").mask("(éx)\n".encode()) == b"(***)\n"
+    assert own("ö+").mask("größe\n".encode()) == "gr***ße\n".encode()
+
+
+def test_a_pattern_on_re_sees_a_long_line_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    for at in (0, 3500, 4090, 9000):
+        line = b"x" * at + b" ORD-12345678 " + b"y" * 5000 + b"\n"
+        assert own("ORD-[0-9]{8}").mask(line) == line.replace(b"ORD-12345678", b"[redacted:mine]")
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_stands_for_a_secret() -> None:
+    line = b"4111 1111 1111 1111 bob@x.de\n"
+    assert built_in("card", replace="last4").mask(line) == b"****1111 bob@x.de\n"
+    assert built_in("email", replace="last4").mask(line) == line[:20] + b"[redacted:email]\n"
+    hashed = built_in("email", replace="hash").mask(line)
+    assert hashed == built_in("email", replace="hash").mask(line)
+    assert hashed != redactor([("email", "", "hash")], b"other").mask(line)
+    assert hashed.startswith(line[:20] + b"[email:")
+    assert own("[a-z]x", "last4").mask(b"(ax)\n") == b"(***)\n"
+
+
+def test_the_head_of_a_line_ends_before_half_a_secret() -> None:
+    masker = built_in("email")
+    head = b"ann@x.de " + b"-" * 300 + b" bob@mail.exa"
+    assert masker.mask_head(head, whole=False) == b"[redacted:email] " + b"-" * 61
+    assert masker.mask_head(b"bob@x", whole=False) == b""
+    assert masker.mask_head(b"", whole=False) == b""
+    assert masker.mask_head(b"a bob@x.de\n", whole=True) == b"a [redacted:email]"
+    assert masker.mask_head(b"nothing\n", whole=True) == b"nothing\n"
+
+
+def test_the_lines_around_a_secret_are_the_same() -> None:
+    lines = [event(f"line {n}") for n in range(50)]
+    lines[7] = event("bob@x.de")
+    masked = built_in().mask(b"".join(lines)).splitlines(keepends=True)
+    assert masked[:7] + masked[8:] == lines[:7] + lines[8:]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("a(", "no valid pattern"),
+        ("(?=a)b", "look-around"),
+        ("(a)\\1", "back-reference"),
+        ("a++", "look-around, a back-reference or the like"),
+        ("a*", "the empty text"),
+        ("a{1001}", "google-re2"),
+    ],
+)
+def test_what_a_pattern_must_not_be(pattern: str, why: str) -> None:
+    pytest.importorskip("re2")
+    assert why in fault_of(pattern)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("pattern", ["a", "a\\\\+b", "ö", "(?i)a[0-9]+", "a|b", "a.*b"])
+def test_what_it_may_be(pattern: str) -> None:
+    assert fault_of(pattern) == ""
+
+
+@pytest.mark.usefixtures("engine")
+def test_patterns_of_text_and_of_characters_together() -> None:
+    rules: list[tuple[str, str, With]] = [
+        ("one", "größe|weite", "label"),
+        ("two", "token [a-z]+", "label"),
+        ("email", "", "label"),
+    ]
+    masker = redactor(rules, SALT)
+    lines = "größe\n-\ntoken abc\n-\nbob@x.de\nweite\n".encode()
+    assert masker.mask(lines).decode() == (
+        "[redacted:one]\n-\n[redacted:two]\n-\n[redacted:email]\n[redacted:one]\n"
+    )
