@@ -15,6 +15,7 @@ _TIMESTAMP: Final = re.compile(
     r"(Z|[+-][0-9]{2}:?[0-9]{2})"
 )
 
+_USUAL: Final = len("2024-05-01T12:00:00.000Z")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,7 +34,7 @@ def parse_time(text: str) -> float:
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
-        raise MalformedRecord("the time stamp is not ISO-8601 with an offset", code=BAD_TIME)
+        raise _bad_time()
     seconds, fraction, offset = match.groups()
     try:
         whole = datetime.fromisoformat(seconds + offset).timestamp()
@@ -53,16 +54,30 @@ def parse_nanoseconds(text: str) -> int:
         MalformedRecord: as `parse_time`.
 
     """
+    if (
+        len(text) == _USUAL
+        and text[19] == "."
+        and text[23] == "Z"
+        and text.isascii()
+        and (millis := text[20:23]).isdigit()
+    ):
+        return _whole_seconds(f"{text[:19]}Z") * 10**9 + int(millis) * 10**6
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
-        raise MalformedRecord("the time stamp is not ISO-8601 with an offset", code=BAD_TIME)
+        raise _bad_time()
     seconds, fraction, offset = match.groups()
     return _whole_seconds(seconds + offset) * 10**9 + int((fraction or "").ljust(9, "0"))
 
 
 @lru_cache(64)  # the lines of a batch share few seconds
 def _whole_seconds(text: str) -> int:
+    if _TIMESTAMP.fullmatch(text) is None:
+        raise _bad_time()
     try:
         return (datetime.fromisoformat(text) - _EPOCH) // timedelta(seconds=1)
     except ValueError as error:
         raise MalformedRecord("the time stamp is no date and time", code=BAD_TIME) from error
+
+
+def _bad_time() -> MalformedRecord:
+    return MalformedRecord("the time stamp is not ISO-8601 with an offset", code=BAD_TIME)

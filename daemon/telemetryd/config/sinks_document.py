@@ -21,8 +21,10 @@ from telemetryd.sinks.aws import logs
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.http.sink import ITEM_BYTES
 from telemetryd.sinks.kinesis.probe import PERMISSION
+from telemetryd.sinks.otlp.sink import MAX_RECORDS
 from telemetryd.sinks.registry import BUILT_IN, sink_class
 from telemetryd_proto import emf, kinesis
+from telemetryd_proto.otlp.values import MAX_DEPTH
 
 _INTRODUCTION: Final = """\
 # Sinks: reference
@@ -47,6 +49,7 @@ _PUT_RECORDS: Final = "Kinesis API Reference, PutRecords"
 _SHARDS: Final = "Kinesis Developer Guide, Quotas and limits"
 _PUT_EVENTS: Final = "CloudWatch Logs API Reference, PutLogEvents"
 _EMF: Final = "CloudWatch User Guide, Embedded metric format"
+_OTLP: Final = "CloudWatch User Guide, OTLP Endpoints"
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -179,6 +182,30 @@ FACTS: Final[dict[str, Facts]] = {
         "", '[sinks.nowhere]\ntype = "null"\n',
         (Limit("everything", "none", "each line is discarded, and counted as delivered"),),
         "Nothing.",
+    ),
+    "otlp": Facts(
+        "otlp.md",
+        '[sinks.collector]\ntype = "otlp"\nendpoint = "https://collector.example.com:4318"\n',
+        (
+            Limit(
+                "body", "the server's own; CloudWatch: 1 MB",
+                "set `max_body_bytes` to it; after 413 the request is halved", _OTLP,
+            ),
+            Limit("records in a request", _count(MAX_RECORDS), "more requests are made", _OTLP),
+            Limit("age of a record in CloudWatch", "14 days", "CloudWatch rejects it", _OTLP),
+            Limit(
+                "depth of a value", f"{MAX_DEPTH} objects and arrays",
+                "what is deeper is sent as its JSON text",
+            ),
+            Limit(
+                "wait that a server can ask for", f"{MAX_RETRY_AFTER:g} s",
+                "a longer `Retry-After` is cut",
+            ),
+            Limit("answer", "4 MiB, its head 64 KiB", "`garbled_answer`: retried"),
+        ),
+        "One request without records, with everything else as it is for lines. A server may refuse "
+        "it by 400 or 422: then it has accepted all else, and the probe says that the rest is "
+        "unknown.",
     ),
     "stdout": Facts(
         "", '[sinks.screen]\ntype = "stdout"\n',

@@ -199,7 +199,7 @@ def rank_of_object(data: bytes) -> int | None:
     if len(data) > _LARGE and not _may_tell(data):
         return None
     record = decode_loosely(_decode_all, data)
-    return None if record is None else _rank_of_record(record)
+    return None if record is None else rank_of_record(record)
 
 
 def _may_tell(data: bytes) -> bool:
@@ -233,7 +233,8 @@ def _is_object(opening: bytes) -> bool:
     return opening[:1] == b"{" or (opening[:1] == b'"' and b"{" in opening)
 
 
-def _rank_of_record(record: dict[str, Any]) -> int | None:
+def rank_of_record(record: dict[str, Any]) -> int | None:
+    """Return what `rank_of_object` returns, of a record that is decoded."""
     rank, message = _rank_of_members(record), record.get("message")
     if isinstance(message, str) and message.lstrip()[:1] == "{":
         message = decode_loosely(_decode_all, message.encode())

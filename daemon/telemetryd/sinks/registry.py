@@ -24,6 +24,7 @@ BUILT_IN: Final = {
     "http": ("telemetryd.sinks.http.sink", "HttpSink"),
     "kinesis": ("telemetryd.sinks.kinesis.sink", "KinesisSink"),
     "null": ("telemetryd.sinks.null", "NullSink"),
+    "otlp": ("telemetryd.sinks.otlp.sink", "OtlpSink"),
     "stdout": ("telemetryd.sinks.stdout", "StdoutSink"),
 }
 

@@ -78,7 +78,22 @@ def key_value(key: str, value: Any, depth: int = 0) -> bytes:
 
 def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
     """Return a field of KeyValue messages, one for each of `pairs`."""
-    return b"".join([delimited(field_tag, key_value(key, each, depth)) for key, each in pairs])
+    each: list[bytes] = []
+    for key, value in pairs:
+        head = _keys.get(key) or _key(key)
+        if type(value) is str:  # most are text: without a call for each part
+            data = value.encode("utf-8", "replace")
+            size = varint(len(data))
+            length = 1 + len(size) + len(data)
+            inner = varint(length)
+            length += len(head) + len(inner)
+            each.append(b"%b%b%b%b\n%b%b" % (field_tag, varint(length), head, inner, size, data))
+        else:
+            made = any_value(value, depth)
+            inner = varint(len(made))
+            length = len(head) + len(inner) + len(made)
+            each.append(b"%b%b%b%b%b" % (field_tag, varint(length), head, inner, made))
+    return b"".join(each)
 
 
 def json_value(value: Any, depth: int = 0) -> JsonObject:  # noqa: PLR0911 - as above

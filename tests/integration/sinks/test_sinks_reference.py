@@ -16,6 +16,7 @@ from helpers.collector_server import CollectorServer
 from helpers.daemon import Daemon, Outcome, Settings, leaf_of, sink
 from helpers.kinesis_server import KinesisServer
 from helpers.lines import events
+from helpers.otlp_server import OtlpServer
 from telemetryd_proto.kinesis import decode
 
 PAGE = Path(__file__).parents[3] / "docs" / "sinks-reference.md"
@@ -116,6 +117,15 @@ def test_kinesis(example: Example) -> None:
         arrived = [line for put in server.accepted for line in decode(put.data).lines]
         assert arrived == LINES.splitlines()
         assert {request.put.stream_name for request in server.requests} == {"telemetry"}
+        assert server.violations == []
+
+
+@of("otlp-1")
+def test_otlp(example: Example) -> None:
+    with OtlpServer() as server:
+        example.run(ENDPOINT=server.base)
+        bodies = [record.body.string_value for record in server.records]
+        assert bodies == [json.loads(line)["record"] for line in LINES.splitlines()]
         assert server.violations == []
 
 

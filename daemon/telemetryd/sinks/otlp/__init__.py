@@ -1,0 +1,1 @@
+"""The `otlp` sink: `sink` is the door."""

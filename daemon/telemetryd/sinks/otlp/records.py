@@ -1,0 +1,451 @@
+"""From lines to log records.
+
+A line is read in one of these ways:
+
+* An event `function` or `extension` whose record is text. Lambda's own layouts (Python, Node.js,
+  .NET) become time, severity, invocation and message. Of other texts the severity is found
+  (`core.text_head`), and the whole text is the body. A text that is a JSON object is read as one.
+* One whose record is an object, or any other line that is one: `members` says which members mean
+  something to OTLP. All others are attributes. Without a message the whole object is the body.
+* A platform event: its type is the event's name, its record the body.
+* Anything else, such as a line that is not JSON: its text is the body, or its bytes if they are no
+  UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+
+from telemetryd.core.log_level import LEVELS, rank_of, rank_of_record
+from telemetryd.core.loose import decode_loosely
+from telemetryd.core.text_head import head_of
+from telemetryd.sinks.otlp import members
+from telemetryd.sinks.otlp.invocations import (
+    NO_INVOCATION,
+    Invocation,
+    Invocations,
+    request_of,
+    trace_of,
+)
+from telemetryd.sinks.otlp.members import LEVEL, MESSAGE, REQUEST, ROLES, TIME
+from telemetryd_proto.errors import DECODE_FAILURES, MalformedRecord
+from telemetryd_proto.otlp.logs import Origin
+from telemetryd_proto.otlp.trace_context import (
+    NO_TRACE,
+    SAMPLED,
+    TraceContext,
+    span_id,
+    trace_id,
+)
+from telemetryd_proto.otlp.values import Pairs
+from telemetryd_proto.timestamps import parse_nanoseconds
+
+Severity: TypeAlias = tuple[int, str]
+"""Number and text."""
+Attributes: TypeAlias = list[tuple[str, Any]]
+
+INVOCATION_ID: Final = "faas.invocation_id"
+SOURCE_TYPE: Final = "aws.lambda.telemetry.type"
+"""Only of lines of an extension; those of the function have no such attribute."""
+
+_UNKNOWN: Final[Severity] = (0, "")
+_NUMBERS: Final = (1, 5, 9, 13, 17, 21)
+"""OpenTelemetry's numbers of `LEVELS`: each has four, of which these are the first."""
+_BY_RANK: Final = tuple(zip(_NUMBERS, LEVELS, strict=True))
+_INFO: Final = _BY_RANK[LEVELS.index("INFO")]
+_WARN: Final = _BY_RANK[LEVELS.index("WARN")]
+_ERROR: Final = _BY_RANK[LEVELS.index("ERROR")]
+_MAX_NUMBER: Final = 24
+START: Final = "platform.start"
+_USUAL: Final = len("2024-05-01T12:00:00.000Z")
+_MAY_OPEN: Final = frozenset("{ \t\r\n\ufeff")
+_HEAD_CHARS: Final = 256
+_PYTHON_TIME: Final = re.compile(r"(.{19}\.)([0-9]{1,2})Z")
+"""`%(asctime)s.%(msecs)dZ` of Lambda's runtime for Python: milliseconds without zeros before."""
+_SKEW: Final = 3600 * 10**9
+"""Nanoseconds by which a time in a record may differ from its event's. Else it is something else's,
+such as that of an order."""
+_MAX_ORIGINS: Final = 64
+_FAILED: Final = frozenset({"error", "failure", "timeout"})
+
+
+class Writer(Protocol):
+    """Writes records in one of the forms of OTLP (`telemetryd_proto.otlp.logs`)."""
+
+    def origin(self, origin: Origin, /) -> Any:
+        """Return the common part of records."""
+
+    def record(
+        self,
+        origin: Any,
+        time: int,
+        severity: Severity,
+        body: Any,
+        pairs: Pairs = (),
+        event_name: str = "",
+        /,
+    ) -> bytes:
+        """Return one record."""
+
+
+class _Event(msgspec.Struct, gc=False):
+    """A line that is an object, with its record decoded."""
+
+    time: str = ""
+    type: str = ""
+    record: Any = None
+
+
+_Found: TypeAlias = tuple[int, Severity, Any, Attributes, Invocation | None, TraceContext, str]
+"""A line as OTLP has it: time, severity, body, attributes, invocation, its own trace, and the name
+of an event. Without an invocation it belongs to the one of its place in the stream. A plain tuple:
+each line is one."""
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_any: Final = msgspec.json.Decoder().decode
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Recorder:
+    """Makes log records of lines, in the form of `writer`."""
+
+    def __init__(self, writer: Writer, invocations: Invocations) -> None:
+        self._writer = writer
+        self._invocations = invocations
+        self._find = invocations.find
+        self._second = ""
+        self._second_ns = 0
+
+    def encode(self, data: bytes, observed: int, before: Invocation) -> list[bytes]:
+        """Return a record for each of the whole lines `data`, in order.
+
+        `observed`: nanoseconds since the epoch when they were read. `before`: the invocation that
+        is running where they begin.
+        """
+        lines = BytesIO(data).readlines()
+        origins = _Origins(self._writer, observed)
+        current = before
+        last: Invocation | None = before
+        origin = origins.of(before, NO_TRACE)
+        record, read = self._writer.record, self._read
+        records: list[bytes] = []
+        for line, event in zip(lines, _decode_lines(lines), strict=True):
+            time, severity, body, pairs, invocation, trace, name = read(line, event)
+            if name == START:
+                current = self._invocations.start(body)
+            elif invocation is None:
+                invocation = current
+            if invocation is not last or trace is not NO_TRACE:
+                last = invocation if trace is NO_TRACE else None
+                origin = origins.of(invocation or current, trace)
+            records.append(record(origin, time, severity, body, pairs, name))
+        return records
+
+    def invocation_behind(self, data: bytes, lines: int, before: Invocation) -> Invocation:
+        """Return the invocation that is running behind the first `lines` lines of `data`."""
+        for event in _decode_lines(BytesIO(data).readlines()[:lines]):
+            if event is not None and event.type == START:
+                before = self._invocations.start(event.record)
+        return before
+
+    def _read(self, line: bytes, event: _Event | None) -> _Found:
+        if event is None or not event.type:
+            return self._read_other(line)
+        kind, value = event.type, event.record
+        time = self._time(event.time)
+        if kind == "function":
+            if type(value) is str:
+                return self._read_text(value.removesuffix("\n"), time, event.time)
+            return self._read_value(value, time, event.time)
+        if kind == "extension":
+            if type(value) is str:
+                found = self._read_text(value.removesuffix("\n"), time, event.time)
+            else:
+                found = self._read_value(value, time, event.time)
+            return (*found[:3], [*found[3], (SOURCE_TYPE, kind)], *found[4:])
+        return _read_platform(kind, value, time)
+
+    def _read_value(self, value: Any, time: int, stamp: str) -> _Found:
+        if type(value) is dict:
+            return self._read_object(value, time, stamp)
+        return (time, _UNKNOWN, value, [], None, NO_TRACE, "")
+
+    def _read_other(self, line: bytes) -> _Found:
+        """Read a line that is no event: an object of another sender, other JSON, or text."""
+        value = decode_loosely(_decode_any, line)
+        if type(value) is dict:
+            return self._read_object(value, 0, "")
+        data = line.removesuffix(b"\n")
+        try:
+            return self._read_text(data.decode(), 0, "")
+        except UnicodeDecodeError:
+            return (0, _UNKNOWN, data, [], None, NO_TRACE, "")
+
+    def _read_text(self, text: str, time: int, stamp: str) -> _Found:
+        parts = text.split("\t", 3)
+        if len(parts) > 3:  # noqa: PLR2004 - a layout of Lambda's runtimes
+            found = self._read_layout(parts, time, stamp)
+            if found is not None:
+                return found
+        if text[:1] in _MAY_OPEN and (inner := _object_in(text)) is not None:
+            return self._read_object(inner, time, stamp)
+        head = head_of(text[:_HEAD_CHARS])
+        severity = _UNKNOWN if head.rank is None else _BY_RANK[head.rank]
+        invocation = next(filter(None, map(self._find, head.ids)), None)
+        return (time, severity, text, [], invocation, NO_TRACE, "")
+
+    def _read_layout(self, parts: list[str], time: int, stamp: str) -> _Found | None:
+        """Read a text in a layout of Lambda's runtimes; None if it only looks like one.
+
+        [LEVEL]<tab>time<tab>request id<tab>message   Python
+        time<tab>request id<tab>LEVEL<tab>message     Node.js, .NET
+        """
+        first, second, third, message = parts
+        if first[:1] == "[" and first[-1:] == "]":
+            level, logged, request = first[1:-1], second, third
+            if len(logged) < _USUAL and (short := _PYTHON_TIME.fullmatch(logged)):
+                logged = f"{short[1]}{short[2]:>03}Z"
+        else:
+            level, logged, request = third, first, second
+        severity = severity_of(level)
+        if severity is None:
+            return None
+        if logged != stamp:
+            time, stamp = self._time(logged), logged
+            if not time:
+                return None
+        invocation = self._find(request, is_certain=True) if request else None
+        if message[:1] == "{" and (inner := _object_in(message)) is not None:
+            return self._read_object(inner, time, stamp, severity, invocation)
+        return (time, severity, message, [], invocation, NO_TRACE, "")
+
+    def _read_object(  # noqa: C901, PLR0912 - a branch for each meaning, without calls
+        self,
+        record: dict[str, Any],
+        time: int,
+        stamp: str,
+        outer: Severity | None = None,
+        invocation: Invocation | None = None,
+        *,
+        is_inner: bool = False,
+    ) -> _Found:
+        """Read the members of a record. `outer`: the severity that a runtime printed it with."""
+        severity: Severity | None = None
+        body: Any = None
+        pairs: Attributes = []
+        ids: dict[int, Any] = {}
+        role_of = ROLES.get
+        for key, value in record.items():
+            role = role_of(key)
+            if role is None:
+                pairs.append((key, value))
+            elif role == MESSAGE and body is None:
+                body = value
+            elif type(value) is str:
+                if role == LEVEL and severity is None and (named := severity_of(value)):
+                    severity = named
+                elif role == TIME and (value == stamp or (logged := self._near(value, time))):
+                    time, stamp = time if value == stamp else logged, value
+                elif role == REQUEST and invocation is None and (known := self._find(value)):
+                    invocation = known
+                elif not _take_id(role, value, ids):
+                    pairs.append((_EXCEPTIONS.get(key, key), value))
+            elif not _take_other(role, value, ids, pairs):
+                pairs.append((key, value))
+        if severity is None:
+            severity = ids.get(members.NUMBER)
+            if severity is None and (rank := rank_of_record(record)) is not None:
+                severity = _BY_RANK[rank]
+        if outer is not None or severity is None:
+            severity = _stronger(outer, severity)
+        trace = _trace(ids) if ids else NO_TRACE
+        if body is None:
+            body, pairs = _without_message(record, pairs)
+        elif not is_inner:
+            inner = body if type(body) is dict else _object_in(body) if _may_hold(body) else None
+            if inner is not None:
+                found = (time, severity, body, pairs, invocation, trace, "")
+                return self._with_inner(found, inner)
+        return (time, severity, body, pairs, invocation, trace, "")
+
+    def _with_inner(self, outer: _Found, record: dict[str, Any]) -> _Found:
+        """Return a record whose message is an object of its own: what a function logged as JSON."""
+        time, severity, _, pairs, invocation, trace, _ = outer
+        inner = self._read_object(record, time, "", severity, invocation, is_inner=True)
+        own = inner[5] if inner[5].trace_id else trace
+        return (*inner[:3], [*pairs, *inner[3]], inner[4], own, "")
+
+    def _time(self, text: str) -> int:
+        """Return nanoseconds since the epoch; 0 if `text` is no time."""
+        if (
+            text[:20] == self._second
+            and len(text) == _USUAL
+            and text[23] == "Z"
+            and (millis := text[20:23]).isdigit()
+        ):
+            return self._second_ns + int(millis) * 1_000_000
+        try:
+            found = parse_nanoseconds(text)
+        except MalformedRecord:
+            return 0
+        if len(text) == _USUAL and text[19] == ".":
+            self._second, self._second_ns = text[:20], found - found % 10**9
+        return found
+
+    def _near(self, text: str, time: int) -> int:
+        """Return the time that `text` is, if it can be that of a record of an event of `time`."""
+        if not text[:4].isdigit():
+            return 0
+        found = self._time(text)
+        return found if not time or abs(found - time) < _SKEW else 0
+
+
+class _Origins:
+    """The common parts of records, each written once."""
+
+    def __init__(self, writer: Writer, observed: int) -> None:
+        self._writer = writer
+        self._observed = observed
+        self._known: dict[tuple[Invocation, TraceContext], Any] = {}
+
+    def of(self, invocation: Invocation, own: TraceContext) -> Any:
+        """Return that of a record in `invocation`, with a trace of its own or `NO_TRACE`."""
+        found = self._known.get((invocation, own))
+        if found is None:
+            if len(self._known) >= _MAX_ORIGINS:
+                self._known.clear()
+            request, trace = invocation
+            trace = trace if own is NO_TRACE else _join(own, trace)
+            pairs = ((INVOCATION_ID, request),) if request else ()
+            found = self._writer.origin(Origin(self._observed, trace, pairs))
+            self._known[invocation, own] = found
+        return found
+
+
+def _decode_lines(lines: list[bytes]) -> list[_Event | None]:
+    """Return one entry a line, in order; None for what is not an object with a type that is text.
+
+    The loop runs in C. After a bad line it continues behind it, as in `envelope.decode_lines`.
+    """
+    rest = iter(lines)
+    events: list[_Event | None] = []
+    while True:
+        try:
+            events.extend(map(_decode, rest))
+        except DECODE_FAILURES:
+            events.append(decode_loosely(_decode, lines[len(events)]))
+        else:
+            return events
+
+
+def _read_platform(kind: str, record: Any, time: int) -> _Found:
+    """Read a platform event, or one of a type that is not known."""
+    severity = _INFO
+    request = request_of(record)
+    if kind in ("platform.logsDropped", "platform.fault"):
+        severity = _WARN if kind == "platform.logsDropped" else _ERROR
+    elif isinstance(record, dict) and record.get("status") in _FAILED:
+        severity = _ERROR
+    invocation = Invocation(request) if request else NO_INVOCATION
+    return (time, severity, record, [], invocation, trace_of(record), kind)
+
+
+@lru_cache(256)
+def severity_of(name: str) -> Severity | None:
+    """Return the severity that a logger calls `name`, which is its text; None if none is."""
+    rank = rank_of(name)
+    return None if rank is None else (_NUMBERS[rank], name)
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    """Return the object that `text` is as a whole; None if it is something else."""
+    if text.lstrip()[:1] != "{" or text.rstrip()[-1:] != "}":
+        return None
+    return decode_loosely(_decode_object, text.encode("utf-8", "replace"))
+
+
+def _may_hold(body: Any) -> bool:
+    return type(body) is str and body[:1] == "{"
+
+
+def _take_id(role: int, value: str, ids: dict[int, Any]) -> bool:
+    """Keep an id of a trace or a span, if `value` is one. True if it was."""
+    if role == members.TRACE:
+        found: Any = trace_id(value)
+    elif role == members.SPAN:
+        found = span_id(value)
+    elif role == members.FLAGS:
+        found = SAMPLED if value in ("01", "1", "true", "True") else 0
+        is_flag = bool(found) or value in ("00", "0", "false", "False")
+        if is_flag:
+            ids[role] = found
+        return is_flag
+    else:
+        return False
+    if found and role not in ids:
+        ids[role] = found
+        return True
+    return False
+
+
+def _take_other(role: int, value: Any, ids: dict[int, Any], pairs: Attributes) -> bool:
+    """Keep a member with a meaning that is no text. True if nothing else has to be kept of it."""
+    if role == members.NUMBER:
+        if type(value) is int and 1 <= value <= _MAX_NUMBER:
+            ids[role] = (value, LEVELS[(value - 1) // 4])
+            return True
+    elif role == members.FLAGS:
+        if type(value) in (int, bool):
+            ids[role] = int(value) & SAMPLED
+            return True
+    elif (
+        role == members.STACK
+        and isinstance(value, list)
+        and all(type(each) is str for each in value)
+    ):
+        pairs.append(("exception.stacktrace", "\n".join(value)))
+        return True
+    return False
+
+
+_EXCEPTIONS: Final = {
+    "errorType": "exception.type",
+    "errorMessage": "exception.message",
+    "stackTrace": "exception.stacktrace",
+}
+
+
+def _without_message(record: dict[str, Any], pairs: Attributes) -> tuple[Any, Attributes]:
+    """Return body and attributes of a record without a message: an error's, or the whole."""
+    message = record.get("errorMessage")
+    return (message, pairs) if type(message) is str else (record, [])
+
+
+def _trace(ids: dict[int, Any]) -> TraceContext:
+    trace, span = ids.get(members.TRACE, b""), ids.get(members.SPAN, b"")
+    if not trace and not span:
+        return NO_TRACE
+    return TraceContext(trace, span, ids.get(members.FLAGS, 0))
+
+
+def _join(own: TraceContext, around: TraceContext) -> TraceContext:
+    """Return the trace of a line in an invocation. A span alone is of the invocation's trace."""
+    if not own.trace_id:
+        return TraceContext(around.trace_id, own.span_id, around.flags)
+    if own.trace_id == around.trace_id:
+        return TraceContext(own.trace_id, own.span_id or around.span_id, own.flags or around.flags)
+    return own
+
+
+def _stronger(outer: Severity | None, inner: Severity | None) -> Severity:
+    """Return the severity of what a runtime printed at `outer`. INFO is what it has by default."""
+    if inner is None or not inner[0]:
+        return outer or _UNKNOWN
+    if outer is None or outer[0] in (0, _INFO[0]) or inner[0] > outer[0]:
+        return inner
+    return outer
