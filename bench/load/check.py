@@ -12,6 +12,7 @@ from telemetryd.config import load as load_config
 from telemetryd.errors import ConfigError
 
 PLACES = {"output": "/data/out", "scratch": "/data", "kinesis": "http://127.0.0.1:1"}
+PLACES["collector"] = PLACES["kinesis"]
 """Values for the scenario's placeholders here."""
 OTHERS = ("copier", "generator")
 """Rows beside which telemetryd is always measured."""
@@ -50,6 +51,11 @@ def _load_problems(row: str, load: Load) -> Iterator[str]:
         yield (
             f"{row}no sink writes to the stream that is read back: set "
             f'`endpoint_url = "{{kinesis}}"` of a Kinesis sink, or leave out `stream` in [expect]'
+        )
+    if expect.collected and "{collector}" not in text:
+        yield (
+            f'{row}no sink POSTs to the server that is read back: set `url = "{{collector}}"` of '
+            f"an http sink, or leave out `collected` in [expect]"
         )
     if expect.metrics and (load.source.rate or load.source.connections > 1):
         yield f"{row}`metrics` in [expect] can be judged without a `rate`, over one connection"

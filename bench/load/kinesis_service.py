@@ -124,7 +124,7 @@ def differences(arrived: Iterable[Sequence[bytes]], wanted: Mapping[bytes, int])
     missing = sum(count for count in left.values() if count > 0)
     doubled = -sum(count for count in left.values() if count < 0)
     if missing or doubled:
-        return f"{missing:,} lines are missing from the stream, {doubled:,} are in it twice"
+        return f"{missing:,} lines are missing at the destination, {doubled:,} are in it twice"
     return None
 
 

@@ -20,6 +20,8 @@ from bench.kit import limits
 from bench.kit.cores import aside, on_core
 from bench.kit.errors import LossError
 from bench.load import daemon, kinesis_service, printed
+from bench.load.collector import Collector
+from bench.load.collector import serving as collecting
 from bench.load.kinesis_service import KinesisService, decoded
 from bench.load.pace import Schedule, drive
 from bench.load.run import Latency, Run
@@ -53,12 +55,16 @@ def telemetryd(load: Load) -> Run:
             serving = kinesis_service.serving(load.service, scratch, on_core(1))
             service = stack.enter_context(serving)
             values["kinesis"] = service.url
+        collector: Collector | None = None
+        if "{collector}" in json.dumps(load.daemon):
+            collector = stack.enter_context(collecting(scratch, on_core(1)))
+            values["collector"] = collector.url
         prefix = [*stack.enter_context(limits.granted(load.limits)), *on_core(0)]
         config = filled(load.daemon, values)
         running = stack.enter_context(daemon.running(config, scratch, prefix, _start(load)))
         if load.source.rate:
             return _paced(load, running, output, service)
-        return _flood(load, running, output, service)
+        return _flood(load, running, output, service, collector)
 
 
 def _start(load: Load) -> list[str]:
@@ -67,7 +73,13 @@ def _start(load: Load) -> list[str]:
     return ["bench.load.altered", load.watch, load.scanner]
 
 
-def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisService | None) -> Run:
+def _flood(
+    load: Load,
+    running: daemon.Daemon,
+    output: Path,
+    service: KinesisService | None,
+    collector: Collector | None,
+) -> Run:
     pid, expect = running.process.pid, load.expect
     traffic = Traffic(load.source)
     warm = traffic.first()
@@ -92,10 +104,16 @@ def _flood(load: Load, running: daemon.Daemon, output: Path, service: KinesisSer
         lines=sent.lines, bytes=sent.bytes, seconds=seconds, cpu_seconds=cpu, peak_mib=peak,
         drops=drops,
     )  # fmt: skip
-    if service is None:
+    if service is None and collector is None:
         return run
     wanted = Counter(traffic.lines() * traffic.connections)
     wanted[warm] += 1
+    if collector is not None and load.expect.collected:
+        wrong = kinesis_service.differences(collector.arrived(), wanted)
+        if wrong:
+            raise LossError(wrong)
+    if service is None:
+        return run
     return _with_records(run, load, service, wanted)
 
 

@@ -9,7 +9,7 @@ One TOML file, in `bench/scenarios/` or anywhere else:
     [source]      what is sent: see `Source`
     [daemon]      the configuration of telemetryd, as in telemetryd.toml. `{output}` is the file
                   that is compared with what was sent, `{scratch}` an empty directory, `{kinesis}`
-                  the URL of a Kinesis server
+                  the URL of a Kinesis server, `{collector}` that of a server that takes POSTs
     config        instead of [daemon]: a telemetryd.toml, its path relative to this file
     watch         "listen" (the default), or "lambda": telemetryd looks for all events of the life
                   cycle, as the extension does
@@ -125,6 +125,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`{output}` holds every line sent, byte for byte and in order (for each connection)."""
     stream: bool = False
     """The Kinesis server holds every line sent."""
+    collected: bool = False
+    """The server at `{collector}` holds every line sent."""
     metrics: bool = False
     """The output of an `emf` sink must have a duration for each `platform.report` sent."""
     delivered: tuple[str, ...] = ()

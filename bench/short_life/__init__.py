@@ -4,18 +4,18 @@ Most environments live short. Each subject goes through the same lives on the lo
 several shares of a CPU (these need root and a CPU controller):
 
     alone         a function without any extension
-    telemetryd    the layer (`make layer`) with each sink: a file, EMF that is printed, Kinesis and
-                  CloudWatch Logs over TLS, to a strict service on this machine with an authority
-                  made on the spot
+    telemetryd    the layer (`make layer`) with each sink: a file, EMF that is printed, Kinesis,
+                  CloudWatch Logs and HTTP over TLS, to a strict service on this machine with an
+                  authority made on the spot
     parked        the same with `lambda.start = "park"`
     rust, go-extension    extensions of bench/peers, which write the same lines to a file
     deliveries    no life, but what a delivery costs that comes alone
 
 Lives: 1, 3 or 8 rare invocations, 30 busy ones, one whose extension is killed in the freeze after
 it, one that prints 5 MB. Shares: `7.25` throughout, or `100:7.25`, a whole CPU until init ends. The
-exit status is 1 if a line was lost in one of the runs of {3 and 8 rare, 30 busy} x {file, Kinesis}
-x {7.25 %, 100 %}, which are made ten times. Without root only the whole CPU is measured, without a
-limit.
+exit status is 1 if a line was lost in one of the runs of {3 and 8 rare, 30 busy} x {file, Kinesis,
+HTTP} x {7.25 %, 100 %}, which are made ten times. Without root only the whole CPU is measured,
+without a limit.
 """
 
 from __future__ import annotations
@@ -333,6 +333,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep what the results in the folder have of other lives and shares",
     )
     parser.add_argument(
+        "--name", default=report.NAME, help=f"name of the results (default: {report.NAME})"
+    )
+    parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder for results (default: bench/results)"
     )
 
@@ -354,10 +357,10 @@ def main(options: argparse.Namespace) -> int:
     progress.end()
     print(report.markdown(result), flush=True)
     losses = list(find_losses(result))
-    kept = options.out / f"{report.NAME}.json"
+    kept = options.out / f"{options.name}.json"
     if options.keep and kept.exists():
         result = merge(report.read(kept), result)
-    report.write(result, options.out)
+    report.write(result, options.out, options.name)
     for each in losses:
         print(f"bench: {each}", file=sys.stderr)
     return EXIT_LOST if losses else 0

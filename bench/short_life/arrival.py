@@ -79,6 +79,12 @@ def lines_of_stream(arrived: Arrived) -> Iterator[bytes]:
         yield from lines
 
 
+def lines_of_posts(arrived: Arrived) -> Iterator[bytes]:
+    """Return the lines of all bodies."""
+    for body in arrived.posted:
+        yield from body.splitlines()
+
+
 def count_reports(documents: Iterable[bytes | str]) -> int:
     """Return how many values of `PER_REPORT` metric documents hold, as CloudWatch would count."""
     count = 0

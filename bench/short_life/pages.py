@@ -1,7 +1,7 @@
 """Writes lives into pages: the cost of an environment and of a line, and the break-even.
 
 From `short-life.json`, and from the results that have a figure per line: `ingest-file.json`, where
-every receiver writes a file, and `kinesis.json`.
+every receiver writes a file, `kinesis.json` and `post.json`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ DELIVERIES: Final = "short-life-deliveries"
 """The same for deliveries that come alone."""
 TARGETS: Final = "short-life-targets"
 """The same for what was wanted beside what was measured."""
+POSTS: Final = "short-life-posts"
+"""The same for sinks that POST, and the name of their results (`--name`)."""
 _WHOLE: Final = "100"
 _SMALL: Final = "7.25"
 
@@ -40,8 +42,10 @@ class _Subject(NamedTuple):
 _SUBJECTS: Final = (
     _Subject(f"{OURS}-file", ("ingest-file", "telemetryd")),
     _Subject(f"{OURS}-kinesis", ("kinesis", "ndjson + zstd")),
+    _Subject(f"{OURS}-http", ("post", "http, ndjson")),
     _Subject(f"{PARKED}-file", ("ingest-file", "telemetryd")),
     _Subject(f"{PARKED}-kinesis", ("kinesis", "ndjson + zstd")),
+    _Subject(f"{PARKED}-http", ("post", "http, ndjson")),
     _Subject("rust", ("ingest-file", "rust")),
     _Subject("go-extension", ("ingest-file", "go-extension")),
 )
@@ -68,6 +72,8 @@ def break_even(ours: Cost, theirs: Cost) -> float | None:
 
 def fill(name: str, results: Path) -> list[str]:
     """Return the lines of the part `name`. Raises OSError where a result is missing."""
+    if name == POSTS:
+        return list(_posts(report.read(results / f"{POSTS}.json")))
     result = report.read(results / f"{report.NAME}.json")
     if name == CHANGES:
         return list(_changes(result))
@@ -108,9 +114,10 @@ def _table(result: Result, results: Path) -> Iterator[str]:
     yield "|---" * 8 + "|"
     costs: dict[str, Cost] = {}
     for subject in _SUBJECTS:
-        runs, line = result.runs("1", _WHOLE, subject.row), _per_line(subject, results)
+        runs = result.runs("1", _WHOLE, subject.row)
         small = result.runs("1", _SMALL, subject.row)
-        if not (runs or small) or line is None:
+        line = _per_line(subject, results) if runs or small else None
+        if line is None:
             continue
         title = _title(result, subject.row)
         if runs:
@@ -136,8 +143,30 @@ def _table(result: Result, results: Path) -> Iterator[str]:
         f"ones come every {GAP_SECONDS:g} seconds), the first columns with a whole CPU, the others "
         f"with the 7.25 % that a 128-MB function has, beside the function without an extension. "
         f'Parked is `lambda.start = "park"`. '
-        f"CPU per line is that of `ingest-file` and `kinesis`. {_machine(result)}"
+        f"CPU per line is that of `ingest-file`, `kinesis` and `post`. {_machine(result)}"
     )
+
+
+def _posts(result: Result) -> Iterator[str]:
+    yield "| | lines lost | twice | first billed longer by ms | CPU of the life ms | peak MB |"
+    yield "|---" * 6 + "|"
+    for condition in result.conditions:
+        alone = condition.row(ALONE)
+        for row in condition.rows:
+            if row.name == ALONE or not row.runs:
+                continue
+            pairs = _differences(row.runs, alone.runs if alone else [], _first_billed)
+            cells = [
+                f"{condition.title}: {row.title}",
+                _lost(row.runs),
+                f"{sum(run.lines.doubled for run in row.runs):,}",
+                spread(pairs, 0),
+                spread([run.cpu_ms for run in row.runs], 0),
+                f"{max(run.rss_mb for run in row.runs):.0f}",
+            ]
+            yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield f"`python -m bench short-life --name {POSTS}`, over TLS. {_machine(result)}"
 
 
 def _title(result: Result, name: str) -> str:

@@ -160,6 +160,6 @@ def read(path: Path) -> Result:
     return msgspec.json.decode(path.read_bytes(), type=Result)
 
 
-def write(result: Result, folder: Path) -> None:
+def write(result: Result, folder: Path, name: str = NAME) -> None:
     """Write `short-life.json`, `.md` and `.svg`."""
-    files.write(NAME, folder, json=result, markdown=markdown(result), svg=svg(result))
+    files.write(name, folder, json=result, markdown=markdown(result), svg=svg(result))

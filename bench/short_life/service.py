@@ -1,11 +1,12 @@
-"""Kinesis and CloudWatch Logs over TLS, strict: for `bench.short_life`.
+"""Kinesis, CloudWatch Logs and a server for POSTs, over TLS, strict: for `bench.short_life`.
 
     python -m bench.short_life.service CERTIFICATE DELAY_MS
 
 prints its port, then answers each line of standard input, a name, with a line of JSON: what arrived
-in the stream and in the log group of that name, and what the services had to refuse. It keeps to
-the limits of both services, as the servers of the tests do, and checks each signature. What is sent
-takes DELAY_MS in each direction.
+in the stream and in the log group of that name and was POSTed to `/lines/NAME`, and what had to be
+refused. It keeps to the limits of the services, as the servers of the tests do, and checks each
+signature. A POST needs a token; one that comes again, by its key, is dropped. What is sent takes
+DELAY_MS in each direction.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -39,7 +41,9 @@ KEYS: Final = {
 }
 _TARGETS: Final = {"Kinesis_20131202": "kinesis", "Logs_20140328": "logs"}
 """The service that a target header names."""
+TOKEN: Final = "bearer-of-the-bench"  # noqa: S105 - opens nothing
 _TYPE: Final = "application/x-amz-json-1.1"
+_POST: Final = re.compile(r"POST /lines/([\w-]+) HTTP/1\.1")
 _MOST_BYTES: Final = 16 << 20
 _GRACE_SECONDS: Final = 0.05
 """Seconds for a request to arrive after its sender has ended."""
@@ -52,6 +56,8 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     """Data of the stream's records, in their order."""
     messages: list[str]
     """Of the log group's events."""
+    posted: list[bytes]
+    """Bodies, each once."""
     refused: list[str]
     """Reasons of refused requests, for all names. A correct client sends none."""
     connections: int
@@ -63,7 +69,7 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, bundle: Path) -> None:
         self._process = process
-        url = f"https://{HOST}:{port}"
+        self.url = url = f"https://{HOST}:{port}"
         self.variables = {
             "AWS_ENDPOINT_URL_KINESIS": url,
             "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": url,
@@ -109,6 +115,8 @@ class Strict:
         self._logs = logs
         self._refusal = refusal
         self._records: dict[str, list[bytes]] = defaultdict(list)
+        self._posted: dict[str, dict[str, bytes]] = defaultdict(dict)
+        """Bodies by name and key."""
         self.refused: list[str] = []
         self.connections = 0
 
@@ -117,6 +125,7 @@ class Strict:
         group: dict[str, list[dict[str, Any]]] = self._logs.groups.pop(name, {})
         found = Arrived(
             records=self._records.pop(name, []),
+            posted=list(self._posted.pop(name, {}).values()),
             messages=[event["message"] for stream in group.values() for event in stream],
             refused=self.refused,
             connections=self.connections,
@@ -126,6 +135,8 @@ class Strict:
 
     def answer(self, request: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Return status and body for a request; `headers` have lower-case names."""
+        if found := _POST.fullmatch(request):
+            return self._post(found[1], headers, body)
         target, _, operation = headers.get("x-amz-target", "").partition(".")
         service = _TARGETS.get(target, "")
         fault = find_fault(
@@ -145,6 +156,17 @@ class Strict:
         if service == "logs" and operation in ("CreateLogGroup", "CreateLogStream", "PutLogEvents"):
             return self._log(operation, body)
         return self._refuse("UnknownOperationException", f"{target}.{operation}")
+
+    def _post(self, name: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        fault = ""
+        if headers.get("authorization") != f"Bearer {TOKEN}":
+            fault = "no token"
+        elif headers.get("content-type") != "application/x-ndjson" or not body.endswith(b"\n"):
+            fault = "no lines"
+        key = headers.get("idempotency-key", "")
+        if not fault and self._posted[name].setdefault(key, body) != body:
+            fault = "one key for two bodies"
+        return self._refuse("InvalidRequest", fault) if fault else (200, b"")
 
     def _put_records(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         answer = self._kinesis.answer(headers, body)

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -179,9 +179,13 @@ class Stage:
         if arrived is not None and subject.sink == "logs":
             found = arrival.count_reports(arrived.messages)
             return arrival.compare_reports(made[_REPORT], found)
-        lines = (
-            arrival.lines_of_file(output) if arrived is None else arrival.lines_of_stream(arrived)
-        )
+        lines: Iterable[bytes]
+        if arrived is None:
+            lines = arrival.lines_of_file(output)
+        elif subject.sink == "http":
+            lines = arrival.lines_of_posts(arrived)
+        else:
+            lines = arrival.lines_of_stream(arrived)
         printed = self.printed + made
         return arrival.compare(
             printed, arrival.events_in(lines), in_log=arrival.events_in(self.said)

@@ -9,16 +9,18 @@ from typing import Final
 
 from bench.peers import catalog
 from bench.peers.catalog import PeerAbsentError
+from bench.short_life.service import TOKEN
 from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, PEERS, Settings
 
 _TITLES: Final = {
     "file": "file",
     "emf": "EMF (printed)",
+    "http": "HTTP over TLS",
     "kinesis": "Kinesis over TLS",
     "logs": "EMF to Logs over TLS",
     "null": "null",
 }
-REMOTE: Final = ("kinesis", "logs")
+REMOTE: Final = ("http", "kinesis", "logs")
 """Sinks that need a service."""
 _PARK: Final = {"TELEMETRYD_LAMBDA__START": "park"}
 _PREFIX: Final = "TELEMETRYD_SINKS__OUT__"
@@ -53,14 +55,17 @@ class Subject:
         if self._own is None:
             return {"PEER_OUTPUT": str(output), "PEER_PORT": str(_free_port())}
         found = {"TELEMETRYD_TELEMETRY__PORT": "0", **service, **self._own}
-        for key, value in _sink(self.sink, output, life).items():
+        for key, value in _sink(self.sink, output, life, service).items():
             found[_PREFIX + key] = value
         return found
 
 
-def _sink(sink: str, output: Path, life: str) -> dict[str, str]:
+def _sink(sink: str, output: Path, life: str, service: Mapping[str, str]) -> dict[str, str]:
     if sink == "file":
         return {"TYPE": "file", "PATH": str(output)}
+    if sink == "http":
+        url = f"{service['AWS_ENDPOINT_URL_KINESIS']}/lines/{life}"
+        return {"TYPE": "http", "URL": url, "TOKEN": TOKEN}
     if sink == "kinesis":
         return {"TYPE": "kinesis", "STREAM": life}
     if sink == "logs":

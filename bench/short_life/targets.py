@@ -15,6 +15,7 @@ from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, is_sure
 from bench.short_life.stage import Figures
 
 _FILE, _KINESIS = f"{OURS}-file", f"{OURS}-kinesis"
+_TITLES = {"kinesis": "Kinesis", "http": "HTTP", "otlp": "OTLP"}
 _SMALL, _WHOLE = "7.25", "100"
 _RUST_TIMES, _RUST_MORE = 1.3, 15.0
 
@@ -65,15 +66,19 @@ def _pairs(result: Result, life: str, share: str, *rows: str) -> Iterator[tuple[
 
 
 def _losses(result: Result) -> Iterator[Judgement]:
-    lost = [
-        float(run.lines.lost)
+    found = [
+        (row.sink, float(run.lines.lost))
         for condition in result.conditions
         for row in condition.rows
         for run in row.runs
         if row.name.startswith((OURS, PARKED))
         and is_sure(condition.life, condition.share.name, row.sink)
     ]
-    what = "lines lost in a run of 3 or 8 rare or 30 busy invocations, file or Kinesis: the most"
+    lost = [lines for _, lines in found]
+    sinks = " or ".join(
+        _TITLES.get(sink, sink) for sink in dict.fromkeys(sink for sink, _ in found)
+    )
+    what = f"lines lost in a run of 3 or 8 rare or 30 busy invocations, {sinks}: the most"
     yield Judgement(what, 0.0, [max(lost)] * len(lost) if lost else [])
 
 

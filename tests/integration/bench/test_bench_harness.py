@@ -42,6 +42,7 @@ STREAM = {
         }
     }
 }  # fmt: skip
+POST = {"sinks": {"out": {"type": "http", "url": "{collector}", "overflow": "block"}}}
 DEAD = {
     "sinks": {
         "out": {"type": "file", "path": "{output}", "overflow": "block"},
@@ -150,14 +151,25 @@ def test_metrics_are_counted_and_a_sink_that_misses_some_makes_the_run_void() ->
         measure.telemetryd(load(daemon={"sinks": {"m": emf}}, expect=expect, source=source))
 
 
-@pytest.mark.parametrize("name", ["file", "stream"])
+@pytest.mark.parametrize("body", ["ndjson", "json"])
+@pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
+def test_what_is_posted_is_read_back(body: str, compression: str) -> None:
+    """Line by line, whatever the form of the body."""
+    out = POST["sinks"]["out"] | {"body": body, "compression": compression}
+    expect = Expect(output=False, collected=True, delivered=("out",))
+    run = measure.telemetryd(load(daemon={"sinks": {"out": out}}, expect=expect))
+    assert run.lines == 4000
+    assert run.cpu_seconds > 0
+
+
+@pytest.mark.parametrize("name", ["file", "stream", "post"])
 def test_a_daemon_that_loses_lines_does_not_count(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sink does not take platform events, and its ledger balances nevertheless."""
     monkeypatch.setattr(measure, "DEADLINE_SECONDS", 3)
-    of = {"file": FILE, "stream": STREAM}[name]["sinks"]["out"]
-    expect = Expect(output=name == "file", stream=name == "stream")
+    of = {"file": FILE, "stream": STREAM, "post": POST}[name]["sinks"]["out"]
+    expect = Expect(output=name == "file", stream=name == "stream", collected=name == "post")
     lossy = {"sinks": {"out": of | {"types": ["function"]}}}
     with pytest.raises(LossError, match=r"lines (arrived|are missing)"):
         measure.telemetryd(load(daemon=lossy, expect=expect))

@@ -74,7 +74,7 @@ def live(
     return asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("sink", ["file", "emf", "kinesis", "logs"])
+@pytest.mark.parametrize("sink", ["file", "emf", "kinesis", "logs", "http"])
 def test_a_life_is_read_back_from_where_it_was_delivered_to(
     sink: str, tmp_path: Path, served: Service
 ) -> None:
@@ -133,6 +133,13 @@ def test_a_signature_of_another_is_refused_and_told(tmp_path: Path, served: Serv
     found = live(ours("kinesis", REAL), tmp_path, served, {"AWS_SECRET_ACCESS_KEY": "no"})
     assert found.lines.lost == found.lines.printed
     assert found.failed == "the service refused: the signature does not match"
+
+
+def test_a_post_without_the_token_is_refused_and_told(tmp_path: Path, served: Service) -> None:
+    extra = {"TELEMETRYD_SINKS__OUT__TOKEN": "another"}
+    found = live(ours("http", REAL), tmp_path, served, extra)
+    assert found.lines.lost == found.lines.printed
+    assert found.failed == "the service refused: no token"
 
 
 def test_the_service_refuses_what_is_not_signed(served: Service) -> None:
@@ -212,7 +219,7 @@ def test_what_is_unknown_is_told_before_anything_is_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["short-life", "--sink", "nowhere"]) == 64
-    assert "nowhere: there is file, emf, kinesis, logs" in capsys.readouterr().err
+    assert "nowhere: there is file, emf, kinesis, logs, http" in capsys.readouterr().err
     assert main(["short-life", "--share", "150"]) == 64
     assert main(["short-life", "--set", "nothing"]) == 64
 

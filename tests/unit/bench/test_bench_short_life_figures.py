@@ -105,10 +105,10 @@ def test_what_may_not_lose_a_line_is_measured_ten_times() -> None:
         (life, share, sink)
         for life in ("1", "3", "8", "busy", "burst")
         for share in ("7.25", "29", "100", "100:7.25")
-        for sink in ("file", "emf", "kinesis", "logs")
+        for sink in ("file", "emf", "kinesis", "logs", "http")
         if is_sure(life, share, sink)
     ]
-    assert len(sure) == 3 * 2 * 2
+    assert len(sure) == 3 * 2 * 3
 
 
 # -- what arrived ---------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_what_only_the_log_has_is_not_lost_but_told() -> None:
 def test_a_record_that_came_twice_is_one_as_for_a_consumer() -> None:
     encoder = Encoder("ndjson", "gzip")
     data = encoder.encode(event("a") + b"\n", record_id=RecordId(b"p" * 16, 1))
-    arrived = Arrived(records=[data, data], messages=[], refused=[], connections=1)
+    arrived = Arrived(records=[data, data], messages=[], posted=[], refused=[], connections=1)
     assert list(arrival.lines_of_stream(arrived)) == [event("a")]
 
 
