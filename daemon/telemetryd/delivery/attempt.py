@@ -27,6 +27,8 @@ FROZEN_SECONDS: Final = 0.5
 LAST_CHANCE_SECONDS: Final = 0.3
 """Seconds for an attempt at the end, if the circuit is not closed and lines can wait on disk:
 enough for a destination that is back, and too little to delay the end."""
+_EARLY_SECONDS: Final = 0.001
+"""uvloop rounds timers to milliseconds: the limit at the end may pass so long before it."""
 _MAX_CODE: Final = 64
 _MAX_DETAIL: Final = 500
 _UNSAFE_IN_CODE: Final = re.compile(r"[^a-z0-9_]+")
@@ -347,7 +349,8 @@ class Attempts:
                 retryable = error.stops_sink and self._can_wait
                 outcome = "permanent"
         elif isinstance(error, TimeoutError):
-            if self._delivery.is_out_of_time(_now()) or self._was_frozen_while_opening():
+            is_over = self._delivery.is_out_of_time(_now() + _EARLY_SECONDS)
+            if is_over or self._was_frozen_while_opening():
                 return None, "cut"
             if self._delivery.is_held:
                 self._circuit.on_cut_off(_now() - self._tried_at, opening=not self._is_open)

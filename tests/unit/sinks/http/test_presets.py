@@ -250,15 +250,15 @@ def test_times_in_every_form() -> None:
         '{"time":"2026-03-14T12:00:00"}',
         "no",
     ]
-    singly = [nanoseconds(stamps(text, [text], 77))[0] for text in texts]
+    singly = [nanoseconds(stamps([text], 77))[0] for text in texts]
     second = "1773489600"
     assert singly == [
         f"{second}000000000", f"{second}500000000", f"{second}000001000", f"{second}123456789",
         "0000000077", f"{second}000000000", "0000000077",
     ]  # fmt: skip
-    together = nanoseconds(stamps("\n".join(texts), texts, 77))
+    together = nanoseconds(stamps(texts, 77))
     assert [each[:16] for each in together] == [each[:16] for each in singly]
-    assert milliseconds(stamps("\n".join(texts[:2]), texts[:2], 0)) == [
+    assert milliseconds(stamps(texts[:2], 0)) == [
         f"{second}000", f"{second}500",
     ]  # fmt: skip
 

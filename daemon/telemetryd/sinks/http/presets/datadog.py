@@ -30,7 +30,7 @@ def _make(labels: Labels) -> Format:
     def entries(lines: Lines) -> bytes:
         text = text_of(lines)
         each = split(text)
-        times = map(int, milliseconds(stamps(text, each, lines.packed_at)))
+        times = map(int, milliseconds(stamps(each, lines.packed_at)))
         return encode(list(map(_Entry, times, each)))[1:-1].replace(_FIRST, head)
 
     return Format(

@@ -56,7 +56,7 @@ _decode_items: Final = msgspec.json.Decoder(list[_Item]).decode
 def _documents(lines: Lines) -> bytes:
     text = text_of(lines)
     each = split(text)
-    times = dates(stamps(text, each, lines.packed_at))
+    times = dates(stamps(each, lines.packed_at))
     key, number = lines.key, lines.first
     is_plain = lines.is_json and '"@timestamp"' not in text
     made: list[str] = []

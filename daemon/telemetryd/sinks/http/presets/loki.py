@@ -43,7 +43,7 @@ def _make(labels: Labels) -> Format:
 def _values(lines: Lines) -> bytes:
     text = text_of(lines)
     each = split(text)
-    times = nanoseconds(stamps(text, each, lines.packed_at))
+    times = nanoseconds(stamps(each, lines.packed_at))
     return encode(list(zip(times, each, strict=True)))[1:-1]
 
 

@@ -54,7 +54,7 @@ def _make(labels: Labels) -> Format:
     def events(lines: Lines) -> bytes:
         text = text_of(lines)
         each = split(text)
-        times = fractions(stamps(text, each, lines.packed_at))
+        times = fractions(stamps(each, lines.packed_at))
         if not lines.is_json:
             each = [encode(line).decode() for line in each]
         made = [
