@@ -49,6 +49,7 @@ from telemetryd.usage import usage
 
 if TYPE_CHECKING:
     from telemetryd.core.redaction.redactor import Redactor
+    from telemetryd.core.sample import Sampler
     from telemetryd.delivery.dead_letter import DeadLetter
 
 _LONGEST: Final = 10
@@ -526,9 +527,10 @@ def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
 
 
 def _rules(sink: SinkConfig, identity: Identity, tags: Mapping[str, Scalar]) -> RouteRules | None:
-    """Return the filters, fields and tags of the sink's section, None if it has none."""
+    """Return the filters, samples, fields and tags of the sink's section, None if it has none."""
     adds = bool(sink.fields or tags)
-    if not (sink.types or sink.min_level or sink.include or sink.exclude or adds):
+    filters = sink.types or sink.min_level or sink.include or sink.exclude
+    if not (filters or sink.sample or adds):
         return None
     return RouteRules(
         LineFilter(
@@ -538,6 +540,18 @@ def _rules(sink: SinkConfig, identity: Identity, tags: Mapping[str, Scalar]) -> 
             exclude=sink.exclude,
         ),
         FieldAdder(sink.fields, identity.values, tags) if adds else None,
+        _sampler(sink) if sink.sample else None,
+    )
+
+
+def _sampler(sink: SinkConfig) -> Sampler:
+    from telemetryd.core.sample import Sampler, rule  # noqa: PLC0415 - only where configured
+
+    return Sampler(
+        [
+            rule(type=each.type, level=each.level, match=each.match, keep=each.keep, by=each.by)
+            for each in sink.sample
+        ]
     )
 
 

@@ -33,6 +33,7 @@ LIVE_SINK_KEYS: Final = (
     "linger_ms",
     "min_level",
     "retry_max_elapsed_ms",
+    "sample",
     "tags",
     "types",
     "write_timeout_ms",

@@ -36,8 +36,8 @@ Settings = dict[str, Any]
 """Keywords of `Daemon`: `TELEMETRY__PORT=0`. Each value is spelt by `str`."""
 
 _SINK_KEYS: Final = {
-    "offered", "filtered", "enqueued", "delivered", "dropped", "dead_lettered", "failed_over",
-    "recovered", "spooled", "damaged_bytes", "pending",
+    "offered", "filtered", "sampled", "enqueued", "delivered", "dropped", "dead_lettered",
+    "failed_over", "recovered", "spooled", "damaged_bytes", "pending",
 }  # fmt: skip
 
 
@@ -317,7 +317,7 @@ def assert_balanced(ledger: Ledger) -> None:
     assert ledger["received"] == _sum([ledger["framed"], *ledger["rejected"].values()])
     for name, page in ledger["sinks"].items():
         assert page.keys() == _SINK_KEYS, name
-        assert page["offered"] == _sum([page["filtered"], page["enqueued"]]), name
+        assert page["offered"] == _sum([page["filtered"], page["sampled"], page["enqueued"]]), name
         ends = [page[end] for end in ("delivered", "dead_lettered", "failed_over", "spooled")]
         came = _sum([page["enqueued"], page["recovered"]])
         assert came == _sum([*ends, *page["dropped"].values()]), name

@@ -91,6 +91,9 @@ def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[
             for pattern in getattr(sink, key):
                 if risk := risk_of(pattern):
                     yield f"sinks.{name}.{key}: {pattern!r}: {risk}"
+        for rule in sink.sample:
+            if rule.match and (risk := risk_of(rule.match)):
+                yield f"sinks.{name}.sample: {rule.match!r}: {risk}"
 
 
 def _lambda_warnings(config: Config, mode: Mode, file: str) -> Iterable[str]:

@@ -216,7 +216,7 @@ class FieldAdder:
             if found is None:
                 shaped.append(lines[i])
             elif is_guarded and type(found) is free:
-                shaped.append(_insert(self._opening_of(origins[i]), lines[i]))
+                shaped.append(insert_members(self._opening_of(origins[i]), lines[i]))
             else:
                 shaped.append(self._add_beside(lines[i], origins[i]))
         return b"".join(shaped)
@@ -233,7 +233,7 @@ class FieldAdder:
                 new = _PREFIX + new
             renamed[new] = value
             taken.add(new)
-        return _insert(b"{" + _members(renamed), line)
+        return insert_members(b"{" + _members(renamed), line)
 
     def _opening_of(self, origin: Origin) -> bytes:
         """Return the brace and our members for lines of this origin."""
@@ -267,8 +267,11 @@ def _behind_brace(line: bytes) -> bytes:
     return line[line.index(b"{") + 1 :]
 
 
-def _insert(opening: bytes, line: bytes) -> bytes:
-    """Return `line`, an object that may be empty, with `opening` in place of its brace."""
+def insert_members(opening: bytes, line: bytes) -> bytes:
+    """Return `line`, an object that may be empty, with `opening` in place of its brace.
+
+    `opening` is a brace and members, each with its comma.
+    """
     rest = _behind_brace(line)
     if rest.lstrip()[:1] != b"}":
         return opening + rest

@@ -116,6 +116,7 @@ class FiguresReader:
         for name, account in ledger.sinks.items():
             found["sinks"][name]["lines"] = _what_is_not_0(
                 filtered=account.filtered.lines,
+                sampled=account.sampled.lines,
                 delivered=account.delivered.lines,
                 dropped={reason: count.lines for reason, count in account.dropped.items()},
                 dead_lettered=account.dead_lettered.lines,

@@ -1,7 +1,7 @@
 """The ledger: where every line went. Its numbers are printed at exit, and they are the proof.
 
     received = framed + rejected{reason}
-    offered  = filtered + enqueued                                                    per sink
+    offered  = filtered + sampled + enqueued                                          per sink
     enqueued + recovered
              = delivered + dropped{reason} + dead_lettered + failed_over + spooled + pending
 
@@ -69,12 +69,15 @@ class SinkAccount:
         "filtered",
         "offered",
         "recovered",
+        "sampled",
         "spooled",
     )
 
     def __init__(self) -> None:
         self.offered = Count()
         self.filtered = Count()
+        self.sampled = Count()
+        """Lines that its filter wants, and that its rules for sampling left out."""
         self.enqueued = Count()
         self.delivered = Count()
         self.dropped: dict[str, Count] = {}
@@ -102,9 +105,8 @@ class SinkAccount:
 
     def is_balanced(self, pending: Count) -> bool:
         """True if every line offered is accounted for, `pending` being what the queue holds."""
-        return self.offered == total(self.filtered, self.enqueued) and total(
-            self.enqueued, self.recovered
-        ) == total(
+        offered = total(self.filtered, self.sampled, self.enqueued)
+        return self.offered == offered and total(self.enqueued, self.recovered) == total(
             self.delivered,
             *self.dropped.values(),
             self.dead_lettered,
@@ -118,6 +120,7 @@ class SinkAccount:
         return {
             "offered": self.offered.leaf(),
             "filtered": self.filtered.leaf(),
+            "sampled": self.sampled.leaf(),
             "enqueued": self.enqueued.leaf(),
             "delivered": self.delivered.leaf(),
             "dropped": {reason: count.leaf() for reason, count in sorted(self.dropped.items())},

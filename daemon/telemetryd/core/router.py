@@ -8,7 +8,7 @@ unmap arenas for each block, at a third of the whole cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, cast
 
@@ -22,6 +22,7 @@ from telemetryd_proto.objects import AnyObject, ObjectReader
 
 if TYPE_CHECKING:
     from telemetryd.core.facts import Facts, FactsKeeper
+    from telemetryd.core.sample import Sampler
 
 EXECUTION_MARK: Final = b"/durable-execution/"
 """Bytes in the ARN of every durable execution."""
@@ -38,6 +39,9 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     filtered_bytes: int
     unjudged_lines: int = 0
     """Wanted lines that this sink's rules can't be applied to. They pass unchanged."""
+    sampled_lines: int = 0
+    """Lines that the filter wants, and sampling leaves out."""
+    sampled_bytes: int = 0
 
 
 class RouteRules:
@@ -47,26 +51,33 @@ class RouteRules:
     changes lines beside `fields`. Both see lines before any queue, spool or dead letter.
     """
 
-    __slots__ = ("fields", "filter")
+    __slots__ = ("fields", "filter", "sampler")
 
-    def __init__(self, line_filter: LineFilter, fields: FieldAdder | None) -> None:
+    def __init__(
+        self, line_filter: LineFilter, fields: FieldAdder | None, sampler: Sampler | None = None
+    ) -> None:
         self.filter = line_filter
         self.fields = fields
+        self.sampler = sampler
 
     @property
     def needs_envelopes(self) -> bool:
         """True if lines must be decoded for this sink."""
-        return self.filter.needs_envelope or self.fields is not None
+        return self.filter.needs_envelope or any(self._shapers)
 
     @property
     def wants_requests(self) -> bool:
         """True if lines must be attributed to invocations for this sink."""
-        return self.fields is not None and self.fields.wants_request
+        return any(each.wants_request for each in self._shapers)
 
     @property
     def wants_facts(self) -> bool:
         """True if more than the id of a line's invocation is wanted."""
-        return self.fields is not None and self.fields.wants_facts
+        return any(each.wants_facts for each in self._shapers)
+
+    @property
+    def _shapers(self) -> list[FieldAdder | Sampler]:
+        return [each for each in (self.fields, self.sampler) if each is not None]
 
 
 def reader_for(rules: Sequence[RouteRules]) -> ObjectReader:
@@ -78,7 +89,8 @@ class OpenBlock:
     """A block and, once asked for, its lines, objects and requests; shared by all sinks."""
 
     __slots__ = (
-        "_has_odd_lines", "_lines", "_objects", "_origins", "_taken", "_tracker", "block", "reader",
+        "_has_odd_lines", "_is_changed", "_lines", "_objects", "_origins", "_taken", "_tracker",
+        "block", "reader",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +108,7 @@ class OpenBlock:
         self._objects: list[AnyObject | None] | None = None
         self._origins: Sequence[Origin] | None = None
         self._has_odd_lines: bool | None = None
+        self._is_changed = False
 
     @property
     def lines(self) -> list[bytes]:
@@ -148,11 +161,35 @@ class OpenBlock:
         self._taken.update(wanted)
         unjudged = self._count_unjudged(rules, wanted)
         good = self._part(wanted)
-        size = self.block.size - (good.size if good is not None else 0)
-        if good is not None and rules.fields is not None:
-            data = rules.fields.shape(self, wanted)
-            good = good.with_lines(data, good.lines, len(data) - good.size)
-        return Selection(good, self.block.lines - len(wanted), size, unjudged)
+        size = good.size if good is not None else 0
+        filtered = self.block.lines - len(wanted), self.block.size - size
+        if rules.sampler is None:
+            return Selection(self.shape(good, wanted, rules), *filtered, unjudged)
+        kept, weighted = rules.sampler.sample(self, wanted)
+        good = self._part(kept)
+        left_out = len(wanted) - len(kept), size - (good.size if good is not None else 0)
+        shown = self._with_lines(weighted) if weighted else self
+        return Selection(shown.shape(good, kept, rules), *filtered, unjudged, *left_out)
+
+    def shape(self, good: Block | None, indices: Sequence[int], rules: RouteRules) -> Block | None:
+        """Return `good`, the lines at `indices`, in the shape that the sink wants."""
+        if good is None:
+            return None
+        if rules.fields is not None:
+            data = rules.fields.shape(self, indices)
+        elif self._is_changed:
+            data = b"".join([self.lines[index] for index in indices])
+        else:
+            return good
+        return good.with_lines(data, good.lines, len(data) - good.size)
+
+    def _with_lines(self, changed: Mapping[int, bytes]) -> OpenBlock:
+        """Return the same block with other lines at some places, still the same objects."""
+        lines = [changed.get(index, line) for index, line in enumerate(self.lines)]
+        shown = OpenBlock(self.block, self._tracker, lines, self.reader)
+        shown._objects, shown._origins = self.objects, self._origins
+        shown._is_changed = True
+        return shown
 
     def count_unwanted(self) -> tuple[int, int]:
         """Return how many lines, of how many bytes, no sink that has selected takes."""
@@ -238,6 +275,8 @@ def merge(block: Block, selections: Sequence[Selection]) -> Selection:
         sum(one.filtered_lines for one in selections),
         sum(one.filtered_bytes for one in selections),
         sum(one.unjudged_lines for one in selections),
+        sum(one.sampled_lines for one in selections),
+        sum(one.sampled_bytes for one in selections),
     )
 
 

@@ -158,6 +158,11 @@ class DeliveryWorker:
         self.account.offered.add(lines, size)
         self.account.filtered.add(lines, size)
 
+    def sample_out(self, lines: int, size: int) -> None:
+        """Count lines offered to the sink that sampling leaves out."""
+        self.account.offered.add(lines, size)
+        self.account.sampled.add(lines, size)
+
     def count_unjudged(self, lines: int) -> None:
         """Count lines, of those offered, that passed because the sink's rules can't judge them."""
         self._stats.unjudged_lines += lines

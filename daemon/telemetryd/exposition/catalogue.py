@@ -274,12 +274,17 @@ FAMILIES: Final = (
     ),
     # -- where lines went
     Family(
-        "offered_lines", "counter", ("sink",), "Lines offered to the sink: filtered plus enqueued.",
+        "offered_lines", "counter", ("sink",),
+        "Lines offered to the sink: filtered, sampled and enqueued.",
         _account(lambda account: account.offered.lines),
     ),
     Family(
         "filtered_lines", "counter", ("sink",), "Lines that its filters removed.",
         _account(lambda account: account.filtered.lines),
+    ),
+    Family(
+        "sampled_lines", "counter", ("sink",), "Lines that its rules of `sample` left out.",
+        _account(lambda account: account.sampled.lines),
     ),
     Family(
         "unjudged_lines", "counter", ("sink",),

@@ -40,7 +40,7 @@ telemetryd counts once per block, batch or attempt, with or without a scrape. A 
 in a few milliseconds (`python -m bench.scrape`). Label values are fixed or bounded, and none comes
 from received data. Lines add up, per sink:
 
-    offered = filtered + enqueued
+    offered = filtered + sampled + enqueued
     enqueued + recovered = delivered + dropped + dead_lettered + failed_over + spooled + pending
 
 There are no passwords and no encryption, so keep the address local. A connection gets one response

@@ -234,6 +234,8 @@ class Pipeline:
             selection = merge(block, found)
             if selection.filtered_lines:
                 worker.filter_out(selection.filtered_lines, selection.filtered_bytes)
+            if selection.sampled_lines:
+                worker.sample_out(selection.sampled_lines, selection.sampled_bytes)
             if selection.unjudged_lines:
                 worker.count_unjudged(selection.unjudged_lines)
             if selection.wanted is not None:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from telemetryd.log import EventLog
     from telemetryd.sinks.aws_needs import AwsNeed
 
+_SAMPLE: Final = (
+    'a list of tables {keep = 0.1, type = "function", level = "info", match = "healthy", by = '
+    '"request_id", "trace_id" or "line"}; keep is above 0 (to keep none, use `exclude`) and at '
+    "most 1, the others may be left out"
+)
 ClientName: TypeAlias = Literal["auto", "lean", "aiobotocore"]
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
 
@@ -70,11 +75,36 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "path: must begin with /: the next process may have another working directory"
 
 
-def _level_problems(min_level: str) -> Iterator[str]:
+class SampleRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table in `sample` of a sink."""
+
+    keep: Annotated[float, Meta(gt=0, le=1)]
+    """Part of the ids that is kept, with all their lines."""
+    type: Annotated[str, Meta(max_length=64)] = ""
+    """Event type, or its part before the first dot. Empty: all but platform events."""
+    level: str = ""
+    """Most severe level that the rule applies to. Empty: any, and lines without a level."""
+    match: Annotated[str, Meta(max_length=1000)] = ""
+    """Regular expression that the line matches, as in `include`."""
+    by: Literal["request_id", "trace_id", "line"] = "request_id"
+    """The id that decides, so that lines with the same id have the same fate."""
+
+
+def _sample_problems(rules: Iterable[SampleRule]) -> Iterator[str]:
+    for rule in rules:
+        if rule.level:
+            yield from _level_problems("sample", rule.level)
+        try:
+            validate(rule.match)
+        except re.error as error:
+            yield f"sample: {rule.match!r} is not a regular expression: {error}"
+
+
+def _level_problems(key: str, level: str) -> Iterator[str]:
     from telemetryd.core.log_level import LEVELS, rank_of  # noqa: PLC0415 - only where asked for
 
-    if rank_of(min_level) is None:
-        yield f"min_level: must be one of {', '.join(level.lower() for level in LEVELS)}"
+    if rank_of(level) is None:
+        yield f"{key}: a level must be one of {', '.join(level.lower() for level in LEVELS)}"
 
 
 def _tag_problems(tags: dict[str, Any]) -> Iterator[str]:
@@ -115,6 +145,11 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     run on `re` but those of text, `|` and `.*`. `telemetryd check` names patterns on `re`."""
     exclude: tuple[str, ...] = ()
     """Regular expressions. The sink gets no line that matches one."""
+    sample: Annotated[tuple[SampleRule, ...], Meta(max_length=32, extra={"must": _SAMPLE})] = ()
+    """Rules that keep a part of the log lines, such as `[{level = "info", keep = 0.1}]`; the first
+    that applies to a line decides. All lines of an invocation have the same fate, error lines are
+    kept besides, and a line that was chosen has a member `sample_weight`. See
+    [sampling.md](sampling.md)."""
     fields: tuple[Field, ...] = ()
     """Members to add to each line that is a JSON object, such as `function`, `region`, `request_id`
     or `trace_id`: [fields.md](fields.md) has the source of each. One that is unknown is left
@@ -150,7 +185,7 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         A sink's `Config` has a method `problems` of the same kind for rules of its own.
         """
         if self.min_level:
-            yield from _level_problems(self.min_level)
+            yield from _level_problems("min_level", self.min_level)
         for key in ("include", "exclude"):
             for pattern in getattr(self, key):
                 try:
@@ -159,6 +194,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     yield f"{key}: {pattern!r} is not a regular expression: {error}"
         if self.tags:
             yield from _tag_problems(self.tags)
+        if self.sample:
+            yield from _sample_problems(self.sample)
 
     def remarks(self) -> Iterator[str]:
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""

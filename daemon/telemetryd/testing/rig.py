@@ -86,6 +86,7 @@ class Rig:
         account = self.account
         leaves = {
             "filtered": account.filtered,
+            "sampled": account.sampled,
             "delivered": account.delivered,
             "dead_lettered": account.dead_lettered,
             "failed_over": account.failed_over,

@@ -84,6 +84,7 @@ def test_the_statement_has_every_leaf_as_lines_and_bytes() -> None:
             "a": {
                 "offered": five,
                 "filtered": none,
+                "sampled": none,
                 "enqueued": five,
                 "delivered": none,
                 "dropped": {"shutdown": five},
