@@ -73,6 +73,8 @@ static size_t NAME(next)(const Marks *marks, const unsigned char *data, size_t s
     return size;
 }
 
+#include "arrays.h"
+
 #undef NAME
 #undef TARGET
 #undef WIDTH

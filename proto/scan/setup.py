@@ -27,8 +27,8 @@ setup(
         Extension(
             "telemetryd_scan",
             ["telemetryd_scan.c"],
-            depends=["kernels.h"],
-            extra_compile_args=["-O2"],
+            depends=["kernels.h", "arrays.h"],
+            extra_compile_args=["-O3"],
             py_limited_api=True,
         )
     ],

@@ -1,5 +1,6 @@
-/* Counts lines and finds marks in blocks of them, as telemetryd's Python does. Nothing outside the
- * buffer is read; nothing is allocated for a line but what is returned about it. The GIL stays. */
+/* Counts lines and finds marks in blocks of them, and splits arrays into lines, as telemetryd's Python
+ * does. Nothing outside the buffer is read; nothing is allocated for a line but what is returned about
+ * it. The GIL stays. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000 /* the buffer protocol is part of it since 3.11 */
 #include <Python.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 
 enum {
-    API = 1,      /* the one telemetryd_proto.scan asks for */
+    API = 2,      /* the one telemetryd_proto.scan asks for */
     MOST = 16,    /* marks, or names */
     WINDOW = 128, /* bytes to look at before asking whether there was anything */
     REACH = 64,   /* the two bytes of a mark that are searched for are among its first REACH */
@@ -36,6 +37,67 @@ static int stands_at(const Marks *marks, const unsigned char *data, size_t size,
     return 0;
 }
 
+/* Of 64 bytes, which are what: one bit for each, the first byte's the lowest. */
+typedef struct {
+    uint64_t quotes, escapes, commas, newlines, brackets;
+} Seen;
+
+/* For each bit, whether an odd number of bits is set from the lowest to this one. */
+static inline uint64_t parity(uint64_t bits)
+{
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    return bits ^ bits << 32;
+}
+
+/* The bytes behind a backslash that is not behind one itself. `*carry`: whether the first byte is
+ * one, and then whether the first of the next 64 bytes is. */
+static inline uint64_t find_escaped(uint64_t backslashes, uint64_t *carry)
+{
+    uint64_t escaped = *carry;
+    *carry = 0;
+    for (uint64_t left = backslashes & ~escaped; left; ) {
+        uint64_t one = left & (0 - left);
+        escaped |= one << 1;
+        *carry = one >> 63;
+        left &= ~(one | one << 1);
+    }
+    return escaped;
+}
+
+/* What bytes.strip() takes off. */
+static inline int is_space(unsigned char byte)
+{
+    return byte == ' ' || (byte >= '\t' && byte <= '\r');
+}
+
+/* Move `*start` behind the white space there; return the end without white space before it. */
+static inline size_t strip(const unsigned char *data, size_t *start, size_t end)
+{
+    while (*start < end && is_space(data[*start]))
+        ++*start;
+    while (end > *start && is_space(data[end - 1]))
+        end--;
+    return end;
+}
+
+/* Write a record as a line; return its size. Newlines in it become spaces. */
+static inline size_t write_line(unsigned char *out, const unsigned char *record, size_t size,
+                                int has_newlines)
+{
+    unsigned char *end = out + size, *at = memcpy(out, record, size);
+    while (has_newlines && (at = memchr(at, '\n', (size_t)(end - at)))) {
+        *at = ' ';
+        if (at > out && at[-1] == '\r')
+            at[-1] = ' ';
+    }
+    *end = '\n';
+    return size + 1;
+}
+
 #define NAME(x) x##_16
 #define TARGET
 #define WIDTH 16
@@ -43,6 +105,7 @@ static int stands_at(const Marks *marks, const unsigned char *data, size_t size,
 
 static size_t (*count)(const unsigned char *, size_t, int *) = count_16;
 static size_t (*next)(const Marks *, const unsigned char *, size_t, size_t) = next_16;
+static Py_ssize_t (*split)(const unsigned char *, size_t, size_t, unsigned char *, size_t *) = split_16;
 
 #if defined(__x86_64__) && !defined(NARROW) /* -DNARROW leaves AVX2 out */
 #include <cpuid.h>
@@ -63,6 +126,7 @@ static int take_avx2(void)
         return 0;
     count = count_32;
     next = next_32;
+    split = split_32;
     return 1;
 }
 #else
@@ -194,6 +258,36 @@ static PyObject *find_lines(PyObject *module, PyObject *const *args, Py_ssize_t 
     return found;
 }
 
+static PyObject *split_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer view;
+    size_t lines = 0;
+    if (nargs != 2)
+        return PyErr_Format(PyExc_TypeError, "split_array takes a body and an offset");
+    Py_ssize_t at = PyLong_AsSsize_t(args[1]);
+    if ((at == -1 && PyErr_Occurred()) || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    if (at < 0 || at > view.len)
+        at = view.len;
+    PyObject *found, *whole = PyBytes_FromStringAndSize(NULL, view.len - at);
+    Py_ssize_t written = -2;
+    if (whole) {
+        unsigned char *out = (unsigned char *)PyBytes_AsString(whole);
+        written = split(view.buf, (size_t)view.len, (size_t)at, out, &lines);
+    }
+    if (written == -1)
+        found = Py_NewRef(Py_None);
+    else if (written == view.len - at) 
+        found = Py_BuildValue("(On)", whole, (Py_ssize_t)lines);
+    else if (whole)
+        found = Py_BuildValue("(y#n)", PyBytes_AsString(whole), written, (Py_ssize_t)lines);
+    else
+        found = NULL;
+    Py_XDECREF(whole);
+    PyBuffer_Release(&view);
+    return found;
+}
+
 static int execute(PyObject *module)
 {
     int status = PyModule_AddStringConstant(module, "KIND", take_avx2() ? "avx2" : "baseline");
@@ -203,6 +297,7 @@ static int execute(PyObject *module)
 static PyMethodDef methods[] = {
     {"count_lines", count_lines, METH_O, NULL},
     {"find_lines", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
+    {"split_array", (PyCFunction)(void (*)(void))split_array, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

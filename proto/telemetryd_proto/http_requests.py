@@ -111,8 +111,8 @@ class RequestReader:
     """
 
     __slots__ = (
-        "_body", "_broken", "_budget", "_buffer", "_chunk", "_head", "_keep", "_looked", "_max",
-        "_reason", "_size", "_trailers",
+        "_body", "_broken", "_budget", "_buffer", "_chunk", "_head", "_is_new", "_keep", "_looked",
+        "_max", "_reason", "_refusal", "_size", "_trailers",
     )  # fmt: skip
 
     def __init__(self, budget: TailBudget, *, max_body_bytes: int, keep_bytes: int = 0) -> None:
@@ -122,6 +122,9 @@ class RequestReader:
         self._buffer = bytearray()  # not yet looked at
         self._looked = 0  # bytes of it in which no end of the head was found
         self._head: _Head | None = None
+        self._is_new = False
+        """True until something was made of the head."""
+        self._refusal: _Refusal | None = None
         self._broken = False
         self._begin_body()
 
@@ -155,13 +158,23 @@ class RequestReader:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream. `data` may be reused as soon as this returns."""
-        if self._broken:
+        if self._broken or self._refusal is not None:
             return
-        if self._head is not None and self._head.length is not None and not self._buffer:
-            missing = self._head.length - self._size
-            self._add(memoryview(data)[:missing])
-            data = memoryview(data)[missing:]
-        self._buffer += data
+        at, end = 0, len(data)
+        with memoryview(data) as view:
+            if self._head is None and not self._buffer:
+                # a body behind its head is copied once, not with it and then again
+                found = _END_OF_HEAD.search(view, 0, MAX_HEAD_BYTES)
+                at = found.end() if found is not None else end
+                self._buffer += view[:at]
+                self._begin()
+            head = self._head
+            if at < end and head is not None and head.length is not None and not self._buffer:
+                piece = view[at : at + head.length - self._size]
+                at += len(piece)
+                self._add(piece)
+            if at < end:
+                self._buffer += view[at:]
 
     def next_event(self) -> Event | None:
         """Return the next event, None if more bytes are needed."""
@@ -184,14 +197,26 @@ class RequestReader:
 
     # -- head ----------------------------------------------------------------------------------
 
-    def _next(self) -> Event | None:
-        if self._head is None:
+    def _begin(self) -> None:
+        """Read the head of a request, if it is whole."""
+        try:
             self._head = self._read_head()
-            if self._head is None:
-                return None
-            if self._head.expects and self._head.length != 0 and not self._buffer:
-                return Expecting(self._head.length)
+        except _Refusal as refusal:  # it is `next_event` that says so
+            self._refusal = refusal
+        self._is_new = self._head is not None
+
+    def _next(self) -> Event | None:
+        if self._head is None and self._buffer and self._refusal is None:
+            self._begin()
+        if self._refusal is not None:
+            raise self._refusal
         head = self._head
+        if head is None:
+            return None
+        if self._is_new:
+            self._is_new = False
+            if head.expects and head.length != 0 and not self._buffer and not self._size:
+                return Expecting(head.length)
         if not (self._read_chunks() if head.length is None else self._read_length(head.length)):
             return None
         return self._finish(head)

@@ -12,6 +12,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from telemetryd_proto import scan
+
 BodyProblem: TypeAlias = Literal["", "cut_off", "not_records", "garbage"]
 """`cut_off`: an array that is not closed. `not_records`: neither an array nor objects. `garbage`:
 something behind the array."""
@@ -43,6 +45,8 @@ def to_lines(body: bytes | bytearray) -> RecordLines:
     if found is None:
         return RecordLines(b"", 0)
     if found[1] == b"[":
+        if scan.compiled is not None and (split := scan.compiled.split_array(body, found.end())):
+            return RecordLines(*split)
         return _from_array(body)
     if found[1] == b"{":
         return _from_objects(bytes(body[found.start(1) :]))
@@ -74,7 +78,8 @@ def _one_line(text: bytes | bytearray) -> bytes | bytearray:
 
 def _from_array(body: bytes | bytearray) -> RecordLines:
     body = _one_line(body)
-    body = body.removeprefix(_BOM)
+    if body.startswith(_BOM):  # `removeprefix` would copy it in any case
+        body = body.removeprefix(_BOM)
     try:
         records = _ARRAY.decode(body)
     except (msgspec.DecodeError, RecursionError):

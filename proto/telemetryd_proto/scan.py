@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-_API: Final = 1
+_API: Final = 2
 """The number of these functions. A module with another number is not used."""
 
 
@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # each class costs time at the start
             With `names`, which all begin with a mark: only lines where one of the names is the
             value of a member `type`. Without: only lines that open and close as a JSON object does.
             Raises ValueError for more than 16 marks or names, or one of less than two bytes.
+            """
+
+        def split_array(self, body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:
+            r"""Return the records of an array as lines, and how many. The first begins at `at`.
+
+            White space around a record is left out; a newline in it becomes a space, \r\n becomes
+            two. None if the array is not closed, or followed by anything, or if it has a backslash
+            outside a string. Values are not checked.
             """
 
 

@@ -24,9 +24,10 @@ from telemetryd_proto import scan
 
 SOURCE: Final = Path(__file__).parents[2] / "proto" / "scan" / "telemetryd_scan.c"
 _INCLUDE: Final = Path(sysconfig.get_path("include"))
-KINDS: Final = ("as it is", "without AVX2")
-"""What the module is compiled as; the second leaves the vectors that every processor has."""
-_OPTIONS: Final = {"as it is": (), "without AVX2": ("-DNARROW",)}
+KINDS: Final = ("as it is", "without AVX2", "without SSE2")
+"""What the module is compiled as; the second leaves the vectors that every processor has, the third
+the bits that other processors than x86-64 make of them."""
+OPTIONS: Final = dict(zip(KINDS, ((), ("-DNARROW",), ("-DNARROW", "-U__SSE2__")), strict=True))
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wno-unused-parameter", "-Werror")
 _directory = tempfile.TemporaryDirectory(prefix="telemetryd-scan-")
 
@@ -34,7 +35,7 @@ _directory = tempfile.TemporaryDirectory(prefix="telemetryd-scan-")
 class Plain:
     """The functions of the compiled module, in Python."""
 
-    API = 1
+    API = 2
     KIND = "plain"
 
     @staticmethod
@@ -59,6 +60,33 @@ class Plain:
                 found.append((at, end))
             at = end
         return found
+
+    @staticmethod
+    def split_array(body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:
+        """Look at one byte after the other."""
+        records, start, depth, is_string, is_escaped = [], at, 1, False, False
+        for here in range(at, len(body)):
+            byte = body[here : here + 1]
+            if is_string:
+                is_string = is_escaped or byte != b'"'
+                is_escaped = byte == b"\\" and not is_escaped
+            elif byte == b"\\":
+                return None
+            elif byte == b'"':
+                is_string = True
+            elif byte in (b"[", b"{"):
+                depth += 1
+            elif byte in (b"]", b"}") or (byte == b"," and depth == 1):
+                depth -= byte != b","
+                if depth == 0 or byte == b",":
+                    records.append(bytes(body[start:here]).strip())
+                    start = here + 1
+                if depth == 0:
+                    if byte == b"}" or body[start:].strip():
+                        return None
+                    lines = [re.sub(rb"\r?\n", lambda m: b" " * len(m[0]), r) for r in records if r]
+                    return b"".join(line + b"\n" for line in lines), len(lines)
+        return None
 
 
 def _compiler() -> str:
@@ -86,7 +114,7 @@ def build(target: Path, *options: str) -> Path:
 def _built(kind: str) -> scan.Scanner:
     place = Path(_directory.name, str(KINDS.index(kind)))
     place.mkdir()
-    file = build(place / "telemetryd_scan.so", "-O2", *_OPTIONS[kind])
+    file = build(place / "telemetryd_scan.so", "-O2", *OPTIONS[kind])
     spec = importlib.util.spec_from_file_location("telemetryd_scan", file)
     assert spec is not None
     assert spec.loader is not None

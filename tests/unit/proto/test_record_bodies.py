@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.scanner import each_scanner  # noqa: F401 - runs each test with both
 from telemetryd_proto.record_bodies import RecordLines, split_array, to_lines
 
 A, B = b'{"record":"a, [b] {c}"}', b'{"record":{"x":[1,{}]}}'

@@ -11,11 +11,12 @@ from helpers.scanner import KINDS, Plain, compiled, using, widest_vectors
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd_proto import scan
 from telemetryd_proto.framing import Block, LineFramer, Rejected, TailBudget
+from telemetryd_proto.record_bodies import RecordLines, to_lines
 
 EVENT = b'{"time":"t","type":"platform.report","record":{}}\n'
 
 
-@pytest.mark.parametrize(("api", "is_used"), [(1, True), (2, False)])
+@pytest.mark.parametrize(("api", "is_used"), [(1, False), (2, True), (3, False)])
 def test_it_is_used_if_its_functions_are_the_expected_ones(
     monkeypatch: pytest.MonkeyPatch, api: int, is_used: bool
 ) -> None:
@@ -31,13 +32,13 @@ def test_without_it_python_does_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_it_takes_the_widest_vectors_of_this_processor() -> None:
     assert widest_vectors() == compiled().KIND
-    assert compiled(KINDS[1]).KIND == "baseline"
+    assert {compiled(kind).KIND for kind in KINDS[1:]} == {"baseline"}
 
 
 class Asked:
     """Notes what it is asked."""
 
-    API = 1
+    API = 2
     KIND = "asked"
 
     def __init__(self) -> None:
@@ -55,6 +56,11 @@ class Asked:
         self.asked.append("find_lines")
         return Plain.find_lines(data, marks, names)
 
+    def split_array(self, body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:
+        """As `Plain` does."""
+        self.asked.append("split_array")
+        return Plain.split_array(body, at)
+
 
 def test_framer_and_watch_ask_it() -> None:
     scanner = Asked()
@@ -68,3 +74,12 @@ def test_framer_and_watch_ask_it() -> None:
         assert [event.type for event in watch.find(block.data)] == ["platform.report"]
     assert watch.undecodable == 1
     assert scanner.asked == ["count_lines", "find_lines"]
+
+
+def test_bodies_ask_it_and_do_without_its_answer() -> None:
+    scanner = Asked()
+    with using(scanner):
+        assert to_lines(b"\xef\xbb\xbf [1, 2]") == RecordLines(b"1\n2\n", 2)
+        assert to_lines(b"[1, 2") == RecordLines(b"1\n", 1, "cut_off", b"2")
+        assert to_lines(b"{}\n") == RecordLines(b"{}\n", None)
+    assert scanner.asked == ["split_array", "split_array"]

@@ -29,6 +29,7 @@ MARKS = (b'"platform.', b"errorType", b"Traceback (most recent call last)", rb"\
 PIECES = [
     *NAMES, *MARKS, b"\n", b"\r\n", b"\0", b"\xff", b" ", b"{", b"}", b'"type"', b":", b"x" * 127,
     b'{"type":"platform.report","record":{}}', b'"type" \t: ', b"\n\n", b"p......m", b"y" * 300,
+    b"[", b"]", b",", b'"', b"\\", b'\\"', b"[" * 70, b"]" * 70, b"\r", b'{"a":["b",{}]},',
 ]
 def scanned(text):
     data = array("B", text)
@@ -36,9 +37,15 @@ def scanned(text):
     scan.find_lines(data, MARKS, ())
     scan.find_lines(data, MARKS[:1], NAMES)
     scan.find_lines(data, (), ())
+    scan.split_array(data, 0)
+    scan.split_array(data, min(3, len(text)))
+    scan.split_array(array("B", b"[" + text + b"]"), 1)
 
 for size in range(600):
-    for filler in (b"x", b"\n", b"p", b"\r", b'"type":"platform.report"\n', b'"platform.'):
+    for filler in (
+        b"x", b"\n", b"p", b"\r", b'"type":"platform.report"\n', b'"platform.', b"{},", b'"\\",",',
+        b"\\", b"[", b"]", b",", b'"',
+    ):
         scanned((filler * size)[-size:] if size else b"")
 random.seed(20261130)
 for _ in range(6000):
@@ -47,6 +54,8 @@ for _ in range(6000):
     scanned(random.randbytes(random.randrange(400)))
 scanned(b'"platform.' * 30_000)
 scanned(b" " * 300_000 + b'"platform.report"')
+for at in (-1, 1 << 40):
+    scan.split_array(b"[]", at)
 print("scanned", scan.KIND)
 """
 
@@ -62,9 +71,9 @@ def _runtime() -> str:
     return found
 
 
-@pytest.mark.parametrize("options", [(), ("-DNARROW",)], ids=scanner.KINDS)
-def test_a_fuzzed_scan_stays_within_its_buffer(tmp_path: Path, options: tuple[str, ...]) -> None:
-    scanner.build(tmp_path / "telemetryd_scan.so", *OPTIONS, *options)
+@pytest.mark.parametrize("kind", scanner.KINDS)
+def test_a_fuzzed_scan_stays_within_its_buffer(tmp_path: Path, kind: str) -> None:
+    scanner.build(tmp_path / "telemetryd_scan.so", *OPTIONS, *scanner.OPTIONS[kind])
     environment = {
         "PATH": os.defpath,
         "LD_PRELOAD": _runtime(),
