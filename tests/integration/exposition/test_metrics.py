@@ -491,6 +491,16 @@ def done(request_id: str) -> bytes:
 # -- the edges ---------------------------------------------------------------------------------
 
 
+@moves("sampled_lines")
+def test_lines_that_sampling_leaves_out(tmp_path: Path) -> None:
+    sampled = file_sink(tmp_path / "archive", sample='[{by = "line", keep = 0.000001}]')
+    with Daemon(tmp_path, **ON, **sampled) as daemon:
+        daemon.send(DATA)
+        scrape = until(port_of(daemon), lambda s: s("sampled_lines_total", sink="archive") > 0)
+        daemon.stop()
+    assert 490 < scrape("sampled_lines_total", sink="archive") <= 500
+
+
 @moves("redacted")
 def test_what_was_masked_by_rule(tmp_path: Path) -> None:
     keys: Settings = ON | {"REDACT": "email,ipv4"}
