@@ -174,7 +174,7 @@ class CollectorServer:
             return self._read_array(headers, body)
         if headers.get("content-type") != "application/x-ndjson":
             return "no application/x-ndjson", b""
-        ends = body.endswith(b"\n") or _is_probe(headers)
+        ends = body.endswith(b"\n") or is_probe(headers)
         return ("" if ends else "the last line does not end"), body
 
     def _read_array(self, headers: dict[str, str], body: bytes) -> tuple[str, bytes]:
@@ -184,7 +184,7 @@ class CollectorServer:
             records = json.loads(body.decode())
         except ValueError as error:
             return f"no JSON: {error}", b""
-        if not isinstance(records, list) or not (records or _is_probe(headers)):
+        if not isinstance(records, list) or not (records or is_probe(headers)):
             return "no array of records", b""
         return "", b"".join(_line(record) for record in records)
 
@@ -272,7 +272,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _is_probe(headers: dict[str, str]) -> bool:
+def is_probe(headers: dict[str, str]) -> bool:
     """True if the request is one of `check --probe`, which has no lines."""
     return headers["idempotency-key"].startswith("probe-")
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 import zstandard
 
-from helpers.collector_server import CollectorServer, Hang, Raw, Request, Reset, Say
+from helpers.collector_server import CollectorServer, Hang, Raw, Request, Reset, Say, is_probe
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -46,6 +46,8 @@ class VendorServer(CollectorServer):
     token_header: ClassVar[str] = "authorization"  # noqa: S105 - the name of a header
     token_prefix: ClassVar[str]
     max_body_bytes: ClassVar[int]
+    without_lines: ClassVar[Say]
+    """The answer to a body without lines."""
 
     def __init__(self) -> None:
         super().__init__(max_body=self.max_body_bytes)
@@ -70,6 +72,8 @@ class VendorServer(CollectorServer):
             self._seen.notify_all()
         try:
             body = self._body(request)
+            if is_probe(request.headers):
+                return step or self._answer_probe(request)
             events = self.events(body)
         except (ViolationError, ValueError) as error:
             self.violations.append(f"{type(error).__name__}: {error}")
@@ -85,6 +89,13 @@ class VendorServer(CollectorServer):
         if len(body) > self.max_body:
             return Say(413)
         return self.take(events)
+
+    def _answer_probe(self, request: Request) -> Say:
+        """Answer a body without lines. Vendors look at the token first."""
+        wanted = f"{self.token_prefix}{self.token}"
+        if self.token and request.headers.get(self.token_header) != wanted:
+            return self.forbid()
+        return self.without_lines
 
     def _body(self, request: Request) -> bytes:
         headers = request.headers
@@ -147,6 +158,7 @@ class LokiServer(VendorServer):
     path = "/loki/api/v1/push"
     token_prefix = "Bearer "  # noqa: S105 - no token
     max_body_bytes = 4 * MIB
+    without_lines = Say(422, body=b"error at least one valid stream is required for ingestion")
     refusal: str = "entry for stream '{}' has timestamp too old: 2026-01-01T00:00:00Z"
 
     def events(self, body: bytes) -> list[Event]:
@@ -185,6 +197,7 @@ class SplunkServer(VendorServer):
     path = "/services/collector/event"
     token_prefix = "Splunk "  # noqa: S105 - no token
     max_body_bytes = 1_000_000
+    without_lines = Say(400, body=b'{"text":"No data","code":5}')
     counts_from = 0
     names_the_event = True
 
@@ -232,6 +245,7 @@ class ElasticServer(VendorServer):
     content_type = "application/x-ndjson"
     token_prefix = "ApiKey "  # noqa: S105 - no token
     max_body_bytes = 100 * MIB
+    without_lines = Say(400, body=b'{"error":{"type":"parse_exception"},"status":400}')
     busy = b""
     index_is_there = True
 
@@ -289,6 +303,7 @@ class DatadogServer(VendorServer):
     token_header = "dd-api-key"  # noqa: S105 - the name of a header
     token_prefix = ""
     max_body_bytes = 5_000_000
+    without_lines = Say(202, {"Content-Type": "application/json"}, b"{}")
     max_line_bytes = 1_000_000
 
     def events(self, body: bytes) -> list[Event]:

@@ -109,4 +109,6 @@ class JsonForm:
 
     def body(self, items: Sequence[bytes]) -> list[bytes]:
         """Return the body of a request, in pieces. Several items may be one, joined."""
-        return [self._head, *items[:-1], items[-1][:-1], self._tail] if items else []
+        if not items:
+            return [self._head, self._tail]
+        return [self._head, *items[:-1], items[-1][:-1], self._tail]

@@ -23,6 +23,8 @@ from helpers.fake_logs import FakeLogs, fake_logs
 from helpers.http_destination import tls_server
 from helpers.kinesis_server import Error, KinesisServer, environment
 from helpers.measured import MEASURED
+from helpers.otlp_server import OtlpServer
+from helpers.vendor_servers import DatadogServer, ElasticServer, LokiServer, SplunkServer
 from telemetryd.commands.check import check
 from telemetryd.sinks import registry
 from telemetryd.sinks.base import Batch, Sink, SinkConfig, WriteResult
@@ -148,6 +150,62 @@ def test_a_server_that_does_not_answer_costs_a_bounded_time(step: Any, settings:
         status, found, _ = http(server.url, **settings)
     assert status == 69
     assert re.match(r"FAILED (read_timeout|timeout): ", found)
+
+
+PRESETS = {
+    "loki": (LokiServer, "refuses a body without lines (422)", "credentials_refused"),
+    "splunk_hec": (SplunkServer, "refuses a body without lines (400)", "credentials_refused"),
+    "elastic_bulk": (ElasticServer, "refuses a body without lines (400)", "credentials_refused"),
+    "datadog": (DatadogServer, "accepts a body without lines (202)", "access_denied"),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_vendor_is_tried_by_its_protocol(preset: str, compression: str) -> None:
+    server_class, says, _ = PRESETS[preset]
+    with server_class() as server:
+        server.token = PLANTED
+        status, found, _ = http(server.url, A__PRESET=preset, A__COMPRESSION=compression)
+        assert (server.stored, server.violations) == ([], [])
+    assert status == 0
+    assert says in found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_vendor_that_does_not_know_the_token(preset: str) -> None:
+    server_class, _, code = PRESETS[preset]
+    with server_class() as server:
+        server.token = "another"  # noqa: S105 - opens nothing
+        status, found, _ = http(server.url, A__PRESET=preset)
+    assert (status, found.partition(":")[0]) == (69, f"FAILED {code}")
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json"])
+def test_an_otlp_endpoint_is_tried_without_a_record(protocol: str) -> None:
+    with OtlpServer(as_json=protocol == "http/json") as server:
+        status, found, _ = run(O__TYPE="otlp", O__ENDPOINT=server.base, O__PROTOCOL=protocol)
+        assert server.violations == []
+        assert server.records == []
+    assert (status, found["sinks.o"]) == (0, "ok the server takes a request without records")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, "credentials_refused"),
+        (403, "access_denied"),
+        (404, "not_found"),
+        (503, "server_error"),
+    ],
+)
+def test_an_otlp_endpoint_that_takes_nothing_from_us(status: int, code: str) -> None:
+    with OtlpServer() as server:
+        server.otherwise = Say(status)
+        ended, found, printed = run(O__TYPE="otlp", O__ENDPOINT=server.base, O__TOKEN=PLANTED)
+        assert len(server.requests) == 1, "no second attempt"
+    assert (ended, found["sinks.o"].partition(":")[0]) == (69, f"FAILED {code}")
+    assert "fix: " in printed
 
 
 @contextmanager

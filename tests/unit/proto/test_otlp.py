@@ -101,7 +101,16 @@ def test_a_request_in_both_forms_says_the_same() -> None:
     assert len(text) - sum(map(len, texts)) <= as_json.surplus
     assert json.loads(text) == json.loads(json_format.MessageToJson(request))
     assert request.resource_logs[0].scope_logs[0].schema_url == SCHEMA_URL
-    assert as_json.body([]) == []
+
+
+def test_a_request_without_items_says_so_in_both_forms() -> None:
+    """As a probe sends it."""
+    as_protobuf, as_json = ProtobufForm("logs", SOURCE), JsonForm("logs", SOURCE)
+    request = ExportLogsServiceRequest.FromString(b"".join(as_protobuf.body([])))
+    (scope,) = request.resource_logs[0].scope_logs
+    assert len(scope.log_records) == 0
+    said = json.loads(b"".join(as_json.body([])))
+    assert said["resourceLogs"][0]["scopeLogs"][0]["logRecords"] == []
 
 
 def response(rejected: int, message: str) -> ExportLogsServiceResponse:

@@ -125,7 +125,7 @@ class HttpSink(Sink):
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
             raise without_answer(error, request.authority, has_lines=False) from error
-        return judge(answer, request.authority, self.context.clock.wall())
+        return judge(form, Reply(answer, request.authority, self.context.clock.wall(), 0))
 
     @property
     def awaits_answer(self) -> bool:
