@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from telemetryd.config.document import number_of_bytes, table
+from telemetryd.sinks._attempt import MAX_REFUSALS
 from telemetryd.sinks._posting import MAX_RETRY_AFTER
 from telemetryd.sinks.aws import logs
 from telemetryd.sinks.base import SinkConfig
-from telemetryd.sinks.http.sink import ITEM_BYTES
+from telemetryd.sinks.http.presets import PresetName, preset
 from telemetryd.sinks.kinesis.probe import PERMISSION
 from telemetryd.sinks.otlp.sink import MAX_RECORDS
 from telemetryd.sinks.registry import BUILT_IN, sink_class
@@ -67,7 +68,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     page: str
     """The page that explains the sink; empty: none does."""
-    example: str
+    examples: Mapping[str, str]
+    """Each with its title; one without a title is the first."""
     limits: tuple[Limit, ...]
     probe: str
 
@@ -76,10 +78,34 @@ def _count(number: float) -> str:
     return f"{number:,}"
 
 
+_PRESETS: Final[Mapping[PresetName, tuple[str, str]]] = {
+    "datadog": ("https://http-intake.logs.datadoghq.com", "Datadog API Reference, Send logs"),
+    "elastic_bulk": ("https://search.example.com:9200", "Elasticsearch and OpenSearch, Bulk API"),
+    "loki": ("https://logs.example.com", "Grafana Loki, limits_config"),
+    "splunk_hec": ("https://splunk.example.com:8088", "Splunk, Format events for HEC"),
+}
+"""An address and the source of the limits, for each preset."""
+
+
+def _preset_example(name: PresetName) -> str:
+    return (
+        f'[sinks.collector]\ntype = "http"\npreset = "{name}"\n'
+        f'url = "{_PRESETS[name][0]}"\ntoken = "change-me"\n'
+    )
+
+
+def _preset_limits() -> Iterator[Limit]:
+    for name, (_, source) in _PRESETS.items():
+        found = preset(name)
+        effect = f"bodies of at most {number_of_bytes(found.max_body_bytes)}"
+        yield Limit(f"`{name}`", found.limits, effect, source)
+        yield Limit(f"`{name}`: duplicates", found.duplicates, "", source)
+
+
 FACTS: Final[dict[str, Facts]] = {
     "emf": Facts(
         "metrics.md",
-        '[sinks.metrics]\ntype = "emf"\n',
+        {"": '[sinks.metrics]\ntype = "emf"\n'},
         (
             Limit(
                 "document", number_of_bytes(emf.MAX_DOCUMENT_BYTES), "more documents are made", _EMF
@@ -115,7 +141,7 @@ FACTS: Final[dict[str, Facts]] = {
     ),
     "file": Facts(
         "",
-        '[sinks.archive]\ntype = "file"\npath = "/tmp/telemetry-{function}.ndjson"\n',
+        {"": '[sinks.archive]\ntype = "file"\npath = "/tmp/telemetry-{function}.ndjson"\n'},
         (
             Limit(
                 "file, file system", "their own",
@@ -129,22 +155,27 @@ FACTS: Final[dict[str, Facts]] = {
     ),
     "http": Facts(
         "http.md",
-        '[sinks.collector]\ntype = "http"\nurl = "https://collector.example.com/v1/lines"\n'
-        'token = "change-me"\n',
+        {
+            "": '[sinks.collector]\ntype = "http"\n'
+            'url = "https://collector.example.com/v1/lines"\ntoken = "change-me"\n',
+            **{f'With `preset = "{name}"`:': _preset_example(name) for name in _PRESETS},
+        },
         (
             Limit(
                 "body", "the server's own",
                 "set `max_body_bytes` to it; after 413 the request is halved",
             ),
             Limit(
-                "lines that are refused together", number_of_bytes(ITEM_BYTES),
-                "a larger item has one line",
+                "refusals in one attempt", _count(MAX_REFUSALS),
+                "refused lines are searched by halves; beyond, a refused request is lost as a "
+                "whole",
             ),
             Limit(
                 "wait that a server can ask for", f"{MAX_RETRY_AFTER:g} s",
                 "a longer `Retry-After` is cut",
             ),
             Limit("answer", "4 MiB, its head 64 KiB", "`garbled_answer`: retried"),
+            *_preset_limits(),
         ),
         "One POST of a body without lines, with URL, headers, token and compression as for lines. "
         "Servers agree on no other request: many refuse HEAD and OPTIONS, or answer them without a "
@@ -153,7 +184,7 @@ FACTS: Final[dict[str, Facts]] = {
     ),
     "kinesis": Facts(
         "kinesis.md",
-        '[sinks.stream]\ntype = "kinesis"\nstream = "telemetry"\n',
+        {"": '[sinks.stream]\ntype = "kinesis"\nstream = "telemetry"\n'},
         (
             Limit(
                 "record", f"{number_of_bytes(kinesis.MAX_RECORD_BYTES)}, by default "
@@ -179,13 +210,16 @@ FACTS: Final[dict[str, Facts]] = {
         "permission: Kinesis checks it first, and then refuses the record.",
     ),
     "null": Facts(
-        "", '[sinks.nowhere]\ntype = "null"\n',
+        "", {"": '[sinks.nowhere]\ntype = "null"\n'},
         (Limit("everything", "none", "each line is discarded, and counted as delivered"),),
         "Nothing.",
     ),
     "otlp": Facts(
         "otlp.md",
-        '[sinks.collector]\ntype = "otlp"\nendpoint = "https://collector.example.com:4318"\n',
+        {
+            "": '[sinks.collector]\ntype = "otlp"\n'
+            'endpoint = "https://collector.example.com:4318"\n'
+        },
         (
             Limit(
                 "body", "the server's own; CloudWatch: 1 MB",
@@ -208,7 +242,7 @@ FACTS: Final[dict[str, Facts]] = {
         "unknown.",
     ),
     "stdout": Facts(
-        "", '[sinks.screen]\ntype = "stdout"\n',
+        "", {"": '[sinks.screen]\ntype = "stdout"\n'},
         (Limit("the reader", "its own", "a reader that stalls delays only this sink"),),
         "Whether the standard output of the command is open. That of the daemon may be another.",
     ),
@@ -232,7 +266,10 @@ def _section(name: str) -> Iterator[str]:
     more = f" [{facts.page}]({facts.page}) explains it." if facts.page else ""
     yield f'## `type = "{name}"`\n'
     yield f"{purpose[:1].upper()}{purpose[1:]}{more}\n"
-    yield f"```toml\n{facts.example}```\n"
+    for title, example in facts.examples.items():
+        if title:
+            yield f"{title}\n"
+        yield f"```toml\n{example}```\n"
     yield (_settings(sink.Config, SinkConfig) or "It has no further settings.\n")
     yield "| Limit | Value | Effect | Source |\n|---|---|---|---|"
     for limit in facts.limits:

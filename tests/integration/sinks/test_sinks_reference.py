@@ -17,6 +17,13 @@ from helpers.daemon import Daemon, Outcome, Settings, leaf_of, sink
 from helpers.kinesis_server import KinesisServer
 from helpers.lines import events
 from helpers.otlp_server import OtlpServer
+from helpers.vendor_servers import (
+    DatadogServer,
+    ElasticServer,
+    LokiServer,
+    SplunkServer,
+    VendorServer,
+)
 from telemetryd_proto.kinesis import decode
 
 PAGE = Path(__file__).parents[3] / "docs" / "sinks-reference.md"
@@ -104,6 +111,24 @@ def test_null(example: Example) -> None:
 @of("http-1")
 def test_http(example: Example) -> None:
     with CollectorServer() as server:
+        server.token = "change-me"  # noqa: S105 - opens nothing
+        example.run(URL=server.url)
+        assert server.lines == LINES
+        assert server.violations == []
+
+
+VENDORS: dict[str, type[VendorServer]] = {
+    "datadog": DatadogServer,
+    "elastic_bulk": ElasticServer,
+    "loki": LokiServer,
+    "splunk_hec": SplunkServer,
+}
+
+
+@of("http-2", "http-3", "http-4", "http-5")
+def test_a_preset(example: Example) -> None:
+    name = tomllib.loads(example.file.read_text())["sinks"][example.name]["preset"]
+    with VENDORS[name]() as server:
         server.token = "change-me"  # noqa: S105 - opens nothing
         example.run(URL=server.url)
         assert server.lines == LINES

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from telemetryd.config import load
 from telemetryd.config.sinks_document import FACTS, render, unit_of
 from telemetryd.sinks.base import SinkConfig
+from telemetryd.sinks.http.presets import PresetName, preset
 from telemetryd.sinks.registry import BUILT_IN, sink_class
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "sinks-reference.md"
@@ -54,15 +56,23 @@ def test_limits_probe_and_example_are_there(name: str) -> None:
     part = section(name)
     assert "\n| Limit | Value | Effect | Source |\n|---|---|---|---|\n| " in part
     assert re.search(r"^Probe: \S", part, re.MULTILINE)
-    assert f"```toml\n{FACTS[name].example}```" in part
+    assert all(f"```toml\n{each}```" in part for each in FACTS[name].examples.values())
+
+
+def test_each_preset_has_an_example_and_its_limits() -> None:
+    part = section("http")
+    for name in get_args(PresetName):
+        assert f'preset = "{name}"\n' in part
+        assert preset(name).limits in part
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_an_example_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
     file = tmp_path / "telemetryd.toml"
-    file.write_text(FACTS[name].example)
-    (sink,) = load({}, default_paths=(str(file),)).config.sinks.values()
-    assert sink.type == name
+    for example in FACTS[name].examples.values():
+        file.write_text(example)
+        (sink,) = load({}, default_paths=(str(file),)).config.sinks.values()
+        assert sink.type == name
 
 
 @pytest.mark.parametrize(
