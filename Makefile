@@ -94,7 +94,7 @@ wheels: .venv-wheels/.installed  ## wheels of telemetryd-scan for this machine's
 fixtures-test: $(STAMP)  ## remakes the fixtures of records with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
-peers-test: $(VENV)/.installed-system  ## a run on the local Lambda, read back from a real OpenTelemetry Collector (Go; 5 minutes)
+peers-test: $(VENV)/.installed-system  ## runs read back from a real OpenTelemetry Collector and VictoriaLogs (Go; 6 minutes)
 	@$(BIN)/python -m pytest $(AGAIN) -m peers tests/peers
 
 layer:  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64; the first time 6 minutes)

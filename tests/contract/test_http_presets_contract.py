@@ -15,7 +15,9 @@ from helpers.collector_server import Hang, Say, no_proxies
 from helpers.vendor_servers import (
     DatadogServer,
     ElasticServer,
+    HoneycombServer,
     LokiServer,
+    NewRelicServer,
     SplunkServer,
     VendorServer,
 )
@@ -117,3 +119,15 @@ class TestDatadog(PresetContract):
     preset = "datadog"
     server_class = DatadogServer
     refused_bytes = 6 * 1024 * 1024
+
+
+class TestNewRelic(PresetContract):
+    preset = "new_relic"
+    server_class = NewRelicServer
+    refused_bytes = 1_100_000
+
+
+class TestHoneycomb(PresetContract):
+    preset = "honeycomb"
+    server_class = HoneycombServer
+    refused_bytes = 1_100_000

@@ -333,3 +333,118 @@ class DatadogServer(VendorServer):
     def forbid(self) -> Say:
         """Answer a wrong key."""
         return _json(403, {"errors": [{"status": "403", "title": "Forbidden"}]})
+
+
+class NewRelicServer(VendorServer):
+    """Takes all of a request or nothing."""
+
+    path = "/log/v1"
+    token_header = "api-key"  # noqa: S105 - the name of a header
+    token_prefix = ""
+    max_body_bytes = 1_000_000
+
+    def events(self, body: bytes) -> list[Event]:
+        """Return the entries."""
+        (batch,) = json.loads(body.decode(), object_pairs_hook=_no_twice)
+        _require(set(batch) == {"common", "logs"}, f"members {set(batch)}")
+        labels = batch["common"]["attributes"]
+        _require(all(isinstance(value, str) for value in labels.values()), "attributes")
+        found: list[Event] = []
+        for entry in batch["logs"]:
+            _require(set(entry) == {"timestamp", "message"}, f"members {set(entry)}")
+            _require(isinstance(entry["timestamp"], int), "timestamp")
+            found.append(Event(entry["message"].encode(), str(entry["timestamp"]), None, labels))
+        _require(bool(found), "no entries")
+        return found
+
+    def take(self, events: list[Event]) -> Say:
+        """Keep all of it, unless a line is refused."""
+        if any(self.is_refused(event) for event in events):
+            return Say(400)
+        self.store(events)
+        return _json(202, {"requestId": "1-2-3"})
+
+    def forbid(self) -> Say:
+        """Answer a wrong key."""
+        return _json(403, {})
+
+
+class HoneycombServer(VendorServer):
+    """Answers for each event; `busy` ones get 429 the first time."""
+
+    path = "/1/batch/orders"
+    token_header = "x-honeycomb-team"  # noqa: S105 - the name of a header
+    token_prefix = ""
+    max_body_bytes = 5_000_000
+    max_event_bytes = 1_000_000
+    busy = b""
+
+    def events(self, body: bytes) -> list[Event]:
+        """Return the events."""
+        batch = json.loads(body.decode(), object_pairs_hook=_no_twice)
+        _require(isinstance(batch, list) and bool(batch), "no array of events")
+        raw = msgspec.json.decode(body, type=list[dict[str, msgspec.Raw]])
+        found: list[Event] = []
+        for event, text in zip(batch, raw, strict=True):
+            _require(set(event) == {"time", "data"}, f"members {set(event)}")
+            _require(
+                re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z", event["time"])
+                is not None,
+                event["time"],
+            )
+            data = event["data"]
+            _require(isinstance(data, dict), "no columns")
+            is_text = set(data) == {"message"}
+            line = data["message"].encode() if is_text else bytes(text["data"])
+            found.append(Event(line, event["time"]))
+        return found
+
+    def take(self, events: list[Event]) -> Say:
+        """Keep what is not refused."""
+        statuses: list[dict[str, Any]] = []
+        for event in events:
+            if self.busy and self.busy in event.line:
+                statuses.append({"status": 429, "error": "rate limited"})
+            elif self.is_refused(event) or len(event.line) > self.max_event_bytes:
+                statuses.append({"status": 400, "error": "Event has too many columns."})
+            else:
+                self.store([event])
+                statuses.append({"status": 202})
+        self.busy = b""
+        return _json(200, statuses)
+
+
+class LinesServer(VendorServer):
+    """Takes NDJSON as it is; each line is an object with a time."""
+
+    content_type = "application/x-ndjson"
+    token_prefix = "Bearer "  # noqa: S105 - no token
+    max_body_bytes = 10 * MIB
+
+    def events(self, body: bytes) -> list[Event]:
+        """Return the lines."""
+        _require(body.endswith(b"\n"), "the last line does not end")
+        lines = body.split(b"\n")[:-1]
+        return [Event(line, json.loads(line)["time"]) for line in lines]
+
+    def take(self, events: list[Event]) -> Say:
+        """Keep all of them."""
+        self.store(events)
+        return _json(200, {"ingested": len(events), "failed": 0, "failures": []})
+
+
+class AxiomServer(LinesServer):
+    """`POST /v1/datasets/<dataset>/ingest`."""
+
+    path = "/v1/datasets/lambda/ingest?timestamp-field=time"
+
+
+class JsonLineServer(LinesServer):
+    """VictoriaLogs, `POST /insert/jsonline`."""
+
+    path = "/insert/jsonline?_time_field=time&_msg_field=record&_stream_fields=type"
+
+    def take(self, events: list[Event]) -> Say:
+        """Keep all of them."""
+        self.store(events)
+        return Say(200)

@@ -19,7 +19,9 @@ from helpers.collector_server import Say, no_proxies
 from helpers.vendor_servers import (
     DatadogServer,
     ElasticServer,
+    HoneycombServer,
     LokiServer,
+    NewRelicServer,
     SplunkServer,
     VendorServer,
 )
@@ -40,7 +42,9 @@ from telemetryd_proto.framing import Block
 SERVERS: dict[PresetName, type[VendorServer]] = {
     "datadog": DatadogServer,
     "elastic_bulk": ElasticServer,
+    "honeycomb": HoneycombServer,
     "loki": LokiServer,
+    "new_relic": NewRelicServer,
     "splunk_hec": SplunkServer,
 }
 TIME = "2026-03-14T12:00:00.123Z"
@@ -139,6 +143,8 @@ def test_lines_arrive_with_their_time(server: VendorServer) -> None:
         "splunk_hec": ("1773489600.123", "1800000000.500000000"),
         "elastic_bulk": (TIME, PACKED_DATE),
         "datadog": (NANOSECONDS[:13], "1800000000500"),
+        "new_relic": (NANOSECONDS[:13], "1800000000500"),
+        "honeycomb": (TIME, PACKED_DATE),
     }[name_of(server)]
     assert times == [expected[0], *[expected[1]] * 4]
 
@@ -152,6 +158,8 @@ def test_labels_have_defaults_and_placeholders(server: VendorServer) -> None:
         "splunk_hec": {"source": "", "index": "main", "host": "{instance}"},
         "elastic_bulk": {"index": "logs-{function}-default"},
         "datadog": {"ddtags": "env:prod,version:{version}", "service": "shop"},
+        "new_relic": {"service.name": "", "env": "prod", "logtype": "{version}"},
+        "honeycomb": {},
     }
     expected: dict[str, dict[str, str]] = {
         "loki": {"service_name": "shop-$LATEST", "env": "orders"},
@@ -160,6 +168,8 @@ def test_labels_have_defaults_and_placeholders(server: VendorServer) -> None:
         "datadog": {
             "ddsource": "lambda", "ddtags": "env:prod,version:$LATEST", "service": "shop",
         },
+        "new_relic": {"env": "prod", "logtype": "$LATEST"},
+        "honeycomb": {},
     }  # fmt: skip
     if isinstance(server, ElasticServer):
         type(server).path, path = server.path.replace("lambda", "orders"), server.path
@@ -282,11 +292,13 @@ def test_a_refused_line_costs_no_neighbour(server: VendorServer, tmp_path: Path)
         "splunk_hec": "invalid_data_format",
         "elastic_bulk": "document_parsing",
         "datadog": "invalid_request",
+        "new_relic": "invalid_request",
+        "honeycomb": "invalid_request",
     }[name_of(server)]
     letters = (tmp_path / "letters").read_text()
     assert letters.count(reason) == letters.count("poison") == 2
     assert "poison" not in str(rig.log.records)
-    if name_of(server) in ("loki", "elastic_bulk", "datadog"):  # the others may repeat lines
+    if name_of(server) != "splunk_hec":  # which may get lines twice
         assert server.lines.splitlines() == sorted(server.lines.splitlines(), key=good.index)
         assert len(server.stored) == len(good)
     assert len(server.requests) < 50
@@ -311,13 +323,15 @@ def test_splunk_takes_no_blank_events(server: SplunkServer) -> None:
     assert rig.lines() == {"delivered": 2, "dropped.event_blank": 2}
 
 
-@for_each("elastic_bulk")
-def test_documents_that_meet_a_full_queue_are_written_again_alone(server: ElasticServer) -> None:
+@for_each("elastic_bulk", "honeycomb")
+def test_lines_that_meet_a_full_queue_are_written_again_alone(
+    server: ElasticServer | HoneycombServer,
+) -> None:
     server.busy = b"busy"
     lines = [line(number, "busy" if number in (3, 4, 70) else "line") for number in range(100)]
     rig = deliver(server, [block(*lines)])
     assert rig.lines() == {"delivered": 100}
-    assert [request.body.count(b"create") for request in server.requests] == [100, 3]
+    assert [request.body.count(b"function") for request in server.requests] == [100, 3]
     assert rig.stats.errors == {("transient", "throttled"): 1}
     assert len(server.stored) == 100
 
@@ -403,6 +417,13 @@ def test_answers_that_say_nothing_of_a_document_are_no_success(
     assert (error.code, isinstance(error, TransientSinkError)) == ("garbled_answer", True)
 
 
+@for_each("honeycomb")
+@pytest.mark.parametrize("said", ["{}", "[]", "no", '[{"status":202},{"status":202}]'])
+def test_an_answer_to_other_events_is_no_success(server: HoneycombServer, said: str) -> None:
+    error = refusal(server, Say(200, body=said.encode()))
+    assert (error.code, isinstance(error, TransientSinkError)) == ("garbled_answer", True)
+
+
 @for_each()
 @pytest.mark.parametrize(
     ("step", "code", "seconds"),
@@ -462,6 +483,8 @@ def test_an_address_is_enough(name: PresetName) -> None:
         ({"preset": "datadog", "labels": {"tags": "x"}}, "has no label 'tags'; known: ddsource"),
         ({"preset": "elastic_bulk", "labels": {"index": "Logs"}}, "labels: index: must be"),
         ({"preset": "elastic_bulk", "labels": {"index": ""}}, "labels: index: must be"),
+        ({"preset": "honeycomb", "labels": {"dataset": "a/b"}}, "labels: dataset: must be"),
+        ({"preset": "new_relic", "labels": {"a": "x" * 4095}}, "labels: a: a name has at most"),
         ({"preset": "datadog", "token": "k", "headers": {"DD-API-Key": "x"}}, "sent twice"),
     ],
 )

@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from telemetryd.sinks.http.formats import Format
 
-PresetName: TypeAlias = Literal["datadog", "elastic_bulk", "loki", "splunk_hec"]
+PresetName: TypeAlias = Literal[
+    "datadog", "elastic_bulk", "honeycomb", "loki", "new_relic", "splunk_hec"
+]
 Labels: TypeAlias = Mapping[str, str]
 
 
