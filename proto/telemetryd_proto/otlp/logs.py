@@ -81,7 +81,7 @@ class ProtobufLogs:
 
         `severity`: number and text. `pairs`: attributes besides those of the origin.
         """
-        # Each of many lines comes through here: parts are put together once, without calls.
+        # Each of many lines comes through here. To add bytes costs a third of joining them.
         if type(body) is str:
             value = body.encode("utf-8", "replace")
             size = len(value)
@@ -89,13 +89,15 @@ class ProtobufLogs:
         else:
             value = any_value(body)
             head = _BODY + varint(len(value))
-        level = _severities.get(severity) or _severity(severity)
-        rest = attributes(_ATTRIBUTE, pairs) if pairs else b""
-        name = wire.text(_NAME, event_name) if event_name else b""
-        stamp = _TIME + _pack64(time) if time > 0 else b""
-        length = len(stamp) + len(level) + len(head) + len(value)
-        length += len(rest) + len(origin) + len(name)
-        return b"".join((_ITEM, varint(length), stamp, level, head, value, rest, origin, name))
+        message = (_severities.get(severity) or _severity(severity)) + head + value
+        if time > 0:
+            message = _TIME + _pack64(time) + message
+        if pairs:
+            message += attributes(_ATTRIBUTE, pairs)
+        message += origin
+        if event_name:
+            message += wire.text(_NAME, event_name)
+        return _ITEM + varint(len(message)) + message
 
 
 class JsonLogs:

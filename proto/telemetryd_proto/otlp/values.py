@@ -87,12 +87,12 @@ def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
             length = 1 + len(size) + len(data)
             inner = varint(length)
             length += len(head) + len(inner)
-            each.append(b"%b%b%b%b\n%b%b" % (field_tag, varint(length), head, inner, size, data))
+            each.append(field_tag + varint(length) + head + inner + b"\n" + size + data)
         else:
             made = any_value(value, depth)
             inner = varint(len(made))
             length = len(head) + len(inner) + len(made)
-            each.append(b"%b%b%b%b%b" % (field_tag, varint(length), head, inner, made))
+            each.append(field_tag + varint(length) + head + inner + made)
     return b"".join(each)
 
 

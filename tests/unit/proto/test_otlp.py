@@ -241,7 +241,13 @@ def test_times_are_exact(text: str, nanoseconds: int) -> None:
     assert parse_nanoseconds(text) == nanoseconds
 
 
-@pytest.mark.parametrize("text", ["", "now", "2024-05-01T12:00:00", "2024-13-01T12:00:00Z"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "now", "2024-05-01T12:00:00", "2024-13-01T12:00:00Z", "2024-05-01X12:00:00.123Z",
+        "2024-05-01T25:00:00.123Z", "2024-05-01T12:00:00.12éZ",
+    ],
+)  # fmt: skip
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MalformedRecord):
         parse_nanoseconds(text)

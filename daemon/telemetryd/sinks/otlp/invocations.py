@@ -34,7 +34,8 @@ class Invocations:
 
     def __init__(self, *, one_at_a_time: bool) -> None:
         self._one_at_a_time = one_at_a_time
-        self._started: dict[str, Invocation] = {}
+        self.started: Final[dict[str, Invocation]] = {}
+        """By request id."""
 
     def start(self, record: object) -> Invocation:
         """Remember the invocation that a `platform.start` with `record` begins.
@@ -44,7 +45,7 @@ class Invocations:
         named = request_of(record)
         if not named:
             return NO_INVOCATION
-        started = self._started
+        started = self.started
         if len(started) >= _MAX_STARTED and named not in started:
             del started[next(iter(started))]
         found = started[named] = Invocation(named, trace_of(record))
@@ -55,11 +56,10 @@ class Invocations:
 
         `is_certain`: it stands where only a runtime writes one.
         """
-        found = self._started.get(request_id)
+        found = self.started.get(request_id)
         if found is None and (is_certain or not self._one_at_a_time):
-            if not _UUID.fullmatch(request_id):
-                return None
-            return self._started.get(request_id.lower()) or Invocation(request_id)
+            alike = _alike(request_id)
+            return alike and self.started.get(request_id.lower(), alike)
         return found
 
 
@@ -80,9 +80,15 @@ def trace_of(record: object) -> TraceContext:
 
 def _read(tracing: Mapping[str, Any]) -> TraceContext:
     header, span = tracing.get("value"), tracing.get("spanId")
-    if not isinstance(header, str):
+    if not isinstance(header, str) or "oot=" not in header:
         return NO_TRACE
     return _context(header, span if isinstance(span, str) else "")
+
+
+@lru_cache(64)  # lines of an invocation whose beginning was not seen
+def _alike(request_id: str) -> Invocation | None:
+    """Return the invocation `request_id`, if that has the form of an id."""
+    return Invocation(request_id) if _UUID.fullmatch(request_id) else None
 
 
 @lru_cache(64)  # each event of an invocation has the same

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-MESSAGE, LEVEL, TIME, REQUEST, TRACE, SPAN, FLAGS, ECS, DATADOG, ERROR, STACK, NUMBER = range(12)
+MESSAGE, LEVEL, TIME, REQUEST, TRACE, SPAN, FLAGS, DATADOG, ERROR, STACK, NUMBER = range(11)
+_ECS_TRACE, _ECS_SPAN = 11, 12
+
+ECS: Final = {_ECS_TRACE: TRACE, _ECS_SPAN: SPAN}
+"""Objects with an `id` (Elastic Common Schema), to the role of that."""
 
 _NAMES: Final = {
     MESSAGE: "message msg Message MESSAGE @message @m short_message",
@@ -30,7 +34,8 @@ _NAMES: Final = {
     ),
     SPAN: "span_id spanId SpanId spanid span.id otelSpanID @sp",
     FLAGS: "trace_flags traceFlags otelTraceSampled",
-    ECS: "trace span",
+    _ECS_TRACE: "trace",
+    _ECS_SPAN: "span",
     DATADOG: "dd dd.trace_id dd.span_id",
     ERROR: "errorMessage errorType",
     STACK: "stackTrace",

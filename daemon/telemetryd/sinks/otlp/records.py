@@ -15,7 +15,7 @@ A line is read in one of these ways:
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -24,7 +24,6 @@ import msgspec
 from telemetryd.core.log_level import LEVELS, rank_of, rank_of_record
 from telemetryd.core.loose import decode_loosely
 from telemetryd.core.text_head import head_of
-from telemetryd.sinks.otlp import members
 from telemetryd.sinks.otlp.invocations import (
     NO_INVOCATION,
     Invocation,
@@ -32,22 +31,17 @@ from telemetryd.sinks.otlp.invocations import (
     request_of,
     trace_of,
 )
-from telemetryd.sinks.otlp.members import LEVEL, MESSAGE, REQUEST, ROLES, TIME
+from telemetryd.sinks.otlp.members import LEVEL, MESSAGE, NUMBER, REQUEST, ROLES, TIME
+from telemetryd.sinks.otlp.trace_members import join, take_other, take_text, trace_in
 from telemetryd_proto.errors import DECODE_FAILURES, MalformedRecord
 from telemetryd_proto.otlp.logs import Origin
-from telemetryd_proto.otlp.trace_context import (
-    NO_TRACE,
-    SAMPLED,
-    TraceContext,
-    span_id,
-    trace_id,
-)
+from telemetryd_proto.otlp.trace_context import NO_TRACE, TraceContext
 from telemetryd_proto.otlp.values import Pairs
 from telemetryd_proto.timestamps import parse_nanoseconds
 
 Severity: TypeAlias = tuple[int, str]
 """Number and text."""
-Attributes: TypeAlias = list[tuple[str, Any]]
+Attributes: TypeAlias = Sequence[tuple[str, Any]]
 
 INVOCATION_ID: Final = "faas.invocation_id"
 SOURCE_TYPE: Final = "aws.lambda.telemetry.type"
@@ -60,7 +54,6 @@ _BY_RANK: Final = tuple(zip(_NUMBERS, LEVELS, strict=True))
 _INFO: Final = _BY_RANK[LEVELS.index("INFO")]
 _WARN: Final = _BY_RANK[LEVELS.index("WARN")]
 _ERROR: Final = _BY_RANK[LEVELS.index("ERROR")]
-_MAX_NUMBER: Final = 24
 START: Final = "platform.start"
 _USUAL: Final = len("2024-05-01T12:00:00.000Z")
 _MAY_OPEN: Final = frozenset("{ \t\r\n\ufeff")
@@ -71,6 +64,7 @@ _SKEW: Final = 3600 * 10**9
 """Nanoseconds by which a time in a record may differ from its event's. Else it is something else's,
 such as that of an order."""
 _MAX_ORIGINS: Final = 64
+_RUNTIME_MEMBERS: Final = len(("timestamp", "level", "requestId", "message"))
 _FAILED: Final = frozenset({"error", "failure", "timeout"})
 
 
@@ -118,7 +112,8 @@ class Recorder:
         self._writer = writer
         self._invocations = invocations
         self._find = invocations.find
-        self._second = ""
+        self._started = invocations.started
+        self._second = "none yet"
         self._second_ns = 0
 
     def encode(self, data: bytes, observed: int, before: Invocation) -> list[bytes]:
@@ -138,11 +133,11 @@ class Recorder:
             time, severity, body, pairs, invocation, trace, name = read(line, event)
             if name == START:
                 current = self._invocations.start(body)
-            elif invocation is None:
+            if invocation is None:
                 invocation = current
             if invocation is not last or trace is not NO_TRACE:
                 last = invocation if trace is NO_TRACE else None
-                origin = origins.of(invocation or current, trace)
+                origin = origins.of(invocation, trace)
             records.append(record(origin, time, severity, body, pairs, name))
         return records
 
@@ -156,24 +151,44 @@ class Recorder:
     def _read(self, line: bytes, event: _Event | None) -> _Found:
         if event is None or not event.type:
             return self._read_other(line)
-        kind, value = event.type, event.record
-        time = self._time(event.time)
+        kind, value, stamp = event.type, event.record, event.time
+        time = self._time(stamp)
         if kind == "function":
             if type(value) is str:
-                return self._read_text(value.removesuffix("\n"), time, event.time)
-            return self._read_value(value, time, event.time)
+                return self._read_text(value.removesuffix("\n"), time, stamp)
+            if type(value) is dict and len(value) == _RUNTIME_MEMBERS:
+                found = self._read_runtime(value, time, stamp)
+                if found is not None:
+                    return found
+            return self._read_value(value, time, stamp)
         if kind == "extension":
             if type(value) is str:
-                found = self._read_text(value.removesuffix("\n"), time, event.time)
+                found = self._read_text(value.removesuffix("\n"), time, stamp)
             else:
-                found = self._read_value(value, time, event.time)
-            return (*found[:3], [*found[3], (SOURCE_TYPE, kind)], *found[4:])
-        return _read_platform(kind, value, time)
+                found = self._read_value(value, time, stamp)
+            return (*found[:3], (*found[3], (SOURCE_TYPE, kind)), *found[4:])
+        return self._read_event(kind, value, time)
+
+    def _read_runtime(self, record: dict[str, Any], time: int, stamp: str) -> _Found | None:
+        """Read a record in Lambda's own JSON format, without more; None if it is something else."""
+        request, level, message = (
+            record.get("requestId"),
+            record.get("level"),
+            record.get("message"),
+        )
+        if type(request) is not str or type(level) is not str or type(message) is not str:
+            return None
+        invocation, severity = self._started.get(request), _severities.get(level)
+        if invocation is None or severity is None or not time:
+            return None
+        if record.get("timestamp") != stamp or message[:1] == "{":
+            return None
+        return (time, severity, message, (), invocation, NO_TRACE, "")
 
     def _read_value(self, value: Any, time: int, stamp: str) -> _Found:
         if type(value) is dict:
             return self._read_object(value, time, stamp)
-        return (time, _UNKNOWN, value, [], None, NO_TRACE, "")
+        return (time, _UNKNOWN, value, (), None, NO_TRACE, "")
 
     def _read_other(self, line: bytes) -> _Found:
         """Read a line that is no event: an object of another sender, other JSON, or text."""
@@ -184,7 +199,7 @@ class Recorder:
         try:
             return self._read_text(data.decode(), 0, "")
         except UnicodeDecodeError:
-            return (0, _UNKNOWN, data, [], None, NO_TRACE, "")
+            return (0, _UNKNOWN, data, (), None, NO_TRACE, "")
 
     def _read_text(self, text: str, time: int, stamp: str) -> _Found:
         parts = text.split("\t", 3)
@@ -197,7 +212,7 @@ class Recorder:
         head = head_of(text[:_HEAD_CHARS])
         severity = _UNKNOWN if head.rank is None else _BY_RANK[head.rank]
         invocation = next(filter(None, map(self._find, head.ids)), None)
-        return (time, severity, text, [], invocation, NO_TRACE, "")
+        return (time, severity, text, (), invocation, NO_TRACE, "")
 
     def _read_layout(self, parts: list[str], time: int, stamp: str) -> _Found | None:
         """Read a text in a layout of Lambda's runtimes; None if it only looks like one.
@@ -205,24 +220,26 @@ class Recorder:
         [LEVEL]<tab>time<tab>request id<tab>message   Python
         time<tab>request id<tab>LEVEL<tab>message     Node.js, .NET
         """
-        first, second, third, message = parts
-        if first[:1] == "[" and first[-1:] == "]":
-            level, logged, request = first[1:-1], second, third
-            if len(logged) < _USUAL and (short := _PYTHON_TIME.fullmatch(logged)):
+        level, logged, request, message = parts
+        if level[:1] == "[":
+            level = level[1:-1]
+            if logged != stamp and (short := _PYTHON_TIME.fullmatch(logged)):
                 logged = f"{short[1]}{short[2]:>03}Z"
         else:
-            level, logged, request = third, first, second
-        severity = severity_of(level)
+            level, logged, request = request, level, logged
+        severity = _severities.get(level) or severity_of(level)
         if severity is None:
             return None
         if logged != stamp:
             time, stamp = self._time(logged), logged
             if not time:
                 return None
-        invocation = self._find(request, is_certain=True) if request else None
+        invocation = self._started.get(request)
+        if invocation is None and request:
+            invocation = self._find(request, is_certain=True)
         if message[:1] == "{" and (inner := _object_in(message)) is not None:
             return self._read_object(inner, time, stamp, severity, invocation)
-        return (time, severity, message, [], invocation, NO_TRACE, "")
+        return (time, severity, message, (), invocation, NO_TRACE, "")
 
     def _read_object(  # noqa: C901, PLR0912 - a branch for each meaning, without calls
         self,
@@ -237,7 +254,7 @@ class Recorder:
         """Read the members of a record. `outer`: the severity that a runtime printed it with."""
         severity: Severity | None = None
         body: Any = None
-        pairs: Attributes = []
+        pairs: list[tuple[str, Any]] = []
         ids: dict[int, Any] = {}
         role_of = ROLES.get
         for key, value in record.items():
@@ -247,27 +264,32 @@ class Recorder:
             elif role == MESSAGE and body is None:
                 body = value
             elif type(value) is str:
-                if role == LEVEL and severity is None and (named := severity_of(value)):
-                    severity = named
-                elif role == TIME and (value == stamp or (logged := self._near(value, time))):
+                if role == TIME and (value == stamp or (logged := self._near(value, time))):
                     time, stamp = time if value == stamp else logged, value
+                elif (
+                    role == LEVEL
+                    and severity is None
+                    and (named := _severities.get(value) or severity_of(value))
+                ):
+                    severity = named
                 elif role == REQUEST and invocation is None and (known := self._find(value)):
                     invocation = known
-                elif not _take_id(role, value, ids):
+                elif not take_text(role, key, value, ids):
                     pairs.append((_EXCEPTIONS.get(key, key), value))
-            elif not _take_other(role, value, ids, pairs):
+            elif not take_other(role, value, ids, pairs):
                 pairs.append((key, value))
         if severity is None:
-            severity = ids.get(members.NUMBER)
+            severity = ids.get(NUMBER)
             if severity is None and (rank := rank_of_record(record)) is not None:
                 severity = _BY_RANK[rank]
         if outer is not None or severity is None:
             severity = _stronger(outer, severity)
-        trace = _trace(ids) if ids else NO_TRACE
+        trace = trace_in(ids) if ids else NO_TRACE
         if body is None:
-            body, pairs = _without_message(record, pairs)
-        elif not is_inner:
-            inner = body if type(body) is dict else _object_in(body) if _may_hold(body) else None
+            body, found_pairs = _without_message(record, pairs)
+            return (time, severity, body, found_pairs, invocation, trace, "")
+        if not is_inner and (type(body) is dict or (type(body) is str and body[:1] == "{")):
+            inner = body if type(body) is dict else _object_in(str(body))
             if inner is not None:
                 found = (time, severity, body, pairs, invocation, trace, "")
                 return self._with_inner(found, inner)
@@ -280,21 +302,33 @@ class Recorder:
         own = inner[5] if inner[5].trace_id else trace
         return (*inner[:3], [*pairs, *inner[3]], inner[4], own, "")
 
+    def _read_event(self, kind: str, record: Any, time: int) -> _Found:
+        """Read a platform event, or one of a type that is not known."""
+        severity = _INFO
+        if kind in ("platform.logsDropped", "platform.fault"):
+            severity = _WARN if kind == "platform.logsDropped" else _ERROR
+        elif type(record) is dict and str(record.get("status")) in _FAILED:
+            severity = _ERROR
+        request = request_of(record)
+        invocation = self._started.get(request)
+        if invocation is not None:
+            return (time, severity, record, (), invocation, NO_TRACE, kind)
+        invocation = Invocation(request, trace_of(record)) if request else NO_INVOCATION
+        trace = NO_TRACE if request else trace_of(record)
+        return (time, severity, record, (), invocation, trace, kind)
+
     def _time(self, text: str) -> int:
         """Return nanoseconds since the epoch; 0 if `text` is no time."""
-        if (
-            text[:20] == self._second
-            and len(text) == _USUAL
-            and text[23] == "Z"
-            and (millis := text[20:23]).isdigit()
-        ):
-            return self._second_ns + int(millis) * 1_000_000
+        if text.startswith(self._second) and (part := _fractions.get(text[20:])) is not None:
+            return self._second_ns + part
         try:
             found = parse_nanoseconds(text)
         except MalformedRecord:
             return 0
-        if len(text) == _USUAL and text[19] == ".":
-            self._second, self._second_ns = text[:20], found - found % 10**9
+        if len(text) == _USUAL and text[19] == ".":  # `.123Z`: the lines of a batch share seconds
+            part = found % 10**9
+            self._second, self._second_ns = text[:20], found - part
+            _fractions[text[20:]] = part
         return found
 
     def _near(self, text: str, time: int) -> int:
@@ -320,7 +354,7 @@ class _Origins:
             if len(self._known) >= _MAX_ORIGINS:
                 self._known.clear()
             request, trace = invocation
-            trace = trace if own is NO_TRACE else _join(own, trace)
+            trace = trace if own is NO_TRACE else join(own, trace)
             pairs = ((INVOCATION_ID, request),) if request else ()
             found = self._writer.origin(Origin(self._observed, trace, pairs))
             self._known[invocation, own] = found
@@ -343,23 +377,21 @@ def _decode_lines(lines: list[bytes]) -> list[_Event | None]:
             return events
 
 
-def _read_platform(kind: str, record: Any, time: int) -> _Found:
-    """Read a platform event, or one of a type that is not known."""
-    severity = _INFO
-    request = request_of(record)
-    if kind in ("platform.logsDropped", "platform.fault"):
-        severity = _WARN if kind == "platform.logsDropped" else _ERROR
-    elif isinstance(record, dict) and record.get("status") in _FAILED:
-        severity = _ERROR
-    invocation = Invocation(request) if request else NO_INVOCATION
-    return (time, severity, record, [], invocation, trace_of(record), kind)
-
-
-@lru_cache(256)
 def severity_of(name: str) -> Severity | None:
     """Return the severity that a logger calls `name`, which is its text; None if none is."""
     rank = rank_of(name)
-    return None if rank is None else (_NUMBERS[rank], name)
+    if rank is None:
+        return None
+    if len(_severities) >= _MAX_SEVERITIES:
+        _severities.clear()
+    found = _severities[name] = (_NUMBERS[rank], name)
+    return found
+
+
+_MAX_SEVERITIES: Final = 256
+_severities: dict[str, Severity] = {}
+_fractions: dict[str, int] = {}
+"""`123Z`, as it ends a time, in nanoseconds: at most a thousand."""
 
 
 def _object_in(text: str) -> dict[str, Any] | None:
@@ -367,50 +399,6 @@ def _object_in(text: str) -> dict[str, Any] | None:
     if text.lstrip()[:1] != "{" or text.rstrip()[-1:] != "}":
         return None
     return decode_loosely(_decode_object, text.encode("utf-8", "replace"))
-
-
-def _may_hold(body: Any) -> bool:
-    return type(body) is str and body[:1] == "{"
-
-
-def _take_id(role: int, value: str, ids: dict[int, Any]) -> bool:
-    """Keep an id of a trace or a span, if `value` is one. True if it was."""
-    if role == members.TRACE:
-        found: Any = trace_id(value)
-    elif role == members.SPAN:
-        found = span_id(value)
-    elif role == members.FLAGS:
-        found = SAMPLED if value in ("01", "1", "true", "True") else 0
-        is_flag = bool(found) or value in ("00", "0", "false", "False")
-        if is_flag:
-            ids[role] = found
-        return is_flag
-    else:
-        return False
-    if found and role not in ids:
-        ids[role] = found
-        return True
-    return False
-
-
-def _take_other(role: int, value: Any, ids: dict[int, Any], pairs: Attributes) -> bool:
-    """Keep a member with a meaning that is no text. True if nothing else has to be kept of it."""
-    if role == members.NUMBER:
-        if type(value) is int and 1 <= value <= _MAX_NUMBER:
-            ids[role] = (value, LEVELS[(value - 1) // 4])
-            return True
-    elif role == members.FLAGS:
-        if type(value) in (int, bool):
-            ids[role] = int(value) & SAMPLED
-            return True
-    elif (
-        role == members.STACK
-        and isinstance(value, list)
-        and all(type(each) is str for each in value)
-    ):
-        pairs.append(("exception.stacktrace", "\n".join(value)))
-        return True
-    return False
 
 
 _EXCEPTIONS: Final = {
@@ -423,23 +411,7 @@ _EXCEPTIONS: Final = {
 def _without_message(record: dict[str, Any], pairs: Attributes) -> tuple[Any, Attributes]:
     """Return body and attributes of a record without a message: an error's, or the whole."""
     message = record.get("errorMessage")
-    return (message, pairs) if type(message) is str else (record, [])
-
-
-def _trace(ids: dict[int, Any]) -> TraceContext:
-    trace, span = ids.get(members.TRACE, b""), ids.get(members.SPAN, b"")
-    if not trace and not span:
-        return NO_TRACE
-    return TraceContext(trace, span, ids.get(members.FLAGS, 0))
-
-
-def _join(own: TraceContext, around: TraceContext) -> TraceContext:
-    """Return the trace of a line in an invocation. A span alone is of the invocation's trace."""
-    if not own.trace_id:
-        return TraceContext(around.trace_id, own.span_id, around.flags)
-    if own.trace_id == around.trace_id:
-        return TraceContext(own.trace_id, own.span_id or around.span_id, own.flags or around.flags)
-    return own
+    return (message, pairs) if type(message) is str else (record, ())
 
 
 def _stronger(outer: Severity | None, inner: Severity | None) -> Severity:

@@ -1,0 +1,96 @@
+"""Log records that we write are those that the protobuf library writes, byte for byte."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from google.protobuf import json_format
+from hypothesis import example, given
+from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
+
+from telemetryd_proto.otlp.logs import JsonLogs, Origin, ProtobufLogs
+from telemetryd_proto.otlp.trace_context import TraceContext
+from telemetryd_proto.otlp.values import any_value
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+LONG = st.integers(0, 3000).map(lambda size: "é" * size)
+VALUES = st.one_of(
+    TEXT, LONG, st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1),
+    st.dictionaries(TEXT, st.lists(TEXT, max_size=3), max_size=3),
+)  # fmt: skip
+PAIRS = st.lists(st.tuples(TEXT, VALUES), max_size=4)
+TIMES = st.integers(0, (1 << 64) - 1)
+TRACES = st.builds(
+    TraceContext,
+    st.one_of(st.just(b""), st.binary(min_size=16, max_size=16)),
+    st.one_of(st.just(b""), st.binary(min_size=8, max_size=8)),
+    st.sampled_from([0, 1]),
+)
+SEVERITIES = st.tuples(st.integers(0, 24), TEXT)
+RECORDS = (TIMES, SEVERITIES, VALUES, PAIRS, TEXT)
+
+
+def oracle(
+    origin: Origin, time: int, severity: tuple[int, str], body: Any, pairs: Any, name: str
+) -> LogRecord:
+    """Return the record as the library has it."""
+    record = LogRecord(
+        time_unix_nano=time,
+        severity_number=severity[0],  # type: ignore[arg-type]
+        severity_text=severity[1],
+        body=AnyValue.FromString(any_value(body)),
+        flags=origin.trace.flags,
+        trace_id=origin.trace.trace_id,
+        span_id=origin.trace.span_id,
+        observed_time_unix_nano=origin.observed,
+        event_name=name,
+    )
+    for key, value in (*pairs, *origin.attributes):
+        record.attributes.append(KeyValue(key=key, value=AnyValue.FromString(any_value(value))))
+    return record
+
+
+@given(st.builds(Origin, TIMES, TRACES, PAIRS), *RECORDS)
+@example(Origin(0), 0, (0, ""), "", [], "")
+def test_a_record_is_written_as_the_library_writes_it(
+    origin: Origin, time: int, severity: tuple[int, str], body: Any, pairs: Any, name: str
+) -> None:
+    made = ProtobufLogs.record(ProtobufLogs.origin(origin), time, severity, body, pairs, name)
+    wanted = ScopeLogs(log_records=[oracle(origin, time, severity, body, pairs, name)])
+    assert made == wanted.SerializeToString()
+
+
+@given(st.builds(Origin, TIMES, TRACES, PAIRS), *RECORDS)
+def test_a_record_in_json_is_the_same(
+    origin: Origin, time: int, severity: tuple[int, str], body: Any, pairs: Any, name: str
+) -> None:
+    text = JsonLogs.record(JsonLogs.origin(origin), time, severity, body, pairs, name)
+    found = json.loads(text.removesuffix(b","))
+    for key in ("traceId", "spanId"):  # OTLP has them in hexadecimal, protobuf's JSON in base64
+        if key in found:
+            found[key] = base64.b64encode(bytes.fromhex(found[key])).decode()
+    read = json_format.Parse(json.dumps(found), LogRecord())
+    assert read == oracle(origin, time, severity, body, pairs, name)
+
+
+def test_many_severities_are_kept_within_a_bound() -> None:
+    origin = ProtobufLogs.origin(Origin(1))
+    for number in range(3000):
+        made = ProtobufLogs.record(origin, 1, (9, f"level {number}"), "x")
+        (record,) = ScopeLogs.FromString(made).log_records
+        assert record.severity_text == f"level {number}"
+
+
+def test_what_is_no_unicode_is_sent_as_a_question_mark() -> None:
+    bad, origin = "a\ud800", Origin(1, attributes=(("k", "v"),))
+    made = ProtobufLogs.record(ProtobufLogs.origin(origin), 1, (9, bad), bad, [(bad, bad)], bad)
+    (record,) = ScopeLogs.FromString(made).log_records
+    assert record.body.string_value == record.severity_text == record.event_name == "a?"
+    text = JsonLogs.record(JsonLogs.origin(origin), 1, (9, bad), bad, [(bad, bad)], bad)
+    found = json.loads(text.removesuffix(b","))
+    assert found["body"] == {"stringValue": "a?"}
+    assert found["severityText"] == found["eventName"] == "a?"
