@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from resource import struct_rusage
 
 _SINCE_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LONGEST_MS: Final = 20 * 366 * 86_400_000
@@ -87,15 +88,30 @@ def _loop() -> float:
     return _running_loop()().time()
 
 
+@cache
+def _usage_of_thread() -> Callable[[], struct_rusage]:
+    import resource  # noqa: PLC0415 - most commands do without it
+
+    # where it is not known of a thread, the process may have waited elsewhere: slow, if in doubt
+    return partial(resource.getrusage, getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF))
+
+
+def _usage() -> struct_rusage:
+    return _usage_of_thread()()
+
+
 class Clock:
     """Each kind of time, as a function that a caller may keep.
 
     `monotonic` gives seconds that no setting moves. Whether they pass while the environment is
     frozen is documented nowhere. `wall` gives seconds since the Unix epoch, `loop` those of the
-    running event loop, `moment` what an age is told by in another process.
+    running event loop, `moment` what an age is told by in another process. `usage` gives the CPU
+    that the calling thread has used, and how often it has waited.
     """
 
-    __slots__ = ("_elapsed", "_from_loop", "_from_wall", "loop", "moment", "monotonic", "wall")
+    __slots__ = (
+        "_elapsed", "_from_loop", "_from_wall", "loop", "moment", "monotonic", "usage", "wall",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,11 +120,13 @@ class Clock:
         wall: Callable[[], float] = time.time,
         loop: Callable[[], float] = _loop,
         moment: Callable[[], Moment] = _moment,
+        usage: Callable[[], struct_rusage] = _usage,
     ) -> None:
         self.monotonic: Callable[[], float] = monotonic
         self.wall: Callable[[], float] = wall
         self.loop: Callable[[], float] = loop
         self.moment: Callable[[], Moment] = moment
+        self.usage: Callable[[], struct_rusage] = usage
         self._elapsed = 0.0
         self._from_loop = self._from_wall = -math.inf
         """Seconds to add to each clock's time for `elapsed`."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from telemetryd.core.delivery import Delivery
-from telemetryd.core.direct import SLOW_SECONDS, DirectGuard
+from telemetryd.core.direct import SLOW_SECONDS, DirectGuard, is_slow
 from telemetryd.core.ledger import Count
 from telemetryd.core.stats import Outcome, SinkStats
 from telemetryd.delivery.circuit import Circuit
@@ -259,8 +259,8 @@ class Attempts:
         A sink that raises has a bug: it is asked for no direct write any more, and the block is
         written again in the ordinary way.
         """
-        stats, monotonic = self._stats, self._clock.monotonic
-        began = monotonic()
+        stats, monotonic, usage = self._stats, self._clock.monotonic, self._clock.usage
+        began, before = monotonic(), usage()
         try:
             is_written = self._sink.write_direct(block.data)
         except Exception as error:  # noqa: BLE001 - a sink's bug costs nothing but itself
@@ -268,7 +268,7 @@ class Attempts:
             self.end_direct()
             return None
         seconds = monotonic() - began
-        if seconds < SLOW_SECONDS:
+        if seconds < SLOW_SECONDS or not is_slow(seconds, before, usage()):
             self._guard.on_fast()
         else:
             self._guard.on_slow(self._clock.elapsed())

@@ -374,7 +374,7 @@ FAMILIES: Final = (
     ),
     Family(
         "slow_writes", "counter", ("sink",),
-        "Direct writes that took longer than 5 ms. After one the sink's thread writes for a while.",
+        "Slow direct writes (more than 5 ms). After one the sink's thread writes for a while.",
         _stats(lambda stats: stats.slow_writes),
     ),
     Family(

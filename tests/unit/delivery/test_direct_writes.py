@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from resource import struct_rusage
 from typing import Any
 
 import pytest
 
-from telemetryd.clock import Clock
+from telemetryd.clock import SYSTEM, Clock
 from telemetryd.core.direct import FIRST_PAUSE_SECONDS, MAX_BYTES, SLOW_SECONDS
 from telemetryd.core.ledger import Count
 from telemetryd.errors import TransientSinkError
@@ -28,11 +30,24 @@ class Instant(Sink):
 
     def __init__(self, config: SinkConfig, log: LogBook) -> None:
         self.now = 0.0
-        clock = Clock(monotonic=lambda: self.now, wall=lambda: 1e9 + self.now)
+        self.waits = self.works = 0.0
+        """How often it has waited, and the seconds of CPU it used."""
+        clock = Clock(
+            monotonic=lambda: self.now, wall=lambda: 1e9 + self.now, usage=self._usage
+        )  # fmt: skip
         super().__init__(config, context(log, clock=clock))
         self.wrote: list[tuple[str, bytes]] = []
         self.on_direct: Callable[[], bool] = lambda: True
         self.fails = 0
+
+    def _usage(self) -> struct_rusage:
+        half = self.works / 2
+        return struct_rusage((half, half, *[0] * 12, int(self.waits), 0))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass as in a write that waits for a disk."""
+        self.now += seconds
+        self.waits += 1
 
     def write_direct(self, data: bytes) -> bool:
         is_written = self.on_direct()
@@ -155,7 +170,7 @@ def test_after_a_slow_one_the_worker_writes_for_a_while() -> None:
     rig, sink = rig_of()
 
     def is_slow() -> bool:
-        sink.now += SLOW_SECONDS
+        sink.wait(SLOW_SECONDS)
         return True
 
     async def scenario() -> None:
@@ -177,11 +192,45 @@ def test_after_a_slow_one_the_worker_writes_for_a_while() -> None:
     assert [facts["ms"] for facts in rig.log.facts("write_slow")] == [SLOW_SECONDS * 1000]
 
 
+def test_one_that_only_had_no_processor_is_not_slow() -> None:
+    rig, sink = rig_of()
+
+    def is_interrupted() -> bool:
+        sink.now += 10 * SLOW_SECONDS
+        sink.works += SLOW_SECONDS / 2
+        return True
+
+    async def scenario() -> None:
+        sink.on_direct = is_interrupted
+        for each in BLOCKS[:3]:
+            rig.offer([each])
+
+    play(rig, scenario())
+    assert sink.how == ["direct"] * 3
+    assert (rig.stats.direct_writes, rig.stats.slow_writes) == (3, 0)
+
+
+def test_one_that_works_for_so_long_is_slow() -> None:
+    rig, sink = rig_of()
+
+    def works() -> bool:
+        sink.now += SLOW_SECONDS
+        sink.works += SLOW_SECONDS
+        return True
+
+    async def scenario() -> None:
+        sink.on_direct = works
+        rig.offer(BLOCKS[:1])
+
+    play(rig, scenario())
+    assert (sink.how, rig.stats.slow_writes) == (["direct"], 1)
+
+
 def test_one_that_is_refused_slowly_counts_as_slow() -> None:
     rig, sink = rig_of()
 
     def refuses_slowly() -> bool:
-        sink.now += 1.0
+        sink.wait(1.0)
         return False
 
     async def scenario() -> None:
@@ -381,7 +430,7 @@ def test_a_fast_write_makes_the_next_slow_one_the_first() -> None:
     rig, sink = rig_of()
 
     def is_slow() -> bool:
-        sink.now += 2 * SLOW_SECONDS
+        sink.wait(2 * SLOW_SECONDS)
         return True
 
     async def scenario() -> None:
@@ -406,3 +455,12 @@ def test_a_fast_sink_is_one_by_its_direct_writes_too() -> None:
         assert rig.queue._is_fast
 
     play(rig, scenario())
+
+
+def test_the_thread_that_waits_is_the_one_that_is_asked() -> None:
+    before = SYSTEM.usage()
+    threading.Event().wait(0.001)
+    assert SYSTEM.usage().ru_nvcsw > before.ru_nvcsw
+    before = SYSTEM.usage()
+    while SYSTEM.usage().ru_utime == before.ru_utime:
+        pass
