@@ -14,6 +14,7 @@ import pytest
 
 from helpers.collector_server import MIB, Hang, Say, no_proxies
 from helpers.otlp_server import OtlpServer
+from helpers.otlp_signals import SignalServer
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.otlp.config import OtlpConfig
 from telemetryd.sinks.otlp.sink import OtlpSink
@@ -35,7 +36,7 @@ class TestOtlpSink(SinkContract):
         for name in list(os.environ):
             if name.startswith(("OTEL_", "AWS_")):
                 monkeypatch.delenv(name)
-        with OtlpServer(max_body=4 * MIB, as_json=self.as_json) as server:
+        with SignalServer(max_body=4 * MIB, as_json=self.as_json) as server:
             self.running = server
             yield server
             assert server.violations == []
@@ -74,6 +75,12 @@ class TestOtlpSinkWithASmallerServer(TestOtlpSink):
     """The server takes less than the sink sends: it refuses the line that is too large."""
 
     options: ClassVar[dict[str, object]] = {"max_body_bytes": 16 * MIB}
+
+
+class TestOtlpSinkWithAllSignals(TestOtlpSink):
+    """Metrics and spans beside the lines change nothing for them."""
+
+    options: ClassVar[dict[str, object]] = {"signals": ("logs", "metrics", "traces")}
 
 
 class TestOtlpSinkWithJson(TestOtlpSink):

@@ -22,6 +22,7 @@ from telemetryd.sinks.aws import logs
 from telemetryd.sinks.base import SinkConfig
 from telemetryd.sinks.http.presets import PresetName, preset
 from telemetryd.sinks.kinesis.probe import PERMISSION
+from telemetryd.sinks.otlp.derived import MOST
 from telemetryd.sinks.otlp.sink import MAX_RECORDS
 from telemetryd.sinks.registry import BUILT_IN, sink_class
 from telemetryd_proto import emf, kinesis
@@ -226,6 +227,11 @@ FACTS: Final[dict[str, Facts]] = {
                 "set `max_body_bytes` to it; after 413 the request is halved", _OTLP,
             ),
             Limit("records in a request", _count(MAX_RECORDS), "more requests are made", _OTLP),
+            Limit(
+                "data points, spans in a request",
+                f"{_count(MOST['metrics'])}, {_count(MOST['traces'])}", "more requests are made",
+                _OTLP,
+            ),
             Limit("age of a record in CloudWatch", "14 days", "CloudWatch rejects it", _OTLP),
             Limit(
                 "depth of a value", f"{MAX_DEPTH} objects and arrays",
@@ -237,9 +243,9 @@ FACTS: Final[dict[str, Facts]] = {
             ),
             Limit("answer", "4 MiB, its head 64 KiB", "`garbled_answer`: retried"),
         ),
-        "One request without records, with everything else as it is for lines. A server may refuse "
-        "it by 400 or 422: then it has accepted all else, and the probe says that the rest is "
-        "unknown.",
+        "For each signal one request without records, with everything else as it is for lines. A "
+        "server may refuse it by 400 or 422: then it has accepted all else, and the probe says "
+        "that the rest is unknown.",
     ),
     "stdout": Facts(
         "", {"": '[sinks.screen]\ntype = "stdout"\n'},

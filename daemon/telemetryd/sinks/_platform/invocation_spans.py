@@ -439,19 +439,13 @@ class InvocationSpans:
     def _place(self, request_id: str, tracing: Tracing | None) -> tuple[_Place, bool]:
         """Return the place of an invocation's span, and whether its header said the trace."""
         context, is_sampled = self._context(tracing)
-        trace = context.trace_id or derive_trace_id(request_id)
-        span = derive_span_id("invoke", request_id)
+        trace, span = _ids_of(request_id, context)
         parent = context.span_id
         return _Place(trace, span, parent, bool(parent), is_sampled), bool(context.trace_id)
 
     def _context(self, tracing: Tracing | None) -> tuple[TraceContext, bool]:
-        """Return the context of a trace header, and whether it is sampled; without a word, yes."""
         header = tracing.value if tracing is not None else None
-        if not header:
-            return NO_TRACE, True
-        context = from_xray(header)
-        refused = bool(context.trace_id) and _UNSAMPLED in header.lower().replace(" ", "")
-        return context, self._keeps_unsampled or not refused
+        return _read_header(header, keeps_unsampled=self._keeps_unsampled)
 
     # -- what is remembered ------------------------------------------------------------------
 
@@ -469,6 +463,31 @@ class InvocationSpans:
         if self._many:
             env.function = function[:_MAX_NAME] if function else env.function
             env.version = version[:_MAX_NAME] if version else env.version
+
+
+def own_context(
+    request_id: str, header: str | None, *, keeps_unsampled: bool
+) -> TraceContext | None:
+    """Return the trace and the span of an invocation with a trace header; None if it has no span.
+
+    What is logged in the invocation belongs to this span.
+    """
+    context, is_sampled = _read_header(header, keeps_unsampled=keeps_unsampled)
+    return TraceContext(*_ids_of(request_id, context), SAMPLED) if is_sampled else None
+
+
+def _ids_of(request_id: str, context: TraceContext) -> tuple[bytes, bytes]:
+    trace = context.trace_id or derive_trace_id(request_id)
+    return trace, derive_span_id("invoke", request_id)
+
+
+def _read_header(header: str | None, *, keeps_unsampled: bool) -> tuple[TraceContext, bool]:
+    """Return the context of a trace header, and whether it is sampled; without a word, yes."""
+    if not header:
+        return NO_TRACE, True
+    context = from_xray(header)
+    refused = bool(context.trace_id) and _UNSAMPLED in header.lower().replace(" ", "")
+    return context, keeps_unsampled or not refused
 
 
 def _key(name: str, phase: str | None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, field
 
 from telemetryd.sinks.aws.client import region_problems
 from telemetryd.sinks.base import MIB, SinkConfig
-from telemetryd.sinks.otlp.settings import Auth, Compressed, FormName, problems_of
+from telemetryd.sinks.otlp.settings import Auth, Compressed, FormName, Temporality, problems_of
+from telemetryd_proto.otlp.requests import Signal
 
 if TYPE_CHECKING:
     from telemetryd.sinks.aws_needs import AwsNeed
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
 KIB: Final = 1024
 _GROUP: Final = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 _STREAM: Final = re.compile(r"[^:*\x00-\x1f\x7f]{1,512}")
+_KEYS: Final[tuple[tuple[str, Signal], ...]] = (
+    ("logs_endpoint", "logs"),
+    ("metrics_endpoint", "metrics"),
+    ("temporality", "metrics"),
+    ("traces_endpoint", "traces"),
+    ("sampler", "traces"),
+)
+"""Keys that concern one signal only."""
+_AWS: Final[dict[Signal, tuple[str, str, str]]] = {
+    "logs": ("logs", "logs:PutLogEvents", "the log group and the log stream must exist"),
+    "metrics": ("monitoring", "cloudwatch:PutMetricData", "no narrower resource is possible"),
+    "traces": ("xray", "xray:PutTraceSegments", "Transaction Search must be enabled"),
+}
+"""The service as VPC endpoints name it, the action, and a remark."""
 _LIMIT: Final = "platform limit, CloudWatch User Guide, OTLP Endpoints"
 
 
@@ -33,11 +48,25 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     """Milliseconds that a batch waits for more lines until it is full."""
 
     endpoint: Annotated[str, Meta(max_length=2048)] = ""
-    """Base URL, such as `https://collector.example.com:4318`. `/v1/logs` is added to its path.
-    Empty: OTEL_EXPORTER_OTLP_ENDPOINT, or with `auth = "sigv4"` the endpoint of CloudWatch."""
+    """Base URL, such as `https://collector.example.com:4318`. `/v1/logs`, `/v1/metrics` or
+    `/v1/traces` is added to its path. Empty: OTEL_EXPORTER_OTLP_ENDPOINT, or with `auth = "sigv4"`
+    the endpoint of CloudWatch."""
+    signals: Annotated[tuple[Signal, ...], Meta(min_length=1)] = ("logs",)
+    """`logs`: each line is a log record. `metrics`, `traces`: sums, histograms and spans, made of
+    platform events. If one signal must not wait for another, give each a sink of its own."""
     logs_endpoint: Annotated[str, Meta(max_length=2048)] = ""
     """URL for logs, used as it is. Empty: made of `endpoint`, or without that of
     OTEL_EXPORTER_OTLP_LOGS_ENDPOINT."""
+    metrics_endpoint: Annotated[str, Meta(max_length=2048)] = ""
+    """Like `logs_endpoint`, for metrics: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
+    traces_endpoint: Annotated[str, Meta(max_length=2048)] = ""
+    """Like `logs_endpoint`, for traces: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT."""
+    temporality: Temporality | None = None
+    """Sums and histograms since the process began, or since the last ones. Not set:
+    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE, or `cumulative`."""
+    sampler: Literal["parent", "always"] = "parent"
+    """`parent`: an invocation whose trace header says `Sampled=0` has no spans. `always`: it has.
+    Without a header each invocation has spans."""
     protocol: FormName | None = None
     """Form of the messages. Not set: OTEL_EXPORTER_OTLP_PROTOCOL, or `http/protobuf`. There is no
     gRPC."""
@@ -73,8 +102,12 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
 
     def problems(self) -> Iterator[str]:
         """Yield faults that types and limits can't express, also of what the environment says."""
-        yield from problems_of(self, "logs", os.environ)
-        yield from region_problems(self.region, self.logs_endpoint or self.endpoint)
+        found: dict[str, None] = {}  # signals have most settings in common
+        for signal in self.signals:
+            found.update(dict.fromkeys(problems_of(self, signal, os.environ)))
+            found.update(dict.fromkeys(region_problems(self.region, self._url_of(signal))))
+        yield from found
+        yield from self._signal_problems()
         if self.auth == "sigv4":
             yield from self._aws_problems()
         else:
@@ -83,24 +116,45 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
                     yield f'{key}: needs auth = "sigv4"'
 
     def aws_needs(self) -> Iterator[AwsNeed]:
-        """Yield the need to write to the log stream; none without `auth = "sigv4"`."""
+        """Yield what each signal needs; nothing without `auth = "sigv4"`."""
         if self.auth != "sigv4":
             return
         from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
 
-        group = f"arn:{{partition}}:logs:{{region}}:{{account}}:log-group:{self.log_group}"
-        own_url = self.logs_endpoint or self.endpoint
-        yield AwsNeed(
-            actions=("logs:PutLogEvents",),
-            resource=f"{group}:log-stream:{self.log_stream}",
-            region=self.region,
-            vpc_endpoint="" if own_url else "logs",
-            remark="the log group and the log stream must exist",
-        )
+        for signal in self.signals:
+            service, action, remark = _AWS[signal]
+            resource = "*"
+            if signal == "logs":
+                group = f"arn:{{partition}}:logs:{{region}}:{{account}}:log-group:{self.log_group}"
+                resource = f"{group}:log-stream:{self.log_stream}"
+            yield AwsNeed(
+                actions=(action,),
+                resource=resource,
+                region=self.region,
+                vpc_endpoint="" if self._url_of(signal) else service,
+                remark=remark,
+            )
+
+    def _url_of(self, signal: Signal) -> str:
+        """Return the URL that the configuration gives for `signal`; empty for none."""
+        own: str = getattr(self, f"{signal}_endpoint")
+        return own or self.endpoint
+
+    def _signal_problems(self) -> Iterator[str]:
+        if len(set(self.signals)) < len(self.signals):
+            yield "signals: names a signal twice"
+        for key, signal in _KEYS:
+            if signal not in self.signals and getattr(self, key) not in ("", None, "parent"):
+                yield f'{key}: needs "{signal}" in signals'
 
     def _aws_problems(self) -> Iterator[str]:
         if self.token:
             yield 'token: leave it out with auth = "sigv4", which sets the same header'
+        if "logs" not in self.signals:
+            for key in ("log_group", "log_stream"):
+                if getattr(self, key):
+                    yield f'{key}: needs "logs" in signals'
+            return
         if not _GROUP.fullmatch(self.log_group):
             yield "log_group: must be the name of a log group: 1 to 512 of a-z A-Z 0-9 . - _ / #"
         if not _STREAM.fullmatch(self.log_stream):

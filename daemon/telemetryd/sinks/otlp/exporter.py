@@ -39,6 +39,7 @@ class Exporter:
         environ: Mapping[str, str],
     ) -> None:
         settings = settings_of(config, signal, environ)
+        self.signal = signal
         self._config = config
         self._settings = settings
         self._context = context
@@ -123,3 +124,17 @@ class Exporter:
         if config.auth == "sigv4" and signal == "logs":
             headers += [(name, getattr(config, key)) for name, key in _AWS_HEADERS]
         return [*headers, *settings.headers.items()]
+
+
+async def probe_signal(exporter: Exporter, empty: Sequence[bytes]) -> str:
+    """Send the request `empty`, without items. Return what that says. Raises SinkError."""
+    try:
+        await exporter.post(empty, has_lines=False)
+    except PermanentSinkError as error:
+        if error.stops_sink:
+            raise
+        return (
+            f"{error.detail} to a request without {exporter.signal}: it is reachable; whether it "
+            "takes any is unknown"
+        )
+    return f"the server takes a request without {exporter.signal}"

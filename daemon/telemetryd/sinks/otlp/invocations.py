@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -29,11 +29,15 @@ class Invocations:
     """Remembers the invocations that began.
 
     `one_at_a_time` is False where invocations run concurrently (Managed Instances): there a line
-    belongs to the invocation that it names, or to none.
+    belongs to the invocation that it names, or to none. `trace_of` returns the trace of the record
+    of a platform event.
     """
 
-    def __init__(self, *, one_at_a_time: bool) -> None:
+    def __init__(
+        self, *, one_at_a_time: bool, trace_of: Callable[[object], TraceContext] | None = None
+    ) -> None:
         self._one_at_a_time = one_at_a_time
+        self.trace_of = trace_of or trace_around
         self.started: Final[dict[str, Invocation]] = {}
         """By request id."""
 
@@ -48,7 +52,7 @@ class Invocations:
         started = self.started
         if len(started) >= _MAX_STARTED and named not in started:
             del started[next(iter(started))]
-        found = started[named] = Invocation(named, trace_of(record))
+        found = started[named] = Invocation(named, self.trace_of(record))
         return found if self._one_at_a_time else NO_INVOCATION
 
     def find(self, request_id: str, *, is_certain: bool = False) -> Invocation | None:
@@ -69,7 +73,14 @@ def request_of(record: object) -> str:
     return usable_id(named) if isinstance(named, str) else ""
 
 
-def trace_of(record: object) -> TraceContext:
+def header_of(record: object) -> str:
+    """Return the trace header in the record of a platform event; empty for none."""
+    tracing = record.get("tracing") if isinstance(record, dict) else None
+    header = tracing.get("value") if isinstance(tracing, dict) else None
+    return header if isinstance(header, str) else ""
+
+
+def trace_around(record: object) -> TraceContext:
     """Return the trace in the record of a platform event.
 
     The span is the platform's own, if it says so, and else the one that called the function.

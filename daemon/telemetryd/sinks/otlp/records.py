@@ -29,7 +29,6 @@ from telemetryd.sinks.otlp.invocations import (
     Invocation,
     Invocations,
     request_of,
-    trace_of,
 )
 from telemetryd.sinks.otlp.members import LEVEL, MESSAGE, NUMBER, REQUEST, ROLES, TIME
 from telemetryd.sinks.otlp.trace_members import join, take_other, take_text, trace_in
@@ -313,9 +312,10 @@ class Recorder:
         invocation = self._started.get(request)
         if invocation is not None:
             return (time, severity, record, (), invocation, NO_TRACE, kind)
-        invocation = Invocation(request, trace_of(record)) if request else NO_INVOCATION
-        trace = NO_TRACE if request else trace_of(record)
-        return (time, severity, record, (), invocation, trace, kind)
+        trace = self._invocations.trace_of(record)
+        if request:
+            return (time, severity, record, (), Invocation(request, trace), NO_TRACE, kind)
+        return (time, severity, record, (), NO_INVOCATION, trace, kind)
 
     def _time(self, text: str) -> int:
         """Return nanoseconds since the epoch; 0 if `text` is no time."""

@@ -15,8 +15,10 @@ from telemetryd_proto.otlp.requests import Signal
 
 FormName: TypeAlias = Literal["http/protobuf", "http/json"]
 Compressed: TypeAlias = Literal["none", "gzip"]
+Temporality: TypeAlias = Literal["cumulative", "delta"]
 Auth: TypeAlias = Literal["none", "sigv4"]
 
+TEMPORALITY: Final = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 DEFAULT_TIMEOUT_MS: Final = 10_000
 _LEAST_TIMEOUT_MS: Final = 50
 _MOST_TIMEOUT_MS: Final = 60_000
@@ -50,6 +52,8 @@ class Given(Protocol):
     @property
     def auth(self) -> Auth: ...  # noqa: D102
     @property
+    def temporality(self) -> Temporality | None: ...  # noqa: D102
+    @property
     def read_timeout_ms(self) -> int | None: ...  # noqa: D102
 
 
@@ -71,10 +75,18 @@ def settings_of(config: Given, signal: Signal, environ: Mapping[str, str]) -> Se
     return _Reader(config, signal, environ).read()
 
 
+def is_delta(config: Given, environ: Mapping[str, str]) -> bool:
+    """True if metrics are to say what was added since the last ones."""
+    wanted = config.temporality or environ.get(TEMPORALITY, "").strip().lower()
+    return wanted in ("delta", "lowmemory")  # by the latter sums and histograms are deltas too
+
+
 def problems_of(config: Given, signal: Signal, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the faults of the settings for `signal`, as `"key: text"`."""
     reader = _Reader(config, signal, environ)
     reader.read()
+    if signal == "metrics":
+        reader.check_temporality()
     yield from reader.problems
 
 
@@ -92,6 +104,13 @@ class _Reader:
             self._config.certificate or self._variable("CERTIFICATE")[1],
             self._timeout(),
         )  # fmt: skip
+
+    def check_temporality(self) -> None:
+        """Report a preference that is none."""
+        value = self._environ.get(TEMPORALITY, "").strip().lower()
+        known = ("", "cumulative", "delta", "lowmemory")
+        if self._config.temporality is None and value not in known:
+            self.problems.append(f"temporality: {TEMPORALITY} must be cumulative or delta")
 
     def _variable(self, name: str) -> tuple[str, str]:
         """Return the variable that counts and its value, without blanks around; empty if unset."""

@@ -1,4 +1,4 @@
-"""`type = "otlp"`: log records to an OpenTelemetry Protocol endpoint, over HTTP.
+"""`type = "otlp"`: logs, metrics and traces to OpenTelemetry Protocol endpoints, over HTTP.
 
 `docs/otlp.md` explains what lines become, and which answers mean what.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from telemetryd import __version__
 from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks._attempt import Attempt, Bodies
-from telemetryd.sinks._entries import ACCEPTED, Entry, Verdict
+from telemetryd.sinks._entries import ACCEPTED, Entry, Run, Verdict
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -26,8 +26,14 @@ from telemetryd.sinks.base import (
 )
 from telemetryd.sinks.otlp.answers import PARTIAL
 from telemetryd.sinks.otlp.config import OtlpConfig
-from telemetryd.sinks.otlp.exporter import Exporter
-from telemetryd.sinks.otlp.invocations import NO_INVOCATION, Invocation, Invocations
+from telemetryd.sinks.otlp.exporter import Exporter, probe_signal
+from telemetryd.sinks.otlp.invocations import (
+    NO_INVOCATION,
+    Invocation,
+    Invocations,
+    trace_around,
+)
+from telemetryd.sinks.otlp.items import SETTINGS_CHANGED, LogItem
 from telemetryd.sinks.otlp.records import START, Recorder, Writer
 from telemetryd.sinks.otlp.resource import Resource
 from telemetryd_proto.envelope import decode_line
@@ -36,6 +42,9 @@ from telemetryd_proto.framing import Block
 from telemetryd_proto.otlp.logs import JsonLogs, ProtobufLogs
 from telemetryd_proto.otlp.requests import JsonForm, ProtobufForm
 from telemetryd_proto.otlp.trace_context import TraceContext
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.otlp.derived import DerivedSignals
 
 ITEM_BYTES: Final = 16 * 1024
 """Most bytes of an item of several lines, whose records are made together."""
@@ -51,22 +60,8 @@ _MANAGED: Final = "lambda-managed-instances"
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class LogItem(Item, frozen=True, gc=False):
-    """A few lines: `payload` is the lines themselves. What was known of them when they came."""
-
-    observed: int = 0
-    """Nanoseconds since the epoch when they were read."""
-    request_id: str = ""
-    """Of the invocation that is running where they begin; empty if none is known."""
-    trace_id: bytes = b""
-    span_id: bytes = b""
-    flags: int = 0
-    is_gone: bool = False
-    """True if these are lines that the server rejected without saying which: there is no text."""
-
-
 class OtlpSink(Sink):
-    """POSTs a batch as log records, usually in one request."""
+    """POSTs a batch as log records, usually in one request, and what it says of invocations."""
 
     Config = OtlpConfig
     item_type = LogItem
@@ -77,7 +72,16 @@ class OtlpSink(Sink):
         self._exporter = Exporter(config, "logs", context, environ)
         self._resource = Resource(environ, config.resource, scope_version=__version__)
         one_at_a_time = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != _MANAGED
-        self._invocations = Invocations(one_at_a_time=one_at_a_time)
+        self._has_logs = "logs" in config.signals
+        self._derived: DerivedSignals | None = None
+        trace_of = trace_around
+        if config.signals != ("logs",):
+            from telemetryd.sinks.otlp.derived import DerivedSignals  # noqa: PLC0415 - where wanted
+
+            self._derived = DerivedSignals(config, context, environ, self._resource)
+            if "traces" in config.signals:
+                trace_of = self._derived.trace_of
+        self._invocations = Invocations(one_at_a_time=one_at_a_time, trace_of=trace_of)
         self._running: dict[int, Invocation] = {}
         """The invocation that the lines of each connection belong to."""
         self._bodies = _RecordBodies(
@@ -85,8 +89,9 @@ class OtlpSink(Sink):
         )
 
     async def open(self) -> None:
-        """Make the client; nothing is sent."""
-        await self._exporter.open()
+        """Make the clients; nothing is sent."""
+        for exporter in self._exporters:
+            await exporter.open()
 
     async def reopen(self) -> None:
         """Forget which size was too large: somebody may have changed the destination."""
@@ -94,6 +99,12 @@ class OtlpSink(Sink):
 
     def pack(self, blocks: Sequence[Block]) -> Iterator[Item]:
         """Yield items of a few lines, with the invocation that each begins in."""
+        if not self._has_logs:
+            for block in blocks:
+                self._follow(block)
+            assert self._derived is not None  # noqa: S101 - there is one signal at least
+            yield from self._derived.pack_lines(blocks)
+            return
         clock = self.context.clock
         since = clock.wall() - clock.monotonic()
         for block in blocks:
@@ -105,13 +116,49 @@ class OtlpSink(Sink):
                     piece.received_at, observed, request, *trace,
                 )  # fmt: skip
                 self._follow(piece)
+            if self._derived is not None:
+                self._derived.read(block)
+        if self._derived is not None:
+            yield from self._derived.take()
+
+    def own_items(self, end: str) -> list[Item]:
+        """Return metrics and spans of what no line says any more."""
+        return [*self._derived.end(end)] if self._derived is not None else []
+
+    def on_restore(self, instance: str) -> None:
+        """Begin metrics again, because the process continues from a snapshot."""
+        super().on_restore(instance)
+        if self._derived is not None:
+            self._derived.on_restore(instance)
 
     def unpack(self, item: Item) -> bytes | None:
         """Return the lines of an item; None for those that only the server knows."""
         return None if isinstance(item, LogItem) and item.is_gone else item.payload
 
     async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
-        """Send each line once, in as few requests as the limits allow, one after the other."""
+        """Send each line once, in as few requests as the limits allow, one after the other.
+
+        If the logs of a batch fail as a whole, so does the batch, before anything else is sent.
+        """
+        run = [Entry(index, item) for index, item in enumerate(batch.items) if _is_log(item)]
+        logs = await self._write_logs(batch, run, deadline)
+        others = await self._write_derived(batch)
+        result = WriteResult((*logs, *others))
+        error = self._derived.error if self._derived is not None else None
+        if error is not None and result.refuses_all_of(batch):
+            raise error
+        return result if result.failures else DELIVERED
+
+    async def _write_derived(self, batch: Batch) -> list[Failure]:
+        if self._derived is not None:
+            return await self._derived.send(batch)
+        return [
+            Failure(index, SETTINGS_CHANGED, retryable=False)
+            for index, item in enumerate(batch.items)
+            if isinstance(item, LogItem) and item.message
+        ]
+
+    async def _write_logs(self, batch: Batch, run: Run, deadline: float) -> Sequence[Failure]:
         rejected = _Rejected()
 
         async def post(body: Sequence[bytes], lines: int, _key: str) -> Verdict:
@@ -126,13 +173,13 @@ class OtlpSink(Sink):
 
         now = self.context.clock.loop
         sending = Attempt(batch, self._bodies, post, now=now, deadline=deadline)
-        await sending.send([Entry(index, item) for index, item in enumerate(batch.items)])
+        await sending.send(run)
         failures = rejected.spread(batch, sending.tally.failures())
         if not failures:
-            return DELIVERED
-        result = WriteResult(failures)
+            return ()
         codes = {failure.code for failure in failures}
-        if sending.refused and len(codes) == 1 and result.refuses_all_of(batch):
+        refuses_all = WriteResult(failures).refuses_all_of(batch)
+        if sending.refused and len(codes) == 1 and refuses_all:
             raise sending.refused[0]
         if details := [*sending.details, *rejected.details]:
             self.context.log.info(
@@ -140,30 +187,31 @@ class OtlpSink(Sink):
                 records=sum(_lines_of(batch, failure) for failure in failures),
                 codes=",".join(sorted(codes)), detail=details[0],
             )  # fmt: skip
-        return result
+        return failures
 
     async def probe(self) -> str:
-        """Send a request without records."""
-        empty = self._bodies.join([])
-        try:
-            await self._exporter.post(empty, has_lines=False)
-        except PermanentSinkError as error:
-            if error.stops_sink:
-                raise
-            return (
-                f"{error.detail} to a request without records: it is reachable; whether it takes "
-                "lines is unknown"
-            )
-        return "the server takes a request without records"
+        """Send a request without records for each signal."""
+        found = []
+        if self._has_logs:
+            found.append(await probe_signal(self._exporter, self._bodies.join([])))
+        if self._derived is not None:
+            found += await self._derived.probe()
+        return "; ".join(found)
+
+    @property
+    def _exporters(self) -> list[Exporter]:
+        logs = [self._exporter] if self._has_logs else []
+        return logs if self._derived is None else [*logs, *self._derived.exporters]
 
     @property
     def awaits_answer(self) -> bool:
         """True if a request is fully sent, and only its answer is missing."""
-        return self._exporter.awaits_answer
+        return any(exporter.awaits_answer for exporter in self._exporters)
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._exporter.close()
+        """Close the connections."""
+        for exporter in {self._exporter, *self._exporters}:
+            await exporter.close()
 
     def _follow(self, piece: Block) -> None:
         """Note what platform events in `piece` say of the function, and which invocation begins."""
@@ -269,6 +317,11 @@ class _Rejected:
                 found.append(Failure(index, PARTIAL, retryable=False, part=part))
                 left -= taken
         return tuple(found)
+
+
+def _is_log(item: Item) -> bool:
+    """True if the lines of an item are to be sent: also those that another type of sink left."""
+    return not isinstance(item, LogItem) or item.signal == "logs"
 
 
 def _item_of(batch: Batch, failure: Failure) -> Item:
