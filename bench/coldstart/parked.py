@@ -3,10 +3,11 @@
     python -m bench.coldstart.parked [--pairs N] [--share PERCENT] [--whole-in-init] [--layer ZIP]
 
 Each turn is one environment without an extension, one with the minimal extension in Rust where it
-can be built, one with `lambda.start = "init"`, and one with `park`. Each is an init and one
-invocation on the local Lambda, then the end. Runtime and extension have the share of a CPU
-throughout, or a whole CPU until the init ends. The table has the median of the differences within
-the turns, the least and the most. CPU is the extension's whole life, as its ledger has it.
+can be built, and one with each of `lambda.start = "init"`, `park` and `auto`. Each is an init and
+one invocation on the local Lambda, then the end. The function has the memory that buys its share.
+Runtime and extension have that share of a CPU throughout, or a whole CPU until the init ends. The
+table has the median of the differences within the turns, the least and the most. CPU is the
+extension's whole life, as its ledger has it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from bench.load.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
 _SHARE: Final = 7.25
+_WHOLE_CPU_MB: Final = 1769
+_LEAST_MB: Final = 128
 
 
 class Life(NamedTuple):
@@ -39,6 +42,10 @@ class Life(NamedTuple):
     cpu_ms: float
 
 
+_DIFFERENCES: Final = (
+    *((name, "none") for name in ("rust", "init", "park", "auto")),
+    *((name, "init") for name in ("park", "auto")),
+)
 _COLUMNS: Final[dict[str, Callable[[Life], float]]] = {
     "init ms": lambda life: life.init_ms,
     "first response ms": lambda life: life.response_ms,
@@ -79,6 +86,7 @@ def measure(
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output) | dict(variables),
+        memory_mb=max(_LEAST_MB, round(_WHOLE_CPU_MB * share / 100)),
         private_hosts=False,
         init_timeout=PATIENCE_SECONDS,
         timeout=PATIENCE_SECONDS,
@@ -115,12 +123,8 @@ def limit(group: Path, share: float) -> None:
 
 
 def table(turns: Sequence[Mapping[str, Life]]) -> str:
-    """Print what each adds to no extension, and what `park` takes from `init`."""
-    pairs = {
-        f"{name} - {other}": (name, other)
-        for name, other in (("rust", "none"), ("init", "none"), ("park", "none"), ("park", "init"))
-        if name in turns[0]
-    }
+    """Print what each adds to no extension, and what `park` and `auto` take from `init`."""
+    pairs = {f"{name} - {other}": (name, other) for name, other in _DIFFERENCES if name in turns[0]}
     lines = [f"| {len(turns)} turns | " + " | ".join(_COLUMNS) + " |", "|---" * 6 + "|"]
     for title, (one, other) in pairs.items():
         cells = []
@@ -149,8 +153,9 @@ def main(arguments: Sequence[str]) -> int:
         subjects: dict[str, tuple[Subject | None, dict[str, str]]] = {
             "none": (None, {}),
             **({"rust": (found["rust"], {})} if "rust" in found else {}),
-            "init": (found["layer"], {}),
+            "init": (found["layer"], {"TELEMETRYD_LAMBDA__START": "init"}),
             "park": (found["layer"], {"TELEMETRYD_LAMBDA__START": "park"}),
+            "auto": (found["layer"], {"TELEMETRYD_LAMBDA__START": "auto"}),
         }
         for turn in range(options.pairs + 1):  # the first one warms what is meant to be warm
             lives = {

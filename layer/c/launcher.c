@@ -11,6 +11,7 @@
 #include "early.h"
 #include "park.h"
 #include "platform.h"
+#include "share.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,25 +173,33 @@ int main(int argc, char **argv)
     const char *name = platform_base_name(argv[0]), *fault;
     static struct settings settings;
     static struct park park;
-    int as_extension = argc == 1 && api, fd = -1, parked = 0;
+    int as_extension = argc == 1 && api, fd = -1, may_park, parked = 0;
     if (as_extension)
         hold_signals(SIG_BLOCK);
     platform_open_standard();
     find_interpreter(interpreter, sizeof interpreter);
     unsetenv(REGISTER_FD);
     unsetenv(PARKED);
+    unsetenv(LARGE_SHARE);
     if (as_extension && !events_are_configured()) {
         fd = platform_register(api, name);
         if (fd >= 0)
             hand_over(fd);
     }
     fault = libc_fault();
-    if (fd >= 0 && !fault && settings_to_park(&settings)) {
-        park.api = api;
+    park.api = api;
+    may_park = fd >= 0 && !fault && settings_to_park(&settings);
+    if (may_park && !settings.measured)
         parked = park_begin(&park, &settings, fd);
-    }
     if (as_extension)
         read_early(interpreter);
+    if (may_park && settings.measured) {
+        enum share share = share_measure(fd);
+        if (share == SHARE_SMALL)
+            parked = park_begin(&park, &settings, fd);
+        else if (share == SHARE_LARGE)
+            putenv(LARGE_SHARE "=1");
+    }
     if (parked) {
         if (park_wait(&park, ending_signals, sizeof ending_signals / sizeof *ending_signals) ==
             PARK_OVER)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "park.h"
 #include "platform.h"
+#include "share.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -286,15 +287,6 @@ static int only_of_init(const struct park *park)
 
 /* -- the bounds of the wait ----------------------------------------------------------------------- */
 
-/* How long before a deadline the interpreter has to start, to be up by then. */
-static long reserve_ms(void)
-{
-    const char *memory = getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE");
-    long mb = memory ? strtol(memory, NULL, 10) : 0;
-    mb = mb < LEAST_MB ? LEAST_MB : mb;
-    return UP_MS + UP_CPU_MS * WHOLE_CPU_MB / (mb < WHOLE_CPU_MB ? mb : WHOLE_CPU_MB);
-}
-
 static long earlier(long one, long other)
 {
     return one < other ? one : other;
@@ -303,6 +295,13 @@ static long earlier(long one, long other)
 static long later(long one, long other)
 {
     return one > other ? one : other;
+}
+
+/* How long before a deadline the interpreter has to start, to be up by then. */
+static long reserve_ms(void)
+{
+    long mb = later(share_memory_mb(), LEAST_MB);
+    return UP_MS + UP_CPU_MS * WHOLE_CPU_MB / earlier(mb, WHOLE_CPU_MB);
 }
 
 /* When `next` has to be asked for at the latest. */

@@ -101,7 +101,7 @@ static int understand(const char *variable, struct settings *settings, const str
     if ((value = value_of(name, "FLUSH__STRATEGY")))
         return is_one_of(value, "auto", "invocation");
     if ((value = value_of(name, "LAMBDA__NEXT")))
-        return strcmp(value, "early") == 0;
+        return is_one_of(value, "auto", "early");
     if ((value = value_of(name, "LAMBDA__EVENTS")))
         return strcmp(value, "auto") == 0;
     value = value_of(name, "CONFIG");
@@ -145,7 +145,8 @@ int settings_to_park(struct settings *settings)
                                   .max_bytes = 1048576,
                                   .timeout_ms = 25,
                                   .max_silence_ms = 30000};
-    if (!start || strcmp(start, "park") != 0 || !is_on_demand() || has_file())
+    settings->measured = start && strcmp(start, "auto") == 0;
+    if (!start || !is_one_of(start, "auto", "park") || !is_on_demand() || has_file())
         return 0;
     put(&settings->types, "\"platform\",\"function\"");
     for (char **variable = environ; *variable; variable++)

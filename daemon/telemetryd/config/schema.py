@@ -347,21 +347,23 @@ class Lambda(Section, frozen=True, kw_only=True):
     """`[lambda]`: how the extension follows the life cycle of the environment."""
 
     next: Annotated[
-        Literal["early", "ready"],
+        Literal["auto", "early", "ready"],
         Meta(
             description="When the extension calls `next` for the first time. `early`: right after "
             "its subscription, so that it delays the init little; `ready`: when the sinks are "
-            "open."
+            "open. `auto`: as `early`; but once telemetryd is up, if `start` is `auto` and the "
+            "launcher of the layer has measured a large share of a CPU in the init."
         ),
-    ] = "early"
+    ] = "auto"
     start: Annotated[
-        Literal["init", "park"],
+        Literal["auto", "init", "park"],
         Meta(
             description="When the interpreter of the layer starts. `init`: during the init of the "
             "function; `park`: at the end of the first invocation, and the launcher registers and "
-            "subscribes. `park` needs this key as an environment variable and no configuration "
-            "file, otherwise it means `init`: see [layer.md](layer.md#parked-the-interpreter-"
-            "starts-later)."
+            "subscribes; `auto`: `park` where the launcher measures less than a third of a CPU "
+            "during the init, otherwise `init`. `auto` and `park` need this key as an environment "
+            "variable and no configuration file, otherwise they mean `init`: see "
+            "[layer.md](layer.md#parked-the-interpreter-starts-later)."
         ),
     ] = "init"
     events: Annotated[

@@ -38,6 +38,8 @@ LISTENER, NEXT and CONNECTION are descriptors. NEXT is -1 if no `next` is on its
 is how many INVOKE it has answered with another `next`, EARLY how many connections were there when
 the subscription was answered. Nothing else was read from any of them (layer/c/park.h).
 """
+LARGE_SHARE = "TELEMETRYD_LARGE_SHARE"
+"""Set to 1 by a launcher that has measured a large share of a CPU during the init."""
 _API_SECONDS = 5.0
 _BACKLOG = 16
 _RECEIVE_BUFFER = 1024 * 1024
@@ -428,10 +430,12 @@ def main(run: Callable[[Session], int], fall_back: Callable[[Session, BaseExcept
         say("error", "register_failed", name=name, api=api, error=error, **facts)
         return 1
     try:
+        # A large share may end with the init: what can be done until then is cheaper than later.
+        holds = session.settings.next == "auto" and environ.get(LARGE_SHARE) == "1"
         if not parked:
             listen(session)
             subscribe(session)
-        if session.settings.next == "early" and not session.next_sent:
+        if not (session.next_sent or holds or session.settings.next == "ready"):
             session.send_next()
         return run(session)
     except BaseException as error:  # noqa: BLE001 - a native module's panic is no Exception

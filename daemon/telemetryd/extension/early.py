@@ -44,7 +44,7 @@ class Early:
         self.timeout_ms = 25
         self.protocol = "tcp"
         self.api = "telemetry"
-        self.next = "early"
+        self.next = "auto"
         self.events = "auto"
         self.fail_closed = False
         self.problems: list[str] = []
@@ -113,7 +113,7 @@ _KEYS: tuple[tuple[tuple[str, ...], str, Callable[[object], object]], ...] = (
     (("telemetry", "buffering", "max_items"), "max_items", _whole(1000, 10_000)),
     (("telemetry", "buffering", "max_bytes"), "max_bytes", _whole(262_144, 1_048_576)),
     (("telemetry", "buffering", "timeout_ms"), "timeout_ms", _whole(25, 30_000)),
-    (("lambda", "next"), "next", _choice("early", "ready")),
+    (("lambda", "next"), "next", _choice("auto", "early", "ready")),
     (("lambda", "events"), "events", _choice("auto", "shutdown")),
     (("fail_closed",), "fail_closed", _flag),
 )

@@ -64,6 +64,24 @@ def test_the_order_and_form_of_the_first_calls() -> None:
 
 
 @pytest.mark.parametrize(
+    ("found", "asks", "holds"),
+    [("1", "auto", True), ("1", "early", False), ("0", "auto", False), ("", "auto", False)],
+)
+def test_with_a_large_share_of_a_cpu_it_asks_for_next_when_it_is_up(
+    found: str, asks: str, holds: bool
+) -> None:
+    """Where the launcher has measured one."""
+    variables = {"TELEMETRYD_LARGE_SHARE": found} | settings(LAMBDA__NEXT=asks)
+    with ScriptedPlatform(variables) as platform:
+        _, call = platform.begin()
+        call.shutdown()
+        platform.finish()
+        assert (platform.log("started")[0]["next_ms"] is None) is holds
+        assert platform.log("configuration_warning") == []
+        assert platform.log("configuration_invalid") == []
+
+
+@pytest.mark.parametrize(
     "refusal", [b'{"errorType":"Extension.InvalidEventType"}', b"Extension.InvalidEventType: \xff"]
 )
 def test_without_invoke_it_registers_for_shutdown(refusal: bytes, tmp_path: Path) -> None:

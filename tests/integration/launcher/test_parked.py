@@ -8,7 +8,9 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +421,67 @@ def test_it_listens_where_it_is_told(installed: Path, tmp_path: Path) -> None:
         call.invoke("a")
         ledger = finish(platform, platform.expect(NEXT))
         assert ledger["sinks"]["file"]["delivered"]["lines"] == 2
+
+
+# -- auto ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held_up(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """The process is stopped for most of the time, as a group that has used up its share is."""
+    over = threading.Event()
+
+    def hold_up() -> None:
+        while not over.wait(0.005):
+            process.send_signal(signal.SIGSTOP)
+            over.wait(0.05)
+            process.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=hold_up)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_with_a_small_share_of_a_cpu_auto_parks(tmp_path: Path) -> None:
+    """It is measured once `register` was answered, which is when the function's runtime starts."""
+    launcher = install(tmp_path / "layer", defines=("ROUNDS=20000",))
+    variables = file_sink(tmp_path / "f") | settings(LAMBDA__START="auto")
+    with run(launcher, variables) as platform:
+        platform.register()
+        with held_up(platform.process):
+            call = platform.expect(TELEMETRY)
+        assert is_parked(platform, launcher)
+        telemetry = platform.dial(call)
+        call.accept()
+        call = platform.expect(NEXT)
+        assert is_parked(platform, launcher)
+        call.invoke("a", 900)
+        telemetry.sendall(start("a") + line(1) + runtime_done("a"))
+        ledger = finish(platform, platform.expect(NEXT))
+        assert platform.log("started")[0]["parked"] is True
+        assert ledger["sinks"]["file"]["delivered"]["lines"] == 3
+
+
+NEVER_STALLED = ("STALL_US=1000000000L",)
+
+
+@pytest.mark.parametrize("memory", ["128", "512", "3008", "much", ""])
+def test_with_a_large_share_auto_starts_in_the_init(tmp_path: Path, memory: str) -> None:
+    """Measured, or not worth it: with so much memory a function has enough of one."""
+    rounds = "ROUNDS=1000000000L" if memory in {"512", "3008"} else "ROUNDS=10"
+    launcher = install(tmp_path / "layer", defines=(*NEVER_STALLED, rounds))
+    variables = settings(LAMBDA__START="auto") | {
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory,
+        "TELEMETRYD_LARGE_SHARE": "whatever the function says",
+        "TELEMETRYD_PARKED": "likewise",
+    }
+    with run(launcher, variables) as platform:
+        not_parked(platform)
+        assert platform.log("configuration_invalid") == []
 
 
 # -- the end while parked --------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_without_anything_configured_the_defaults_hold() -> None:
     flush = config.flush
     assert (flush.strategy, flush.interval_ms, flush.max_age_ms) == ("auto", 5000, 10000)
     assert (flush.max_added_ms, flush.margin_ms, flush.shutdown_ms) == (200, 150, 8000)
-    assert (config.lambda_.next, config.lambda_.events) == ("early", "auto")
+    assert (config.lambda_.next, config.lambda_.events) == ("auto", "auto")
     assert (config.dead_letter.path, config.dead_letter.max_bytes) == ("", 64 * 1024 * 1024)
     assert config.dead_letter.max_record_bytes == 256 * 1024
     assert (config.log.level, config.fail_closed) == ("info", False)

@@ -34,7 +34,7 @@ VALUES = {
     "telemetry.buffering.max_items": ["999", "1000", "10000", "10001", "many"],
     "telemetry.buffering.max_bytes": ["262143", "262144", "1048576", "1048577"],
     "telemetry.buffering.timeout_ms": ["24", "25", "30000", "30001", "true"],
-    "lambda.next": ["early", "ready", "Early", ""],
+    "lambda.next": ["auto", "early", "ready", "Early", ""],
     "lambda.events": ["auto", "shutdown", "invoke"],
 }
 
