@@ -321,7 +321,7 @@ def test_a_probe_sends_a_request_without_records(server: OtlpServer) -> None:
         finally:
             await sink.close()
 
-    assert "takes a request without records" in asyncio.run(probe())
+    assert "takes a request without logs" in asyncio.run(probe())
     assert server.records == []
     server.script = [Say(400)]
     assert "is unknown" in asyncio.run(probe())
