@@ -17,7 +17,7 @@ from telemetryd.sinks._platform.signals import PlatformSignals, Wanted
 from telemetryd.sinks._posting import TOO_LARGE
 from telemetryd.sinks.base import Batch, Failure, SinkContext
 from telemetryd.sinks.otlp.config import OtlpConfig
-from telemetryd.sinks.otlp.exporter import Exporter, probe_signal
+from telemetryd.sinks.otlp.exporter import Clients, Exporter, probe_signal
 from telemetryd.sinks.otlp.invocations import header_of, request_of, trace_around
 from telemetryd.sinks.otlp.items import SETTINGS_CHANGED, LogItem
 from telemetryd.sinks.otlp.resource import Resource
@@ -56,6 +56,7 @@ class DerivedSignals:
         context: SinkContext,
         environ: Mapping[str, str],
         resource: Resource,
+        clients: Clients,
     ) -> None:
         self._keeps_unsampled = config.sampler == "always"
         wanted = Wanted(
@@ -68,7 +69,7 @@ class DerivedSignals:
         self._signals = PlatformSignals(context, wanted)
         signals: tuple[DerivedSignal, ...] = ("metrics", "traces")
         self._senders = {
-            signal: _Sender(signal, config, context, environ, resource)
+            signal: _Sender(signal, config, context, environ, resource, clients)
             for signal in signals
             if signal in config.signals
         }
@@ -173,11 +174,12 @@ class _Sender:
         context: SinkContext,
         environ: Mapping[str, str],
         resource: Resource,
+        clients: Clients,
     ) -> None:
         self._signal: DerivedSignal = signal
         self._context = context
         self._resource = resource
-        self.exporter = Exporter(config, signal, context, environ)
+        self.exporter = Exporter(config, signal, context, environ, clients)
         self._is_json = self.exporter.is_json
         self._max_bytes = config.max_body_bytes
         self._form, self._changes = self._make_form(), resource.changes

@@ -10,6 +10,7 @@ from telemetryd.errors import PermanentSinkError
 from telemetryd.http_client.messages import HttpError, Request
 from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
+    Place,
     compressor,
     make_client,
     without_answer,
@@ -17,7 +18,7 @@ from telemetryd.sinks._posting import (
 from telemetryd.sinks.base import SinkContext
 from telemetryd.sinks.otlp.answers import error_of, refusal_in
 from telemetryd.sinks.otlp.config import OtlpConfig
-from telemetryd.sinks.otlp.settings import settings_of
+from telemetryd.sinks.otlp.settings import Settings, settings_of
 from telemetryd_proto.otlp.answers import Refusal
 from telemetryd_proto.otlp.requests import JSON, PROTOBUF, Signal
 
@@ -26,6 +27,28 @@ if TYPE_CHECKING:
     from telemetryd.sinks.otlp.aws import AwsEndpoint
 
 _AWS_HEADERS: Final = (("x-aws-log-group", "log_group"), ("x-aws-log-stream", "log_stream"))
+
+
+class Clients:
+    """The HTTP clients of a sink: signals that go to one server share a connection."""
+
+    def __init__(self, config: OtlpConfig, context: SinkContext) -> None:
+        self._config = config
+        self._context = context
+        self._made: dict[tuple[object, ...], HttpClient] = {}
+
+    def get(self, place: Place, settings: Settings) -> HttpClient:
+        """Return the client for requests to `place`."""
+        key = (*place[:3], settings.read_timeout_ms, settings.certificate)
+        client = self._made.get(key)
+        if client is None:
+            client = self._made[key] = make_client(
+                self._context,
+                connect_timeout_ms=self._config.connect_timeout_ms,
+                read_timeout_ms=settings.read_timeout_ms,
+                ca_bundle=settings.certificate,
+            )
+        return client
 
 
 class Exporter:
@@ -37,12 +60,14 @@ class Exporter:
         signal: Signal,
         context: SinkContext,
         environ: Mapping[str, str],
+        clients: Clients,
     ) -> None:
         settings = settings_of(config, signal, environ)
         self.signal = signal
         self._config = config
         self._settings = settings
         self._context = context
+        self._clients = clients
         self._place = settings.place
         self._aws: AwsEndpoint | None = None
         if config.auth == "sigv4":
@@ -65,14 +90,9 @@ class Exporter:
             raise PermanentSinkError("http_configuration", "there is no endpoint", stops_sink=True)
         if self._http is not None:
             return
-        settings = self._settings
-        self._compress = compressor(settings.compression)
-        self._http = make_client(
-            self._context,
-            connect_timeout_ms=self._config.connect_timeout_ms,
-            read_timeout_ms=settings.read_timeout_ms,
-            ca_bundle=settings.certificate,
-        )
+        assert self._place is not None  # noqa: S101 - found above
+        self._compress = compressor(self._settings.compression)
+        self._http = self._clients.get(self._place, self._settings)
 
     @property
     def awaits_answer(self) -> bool:

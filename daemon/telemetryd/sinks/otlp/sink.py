@@ -26,7 +26,7 @@ from telemetryd.sinks.base import (
 )
 from telemetryd.sinks.otlp.answers import PARTIAL
 from telemetryd.sinks.otlp.config import OtlpConfig
-from telemetryd.sinks.otlp.exporter import Exporter, probe_signal
+from telemetryd.sinks.otlp.exporter import Clients, Exporter, probe_signal
 from telemetryd.sinks.otlp.invocations import (
     NO_INVOCATION,
     Invocation,
@@ -69,7 +69,8 @@ class OtlpSink(Sink):
     def __init__(self, config: OtlpConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         environ = os.environ
-        self._exporter = Exporter(config, "logs", context, environ)
+        clients = Clients(config, context)
+        self._exporter = Exporter(config, "logs", context, environ, clients)
         self._resource = Resource(environ, config.resource, scope_version=__version__)
         one_at_a_time = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != _MANAGED
         self._has_logs = "logs" in config.signals
@@ -78,7 +79,7 @@ class OtlpSink(Sink):
         if config.signals != ("logs",):
             from telemetryd.sinks.otlp.derived import DerivedSignals  # noqa: PLC0415 - where wanted
 
-            self._derived = DerivedSignals(config, context, environ, self._resource)
+            self._derived = DerivedSignals(config, context, environ, self._resource, clients)
             if "traces" in config.signals:
                 trace_of = self._derived.trace_of
         self._invocations = Invocations(one_at_a_time=one_at_a_time, trace_of=trace_of)

@@ -131,6 +131,16 @@ def test_lines_are_logs_and_platform_events_are_metrics_and_spans_too(
     assert counts["metrics", "made"] == counts["metrics", "delivered"] == len(server.metrics)
 
 
+def test_signals_that_go_to_one_server_share_a_connection(server: SignalServer) -> None:
+    deliver(server, [block(LINES)])
+    assert server.seen == [METRICS, TRACES]
+    assert server.connections == 1
+    with SignalServer() as other:
+        url = f"{other.base}{TRACES}"
+        deliver(server, [block(LINES)], traces_endpoint=url)
+        assert (other.seen, other.connections, server.connections) == ([TRACES], 1, 2)
+
+
 def test_logs_alone_are_the_default(server: SignalServer) -> None:
     deliver(server, [block(LINES)], signals=OtlpConfig(type="otlp").signals)
     assert (len(server.records), server.seen) == (4, [])
