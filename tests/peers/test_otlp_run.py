@@ -245,3 +245,42 @@ def points_of(metric: dict[str, Any]) -> list[dict[str, Any]]:
 
 def is_a(event: dict[str, Any], kind: str) -> bool:
     return bool(event["type"] == f"platform.{kind}")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"mode": "snap-start"},
+        {"mode": "managed-instances", "concurrency": 2},
+        {"tracing": False},
+    ],
+    ids=lambda mode: str(next(iter(mode.values()))),
+)
+def test_other_environments_arrive_too(
+    collector: Collector, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    stage = Stage(tmp_path)
+    config = stage.config(otlp(collector, "logs,metrics,traces"), **mode)
+    results, _ = play(config, {"print": 3}, {"print": 1})
+    assert statuses(results) == ["success", "success"]
+    stage.ledgers()
+    events = stage.arrived()
+    assert len(collector.logs()) == len(events) > 10
+    requests = {event["record"]["requestId"] for event in events if is_a(event, "report")}
+    spans = [each.item for each in collector.spans()]
+    invoked = [span for span in spans if span["kind"] == 2]
+    assert {attributes(span)["faas.invocation_id"] for span in invoked} == requests
+    assert len(invoked) == len(requests) == 2
+    names = {span["name"] for span in spans}
+    if mode.get("mode") == "snap-start":
+        assert {"restore", "restore runtime"} <= names
+        assert "init" not in names
+    else:
+        assert "init" in names
+    logged = [
+        each.item for each in collector.logs() if "faas.invocation_id" in attributes(each.item)
+    ]
+    places = {(span["traceId"], span["spanId"]) for span in invoked}
+    assert {(record["traceId"], record["spanId"]) for record in logged} == places
+    last = {each.item["name"]: points_of(each.item) for each in collector.metrics()}
+    assert [int(point["asInt"]) for point in last["faas.invocations"]] == [2]
