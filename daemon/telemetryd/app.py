@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from telemetryd.core.redaction.redactor import Redactor
     from telemetryd.core.sample import Sampler
     from telemetryd.delivery.dead_letter import DeadLetter
+    from telemetryd.hooks.hooks import Hooks
 
 _LONGEST: Final = 10
 """Digits of a function's memory that are believed."""
@@ -144,6 +145,7 @@ class Daemon:
             if worker.name in wanted
         ]
         self._connect(config, wanted)
+        self.hooks: Final = self._make_hooks(config, mode)
         pipeline = Pipeline(
             self.ledger,
             self._routes,
@@ -157,6 +159,7 @@ class Daemon:
             ),
             drop_own_lines="extension" in config.telemetry.types,
             redactor=self._redactor(config),
+            tap=self.hooks.on_block if self.hooks is not None else None,
             stats=self.stats,
             log=log,
         )
@@ -246,6 +249,8 @@ class Daemon:
         self, early: Sequence[socket.socket] = (), late: Sequence[socket.socket] = ()
     ) -> None:
         """Begin to deliver, then to read from `early` and `late`, and to accept others."""
+        if self.hooks is not None:
+            self.hooks.start()
         for worker in self._workers:
             worker.start()
         await self.listener.start(early, late)
@@ -280,7 +285,18 @@ class Daemon:
         self._pipeline.reroute(self._routes)
 
     async def flush(self, deadline: float, trigger: Trigger) -> bool:
-        """Deliver what is queued; False if some was left at `deadline` (loop time)."""
+        """Deliver what is queued; False if some was left at `deadline` (loop time).
+
+        At the end of an invocation, calls of hooks are awaited as well.
+        """
+        if self.hooks is None or trigger != "invocation":
+            return await self._flush(deadline, trigger)
+        flushed, _ = await asyncio.gather(
+            self._flush(deadline, trigger), self.hooks.drain(deadline)
+        )
+        return flushed
+
+    async def _flush(self, deadline: float, trigger: Trigger) -> bool:
         flushed, began = True, self.clock.monotonic()
         try:
             for stage in self._stages():
@@ -311,7 +327,10 @@ class Daemon:
         await self.listener.drain(quiet=quiet, deadline=read_until)
         await self.listener.close()
         began = self.clock.monotonic()
-        await self._stop_workers(deadline, grace, keep=keep, reason=reason)
+        stopping = [self._stop_workers(deadline, grace, keep=keep, reason=reason)]
+        if self.hooks is not None:
+            stopping.append(self.hooks.stop(reason, deadline))
+        await asyncio.gather(*stopping)
         self.stats.flush_seconds["shutdown"].observe(self.clock.monotonic() - began)
         if self._dead_letter is not None:
             self._dead_letter.close()
@@ -433,6 +452,21 @@ class Daemon:
         made = redactor(rules, config.redact_salt.encode() or os.urandom(32))
         self.stats.redacted = made.counts
         return made
+
+    def _make_hooks(self, config: Config, mode: Mode) -> Hooks | None:
+        """Return the hooks, if any is configured. Nothing of them is loaded yet."""
+        if not config.hooks:
+            return None
+        from telemetryd.hooks.hooks import make_hooks  # noqa: PLC0415 - only where configured
+
+        return make_hooks(
+            config.hooks,
+            values=self._identity.values,
+            in_lambda=mode == "lambda",
+            stats=self.stats,
+            clock=self.clock,
+            log=self._log,
+        )
 
     def _worker(
         self, name: str, config: SinkConfig, mode: Mode, identity: Identity

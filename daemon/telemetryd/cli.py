@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         ("listen", _listen, "receive telemetry on a TCP port until SIGTERM or Ctrl-C"),
         ("check", _check, "validate the configuration and show where each value comes from"),
         ("replay", _replay, "deliver a spool, a dead letter or an NDJSON file to a sink"),
-        ("new", _new, "create a Python package for a sink of your own, with its tests"),
+        ("new", _new, "create a Python package for a sink or hook of your own, with its tests"),
         ("health", _health, "ask the daemon on this machine for its health; for probes"),
         ("iam", _iam, "print the IAM policy that the configured sinks need"),
         ("schema", _schema, "print the JSON Schema of an event or of an API's message"),
@@ -134,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
                 help="replay the lines of all sinks from a dead letter, not only of this sink",
             )
         elif name == "new":
-            sub.add_argument("kind", metavar="KIND", choices=["sink"], help="sink")
-            sub.add_argument("name", metavar="NAME", help="the sink's `type` in the configuration")
+            sub.add_argument("kind", metavar="KIND", choices=["sink", "hook"], help="sink or hook")
+            sub.add_argument("name", metavar="NAME", help="its `type` in the configuration")
         elif name == "health":
             sub.add_argument(
                 "--alive",
@@ -228,6 +228,10 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
+    if options.kind == "hook":
+        from telemetryd.commands.new_hook import new_hook  # noqa: PLC0415 - as above
+
+        return new_hook(options.name, sys.stdout, sys.stderr)
     from telemetryd.commands.new import new_sink  # noqa: PLC0415 - as above
 
     return new_sink(options.name, sys.stdout, sys.stderr)

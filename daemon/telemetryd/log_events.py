@@ -40,6 +40,9 @@ EventName: TypeAlias = Literal[
     "event_malformed",
     "event_untrusted",
     "flush_failed",
+    "hook_failed",
+    "hook_lines_skipped",
+    "hook_off",
     "http_malformed",
     "http_not_settled",
     "http_refused",
@@ -420,6 +423,25 @@ EVENTS: Final = (
         "Read `error`. `telemetryd iam` prints the policy that the sink needs.",
     ),
     LogEvent("sink_not_open", ("error",), "A sink was not open before the first `next`."),
+    LogEvent(
+        "hook_failed",
+        ("warning",),
+        "A call of a hook raised. After three in a row the hook is switched off.",
+        "`error` has the exception and its place. Fix the hook.",
+    ),
+    LogEvent(
+        "hook_lines_skipped",
+        ("warning",),
+        "A hook is slower than telemetry comes, so it does not get all events. Sinks get all.",
+        "Let the hook do less for each event; `on_events` gets many at once.",
+    ),
+    LogEvent(
+        "hook_off",
+        ("error",),
+        "A hook is not called any more: it could not be loaded, a call took longer than its "
+        "budget, or three in a row failed.",
+        "`error` says which. Fix the hook, or raise `budget_ms`.",
+    ),
     LogEvent(
         "sink_bug",
         ("error",),

@@ -58,6 +58,20 @@ def third_party(directory: Path, sink: str, **keys: object) -> dict[str, str]:
     return {"PYTHONPATH": str(directory), "TELEMETRYD_SINKS__PROBE__TYPE": "probe"} | variables
 
 
+def with_hook(directory: Path, hook: str, name: str = "probe", **keys: object) -> dict[str, str]:
+    """Environment of a hook whose class is in a package installed under `directory`.
+
+    `hook` is the name of a class in `helpers.probe_hooks`; `keys` are those of its section.
+    """
+    info = directory / "probe_hooks-1.0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    shutil.copy(Path(__file__).with_name("probe_hooks.py"), directory / "probe_hooks.py")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: probe-hooks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[telemetryd.hooks]\nprobe = probe_hooks:{hook}\n")
+    section = {"type": "probe", "settings": {"path": str(directory / "diary")}} | keys
+    return {"PYTHONPATH": str(directory), "TELEMETRYD_HOOKS": json.dumps({name: section})}
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for what another process does."""
     end = time.monotonic() + PATIENCE_SECONDS

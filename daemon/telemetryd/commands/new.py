@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Final, TextIO
@@ -15,7 +16,7 @@ from telemetryd import __version__
 from telemetryd.errors import EXIT_CANTCREAT, EXIT_OK, EXIT_USAGE
 from telemetryd.sinks.registry import BUILT_IN
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
 _PYPROJECT: Final = """\
 [build-system]
@@ -170,7 +171,7 @@ def new_sink(name: str, out: TextIO, err: TextIO) -> int:
 
     64 (EX_USAGE): it can't be a sink's type. 73 (EX_CANTCREAT): a file can't be written.
     """
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not is_name(name):
         err.write(
             f"telemetryd new: {name!r} can't be a sink's type: lower-case letters, digits and _, "
             "beginning with a letter, at most 40\n"
@@ -179,16 +180,31 @@ def new_sink(name: str, out: TextIO, err: TextIO) -> int:
     if name in BUILT_IN:
         err.write(f"telemetryd new: telemetryd has its own sink {name}; choose another name\n")
         return EXIT_USAGE
+    return write_package("sink", name, _FILES, "pytest", out, err)
+
+
+def is_name(name: str, longest: int = 40) -> bool:
+    """True if `name` can be the name of a type and of a module."""
+    return len(name) <= longest and bool(_NAME.fullmatch(name)) and not keyword.iskeyword(name)
+
+
+def write_package(
+    kind: str, name: str, files: Mapping[str, str], needs: str, out: TextIO, err: TextIO
+) -> int:
+    """Write the `files` of a package for a `kind` called `name`; the exit status.
+
+    `needs`: what else to install for its test.
+    """
     words = {
         "name": name,
         "dashed": name.replace("_", "-"),
         "title": "".join(word.capitalize() for word in name.split("_")),
         "version": ".".join(__version__.split(".")[:2]),
     }
-    directory = Path(f"telemetryd-sink-{words['dashed']}")
+    directory = Path(f"telemetryd-{kind}-{words['dashed']}")
     try:
         (directory / "tests").mkdir(parents=True)
-        for path, text in _FILES.items():
+        for path, text in files.items():
             file = directory / Template(path).substitute(words)
             file.write_text(Template(text).substitute(words), encoding="utf-8")
     except OSError as error:
@@ -196,6 +212,6 @@ def new_sink(name: str, out: TextIO, err: TextIO) -> int:
         return EXIT_CANTCREAT
     out.write(
         f"{directory} is written. Next:\n"
-        f"  cd {directory}\n  pip install -e . pytest\n  python -m pytest\n"
+        f"  cd {directory}\n  pip install -e . {needs}\n  python -m pytest\n"
     )
     return EXIT_OK

@@ -41,6 +41,10 @@ _ADDRESSES: Final[dict[Mode, tuple[str, int]]] = {
 known to use, below the range of ephemeral ports, and the same after each reset; 4243 is what AWS's
 samples use (`extension.early` has the same two values)."""
 _RULE_NAME: Final = "^[a-z][a-z0-9_-]{0,23}$"
+_HOOKS: Final = (
+    'a table of tables {type = "...", budget_ms = 1 to 60000, settings = {...}}, each under a name '
+    "of 1 to 24 lower-case letters, digits, _ and -"
+)
 _REDACT: Final = (
     'a list of names of built-in rules, such as "email", and of tables {name = "order", pattern = '
     '"ORD-[0-9]{8}", replace = "label", "hash" or "last4"}; a name is 1 to 24 lower-case letters, '
@@ -441,6 +445,17 @@ class RedactRule(Section, frozen=True, kw_only=True):
     """The form of what stands for a secret."""
 
 
+class HookConfig(Section, frozen=True, kw_only=True):
+    """A table in `hooks`."""
+
+    type: Annotated[str, Meta(max_length=100)] = ""
+    """Entry point in the group `telemetryd.hooks`. Empty: that of the hook's name."""
+    budget_ms: Annotated[int, Meta(ge=1, le=60_000)] = 100
+    """Most milliseconds of a call. A hook that takes longer is switched off."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Values for the hook itself."""
+
+
 def as_rule(entry: str | RedactRule) -> RedactRule:
     """Return an entry of `redact` as a table."""
     return RedactRule(name=entry) if isinstance(entry, str) else entry
@@ -460,6 +475,17 @@ class Config(Section, frozen=True, kw_only=True):
     """Members of your own, such as `{stage = "prod", team = "shop"}`, that every sink adds to each
     line that is a JSON object. Text, numbers, `true` and `false`. A section `[tags]`, or a
     variable for each: `TELEMETRYD_TAGS__STAGE=prod`. See [fields.md](fields.md#tags)."""
+    hooks: Annotated[
+        dict[Annotated[str, Meta(pattern=_RULE_NAME)], HookConfig],
+        Meta(
+            max_length=16,
+            description="Code of your own in the life cycle, see [hooks.md](hooks.md): a section "
+            "`[hooks.<name>]` for each, with `type` (entry point in the group `telemetryd.hooks`; "
+            "not set: the name), `budget_ms` (most milliseconds of a call, 1 to 60000, default "
+            "100) and `settings` (a table for the hook itself).",
+            extra={"must": _HOOKS},
+        ),
+    ] = field(default_factory=dict)
     redact: Annotated[
         tuple[str | RedactRule, ...],
         Meta(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from telemetryd.core.ledger import Ledger
-from telemetryd.core.stats import DaemonStats
+from telemetryd.core.stats import DaemonStats, HookStats
 
 _DIGITS: Final = 3
 
@@ -159,6 +159,8 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
             for name, sink in stats.sinks.items()
         },
     }
+    if stats.hooks:
+        found["hooks"] = {name: _hook(hook) for name, hook in stats.hooks.items()}
     if stats.redacted:
         found["redacted"] = dict(stats.redacted)
     if stats.invocations:
@@ -176,6 +178,16 @@ def facts(stats: DaemonStats, usage: Usage, now: float) -> dict[str, Any]:
         "sandbox_not_ours": stats.sandbox_not_ours,
     }
     return found | (odd if stats.invocations else _what_is_not_0(**odd))
+
+
+def _hook(hook: HookStats) -> dict[str, Any]:
+    return {
+        "calls": hook.calls,
+        "failures": hook.failures,
+        "ms": _ms(hook.seconds),
+        "skipped_lines": hook.skipped_lines,
+        "off": hook.off,
+    }
 
 
 def _what_is_not_0(**values: Any) -> dict[str, Any]:

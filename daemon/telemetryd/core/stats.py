@@ -204,6 +204,23 @@ class SinkStats:
             self.delivery_peak.note(seconds)
 
 
+class HookStats:
+    """The calls of one hook. Its thread counts them."""
+
+    __slots__ = ("calls", "failures", "off", "seconds", "skipped_lines")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+        """Calls that raised."""
+        self.seconds = 0.0
+        """Duration of all calls."""
+        self.skipped_lines = 0
+        """Lines that were not handed over, because too much waited."""
+        self.off = 0
+        """1 if it is not called any more."""
+
+
 class DaemonStats:
     """One process."""
 
@@ -219,6 +236,7 @@ class DaemonStats:
         "connections_refused",
         "ends_missed",
         "flush_seconds",
+        "hooks",
         "http_requests",
         "invocations",
         "loop_lag_seconds",
@@ -255,6 +273,7 @@ class DaemonStats:
         """Pauses in reading, from all connections."""
         self.malformed_events = 0
         """Life-cycle events whose record telemetryd itself could not make sense of."""
+        self.hooks: dict[str, HookStats] = {}
         self.redacted: dict[str, int] = {}
         """Matches that were masked, by rule."""
         self.invocations = 0

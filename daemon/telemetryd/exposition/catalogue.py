@@ -16,7 +16,7 @@ from telemetryd.app import Daemon
 from telemetryd.clock import Clock
 from telemetryd.core.ledger import Count, SinkAccount
 from telemetryd.core.lifecycle import CAUSES
-from telemetryd.core.stats import HTTP_OUTCOMES, OUTCOMES, TRIGGERS, Histogram, SinkStats
+from telemetryd.core.stats import HTTP_OUTCOMES, OUTCOMES, TRIGGERS, Histogram, HookStats, SinkStats
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.delivery.worker import DeliveryWorker
 from telemetryd.usage import peak_rss_bytes
@@ -58,6 +58,10 @@ def _account(read: Callable[[SinkAccount], float]) -> Callable[[Daemon], Samples
 
 def _stats(read: Callable[[SinkStats], Value]) -> Callable[[Daemon], Samples]:
     return lambda daemon: [((name,), read(s)) for name, s in daemon.stats.sinks.items()]
+
+
+def _hooks(read: Callable[[HookStats], float]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: [((name,), read(hook)) for name, hook in daemon.stats.hooks.items()]
 
 
 def _queue(read: Callable[[SinkQueue], float]) -> Callable[[Daemon], Samples]:
@@ -138,6 +142,27 @@ FAMILIES: Final = (
         "connections_idle", "counter", (),
         "Connections closed because they were silent for `telemetry.idle_seconds`.",
         _one(lambda d: d.stats.connections_idle),
+    ),
+    # -- hooks
+    Family(
+        "hook_calls", "counter", ("hook",), "Calls of the hook.", _hooks(lambda hook: hook.calls),
+    ),
+    Family(
+        "hook_failures", "counter", ("hook",), "Calls of the hook that raised.",
+        _hooks(lambda hook: hook.failures),
+    ),
+    Family(
+        "hook_seconds", "counter", ("hook",), "Duration of all calls of the hook.",
+        _hooks(lambda hook: hook.seconds),
+    ),
+    Family(
+        "hook_skipped_lines", "counter", ("hook",),
+        "Lines that the hook did not get because too much waited for it.",
+        _hooks(lambda hook: hook.skipped_lines),
+    ),
+    Family(
+        "hook_off", "gauge", ("hook",), "1 if the hook is not called any more; the log says why.",
+        _hooks(lambda hook: hook.off),
     ),
     Family(
         "redacted", "counter", ("rule",), "What was masked in lines, by rule of `redact`.",

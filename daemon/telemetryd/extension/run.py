@@ -386,6 +386,8 @@ class _Extension:
             if (source := self._foretold.pop(event.request_id or "", None)) is not None:
                 self._daemon.prove(source)
             self._foretold.clear()
+            if self._daemon.hooks is not None:
+                self._daemon.hooks.on_invoke(event)
             return self._cycle.invoke(event.request_id or "", deadline, oldest, self._now())
         except Exception as bug:  # noqa: BLE001 - the function must get its `next`
             return self._fail(bug)

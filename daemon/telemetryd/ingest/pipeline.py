@@ -75,10 +75,12 @@ class Pipeline:
         tracker: RequestTracker,
         drop_own_lines: bool,
         redactor: Redactor | None = None,
+        tap: Callable[[Block], None] | None = None,
         stats: DaemonStats,
         log: DaemonLog,
     ) -> None:
         self._redactor = redactor
+        self._tap = tap
         self._ledger = ledger
         self._stats = stats
         self._watch = watch
@@ -155,6 +157,8 @@ class Pipeline:
             return
         if self._redactor is not None:
             block = _masked(block, self._redactor)
+        if self._tap is not None:
+            self._tap(block)
         for worker in self._raw:
             worker.offer(block)
         if self._ruled:

@@ -22,7 +22,7 @@ import pytest
 
 from helpers.apart import PLATFORM, Flood, apart, dial_from
 from helpers.daemon import Daemon, Settings, file_sink, finish, leaf, leaf_of, sink
-from helpers.lifecycle import third_party
+from helpers.lifecycle import third_party, with_hook
 from helpers.lines import event, events, logs_dropped, pieces
 from helpers.ports import own_address, reserved
 from helpers.scrape import Scrape, ask, connect, get, received, until
@@ -489,6 +489,31 @@ def done(request_id: str) -> bytes:
 
 
 # -- the edges ---------------------------------------------------------------------------------
+
+
+@moves("hook_calls", "hook_failures", "hook_seconds", "hook_off")
+def test_calls_of_a_hook_that_fails(tmp_path: Path) -> None:
+    keys: Settings = ON | file_sink(tmp_path / "archive")
+    hook = with_hook(tmp_path / "package", "Raising", budget_ms=60_000)
+    with Daemon(tmp_path, foreign=hook, **keys) as daemon:
+        port = port_of(daemon)
+        for count in (1, 2, 3):
+            daemon.send(event(count))
+            scrape = until(port, lambda s, n=count: s("hook_failures_total", hook="probe") == n)  # type: ignore[misc]
+        daemon.stop()
+    assert scrape("hook_calls_total", hook="probe") == 4
+    assert scrape("hook_seconds_total", hook="probe") > 0
+    assert scrape("hook_off", hook="probe") == 1
+
+
+@moves("hook_skipped_lines")
+def test_lines_that_a_hook_could_not_keep_up_with(tmp_path: Path) -> None:
+    keys: Settings = ON | file_sink(tmp_path / "archive")
+    hook = with_hook(tmp_path / "package", "Slow", budget_ms=60_000)
+    with Daemon(tmp_path, foreign=hook, **keys) as daemon:
+        daemon.send(*[events(20_000)] * 4)
+        until(port_of(daemon), lambda s: s("hook_skipped_lines_total", hook="probe") > 0)
+        daemon.stop()
 
 
 @moves("sampled_lines")

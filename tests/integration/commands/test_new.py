@@ -1,4 +1,4 @@
-"""`telemetryd new sink NAME`: the package installs as it is written, and passes its own test."""
+"""`telemetryd new sink|hook NAME`: the package installs as written, and passes its own test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,23 @@ def new(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
 
 
-def test_the_package_passes_its_contract_test_at_once(tmp_path: Path) -> None:
-    written = new(tmp_path, "sink", "my_own")
+def install_and_test(tmp_path: Path, kind: str) -> tuple[int, Path]:
+    """Write and install a package, and run its test; how many passed, and the Python that has it.
+
+    It is a Python of its own, for an extension ignores PYTHONPATH.
+    """
+    written = new(tmp_path, kind, "my_own")
     assert written.returncode == 0, written.stderr
-    package = tmp_path / "telemetryd-sink-my-own"
+    package = tmp_path / f"telemetryd-{kind}-my-own"
     assert str(package.name) in written.stdout
-    site = tmp_path / "site"
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    ours = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "ours.pth").write_text(f"import site; list(map(site.addsitedir, {ours}))\n")
+    script = python.with_name("telemetryd")
+    script.write_text(f"#!{python}\nfrom telemetryd.__main__ import main\nmain()\n")
+    script.chmod(0o755)
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index"]
     done = subprocess.run(
         [*pip, "--no-build-isolation", "--target", str(site), str(package)],
@@ -32,9 +44,8 @@ def test_the_package_passes_its_contract_test_at_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     own = ("TELEMETRYD_", "PYTEST_")  # of this run
     environ = {key: value for key, value in os.environ.items() if not key.startswith(own)}
-    environ["PYTHONPATH"] = str(site)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
         cwd=package,
         env=environ,
         capture_output=True,
@@ -44,17 +55,33 @@ def test_the_package_passes_its_contract_test_at_once(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed is not None
-    assert int(passed[1]) > 40
+    return int(passed[1]), python
+
+
+def test_a_sink_passes_its_contract_test_at_once(tmp_path: Path) -> None:
+    passed, python = install_and_test(tmp_path, "sink")
+    assert passed > 40
     config = tmp_path / "telemetryd.toml"
     config.write_text(f'[sinks.mine]\ntype = "my_own"\npath = "{tmp_path}/lines"\n')
     checked = subprocess.run(
-        [sys.executable, "-m", "telemetryd", "check"],
-        env={**environ, "TELEMETRYD_CONFIG": str(config)},
+        [python, "-m", "telemetryd", "check", "--config", str(config)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_hook_passes_its_test_on_the_local_lambda_at_once(tmp_path: Path) -> None:
+    assert install_and_test(tmp_path, "hook")[0] == 1
+
+
+@pytest.mark.parametrize("name", ["Mine", "class", "x" * 25, "1st"])
+def test_a_name_that_can_not_be_a_hook_is_refused(tmp_path: Path, name: str) -> None:
+    done = new(tmp_path, "hook", name)
+    assert done.returncode == 64
+    assert "a hook's type" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["file", "kinesis", "Mine", "../x", "class", "", "x" * 41, "1st"])

@@ -1,0 +1,1 @@
+"""Code of your own in the life cycle: `hooks.Hooks` is the door."""
