@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 from _random import Random  # without the distributions of `random`
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,6 +123,7 @@ class Daemon:
         wanted = config.sinks.keys()
         config = with_last_resort(config, mode)
         self._log = log
+        log.conceal(partial(_find_secrets, config))
         self.clock = clock
         self._usage = partial(usage, clock.monotonic() if started is None else started, clock)
         self._on_bug = on_bug
@@ -587,6 +588,12 @@ def _sampler(sink: SinkConfig) -> Sampler:
             for each in sink.sample
         ]
     )
+
+
+def _find_secrets(config: Config) -> Iterator[str]:
+    from telemetryd.masking import secrets_of  # noqa: PLC0415 - few processes need it
+
+    return secrets_of(config, os.environ)
 
 
 def _dead_letter(config: Config, log: Log, clock: Clock) -> DeadLetter | None:

@@ -9,6 +9,7 @@ a wait; see `log_stream`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -107,6 +108,17 @@ class Log(EventLog[str]):
         self._recent: dict[tuple[str, str, str], tuple[float, int]] = {}
         """For each kind of line, the time of the first one and the number of lines since then."""
         self._skips_told = 0
+        self._secrets: list[bytes] = []
+        """Texts that no line may hold, as JSON has them."""
+        self._find_secrets: list[Callable[[], Iterable[str]]] = []
+        """Functions that return more of them, called once a line may hold one."""
+
+    def conceal(self, find: Callable[[], Iterable[str]]) -> None:
+        """Mask the secrets that `find` returns in all lines from now on.
+
+        It is called with the first line that may quote somebody, which most processes never write.
+        """
+        self._find_secrets.append(find)
 
     @property
     def skipped_lines(self) -> int:
@@ -136,7 +148,8 @@ class Log(EventLog[str]):
                 "event": event,
                 "logger": LOGGER,
             }
-            | facts
+            | facts,
+            may_quote=level != "info" or "detail" in facts,
         )
 
     def statement(self, event: EventName, facts: dict[str, Any]) -> None:
@@ -165,14 +178,27 @@ class Log(EventLog[str]):
         self._recent[kind] = (now, 1)
         return max(count - allowed, 0)
 
-    def _write(self, record: dict[str, Any], *, force: bool = False) -> None:
+    def _write(
+        self, record: dict[str, Any], *, force: bool = False, may_quote: bool = False
+    ) -> None:
         skipped = self._stream.skipped - self._skips_told
         if skipped and (force or self._stream.is_idle):
             self._skips_told += skipped
             reason = "standard error did not take them"
             self._say("warning", "log_lines_skipped", force, lines=skipped, reason=reason)
-        if not self._stream.put(_encode(record), force=force):
+        line = _encode(record)
+        if may_quote and (self._secrets or self._find_secrets):
+            line = self._without_secrets(line)
+        if not self._stream.put(line, force=force):
             self._stream.skipped += 1
+
+    def _without_secrets(self, line: bytes) -> bytes:
+        while self._find_secrets:
+            found = {msgspec.json.encode(each)[1:-1] for each in self._find_secrets.pop()()}
+            self._secrets = sorted(found.union(self._secrets), key=len, reverse=True)
+        for secret in self._secrets:
+            line = line.replace(secret, b"***")
+        return line
 
     def _say(self, level: Level, event: EventName, force: bool, /, **facts: Any) -> None:
         record = {

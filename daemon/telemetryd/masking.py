@@ -8,7 +8,7 @@ needs none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -30,6 +30,11 @@ _HARMLESS: Final = frozenset(
     )
 )
 """Keys by which something is found, not opened."""
+_CREDENTIALS: Final = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
+)  # fmt: skip
+_HEADERS_VARIABLE: Final = r"OTEL_EXPORTER_OTLP_(?:[A-Z]+_)?HEADERS"
+"""Variables with headers, `name=value,...`, percent-encoded (OpenTelemetry, OTLP exporter)."""
 _SHORTEST: Final = 4
 """Characters of a text that is masked wherever it is found."""
 _URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
@@ -45,6 +50,9 @@ _INVENTED: Final = (
 """A part of a path that only machines can have invented, as in the address of a webhook."""
 _ASSIGNED: Final = rf"(?i)((?:{_NAMES})[\w-]{{0,40}}[\"']?=[\"']?)[^\s\"',;&\\]+"
 _SCHEMED: Final = r"(?i)\b(bearer|basic)(\s{1,8})[\w.~+/=-]{8,}"
+_QUOTE: Final = r"\\{0,3}[\"']?"
+_SENT: Final = rf"(?i)(x-amz-security-token{_QUOTE}[:=][ \t]{{0,8}}{_QUOTE})[^\s\"',;&\\]+"
+"""A session token as AWS quotes it in an answer: in a header of the canonical request."""
 _HEADER: Final = r"(?im)^([ \t]{0,8}[\w-]{0,40}(?:{names})[\w-]{0,40}[ \t]{0,8}:[ \t]{0,8})\S.*$"
 
 
@@ -78,6 +86,31 @@ def secrets_in(value: object, key: str = "") -> Iterator[str]:
         yield value
 
 
+def secrets_of(config: object, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the secrets of a process: of its configuration, and those that libraries read."""
+    yield from secrets_in(config)
+    for name, value in environ.items():
+        if name in _CREDENTIALS and len(value) >= _SHORTEST:
+            yield value
+        elif re.fullmatch(_HEADERS_VARIABLE, name):
+            yield from _header_values(value)
+
+
+def _header_values(text: str) -> Iterator[str]:
+    from urllib.parse import unquote  # noqa: PLC0415 - few have such a variable
+
+    for pair in text.split(","):
+        value = pair.partition("=")[2].strip()
+        yield from (each for each in {value, unquote(value)} if len(each) >= _SHORTEST)
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` without any of `secrets`, wherever they stand."""
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(secret, REDACTED)
+    return text
+
+
 def without_secrets(text: str) -> str:
     """Return `text` with its secrets masked.
 
@@ -90,6 +123,8 @@ def without_secrets(text: str) -> str:
         text = re.sub(_BARE_USER, f"{REDACTED}@", text)
     if "=" in text:
         text = re.sub(_ASSIGNED, rf"\1{REDACTED}", text)
+    if "mz-" in text or "MZ-" in text:
+        text = re.sub(_SENT, rf"\1{REDACTED}", text)
     return re.sub(_SCHEMED, rf"\1\2{REDACTED}", text)
 
 

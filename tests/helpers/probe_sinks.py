@@ -161,3 +161,59 @@ class Moody(Gate):
         half = range(0, len(batch.items), 2) if mood.endswith("_half") else ()
         retryable = mood == "puts_off_half"
         return WriteResult(tuple(Failure(i, "invalid", retryable) for i in half))
+
+
+class TalkerConfig(ProbeConfig, frozen=True, kw_only=True):
+    """With a secret."""
+
+    token: str
+
+
+class Talker(Sink):
+    """Quotes its secret wherever a sink can say something, and delivers nothing."""
+
+    Config = TalkerConfig
+
+    def __init__(self, config: Any, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._token = config.token
+        self._is_first = True
+
+    async def open(self) -> None:
+        """Fail in words, the first time."""
+        if not self._is_first:
+            return
+        self._is_first = False
+        raise TransientSinkError("not_open", f"the server does not know {self._token}")
+
+    async def write(self, batch: Batch, *, attempt: int, deadline: float) -> WriteResult:
+        """Say it in every other way."""
+        import gc
+        import logging
+        import threading
+
+        self.context.log.warning("tried", sink=self.context.name, said=[f"<{self._token}>"])
+        self.context.log.info("tried", sink=self.context.name, detail=f"with {self._token}")
+        logging.getLogger("talker").error("refused: %s", self._token)
+        thread = threading.Thread(target=self._fail, name="talker")
+        thread.start()
+        thread.join()
+        asyncio.get_running_loop().call_soon(self._fail)
+        _FailsAtItsEnd(self._fail)
+        gc.collect()
+        if attempt == 1:
+            raise TransientSinkError("refused", f"this is wrong: {self._token}")
+        if attempt == 2:
+            self._fail()
+        raise PermanentSinkError("refused", f"this is wrong: {self._token}")
+
+    def _fail(self) -> None:
+        raise RuntimeError(f"no one caught {self._token}")
+
+
+class _FailsAtItsEnd:
+    def __init__(self, fail: Callable[[], None]) -> None:
+        self._fail = fail
+
+    def __del__(self) -> None:
+        self._fail()

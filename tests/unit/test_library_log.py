@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,11 +17,12 @@ from telemetryd.log import Log, flush
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """The root logger's handlers are the test's own."""
+    """The root logger's handlers are the test's own, and the interpreter's hooks."""
     root = logging.getLogger()
-    before = root.handlers[:]
+    before, hooks = root.handlers[:], (threading.excepthook, sys.unraisablehook)
     yield
     root.handlers[:] = before
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 def logged(action: Callable[[Log], None]) -> list[dict[str, object]]:
@@ -69,3 +72,31 @@ def test_where_logging_loads_later_the_handler_is_set_then(
 
     (line,) = logged(action)
     assert line["message"] == "now"
+
+
+class _Breaks:
+    def __del__(self) -> None:
+        raise ValueError("not for others")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_the_interpreter_would_print_is_a_line_without_foreign_texts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A thread that fails, and an exception that no one can catch."""
+
+    def fail() -> None:
+        raise ValueError("not for others")
+
+    def action(log: Log) -> None:
+        library_log.bridge(log)
+        thread = threading.Thread(target=fail, name="worker")
+        thread.start()
+        thread.join()
+        _Breaks()
+
+    failed, ignored = logged(action)
+    assert (failed["reason"], failed["message"]) == ("thread_failed", "a thread failed: worker")
+    assert str(failed["error"]).startswith("ValueError in fail (test_library_log.py:")
+    assert ignored["reason"] == "exception_ignored"
+    assert "not for others" not in f"{failed}{ignored}{capsys.readouterr().err}"

@@ -7,8 +7,9 @@ keeps on disk, its spool, and the dead letter are tried as well.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple, TextIO
@@ -19,7 +20,7 @@ from telemetryd.config import Config, Mode
 from telemetryd.config.explain import printable
 from telemetryd.errors import SinkError
 from telemetryd.log import EventLog
-from telemetryd.masking import REDACTED, secrets_in, without_secrets
+from telemetryd.masking import hide, secrets_of, without_secrets
 from telemetryd.sinks._thread import SinkThread
 from telemetryd.sinks.base import MIB, SinkConfig, SinkContext
 from telemetryd.sinks.file.probe import try_directory, try_file
@@ -96,7 +97,7 @@ def probe(config: Config, environ: Mapping[str, str], mode: Mode, out: TextIO) -
     Several at a time, each within MOST_SECONDS. A system call that hangs is left behind.
     """
     outcomes = _run(list(_destinations(config, environ, mode)))
-    hidden = sorted(secrets_in(config), key=len, reverse=True)
+    hidden = set(secrets_of(config, os.environ))
     out.write(f"#\n# probe of {_count(len(outcomes), 'destination')}:\n")
     out.writelines(f"# {line}\n" for line in _report(outcomes, hidden))
     failed = sum(bool(outcome.code) for outcome in outcomes)
@@ -104,7 +105,7 @@ def probe(config: Config, environ: Mapping[str, str], mode: Mode, out: TextIO) -
     return not failed
 
 
-def _report(outcomes: Sequence[Outcome], hidden: Sequence[str]) -> Iterator[str]:
+def _report(outcomes: Sequence[Outcome], hidden: Collection[str]) -> Iterator[str]:
     width = max(len(f"{each.name} ({each.kind})") for each in outcomes)
     for each in outcomes:
         verdict = "FAILED" if each.code else "ok"
@@ -115,11 +116,9 @@ def _report(outcomes: Sequence[Outcome], hidden: Sequence[str]) -> Iterator[str]
             yield f"  {'':<{width}}  {'':<6}  fix: {_clean(each.fix, hidden)}"
 
 
-def _clean(text: str, hidden: Sequence[str]) -> str:
+def _clean(text: str, hidden: Collection[str]) -> str:
     """Return `text` on one line, without any secret of the configuration."""
-    for secret in hidden:
-        text = text.replace(secret, REDACTED)
-    return printable(without_secrets(text), _MOST_TEXT)
+    return printable(without_secrets(hide(text, hidden)), _MOST_TEXT)
 
 
 def _count(number: int, what: str) -> str:

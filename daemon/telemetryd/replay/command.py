@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import stat
 from collections.abc import Coroutine, Generator, Mapping
@@ -15,6 +16,7 @@ from telemetryd.config import Config, load
 from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.errors import EXIT_OK, EXIT_TEMPFAIL, ReplayError, SinkError
 from telemetryd.log import Log
+from telemetryd.masking import hide, secrets_of
 from telemetryd.replay.bookmark import Bookmark
 from telemetryd.replay.handover import Replay, spooled_lines
 from telemetryd.replay.progress import Progress
@@ -57,9 +59,8 @@ def replay(
     except ImportError as error:
         raise ReplayError(f"{path}: {error}") from error
     except SinkError as error:
-        raise ReplayError(
-            f"sinks.{sink} can't be used now: {error.detail or error.code}"
-        ) from error
+        why = hide(error.detail or error.code, secrets_of(config, environ))
+        raise ReplayError(f"sinks.{sink} can't be used now: {why}") from error
     return EXIT_OK if finished else EXIT_TEMPFAIL
 
 
@@ -77,6 +78,7 @@ class _Run:
         self._left_out = 0
         self._lost = 0
         self._log = Log("warning")
+        self._log.conceal(lambda: secrets_of(config, os.environ))
 
     async def run(self) -> bool:
         """Deliver everything. Return True if that succeeded."""
