@@ -26,6 +26,7 @@ from layer import (
     musl,
     native,
     packages,
+    prepared,
     sbom,
     toolchain,
 )
@@ -39,7 +40,7 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         machine = MACHINES[options.arch] if options.arch else this_machine()
-        zipped = build(Cache(options.cache), machine, options.out)
+        zipped = build(Cache(options.cache), machine, options.out, options.config)
     except BuildError as error:
         print(f"layer: {error}", file=sys.stderr)
         return 1
@@ -47,8 +48,12 @@ def main() -> int:
     return 0
 
 
-def build(cache: Cache, machine: Machine, out: Path) -> Path:
-    """Build every stage that is not cached; the zip, with its bill of materials beside it."""
+def build(cache: Cache, machine: Machine, out: Path, config: Path | None = None) -> Path:
+    """Build every stage that is not cached; the zip, with its bill of materials beside it.
+
+    `config` is a configuration file to put into it.
+    """
+    settings = prepared.read(config) if config else b""
     tools = toolchain.install(cache)
     sources = fetch.sources()
     here = this_machine()
@@ -80,7 +85,7 @@ def build(cache: Cache, machine: Machine, out: Path) -> Path:
     }
     parts = inside.parts(cache, tools, sources, found, texts)
     zipped = out / f"telemetryd-layer-{machine.name}.zip"
-    content = bundle.files(launcher, executable, library, licenses.texts(parts))
+    content = bundle.files(launcher, executable, library, licenses.texts(parts), settings)
     bundle.write(zipped, content, host)
     sbom.write(tools, zipped, parts)
     return zipped
@@ -96,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", default=default_directory(), help="keep stages here"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="put this configuration file into it (needs telemetryd in this Python)",
     )
     parser.add_argument(
         "--out",

@@ -13,9 +13,9 @@ _EXECUTABLE = ("extensions/telemetryd", "telemetryd/telemetryd")
 
 
 def files(
-    launcher: Path, executable: Path, lib: Path, licenses: dict[str, bytes]
+    launcher: Path, executable: Path, lib: Path, licenses: dict[str, bytes], prepared: bytes
 ) -> dict[str, bytes]:
-    """The layer's content by path under /opt."""
+    """The layer's content by path under /opt; `prepared` settings, if any."""
     found = {
         "extensions/telemetryd": (launcher / "telemetryd").read_bytes(),
         "telemetryd/telemetryd": (executable / "telemetryd").read_bytes(),
@@ -25,6 +25,8 @@ def files(
             found[f"telemetryd/lib/{file.relative_to(lib / 'lib')}"] = file.read_bytes()
     for name, text in licenses.items():
         found[f"telemetryd/licenses/{name}"] = text
+    if prepared:
+        found["telemetryd/prepared"] = prepared
     return found
 
 

@@ -15,9 +15,9 @@ from layer.toolchain import Toolchain
 _SOURCES = HERE / "c"
 _LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "arm64": "/lib/ld-linux-aarch64.so.1"}
 _LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}", "/lib", "/usr/lib")
-_LAUNCHER = ("launcher", "park", "settings", "share", "platform", "text")
+_LAUNCHER = ("launcher", "park", "prepared", "settings", "share", "platform", "text")
 _BESIDE_PYTHON = ("main", "park", "share", "platform", "text")
-_HEADERS = ("park.h", "platform.h", "settings.h", "share.h", "text.h")
+_HEADERS = ("park.h", "platform.h", "prepared.h", "settings.h", "share.h", "text.h")
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 
 

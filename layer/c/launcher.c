@@ -11,6 +11,7 @@
 #include "early.h"
 #include "park.h"
 #include "platform.h"
+#include "prepared.h"
 #include "share.h"
 
 #include <errno.h>
@@ -178,6 +179,7 @@ int main(int argc, char **argv)
         hold_signals(SIG_BLOCK);
     platform_open_standard();
     find_interpreter(interpreter, sizeof interpreter);
+    prepared_apply(interpreter);
     unsetenv(REGISTER_FD);
     unsetenv(PARKED);
     unsetenv(LARGE_SHARE);

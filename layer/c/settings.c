@@ -108,8 +108,7 @@ static int understand(const char *variable, struct settings *settings, const str
     return value && !*value;
 }
 
-/* Whether there is a file, or may be one, that could say anything. */
-static int has_file(void)
+int settings_have_file(void)
 {
     static const char *const places[] = {"/var/task/telemetryd.toml", "/opt/telemetryd.toml"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++)
@@ -146,7 +145,7 @@ int settings_to_park(struct settings *settings)
                                   .timeout_ms = 25,
                                   .max_silence_ms = 30000};
     settings->measured = start && strcmp(start, "auto") == 0;
-    if (!start || !is_one_of(start, "auto", "park") || !is_on_demand() || has_file())
+    if (!start || !is_one_of(start, "auto", "park") || !is_on_demand() || settings_have_file())
         return 0;
     put(&settings->types, "\"platform\",\"function\"");
     for (char **variable = environ; *variable; variable++)

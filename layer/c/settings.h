@@ -16,4 +16,7 @@ struct settings {
  * file, only the interpreter can read: then it has to start at once. */
 int settings_to_park(struct settings *settings);
 
+/* Whether there is a configuration file at a default path, or may be one. */
+int settings_have_file(void);
+
 #endif

@@ -16,7 +16,15 @@ from typing import Final
 import pytest
 
 SOURCES: Final = Path(__file__).parents[2] / "layer" / "c"
-_FILES: Final = ("launcher.c", "park.c", "settings.c", "share.c", "platform.c", "text.c")
+_FILES: Final = (
+    "launcher.c",
+    "park.c",
+    "prepared.c",
+    "settings.c",
+    "share.c",
+    "platform.c",
+    "text.c",
+)
 _EARLY: Final = (
     "static const struct {\n    unsigned offset, length;\n} early_reads[] = {{0, 4096}};\n"
 )

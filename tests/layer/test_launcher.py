@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers.layer_kit import HERE, build, unpack
 from helpers.lifecycle import settings, until
 from helpers.ports import reserved
 from helpers.scripted_platform import (
@@ -104,6 +105,24 @@ def test_parked_it_leaves_without_an_interpreter(launcher: Path) -> None:
         platform.finish()
         assert platform.ledger()["parked"] is True
         assert len(platform.printed) == 1
+
+
+def test_a_layer_built_with_a_configuration(tmp_path: Path) -> None:
+    """It is in effect with no variable set, and the launcher can judge it."""
+    file = tmp_path / "own.toml"
+    file.write_text(
+        '[lambda]\nstart = "park"\n[flush]\nmax_added_ms = 10000\n'
+        f'[sinks.file]\ntype = "file"\npath = "{tmp_path / "f"}"\n'
+    )
+    opt = unpack(build(HERE, tmp_path / "dist", "--config", str(file)), tmp_path / "opt")
+    with run(opt / "extensions" / "telemetryd") as platform:
+        telemetry, call = platform.begin()
+        call.invoke("a", 900)
+        telemetry.sendall(line(1) + runtime_done("a"))
+        platform.expect(NEXT).shutdown()
+        platform.finish()
+        assert (tmp_path / "f").read_bytes() == line(1) + runtime_done("a")
+        assert platform.log("started")[0]["parked"] is True
 
 
 def test_the_name_is_that_of_the_file(launcher: Path, tmp_path: Path) -> None:

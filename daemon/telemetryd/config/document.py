@@ -50,6 +50,7 @@ one before:
 1. the defaults in the tables below;
 2. a TOML file: the one that `{CONFIG_VARIABLE}` names, otherwise the first existing one of
    {" and ".join(f"`{path}`" for path in DEFAULT_PATHS)};
+   without one the file that the layer was [built with](layer.md#with-your-settings-inside), if any;
 3. environment variables `TELEMETRYD_<SECTION>__<KEY>`, with two underscores where the key has a
    dot: `{variable("telemetry.buffering.timeout_ms")}=25`,
    `{variable("sinks.archive.type")}=file`, `{variable("fail_closed")}=true`.

@@ -104,7 +104,8 @@ def _lambda_warnings(config: Config, mode: Mode, file: str) -> Iterable[str]:
     if config.lambda_.start != "init" and file:
         yield (
             f'lambda.start: "{config.lambda_.start}" is without effect beside a configuration file '
-            f"({file}), which the launcher can't read; set all keys as environment variables"
+            f"({file}), which the launcher can't read; set all keys as environment variables, or "
+            "build the layer with the file (make layer CONFIG=FILE)"
         )
     if config.telemetry.idle_seconds:
         yield (

@@ -366,8 +366,8 @@ class Lambda(Section, frozen=True, kw_only=True):
             "function; `park`: at the end of the first invocation, and the launcher registers and "
             "subscribes; `auto`: `park` where the launcher measures less than a third of a CPU "
             "during the init, otherwise `init`. `auto` and `park` need this key as an environment "
-            "variable and no configuration file, otherwise they mean `init`: see "
-            "[layer.md](layer.md#parked-the-interpreter-starts-later)."
+            "variable, or in a file that the layer was built with, and no other file. Otherwise "
+            "they mean `init`: see [layer.md](layer.md#parked-the-interpreter-starts-later)."
         ),
     ] = "init"
     events: Annotated[

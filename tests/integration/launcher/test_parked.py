@@ -29,6 +29,7 @@ from helpers.scripted_platform import (
     line,
     runtime_done,
 )
+from telemetryd.config.prepared import prepare
 from telemetryd.local import LocalLambda
 
 PARK = settings(LAMBDA__START="park", FLUSH__MAX_ADDED_MS=10_000)
@@ -482,6 +483,84 @@ def test_with_a_large_share_auto_starts_in_the_init(tmp_path: Path, memory: str)
     with run(launcher, variables) as platform:
         not_parked(platform)
         assert platform.log("configuration_invalid") == []
+
+
+# -- settings that were prepared with the layer ----------------------------------------------------
+
+
+@pytest.fixture
+def prepared(installed: Path, tmp_path: Path) -> Path:
+    """A launcher with a file sink at `tmp_path / "baked"`, and `park`, from a prepared file."""
+    place = tmp_path / "layer"
+    shutil.copytree(installed.parents[1], place)
+    file = tmp_path / "telemetryd.toml"
+    file.write_text(
+        '[lambda]\nstart = "park"\n[flush]\nmax_added_ms = 10000\n'
+        '[telemetry]\ntypes = ["platform", "function"]\n'
+        f'[sinks.file]\ntype = "file"\npath = "{tmp_path / "baked"}"\n'
+    )
+    (place / "telemetryd" / "prepared").write_bytes(prepare(str(file))[0])
+    return place / "extensions" / "telemetryd"
+
+
+def deliver(platform: ScriptedPlatform) -> bool:
+    """One invocation with a line, to the end; whether the launcher was parked."""
+    telemetry, call = platform.begin()
+    call.invoke("a", 900)
+    telemetry.sendall(start("a") + line(1) + runtime_done("a"))
+    ledger = finish(platform, platform.expect(NEXT))
+    assert ledger["received"]["lines"] == 3
+    assert platform.log("configuration_invalid") == []
+    parked: bool = platform.log("started")[0]["parked"]
+    return parked
+
+
+def test_prepared_settings_are_in_effect(prepared: Path, tmp_path: Path) -> None:
+    """The launcher can judge them, so it parks."""
+    with ScriptedPlatform({}, command=(str(prepared),)) as platform:
+        assert deliver(platform)
+        assert line(1) in (tmp_path / "baked").read_bytes()
+
+
+@pytest.mark.parametrize("upper", [True, False])
+def test_a_variable_overrides_what_was_prepared(
+    prepared: Path, tmp_path: Path, *, upper: bool
+) -> None:
+    """In any case of its letters, though those that the launcher can't judge end the parking."""
+    name, path = "TELEMETRYD_SINKS__FILE__PATH", tmp_path / "own"
+    variables = {name if upper else name.lower(): str(path)}
+    with ScriptedPlatform(variables, command=(str(prepared),)) as platform:
+        assert deliver(platform) is upper
+        assert line(1) in path.read_bytes()
+        assert not (tmp_path / "baked").exists()
+
+
+def test_a_named_file_stands_in_its_place(prepared: Path, tmp_path: Path) -> None:
+    """All of it: the sink of the prepared one is none of its sinks."""
+    file = tmp_path / "other.toml"
+    file.write_text(f'[sinks.other]\ntype = "file"\npath = "{tmp_path / "other"}"\n')
+    variables = settings(FLUSH__MAX_ADDED_MS=10_000) | {"TELEMETRYD_CONFIG": str(file)}
+    with ScriptedPlatform(variables, command=(str(prepared),)) as platform:
+        assert not deliver(platform)
+        assert list(platform.ledger()["sinks"]) == ["other"]
+        assert line(1) in (tmp_path / "other").read_bytes()
+
+
+def test_what_was_prepared_counts_for_the_command_line_too(prepared: Path, tmp_path: Path) -> None:
+    """`check` says what is in effect."""
+    done = subprocess.run([prepared, "check"], env={}, capture_output=True, text=True, check=False)
+    assert str(tmp_path / "baked") in done.stdout
+
+
+def test_prepared_settings_that_are_damaged_are_reported(prepared: Path) -> None:
+    """What is no variable is left out, and the rest is checked as usual."""
+    damaged = b"nonsense\0\0=\0TELEMETRYD_TELEMETRY__PORT=many\0TELEMETRYD_LAMBDA__START=park"
+    (prepared.parents[1] / "telemetryd" / "prepared").write_bytes(damaged)
+    command = ("env", "-u", "TELEMETRYD_TELEMETRY__PORT", str(prepared))
+    with reserved(), ScriptedPlatform({}, command=command) as platform:
+        _, call = platform.begin()
+        finish(platform, call)
+        assert "telemetry.port" in json.dumps(platform.log("configuration_invalid"))
 
 
 # -- the end while parked --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from telemetryd.config import prepared
 from telemetryd.core import lifecycle
 from telemetryd.extension import boot, early
 
@@ -30,6 +31,7 @@ def defined(file: str, name: str) -> int:
         ("settings.c", "DEFAULT_PORT", early.PORT),
         ("settings.c", "LONGEST_MS", lifecycle.LONGEST_SECONDS * 1000),
         ("park.c", "LONGEST_MS", lifecycle.LONGEST_SECONDS * 1000),
+        ("prepared.c", "MOST_BYTES", prepared.MOST_BYTES),
         ("park.c", "UNFINISHED_MS", lifecycle.UNFINISHED_SECONDS * 1000),
         (
             "park.c",
