@@ -23,6 +23,11 @@ import msgspec
 from bench.kit.errors import LossError
 
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_ANSWERS: Final = {
+    "elastic_bulk": b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"errors":false}',
+    "splunk_hec": b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}',
+}
+"""Of vendors that say more than a status."""
 _END: Final = b"\r\n\r\n"
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -35,6 +40,8 @@ class Post(msgspec.Struct, frozen=True, array_like=True):
     coding: str
     """Its Content-Encoding; empty if it has none."""
     body: bytes
+    preset: str = ""
+    """The last part of its path, if that is not `lines`: what of a vendor it is."""
 
 
 class Collector:
@@ -77,7 +84,9 @@ def serving(scratch: Path, prefix: Sequence[str]) -> Iterator[Collector]:
 
 
 def _lines(post: Post) -> Sequence[bytes]:
-    if (decode := _CODINGS.get(post.coding)) is None or (read := _KINDS.get(post.kind)) is None:
+    kinds = _PRESETS if post.preset else _KINDS
+    read = kinds.get(post.preset or post.kind)
+    if (decode := _CODINGS.get(post.coding)) is None or read is None:
         raise LossError(f"an unexpected body: {post.kind}, {post.coding or 'not compressed'}")
     return read(decode(post.body))
 
@@ -96,6 +105,30 @@ _CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 _KINDS: Final[Mapping[str, Callable[[bytes], Sequence[bytes]]]] = {
     "application/x-ndjson": lambda body: body.splitlines(),
     "application/json": lambda body: [bytes(record) for record in _ARRAY.decode(body)],
+}
+
+
+def _of_loki(body: bytes) -> Sequence[bytes]:
+    streams = msgspec.json.decode(body)["streams"]
+    return [line.encode() for stream in streams for _, line in stream["values"]]
+
+
+def _of_splunk(body: bytes) -> Sequence[bytes]:
+    events = _EVENTS.decode(b"[%b]" % body.replace(b'}{"source":', b'},{"source":'))
+    return [bytes(event["event"]) for event in events]
+
+
+def _of_elastic(body: bytes) -> Sequence[bytes]:
+    documents = body.splitlines()[1::2]
+    return [b"{" + document.partition(b",")[2] for document in documents]
+
+
+_EVENTS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_PRESETS: Final[Mapping[str, Callable[[bytes], Sequence[bytes]]]] = {
+    "datadog": lambda body: [entry["message"].encode() for entry in msgspec.json.decode(body)],
+    "elastic_bulk": _of_elastic,
+    "loki": _of_loki,
+    "splunk_hec": _of_splunk,
 }
 
 
@@ -135,10 +168,16 @@ class _Connection(asyncio.Protocol):
         del self._buffer[: self._end]
         self._end = -1
         kind, coding = headers.get("content-type", ""), headers.get("content-encoding", "")
-        self._posts.append(Post(kind, coding, body))
+        preset = _preset_of(self._head)
+        self._posts.append(Post(kind, coding, body, preset))
         assert self._transport is not None
-        self._transport.write(_OK)
+        self._transport.write(_ANSWERS.get(preset, _OK))
         return True
+
+
+def _preset_of(head: bytes) -> str:
+    target = head.split(b" ", 2)[1].decode("latin-1").partition("?")[0]
+    return target.rpartition("/")[2].removeprefix("lines")
 
 
 def _headers(head: bytes) -> dict[str, str]:

@@ -37,8 +37,10 @@ from telemetryd_proto.framing import Block
 if TYPE_CHECKING:
     from telemetryd.http_client.client import HttpClient
 
-ITEM_BYTES: Final = 16 * 1024
+ITEM_BYTES: Final = 256 * 1024
 """Most bytes of an item of several lines, which become a fragment of a body together."""
+ITEMS_IN_A_BODY: Final = 4
+"""At least so many items of several lines fit in a body, so that bodies are nearly full."""
 
 
 class HttpItem(Item, frozen=True, gc=False):
@@ -89,8 +91,9 @@ class HttpSink(Sink):
         """Yield items of a few lines. Where JSON matters, a line that is none is alone."""
         form = self._format
         now = int(self.context.clock.wall() * 1e9)
+        item_bytes = min(ITEM_BYTES, self._bodies.max_bytes // ITEMS_IN_A_BODY)
         for block in blocks:
-            for piece in _cut(block, form.max_lines):
+            for piece in _cut(block, item_bytes, form.max_lines):
                 if form.json == "ignored":
                     yield _item(piece, now, is_json=False)
                 elif is_json(piece.data, piece.lines):
@@ -213,9 +216,9 @@ def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
     return [*kept, *config.headers.items()]
 
 
-def _cut(block: Block, max_lines: int) -> Iterator[Block]:
+def _cut(block: Block, max_bytes: int, max_lines: int) -> Iterator[Block]:
     """Yield the lines of `block` in blocks for an item each."""
-    for piece in block.cut(ITEM_BYTES):
+    for piece in block.cut(max_bytes):
         if not 0 < max_lines < piece.lines:
             yield piece
             continue
