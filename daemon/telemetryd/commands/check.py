@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TextIO
 
 from telemetryd import trust
+from telemetryd.commands.limits import limits
 from telemetryd.config import (
     DEFAULT_PATHS,
     Config,
@@ -85,6 +86,10 @@ def check(
         # what re2 can't judge here is among the warnings already
         layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
         warnings.extend(warning for warning in layer if warning not in warnings)
+    out.writelines(
+        f"# limit: {printable(without_secrets(limit), _MAX_FACT)}\n"
+        for limit in limits(loaded.config, mode, environ)
+    )
     out.writelines(f"# warning: {without_secrets(warning)}\n" for warning in warnings)
     out.write("# configuration is valid\n")
     if probes:

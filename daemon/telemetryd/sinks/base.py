@@ -205,6 +205,16 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Yield what `telemetryd check` says besides the values, such as a vendor's limits."""
         return iter(())
 
+    @property
+    def most_line_bytes(self) -> int:
+        """The largest line that the sink can deliver, for `telemetryd check`; 0: any."""
+        return 0
+
+    @property
+    def most_request_bytes(self) -> int:
+        """The largest request, for `telemetryd check`: a larger batch takes several; 0: any."""
+        return 0
+
     def aws_client(self) -> ClientName | None:
         """Return which client of AWS the sink asks for; None if it has none."""
         return None

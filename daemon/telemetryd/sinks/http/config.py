@@ -107,6 +107,16 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
         return self.max_body_bytes or (MIB if chosen is None else chosen.max_body_bytes)
 
     @property
+    def most_line_bytes(self) -> int:
+        """The largest line: what fits in a body."""
+        return self.body_bytes
+
+    @property
+    def most_request_bytes(self) -> int:
+        """The largest body."""
+        return self.body_bytes
+
+    @property
     def all_labels(self) -> dict[str, str]:
         """The labels that are sent, with their placeholders."""
         chosen = self.chosen

@@ -83,6 +83,24 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         found = _STREAM_ARN.fullmatch(self.stream)
         return found["region"] if found else ""
 
+    @property
+    def most_line_bytes(self) -> int:
+        """The largest line: a record, with its partition key."""
+        return self.max_record_bytes
+
+    @property
+    def most_request_bytes(self) -> int:
+        """The largest call of PutRecords."""
+        return self.max_request_bytes
+
+    def facts(self) -> Iterator[str]:
+        """Yield what the stream must permit."""
+        if self.max_record_bytes > kinesis.DEFAULT_RECORD_BYTES:
+            yield (
+                f"max_record_bytes is {self.max_record_bytes}: a stream takes records above "
+                f"{kinesis.DEFAULT_RECORD_BYTES} bytes only after UpdateMaxRecordSize"
+            )
+
     def problems(self) -> Iterator[str]:
         """Yield broken rules between keys, invalid names, and missing packages."""
         if self.client == "aiobotocore" and not is_available():

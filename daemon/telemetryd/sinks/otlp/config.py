@@ -100,6 +100,16 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     """Most milliseconds to wait for the next byte of a response. Not set:
     OTEL_EXPORTER_OTLP_TIMEOUT, or 10000."""
 
+    @property
+    def most_line_bytes(self) -> int:
+        """The largest line: what fits in a body."""
+        return self.max_body_bytes
+
+    @property
+    def most_request_bytes(self) -> int:
+        """The largest body."""
+        return self.max_body_bytes
+
     def problems(self) -> Iterator[str]:
         """Yield faults that types and limits can't express, also of what the environment says."""
         found: dict[str, None] = {}  # signals have most settings in common
