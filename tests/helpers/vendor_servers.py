@@ -342,6 +342,7 @@ class NewRelicServer(VendorServer):
     token_header = "api-key"  # noqa: S105 - the name of a header
     token_prefix = ""
     max_body_bytes = 1_000_000
+    without_lines = Say(202, body=b'{"requestId":"1-2-3"}')
 
     def events(self, body: bytes) -> list[Event]:
         """Return the entries."""
@@ -376,6 +377,7 @@ class HoneycombServer(VendorServer):
     token_header = "x-honeycomb-team"  # noqa: S105 - the name of a header
     token_prefix = ""
     max_body_bytes = 5_000_000
+    without_lines = Say(200, body=b"[]")
     max_event_bytes = 1_000_000
     busy = b""
 

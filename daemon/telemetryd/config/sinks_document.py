@@ -82,7 +82,9 @@ def _count(number: float) -> str:
 _PRESETS: Final[Mapping[PresetName, tuple[str, str]]] = {
     "datadog": ("https://http-intake.logs.datadoghq.com", "Datadog API Reference, Send logs"),
     "elastic_bulk": ("https://search.example.com:9200", "Elasticsearch and OpenSearch, Bulk API"),
+    "honeycomb": ("https://api.honeycomb.io", "Honeycomb, Events API"),
     "loki": ("https://logs.example.com", "Grafana Loki, limits_config"),
+    "new_relic": ("https://log-api.newrelic.com", "New Relic, Introduction to the Log API"),
     "splunk_hec": ("https://splunk.example.com:8088", "Splunk, Format events for HEC"),
 }
 """An address and the source of the limits, for each preset."""

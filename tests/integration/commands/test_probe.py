@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -24,10 +24,18 @@ from helpers.http_destination import tls_server
 from helpers.kinesis_server import Error, KinesisServer, environment
 from helpers.measured import MEASURED
 from helpers.otlp_server import OtlpServer
-from helpers.vendor_servers import DatadogServer, ElasticServer, LokiServer, SplunkServer
+from helpers.vendor_servers import (
+    DatadogServer,
+    ElasticServer,
+    HoneycombServer,
+    LokiServer,
+    NewRelicServer,
+    SplunkServer,
+)
 from telemetryd.commands.check import check
 from telemetryd.sinks import registry
 from telemetryd.sinks.base import Batch, Sink, SinkConfig, WriteResult
+from telemetryd.sinks.http.presets import PresetName
 
 PLANTED = "S3cretToken.of-mine"
 WEB_PAGE = b"<!DOCTYPE html><html><body>Please sign in to the WLAN</body></html>"
@@ -156,8 +164,17 @@ PRESETS = {
     "loki": (LokiServer, "refuses a body without lines (422)", "credentials_refused"),
     "splunk_hec": (SplunkServer, "refuses a body without lines (400)", "credentials_refused"),
     "elastic_bulk": (ElasticServer, "refuses a body without lines (400)", "credentials_refused"),
+    "honeycomb": (HoneycombServer, "accepts a body without lines (200)", "credentials_refused"),
+    "new_relic": (NewRelicServer, "accepts a body without lines (202)", "access_denied"),
     "datadog": (DatadogServer, "accepts a body without lines (202)", "access_denied"),
 }
+
+
+LABELS = {"honeycomb": {"A__LABELS": '{dataset = "orders"}'}}
+
+
+def test_each_preset_is_tried() -> None:
+    assert PRESETS.keys() == set(get_args(PresetName))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -166,7 +183,9 @@ def test_a_vendor_is_tried_by_its_protocol(preset: str, compression: str) -> Non
     server_class, says, _ = PRESETS[preset]
     with server_class() as server:
         server.token = PLANTED
-        status, found, _ = http(server.url, A__PRESET=preset, A__COMPRESSION=compression)
+        status, found, _ = http(
+            server.url, A__PRESET=preset, A__COMPRESSION=compression, **LABELS.get(preset, {})
+        )
         assert (server.stored, server.violations) == ([], [])
     assert status == 0
     assert says in found
@@ -177,7 +196,7 @@ def test_a_vendor_that_does_not_know_the_token(preset: str) -> None:
     server_class, _, code = PRESETS[preset]
     with server_class() as server:
         server.token = "another"  # noqa: S105 - opens nothing
-        status, found, _ = http(server.url, A__PRESET=preset)
+        status, found, _ = http(server.url, A__PRESET=preset, **LABELS.get(preset, {}))
     assert (status, found.partition(":")[0]) == (69, f"FAILED {code}")
 
 
@@ -187,7 +206,8 @@ def test_an_otlp_endpoint_is_tried_without_a_record(protocol: str) -> None:
         status, found, _ = run(O__TYPE="otlp", O__ENDPOINT=server.base, O__PROTOCOL=protocol)
         assert server.violations == []
         assert server.records == []
-    assert (status, found["sinks.o"]) == (0, "ok the server takes a request without records")
+    assert status == 0
+    assert found["sinks.o"].startswith("ok the server takes a request without")
 
 
 @pytest.mark.parametrize(

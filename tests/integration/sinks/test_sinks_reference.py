@@ -20,7 +20,9 @@ from helpers.otlp_server import OtlpServer
 from helpers.vendor_servers import (
     DatadogServer,
     ElasticServer,
+    HoneycombServer,
     LokiServer,
+    NewRelicServer,
     SplunkServer,
     VendorServer,
 )
@@ -120,17 +122,20 @@ def test_http(example: Example) -> None:
 VENDORS: dict[str, type[VendorServer]] = {
     "datadog": DatadogServer,
     "elastic_bulk": ElasticServer,
+    "honeycomb": HoneycombServer,
     "loki": LokiServer,
+    "new_relic": NewRelicServer,
     "splunk_hec": SplunkServer,
 }
 
 
-@of("http-2", "http-3", "http-4", "http-5")
+@of(*(f"http-{number}" for number in range(2, 2 + len(VENDORS))))
 def test_a_preset(example: Example) -> None:
     name = tomllib.loads(example.file.read_text())["sinks"][example.name]["preset"]
     with VENDORS[name]() as server:
         server.token = "change-me"  # noqa: S105 - opens nothing
-        example.run(URL=server.url)
+        more: Settings = {"LABELS": '{dataset = "orders"}'} if name == "honeycomb" else {}
+        example.run(URL=server.url, **more)
         assert server.lines == LINES
         assert server.violations == []
 
