@@ -9,7 +9,9 @@ from pathlib import Path
 from layer import shell
 from layer.cache import HERE
 
-_EXECUTABLE = ("extensions/telemetryd", "telemetryd/telemetryd")
+_EXECUTABLE = ("extensions/telemetryd", "telemetryd/telemetryd", "telemetryd/wrap")
+_INTERNAL = ("__init__", "flushing", "registration", "wrap")
+"""Modules of telemetryd.internal that need only the standard library."""
 
 
 def files(
@@ -27,6 +29,21 @@ def files(
         found[f"telemetryd/licenses/{name}"] = text
     if prepared:
         found["telemetryd/prepared"] = prepared
+    return found | _internal()
+
+
+def _internal() -> dict[str, bytes]:
+    """Return what runs in the process of a Python function: the wrapper and its package."""
+    here, ours = HERE / "internal", HERE.parent / "daemon" / "telemetryd"
+    package = "telemetryd/internal/package/telemetryd"
+    found = {
+        "telemetryd/wrap": (here / "wrap").read_bytes(),
+        "telemetryd/internal/telemetryd_wrap.py": (here / "telemetryd_wrap.py").read_bytes(),
+        f"{package}/__init__.py": (ours / "__init__.py").read_bytes(),
+    }
+    for module in _INTERNAL:
+        path = f"internal/{module}.py"
+        found[f"{package}/{path}"] = (ours / path).read_bytes()
     return found
 
 

@@ -62,11 +62,11 @@ def test_only_the_launcher_lies_in_extensions(zipped: Path) -> None:
 
 
 def test_modes_let_any_user_run_it(zipped: Path) -> None:
-    """Executable are the two programs, readable is everything; no date differs."""
+    """Executable are the programs and the wrapper, readable is everything; no date differs."""
     with zipfile.ZipFile(zipped) as packed:
         modes = {entry.filename: entry.external_attr >> 16 for entry in packed.infolist()}
         dates = {entry.date_time for entry in packed.infolist()}
-    programs = {"extensions/telemetryd", "telemetryd/telemetryd"}
+    programs = {"extensions/telemetryd", "telemetryd/telemetryd", "telemetryd/wrap"}
     assert {name for name, mode in modes.items() if mode == 0o100755} == programs
     assert {mode for name, mode in modes.items() if name not in programs} == {0o100644}
     assert dates == {(2000, 1, 1, 0, 0, 0)}

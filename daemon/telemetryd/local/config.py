@@ -33,6 +33,13 @@ class ConfigError(ValueError):
     """The local Lambda cannot be built so; the message says what to change."""
 
 
+_BY_VARIABLE = (
+    "import os, sys; from awslambdaric.__main__ import main; "
+    "main(['bootstrap', os.environ['_HANDLER']])"
+)
+"""Starts AWS's runtime client as the managed runtimes do."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalConfig:
     """One local Lambda function.
@@ -259,7 +266,14 @@ class LocalConfig:
         return paths
 
     def runtime_command(self) -> list[str]:
-        """Return the command line of the runtime process."""
+        """Return the command line of the runtime process.
+
+        A managed runtime starts `AWS_LAMBDA_EXEC_WRAPPER` with its own command line as arguments,
+        and reads the handler's name from `_HANDLER`, which the wrapper may have changed (Developer
+        Guide, "Modifying the runtime environment").
+        """
         if self.bootstrap is not None:
             return list(self.bootstrap)
+        if wrapper := self.env.get("AWS_LAMBDA_EXEC_WRAPPER", ""):
+            return [wrapper, sys.executable, "-c", _BY_VARIABLE]
         return [sys.executable, "-m", "awslambdaric", str(self.handler)]

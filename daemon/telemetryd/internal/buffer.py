@@ -1,0 +1,154 @@
+"""Lines of the function's own, to any sink, without an extension beside it.
+
+    buffer = SinkBuffer("http", url="https://collector.example.com/v1/lines")
+
+    @flush_on_return(buffer.flush)
+    def handler(event, context):
+        buffer.write({"metric": "orders", "value": 1})
+
+A thread runs the sink under the worker that the daemon uses: batches, retries, a circuit, a bounded
+queue, and an account in which every line ends once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import threading
+from typing import Any, Final
+
+import msgspec
+
+from telemetryd.clock import Clock
+from telemetryd.core.ledger import SinkAccount
+from telemetryd.core.stats import SinkStats
+from telemetryd.delivery.losses import Losses
+from telemetryd.delivery.queue import SinkQueue
+from telemetryd.delivery.worker import DeliveryWorker
+from telemetryd.errors import ConfigError
+from telemetryd.log import Log
+from telemetryd.sinks.base import SinkConfig, SinkContext
+from telemetryd.sinks.registry import UnknownSinkType, sink_class
+from telemetryd_proto.framing import Block
+
+_CHUNK_BYTES: Final = 64 * 1024
+"""Bytes that are collected before they are handed to the sink's thread."""
+_START_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 0.5
+
+
+class SinkBuffer:
+    """Collects lines for one sink. `write` never waits; all methods may be called in any thread."""
+
+    def __init__(self, type: str, **settings: Any) -> None:  # noqa: A002 - the key's name
+        """Make the sink with the keys of its section. Raises ConfigError with every problem."""
+        config = _config(type, settings)
+        self._log = Log("warning")
+        self._account = SinkAccount()
+        self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._worker: DeliveryWorker
+        started = threading.Event()
+        threading.Thread(
+            target=self._run, args=(config, started), name=f"sink-{type}", daemon=True
+        ).start()
+        if not started.wait(_START_SECONDS):
+            raise RuntimeError(f"the thread of the sink {type} does not start")
+
+    def write(self, line: str | bytes | dict[str, Any]) -> None:
+        r"""Add a line. A dict becomes JSON. Newlines within a line become spaces."""
+        if isinstance(line, dict):
+            data = msgspec.json.encode(line)
+        else:
+            data = line.encode("utf-8", "replace") if isinstance(line, str) else line
+            data = data.rstrip(b"\n").replace(b"\n", b" ")
+        if not data:
+            return
+        with self._lock:
+            self._lines.append(data + b"\n")
+            self._size += len(data) + 1
+            if self._size >= _CHUNK_BYTES:
+                self._hand_over()
+
+    def flush(self, seconds: float = 1.0) -> bool:
+        """Deliver what was written; False if that did not succeed within `seconds`."""
+        with self._lock:
+            self._hand_over()
+        done = asyncio.run_coroutine_threadsafe(self._flush(seconds), self._loop)
+        try:
+            return done.result(seconds + _CLOSE_SECONDS)
+        except TimeoutError:
+            return False
+
+    def close(self, seconds: float = 2.0) -> dict[str, Any]:
+        """Deliver for `seconds`, give up the rest, and return the account."""
+        with self._lock:
+            self._hand_over()
+        stopping = asyncio.run_coroutine_threadsafe(self._stop(seconds), self._loop)
+        stopping.result(seconds + 4 * _CLOSE_SECONDS)
+        return self.account()
+
+    def account(self) -> dict[str, Any]:
+        """Return where the lines went, in the form of the ledger's page of a sink."""
+        return self._account.page(self._worker.pending())
+
+    def _hand_over(self) -> None:
+        if self._lines:
+            data, count = b"".join(self._lines), len(self._lines)
+            self._lines, self._size = [], 0
+            block = Block(data, count, received_at=Clock().monotonic())
+            self._loop.call_soon_threadsafe(self._worker.offer, block)
+
+    # -- in the sink's thread --------------------------------------------------------------------
+
+    def _run(self, config: SinkConfig, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        context = SinkContext(
+            name=config.type,
+            function=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
+            version=os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            instance=secrets.token_hex(16),
+            salvage=lambda _data, _reason: False,
+            log=self._log,
+        )
+        self._loop.call_soon(self._start, config, context, started)
+        self._loop.run_forever()
+
+    def _start(self, config: SinkConfig, context: SinkContext, started: threading.Event) -> None:
+        stats = SinkStats()
+        self._worker = DeliveryWorker(
+            sink_class(config.type)(config, context),
+            config,
+            self._account,
+            SinkQueue(config.queue_max_bytes, "drop_oldest", lambda _: None, stats=stats),
+            stats=stats,
+            losses=Losses(config.type, self._account, dead_letter=None, log=self._log),
+            log=self._log,
+            rng=random.Random(),  # noqa: S311 - jitter, not cryptography
+            on_bug=lambda bug: self._log.error("internal_error", error=repr(bug)[:500]),
+        )
+        self._worker.start()
+        started.set()
+
+    async def _flush(self, seconds: float) -> bool:
+        self._worker.release()
+        return await self._worker.flush(self._loop.time() + seconds)
+
+    async def _stop(self, seconds: float) -> None:
+        await self._worker.stop(self._loop.time() + seconds)
+
+
+def _config(kind: str, settings: dict[str, Any]) -> SinkConfig:
+    try:
+        cls = sink_class(kind).Config
+        config = msgspec.convert({"type": kind, **settings}, cls)
+    except (UnknownSinkType, msgspec.ValidationError) as error:
+        raise ConfigError((f"SinkBuffer({kind!r}): {error}",)) from error
+    rules = (*config.shared_problems(), *getattr(config, "problems", tuple)())
+    if rules:
+        raise ConfigError(tuple(f"SinkBuffer({kind!r}): {rule}" for rule in rules))
+    return config

@@ -1,0 +1,230 @@
+"""Flushes registered callables after each invocation: the decorator, and who waits for whom.
+
+    INVOKE arrives     the extension's thread holds the environment, until the handler has ended
+    the handler ends   the thread is told, while the runtime sends the response
+    the thread         flushes, within bounds, and asks for the next event: now Lambda may freeze
+
+Both know the request by its id, so it does not matter which of them hears of it first. Where no
+thread follows (no Lambda, Managed Instances, a refusal), the handler itself flushes before it
+returns.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from telemetryd.internal.registration import register
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+TOTAL_SECONDS: Final = 2.0
+"""Most seconds that all callables may add to an invocation."""
+EACH_SECONDS: Final = 1.0
+"""Most seconds of one callable, unless it was registered with another bound."""
+_MARGIN_SECONDS: Final = 0.1
+"""Before the function's deadline."""
+_BEGIN_SECONDS: Final = 1.0
+"""Time after INVOKE in which the handler begins. After that the thread waits no more."""
+_MAX_SAID: Final = 20
+_MAX_CALLABLES: Final = 64
+
+
+class Flushes:
+    """Counts of one process."""
+
+    def __init__(self) -> None:
+        self.invocations = 0
+        """Invocations after which callables were called."""
+        self.failures = 0
+        """Calls that raised."""
+        self.hung = 0
+        """Calls that did not return in time. These callables are not called any more."""
+        self.skipped = 0
+        """Calls for which no time was left before the function's deadline."""
+        self.in_handler = 0
+        """Of `invocations`: those that flushed before the handler returned."""
+        self.seconds = 0.0
+        """Duration of all."""
+
+
+class _Registered:
+    __slots__ = ("call", "name", "seconds")
+
+    def __init__(self, call: Callable[[], object], seconds: float) -> None:
+        self.call = call
+        self.name = getattr(call, "__qualname__", None) or repr(call)
+        self.seconds = seconds
+
+
+class Engine:
+    """The callables of a process, and the turn between handler and extension."""
+
+    def __init__(self) -> None:
+        self.flushes = Flushes()
+        self._registered: list[_Registered] = []
+        self._lock = threading.Condition()
+        self._is_following: bool | None = None
+        """None: it was not tried yet."""
+        self._begun: dict[str, int] = {}
+        """Requests whose handler runs, with the depth of wrapped calls."""
+        self._ended = ""
+        """The request whose handler has ended last."""
+        self._missed = ""
+        """The request that the extension's thread did not wait for."""
+        self._said = 0
+
+    def add(self, call: Callable[[], object], seconds: float = EACH_SECONDS) -> None:
+        """Call `call` after each invocation, for at most `seconds`. Adding it twice is once."""
+        if not callable(call):
+            raise TypeError(f"{call!r} can't be called; pass the function, such as metrics.flush")
+        if all(each.call != call for each in self._registered):
+            if len(self._registered) >= _MAX_CALLABLES:
+                raise ValueError(f"more than {_MAX_CALLABLES} callables to flush")
+            self._registered.append(_Registered(call, seconds))
+
+    def follow(self) -> None:
+        """Register the internal extension, once in a process."""
+        with self._lock:
+            if self._is_following is None:
+                self._is_following = register(self._on_invoke, self._on_gone, self._say)
+
+    def begin(self, request: str) -> None:
+        """Note that the handler of `request` begins."""
+        with self._lock:
+            self._begun[request] = self._begun.get(request, 0) + 1
+            self._lock.notify_all()
+
+    def end(self, request: str, deadline: float) -> None:
+        """Note that it has ended; flush if no thread does. `deadline`: wall seconds, 0: unknown."""
+        with self._lock:
+            self._begun[request] -= 1
+            if self._begun[request]:
+                return  # a wrapped call within another one
+            del self._begun[request]
+            if self._is_following and request and request != self._missed:
+                self._ended = request
+                self._lock.notify_all()
+                return
+        self.flushes.in_handler += 1
+        self.flush(deadline)
+
+    def flush(self, deadline: float) -> None:
+        """Call what is registered, one after the other, until `deadline` (wall seconds) at most."""
+        began = time.monotonic()
+        left = TOTAL_SECONDS
+        if deadline:
+            left = min(left, deadline - _MARGIN_SECONDS - time.time())
+        until = began + left
+        self.flushes.invocations += 1
+        for each in list(self._registered):
+            seconds = min(each.seconds, until - time.monotonic())
+            if seconds <= 0:
+                self.flushes.skipped += 1
+                self._say(f"no time was left to call {each.name}")
+            else:
+                self._call(each, seconds)
+        self.flushes.seconds += time.monotonic() - began
+
+    def _call(self, each: _Registered, seconds: float) -> None:
+        """Call it in a thread, because only a thread can be left behind."""
+        errors: list[BaseException] = []
+        thread = threading.Thread(target=_guarded, args=(each.call, errors), daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            self.flushes.hung += 1
+            self._registered.remove(each)
+            self._say(f"{each.name} took longer than {seconds:.3g} s; it is not called any more")
+        elif errors:
+            self.flushes.failures += 1
+            self._say(f"{each.name} raised {type(errors[0]).__name__}")
+
+    def _on_invoke(self, request: str, deadline_ms: int) -> None:
+        """Wait until the handler has ended, and flush. In the thread that asks for `next`."""
+        with self._lock:
+
+            def has_begun() -> bool:
+                return request in self._begun or self._ended == request
+
+            if not self._lock.wait_for(has_begun, _BEGIN_SECONDS):
+                self._missed = request
+                return
+            self._lock.wait_for(lambda: self._ended == request)
+        self.flush(deadline_ms / 1000)
+
+    def _on_gone(self) -> None:
+        """Flush in the handler from now on: no thread asks for `next` any more."""
+        with self._lock:
+            self._is_following = False
+
+    def _say(self, text: str) -> None:
+        self._said += 1
+        if self._said <= _MAX_SAID:
+            sys.stderr.write(f"telemetryd.internal: {text}\n")
+
+
+def _guarded(call: Callable[[], object], errors: list[BaseException]) -> None:
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - it is counted, and named by its type
+        errors.append(error)
+
+
+_ENGINE: Final = Engine()
+
+
+def flushes() -> Flushes:
+    """Return the counts of this process."""
+    return _ENGINE.flushes
+
+
+def on_return(call: Callable[[], object], *, seconds: float = EACH_SECONDS) -> None:
+    """Call `call` after each invocation of a handler that is wrapped or decorated."""
+    _ENGINE.add(call, seconds)
+
+
+class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
+    """Flushes after a handler: a decorator, or a context manager.
+
+    Each of `callables` is called without arguments, for at most `seconds`, also if the handler
+    raises. Those that `on_return` has registered are called as well. In `with` they are called at
+    the end of the block, so the caller of the function waits for them.
+    """
+
+    def __init__(self, *callables: Callable[[], object], seconds: float = EACH_SECONDS) -> None:
+        for call in callables:
+            _ENGINE.add(call, seconds)
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Return the handler, with the flush behind it."""
+        _ENGINE.follow()
+
+        @functools.wraps(handler)
+        def flushing(event: Any, context: Any) -> Any:
+            request = str(getattr(context, "aws_request_id", "") or "")
+            _ENGINE.begin(request)
+            try:
+                return handler(event, context)
+            finally:
+                _ENGINE.end(request, _deadline_of(context))
+
+        return flushing  # type: ignore[return-value]
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """Flush."""
+        _ENGINE.flushes.in_handler += 1
+        _ENGINE.flush(0.0)
+
+
+def _deadline_of(context: Any) -> float:
+    """Return when the function times out, in wall seconds; 0 if that is not known."""
+    left = getattr(context, "get_remaining_time_in_millis", None)
+    return time.time() + left() / 1000 if callable(left) else 0.0
