@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test workflow-test peers-test public-types distributions wheels
+.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test lake-test workflow-test peers-test public-types distributions wheels
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ types: $(STAMP)
 
 unit: $(STAMP)
 	@$(BIN)/python -m pytest $(AGAIN) -m 'not system' --ignore tests/system --ignore tests/layer \
-	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/peers
+	  --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/lake --ignore tests/peers
 
 $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/system.txt
@@ -46,6 +46,15 @@ $(VENV)/.installed-system: requirements/system.txt $(STAMP)
 
 test-system: $(VENV)/.installed-system  ## the tests that need other programs (each names what is missing)
 	@$(BIN)/python -m pytest $(AGAIN) -m system tests/system
+
+.venv-lake/.installed: requirements/lake.txt $(STAMP)
+	@$(PYTHON) -m venv .venv-lake
+	@.venv-lake/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lake.txt
+	@.venv-lake/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable proto --editable .
+	@touch $@
+
+lake-test: .venv-lake/.installed  ## loads the flat format into DuckDB, ClickHouse (chdb), pyarrow and Spark (needs Java)
+	@.venv-lake/bin/python -m pytest $(AGAIN) -m lake tests/lake
 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows
 	@$(BIN)/zizmor --offline --quiet .github/workflows
@@ -61,7 +70,7 @@ coverage: $(STAMP)  ## coverage of `make unit` by package, held to the floors (t
 	@cp tests/measured.pth "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/a2_measured.pth"
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest -q --hypothesis-seed 0 $(or $(TESTS),-m 'not system' --ignore tests/system \
-	  --ignore tests/layer --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/peers)
+	  --ignore tests/layer --ignore tests/container --ignore tests/deploy --ignore tests/fixtures --ignore tests/lake --ignore tests/peers)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage json -q -o build/coverage/all.json
 	@$(BIN)/python tests/floors.py build/coverage/all.json
@@ -124,10 +133,11 @@ bench: $(STAMP)  ## the load tests, peers beside telemetryd: tables and charts i
 bench-quick: $(STAMP)  ## under 3 minutes, for before and after a change
 	@$(BIN)/python -m bench run ingest-file ingest-file-16 ingest-typed fanout --quick --out build/bench
 
-bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink, nasty lines, HTTP and redaction alone
+bench-parts: $(STAMP)  ## the cost of framing, a scrape, the EMF sink, rows, nasty lines, HTTP and redaction alone
 	@$(BIN)/python -m bench.framing
 	@$(BIN)/python -m bench.scrape
 	@$(BIN)/python -m bench.emf
+	@$(BIN)/python -m bench.flat
 	@$(BIN)/python -m bench.nasty
 	@$(BIN)/python -m bench.http_reader
 	@$(BIN)/python -m bench.redaction
@@ -148,6 +158,7 @@ format: $(STAMP)  ## rewrite the code in the project's format
 lock:  ## pin the dependencies, with hashes for every platform (needs `uv`)
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/dev.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group system --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/system.txt
+	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group dev --group lake --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/lake.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --no-emit-package telemetryd-proto -q pyproject.toml -o requirements/runtime.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.13 --group layer --no-emit-package google-re2 --no-emit-package telemetryd-proto --constraint requirements/dev.txt -q pyproject.toml -o requirements/layer.txt
 	@uv pip compile --universal --generate-hashes --no-header --python-version 3.11 --group layer-build -q -o requirements/layer-build.txt
@@ -161,4 +172,4 @@ changelog-check: $(STAMP)  ## check that this branch describes its changes in ch
 	@$(BIN)/towncrier check --compare-with $(or $(BASE),main)
 
 clean:  ## remove the virtual environment and everything built
-	rm -rf $(VENV) .venv-deploy .venv-wheels dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run
+	rm -rf $(VENV) .venv-deploy .venv-lake .venv-wheels dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .run

@@ -48,6 +48,7 @@ from telemetryd.sinks.registry import sink_class
 from telemetryd.usage import usage
 
 if TYPE_CHECKING:
+    from telemetryd.core.flat import FlatReader, Flattener
     from telemetryd.core.redaction.redactor import Redactor
     from telemetryd.core.sample import Sampler
     from telemetryd.delivery.dead_letter import DeadLetter
@@ -140,8 +141,9 @@ class Daemon:
             self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
         ]
         self._identity = identity
+        self._flat: FlatReader | None = None
         self._routes = [
-            Route(worker, _rules(sink, identity, effective_tags(config, sink)))
+            Route(worker, self._rules(sink, effective_tags(config, sink)))
             for worker, sink in zip(self._workers, config.sinks.values(), strict=True)
             if worker.name in wanted
         ]
@@ -282,7 +284,7 @@ class Daemon:
         for route in self._routes:
             sink = config.sinks[route.worker.name]
             route.worker.adjust(sink)
-            route.rules = _rules(sink, self._identity, effective_tags(config, sink))
+            route.rules = self._rules(sink, effective_tags(config, sink))
         self._pipeline.reroute(self._routes)
 
     async def flush(self, deadline: float, trigger: Trigger) -> bool:
@@ -402,8 +404,8 @@ class Daemon:
         self._identity.instance = os.urandom(16).hex()
         for route in self._routes:
             route.worker.on_restore(self._identity.instance)
-            if route.rules is not None and route.rules.fields is not None:
-                route.rules.fields.renew(self._identity.values)
+            if route.rules is not None and route.rules.shaper is not None:
+                route.rules.shaper.renew(self._identity.values)
 
     def oldest_seconds(self, now: float) -> float:
         """Return the age of the oldest queued line, at the monotonic second `now`."""
@@ -519,6 +521,31 @@ class Daemon:
             on_bug=self._on_bug,
         )
 
+    def _rules(self, sink: SinkConfig, tags: Mapping[str, Scalar]) -> RouteRules | None:
+        """Return the rules of a sink for its lines, None if it takes all as they are."""
+        shaper: FieldAdder | Flattener | None = None
+        values = self._identity.values
+        if sink.format == "flat":
+            from telemetryd.core.flat import FlatReader, Flattener  # noqa: PLC0415 - where used
+
+            self._flat = self._flat or FlatReader(values, self.clock.wall)
+            shaper = Flattener(self._flat, sink.fields, values, tags)
+        elif sink.fields or tags:
+            shaper = FieldAdder(sink.fields, values, tags)
+        filters = sink.types or sink.min_level or sink.include or sink.exclude
+        if not (filters or sink.sample or shaper):
+            return None
+        return RouteRules(
+            LineFilter(
+                types=sink.types,
+                min_level=sink.min_level,
+                include=sink.include,
+                exclude=sink.exclude,
+            ),
+            shaper,
+            _sampler(sink) if sink.sample else None,
+        )
+
     def _connect(self, config: Config, wanted: Collection[str]) -> None:
         """Tell each worker which other one gets what it can't deliver."""
         by_name = {worker.name: worker for worker in self._workers}
@@ -559,24 +586,6 @@ def _overflow(config: SinkConfig, mode: Mode) -> Overflow:
     """Return what a full queue does. With a spool the oldest lines go to disk."""
     overflow = effective_overflow(config, mode)
     return "drop_oldest" if config.spool is not None and overflow == "drop_newest" else overflow
-
-
-def _rules(sink: SinkConfig, identity: Identity, tags: Mapping[str, Scalar]) -> RouteRules | None:
-    """Return the filters, samples, fields and tags of the sink's section, None if it has none."""
-    adds = bool(sink.fields or tags)
-    filters = sink.types or sink.min_level or sink.include or sink.exclude
-    if not (filters or sink.sample or adds):
-        return None
-    return RouteRules(
-        LineFilter(
-            types=sink.types,
-            min_level=sink.min_level,
-            include=sink.include,
-            exclude=sink.exclude,
-        ),
-        FieldAdder(sink.fields, identity.values, tags) if adds else None,
-        _sampler(sink) if sink.sample else None,
-    )
 
 
 def _sampler(sink: SinkConfig) -> Sampler:

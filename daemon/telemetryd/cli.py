@@ -254,9 +254,9 @@ def _iam(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from telemetryd_proto.schema import render  # noqa: PLC0415 - as above
+    from telemetryd_proto import flat_tables, schema  # noqa: PLC0415 - as above
 
-    files = render()
+    files = schema.render() | flat_tables.render()
     documents = {name.removesuffix(".schema.json"): text for name, text in files.items()}
     known = sorted(documents)
     if options.write is not None:

@@ -29,6 +29,7 @@ LIVE_KEYS: Final = (
 LIVE_SINK_KEYS: Final = (
     "exclude",
     "fields",
+    "format",
     "include",
     "linger_ms",
     "min_level",

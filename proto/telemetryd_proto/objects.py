@@ -53,7 +53,7 @@ class ObjectReader:
     """Decodes objects, and tells which of them have members of some names, at no further cost.
 
     An object with none of `names` becomes a `free`, any other one an `AnyObject`. With `timed` all
-    are `TimedObject`s as well.
+    are `TimedObject`s, and only those are `free` that have no members but time, type and record.
     """
 
     __slots__ = ("decode", "free", "names", "plain", "whole")
@@ -64,14 +64,20 @@ class ObjectReader:
         self.plain: Decode = msgspec.json.Decoder(self.whole).decode if timed else _decode
         self.free: type[AnyObject] = self.whole
         self.decode: Decode = self.plain
-        if names:
+        if names or timed:
             # No value is of this type, so a member of such a name makes the decoder refuse.
             members = [
                 (f"m{at}", msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name=name))
                 for at, name in enumerate(sorted(names))
             ]
             made = msgspec.defstruct(
-                "_Free", members, bases=(self.whole,), frozen=True, gc=False, kw_only=True
+                "_Free",
+                members,
+                bases=(self.whole,),
+                frozen=True,
+                gc=False,
+                kw_only=True,
+                forbid_unknown_fields=timed,
             )
             self.free = cast("type[AnyObject]", made)
             self.decode = msgspec.json.Decoder(self.free).decode

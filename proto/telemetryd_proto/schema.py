@@ -19,6 +19,7 @@ from telemetryd_proto.extensions_api import (
     RegisterRequest,
     RegisterResponse,
 )
+from telemetryd_proto.flat import FlatLine
 from telemetryd_proto.records import Fault, LogRecord
 from telemetryd_proto.telemetry_api import SubscriptionRequest
 
@@ -30,6 +31,7 @@ _ROOTS: Final[dict[str, type[msgspec.Struct]]] = {
     "register-response": RegisterResponse,
     "next-event": NextEvent,
     "error-report": ErrorReport,
+    "flat": FlatLine,
 }
 _ANY_JSON: Final = (Fault, LogRecord)  # on the wire they are their body, any JSON value
 
@@ -39,7 +41,7 @@ def generate() -> dict[str, dict[str, Any]]:
 
     Returns:
         File name to schema: `event` is one line of the stream with the records of all types known,
-        the others are bodies of requests and answers.
+        `flat` one line of the flat format, the others are bodies of requests and answers.
 
     """
     return {f"{name}.schema.json": _document(name, root) for name, root in _ROOTS.items()}

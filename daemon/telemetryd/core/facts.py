@@ -7,6 +7,7 @@ sink asks for one of them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,8 @@ _BEGINS: Final = frozenset({"platform.initStart", "platform.restoreStart"})
 _ROOT: Final = re.compile(r"(?:^|;)Root=(1-([0-9a-fA-F]{8})-([0-9a-fA-F]{24}))(?:;|$)")
 _SPAN: Final = re.compile(r"[0-9a-fA-F]{16}")
 _FUNCTION: Final = re.compile(r"arn:aws[a-z-]{0,16}:lambda:[a-z0-9-]{1,32}:([0-9]{12}):function:.+")
+EXECUTION_MARK: Final = b"/durable-execution/"
+"""Bytes in the ARN of every durable execution."""
 _EXECUTION: Final = re.compile(
     rb"arn:aws[a-z-]{0,16}:lambda:[a-z0-9-]{1,32}:[0-9]{12}:function:[A-Za-z0-9_-]{1,140}"
     rb":[A-Za-z0-9$_-]{1,129}/durable-execution/[A-Za-z0-9_.-]{1,128}/[A-Za-z0-9_.-]{1,128}"
@@ -81,18 +84,23 @@ class FactsKeeper:
     each connection is an environment of its own.
     """
 
-    __slots__ = ("_by_request", "_one_environment", "_places")
+    __slots__ = ("_by_request", "_one_environment", "_places", "wants_execution")
 
     def __init__(self, *, one_environment: bool) -> None:
+        self.wants_execution = False
+        """True if lines are searched for durable executions."""
         self._one_environment = one_environment
         self._places: dict[int, _Place] = {}
         self._by_request: dict[str, Facts] = {}
 
-    def on_event(self, kind: str, record: bytes, source: int) -> None:
-        """Note an event of the platform. For every one, in stream order."""
+    def on_event(self, kind: str, record: bytes, source: int) -> str:
+        """Note an event of the platform, and return the id in it, or an empty text.
+
+        For every event, in stream order.
+        """
         event = decode_loosely(_decode, record)
         if event is None:
-            return
+            return ""
         place = self._place(source)
         if kind in _BEGINS:
             is_cold = _text(event.initialization_type) not in _WARM_TYPES
@@ -103,14 +111,16 @@ class FactsKeeper:
                 **_of_arn(event.function_arn),
             )
             place.is_first = True
-            return
+            return ""
         request_id = usable_id(event.request_id) if isinstance(event.request_id, str) else ""
         if kind == "platform.start":
+            arn = _of_arn(event.function_arn)
             if place.is_first:
                 place.is_first = False
-            elif place.facts.cold_start is not None:
-                place.facts = _replace(place.facts, cold_start=False)
-            place.facts = _replace(place.facts, **_of_arn(event.function_arn))
+            elif place.facts.cold_start:
+                arn["cold_start"] = False
+            if arn and any(getattr(place.facts, name) != arn[name] for name in arn):
+                place.facts = _replace(place.facts, **arn)
         if request_id and (kind == "platform.start" or request_id not in self._by_request):
             self._remember(
                 _replace(
@@ -120,6 +130,7 @@ class FactsKeeper:
                     **_of_tracing(event.tracing),
                 )
             )
+        return request_id
 
     def of(self, request_id: str, source: int) -> Facts:
         """Return the facts about a line of this invocation, empty if it is unknown."""
@@ -131,18 +142,22 @@ class FactsKeeper:
             self._remember(facts)
         return facts
 
-    def with_execution(self, facts: Facts, line: bytes) -> Facts:
-        """Return `facts` with the durable execution that `line` names, if it names one.
+    def with_executions(self, lines: Sequence[bytes], origins: Sequence[Facts]) -> list[Facts]:
+        """Return `origins`, the facts about each of `lines`, with durable executions in lines.
 
         Later lines of the invocation have it as well.
         """
-        found = _EXECUTION.search(line)
-        if found is None:
-            return facts
-        facts = _replace(facts, execution_arn=found[0].decode())
-        if facts.request_id:
-            self._remember(facts)
-        return facts
+        found: list[Facts] = []
+        changed: dict[Facts, Facts] = {}
+        for line, before in zip(lines, origins, strict=True):
+            facts = changed.get(before, before)
+            if EXECUTION_MARK in line and (named := _EXECUTION.search(line)):
+                facts = _replace(facts, execution_arn=named[0].decode())
+                if facts.request_id:
+                    changed[before] = facts
+                    self._remember(facts)
+            found.append(facts)
+        return found
 
     def _place(self, source: int) -> _Place:
         key = 0 if self._one_environment else source

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -26,6 +27,7 @@ from telemetryd_proto.request_ids import usable_id
 
 if TYPE_CHECKING:
     from telemetryd.core.facts import Facts, FactsKeeper
+    from telemetryd.core.rows import Rows
 
 Field: TypeAlias = Literal[
     "function", "version", "instance", "request_id", "region", "account", "function_arn",
@@ -93,14 +95,20 @@ class RequestTracker:
             self.facts = FactsKeeper(one_environment=self._one_environment)
         return self.facts
 
+    def has_started(self, request_id: str) -> bool:
+        """True if a `platform.start` has named this id."""
+        return request_id in self._started
+
     def request_of(self, line: bytes, found: AnyObject, source: int) -> str:
         """Return the line's request id, empty when unknown. For every line, in stream order."""
         kind = found.type
         if kind.startswith("platform."):
             record = bytes(found.record)
             if self.facts is not None:
-                self.facts.on_event(kind, record, source)
-            return self._request_of_event(kind, _request_in(record), source)
+                named = self.facts.on_event(kind, record, source)
+            else:
+                named = _request_in(record)
+            return self._request_of_event(kind, named, source)
         ids_of_line = self._ids_of_line or self._load_ids()
         started, alike = self._started, ""
         for request_id in ids_of_line(line, found):
@@ -153,12 +161,19 @@ class Opened(Protocol):
         """Where each line is from."""
 
     @property
+    def rows(self) -> Rows:
+        """The row of each line in the flat schema, but for its end."""
+
+    @property
     def is_plain(self) -> bool:
         """True if all lines are objects with a type, and have no member that `reader` guards."""
 
 
 class FieldAdder:
     """Adds the tags and fields of one sink."""
+
+    flat: ClassVar[None] = None
+    """It makes no rows; see `flat.Flattener`."""
 
     __slots__ = (
         "_cached", "_constant", "_constants", "_fields", "_of_events", "_tags", "names",
@@ -188,8 +203,22 @@ class FieldAdder:
         self._constant = _members(self._constants)
         self._cached: dict[Origin, bytes] = {}
 
-    def shape(self, block: Opened, indices: Sequence[int]) -> bytes:
-        """Return the lines at `indices`, one at least, with the members in front of theirs."""
+    @property
+    def wants_execution(self) -> bool:
+        """True if the durable execution of a line is asked for."""
+        return "execution_arn" in self._of_events
+
+    def object_of(self, origin: Origin) -> bytes:
+        """Return an object of all members for lines of this origin."""
+        return b"{%b}" % _members(self._constants | self._members_of(origin)).removesuffix(b",")
+
+    def shape(
+        self, block: Opened, indices: Sequence[int], _: Mapping[int, bytes] = MappingProxyType({})
+    ) -> bytes:
+        """Return the lines at `indices`, one at least, with the members in front of theirs.
+
+        Weights are in the lines already.
+        """
         if not block.is_plain or not self.names <= block.reader.names:
             return self._shape_each(block, indices)
         lines = block.lines

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
@@ -22,10 +23,10 @@ from telemetryd_proto.objects import AnyObject, ObjectReader
 
 if TYPE_CHECKING:
     from telemetryd.core.facts import Facts, FactsKeeper
+    from telemetryd.core.flat import FlatReader, Flattener
+    from telemetryd.core.rows import Rows
     from telemetryd.core.sample import Sampler
 
-EXECUTION_MARK: Final = b"/durable-execution/"
-"""Bytes in the ARN of every durable execution."""
 PLAIN_READER: Final = ObjectReader()
 _PIECE_BYTES: Final = 128 * 1024
 
@@ -42,54 +43,68 @@ class Selection(msgspec.Struct, frozen=True, gc=False):
     sampled_lines: int = 0
     """Lines that the filter wants, and sampling leaves out."""
     sampled_bytes: int = 0
+    is_flat: bool = False
+    """True if its lines are rows, which may be as long as the lines that they stand for."""
 
 
 class RouteRules:
     """The rules of one sink: which lines it gets, and in which shape.
 
     A new kind of rule has its place here: one that leaves lines out beside `filter`, one that
-    changes lines beside `fields`. Both see lines before any queue, spool or dead letter.
+    changes lines beside `shaper`. Both see lines before any queue, spool or dead letter.
     """
 
-    __slots__ = ("fields", "filter", "sampler")
+    __slots__ = ("filter", "sampler", "shaper")
 
     def __init__(
-        self, line_filter: LineFilter, fields: FieldAdder | None, sampler: Sampler | None = None
+        self,
+        line_filter: LineFilter,
+        shaper: FieldAdder | Flattener | None,
+        sampler: Sampler | None = None,
     ) -> None:
         self.filter = line_filter
-        self.fields = fields
         self.sampler = sampler
+        self.shaper = shaper
+        """Adds members to the lines, or makes rows of them. None: they stay as they are."""
+
+    @property
+    def is_flat(self) -> bool:
+        """True if lines become rows of the flat schema."""
+        return self.shaper is not None and self.shaper.flat is not None
 
     @property
     def needs_envelopes(self) -> bool:
         """True if lines must be decoded for this sink."""
-        return self.filter.needs_envelope or any(self._shapers)
+        return self.filter.needs_envelope or any(self._users)
 
     @property
     def wants_requests(self) -> bool:
         """True if lines must be attributed to invocations for this sink."""
-        return any(each.wants_request for each in self._shapers)
+        return any(each.wants_request for each in self._users)
 
     @property
     def wants_facts(self) -> bool:
         """True if more than the id of a line's invocation is wanted."""
-        return any(each.wants_facts for each in self._shapers)
+        return any(each.wants_facts for each in self._users)
 
     @property
-    def _shapers(self) -> list[FieldAdder | Sampler]:
-        return [each for each in (self.fields, self.sampler) if each is not None]
+    def _users(self) -> list[FieldAdder | Flattener | Sampler]:
+        return [each for each in (self.shaper, self.sampler) if each is not None]
 
 
 def reader_for(rules: Sequence[RouteRules]) -> ObjectReader:
     """Return what decodes lines for sinks with these rules."""
-    return ObjectReader({n for each in rules if each.fields is not None for n in each.fields.names})
+    shapers = [each.shaper for each in rules if each.shaper is not None]
+    names = {name for shaper in shapers for name in shaper.names}
+    return ObjectReader(names, timed=any(each.is_flat for each in rules))
 
 
 class OpenBlock:
     """A block and, once asked for, its lines, objects and requests; shared by all sinks."""
 
     __slots__ = (
-        "_has_odd_lines", "_is_changed", "_lines", "_objects", "_origins", "_taken", "_tracker",
+        "_flat", "_has_odd_lines", "_is_changed", "_lines", "_objects", "_origins", "_rows",
+        "_taken", "_tracker",
         "block", "reader",
     )  # fmt: skip
 
@@ -99,6 +114,7 @@ class OpenBlock:
         tracker: RequestTracker,
         lines: list[bytes] | None = None,
         reader: ObjectReader = PLAIN_READER,
+        flat: FlatReader | None = None,
     ) -> None:
         self.block = block
         self.reader = reader
@@ -107,6 +123,8 @@ class OpenBlock:
         self._taken: set[int] = set()
         self._objects: list[AnyObject | None] | None = None
         self._origins: Sequence[Origin] | None = None
+        self._flat = flat
+        self._rows: Rows | None = None
         self._has_odd_lines: bool | None = None
         self._is_changed = False
 
@@ -129,8 +147,9 @@ class OpenBlock:
         """Where each line is from: its request id, empty where it is unknown, or its facts."""
         if self._origins is None:
             request_of, source = self._tracker.request_of, self.block.source
-            if self._tracker.facts is not None:
-                self._origins = self._find_facts(self._tracker.facts)
+            keeper = self._tracker.keep_facts() if self._flat is not None else self._tracker.facts
+            if keeper is not None:
+                self._origins = self._find_facts(keeper)
             else:
                 self._origins = [
                     request_of(line, found, source) if found is not None else ""
@@ -140,15 +159,26 @@ class OpenBlock:
 
     def _find_facts(self, keeper: FactsKeeper) -> list[Facts]:
         """Return the facts about each line. One pass, because events change them."""
-        request_of, source, origins = self._tracker.request_of, self.block.source, []
-        is_durable = EXECUTION_MARK in self.block.data
-        for line, found in zip(self.lines, self.objects, strict=True):
-            request_id = request_of(line, found, source) if found is not None else ""
-            facts = keeper.of(request_id, source)
-            if is_durable and EXECUTION_MARK in line:
-                facts = keeper.with_execution(facts, line)
-            origins.append(facts)
+        block, tracker = self.block, self._tracker
+        if self._flat is not None:
+            self._rows, origins = self._flat.read(self, block.data, tracker, block.source)
+        else:
+            origins = [
+                keeper.of(
+                    tracker.request_of(line, found, block.source) if found is not None else "",
+                    block.source,
+                )
+                for line, found in zip(self.lines, self.objects, strict=True)
+            ]
+        if keeper.wants_execution and b"/durable-execution/" in block.data:
+            return keeper.with_executions(self.lines, origins)
         return origins
+
+    @property
+    def rows(self) -> Rows:
+        """The row of each line in the flat schema, but for its end."""
+        _ = self.origins
+        return cast("Rows", self._rows)
 
     @property
     def is_plain(self) -> bool:
@@ -163,29 +193,46 @@ class OpenBlock:
         good = self._part(wanted)
         size = good.size if good is not None else 0
         filtered = self.block.lines - len(wanted), self.block.size - size
+        flat = rules.is_flat
         if rules.sampler is None:
-            return Selection(self.shape(good, wanted, rules), *filtered, unjudged)
-        kept, weighted = rules.sampler.sample(self, wanted)
+            return Selection(self.shape(good, wanted, rules), *filtered, unjudged, is_flat=flat)
+        kept, weights = rules.sampler.sample(self, wanted)
         good = self._part(kept)
         left_out = len(wanted) - len(kept), size - (good.size if good is not None else 0)
-        shown = self._with_lines(weighted) if weighted else self
-        return Selection(shown.shape(good, kept, rules), *filtered, unjudged, *left_out)
+        part = self.shape(good, kept, rules, weights)
+        return Selection(part, *filtered, unjudged, *left_out, is_flat=flat)
 
-    def shape(self, good: Block | None, indices: Sequence[int], rules: RouteRules) -> Block | None:
-        """Return `good`, the lines at `indices`, in the shape that the sink wants."""
+    def shape(
+        self,
+        good: Block | None,
+        indices: Sequence[int],
+        rules: RouteRules,
+        weights: Mapping[int, bytes] = MappingProxyType({}),
+    ) -> Block | None:
+        """Return `good`, the lines at `indices`, in the shape that the sink wants.
+
+        `weights`: members that say a weight, of some lines.
+        """
         if good is None:
             return None
-        if rules.fields is not None:
-            data = rules.fields.shape(self, indices)
+        if weights and not rules.is_flat:
+            return self._with_weights(weights).shape(good, indices, rules)
+        if rules.shaper is not None:
+            data = rules.shaper.shape(self, indices, weights)
         elif self._is_changed:
             data = b"".join([self.lines[index] for index in indices])
         else:
             return good
         return good.with_lines(data, good.lines, len(data) - good.size)
 
-    def _with_lines(self, changed: Mapping[int, bytes]) -> OpenBlock:
-        """Return the same block with other lines at some places, still the same objects."""
-        lines = [changed.get(index, line) for index, line in enumerate(self.lines)]
+    def _with_weights(self, weights: Mapping[int, bytes]) -> OpenBlock:
+        """Return the same block with weights in some lines, still the same objects."""
+        from telemetryd.core.sample import with_weight  # noqa: PLC0415 - only where sampled
+
+        lines = [
+            with_weight(line, weights[index]) if index in weights else line
+            for index, line in enumerate(self.lines)
+        ]
         shown = OpenBlock(self.block, self._tracker, lines, self.reader)
         shown._objects, shown._origins = self.objects, self._origins
         shown._is_changed = True
@@ -203,6 +250,8 @@ class OpenBlock:
     def _select_lines(self, rules: RouteRules) -> list[int]:
         """Return the indices of the lines that the sink wants."""
         wants, lines = rules.filter.wants, self.lines
+        if rules.filter.only_by_type and not rules.filter.needs_envelope:
+            return list(range(len(lines)))
         if not rules.needs_envelopes:
             return [at for at, line in enumerate(lines) if wants(line, None)]
         objects = self.objects
@@ -226,7 +275,8 @@ class OpenBlock:
 
     def _count_unjudged(self, rules: RouteRules, wanted: list[int]) -> int:
         """Count the lines among `wanted` that pass because nothing is known about them."""
-        if not rules.needs_envelopes or not self.has_odd_lines:
+        needs = rules.filter.needs_envelope if rules.is_flat else rules.needs_envelopes
+        if not needs or not self.has_odd_lines:
             return 0
         can_judge, objects = rules.filter.can_judge, self.objects
         return sum(not can_judge(objects[at]) for at in wanted)
@@ -253,16 +303,19 @@ class OpenBlock:
 
 
 def open_pieces(
-    block: Block, tracker: RequestTracker, reader: ObjectReader = PLAIN_READER
+    block: Block,
+    tracker: RequestTracker,
+    reader: ObjectReader = PLAIN_READER,
+    flat: FlatReader | None = None,
 ) -> Iterator[OpenBlock]:
     """Yield the block in pieces, each open. Use each piece before the next one."""
     if len(block.data) <= _PIECE_BYTES:
-        yield OpenBlock(block, tracker, reader=reader)
+        yield OpenBlock(block, tracker, None, reader, flat)
         return
     text, start = BytesIO(block.data), 0
     while lines := text.readlines(_PIECE_BYTES):
         end = text.tell()
-        yield OpenBlock(block.slice(start, end, len(lines)), tracker, lines, reader)
+        yield OpenBlock(block.slice(start, end, len(lines)), tracker, lines, reader, flat)
         start = end
 
 
@@ -271,19 +324,24 @@ def merge(block: Block, selections: Sequence[Selection]) -> Selection:
     if len(selections) == 1:
         return selections[0]
     return Selection(
-        _join(block, [one.wanted for one in selections if one.wanted is not None]),
+        _join(
+            block,
+            [one.wanted for one in selections if one.wanted is not None],
+            unchanged=not selections[0].is_flat,
+        ),
         sum(one.filtered_lines for one in selections),
         sum(one.filtered_bytes for one in selections),
         sum(one.unjudged_lines for one in selections),
         sum(one.sampled_lines for one in selections),
         sum(one.sampled_bytes for one in selections),
+        selections[0].is_flat,
     )
 
 
-def _join(block: Block, parts: Sequence[Block]) -> Block | None:
+def _join(block: Block, parts: Sequence[Block], *, unchanged: bool) -> Block | None:
     lines, added = sum(part.lines for part in parts), sum(part.added for part in parts)
     if not lines:
         return None
-    if lines == block.lines and added == block.added:
+    if unchanged and lines == block.lines and added == block.added:
         return block
     return block.with_lines(b"".join([part.data for part in parts]), lines, added)

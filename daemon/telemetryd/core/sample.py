@@ -75,11 +75,14 @@ class Sampler:
         self.wants_facts = any(rule.by == "trace_id" for rule in rules)
 
     def sample(self, block: Opened, indices: Sequence[int]) -> tuple[list[int], dict[int, bytes]]:
-        """Return which lines of `indices` are kept, and those of them that say a weight."""
+        """Return which lines of `indices` are kept, and the weights of those that say one.
+
+        A weight is a member with its comma, which `with_weight` adds to the line.
+        """
         lines, objects = block.lines, block.objects
         origins: Sequence[Origin] = block.origins if self.wants_request else [""] * len(lines)
         kept: list[int] = []
-        weighted: dict[int, bytes] = {}
+        weights: dict[int, bytes] = {}
         for index in indices:
             found, line = objects[index], lines[index]
             rule = self._rule_for(line, found) if found is not None else None
@@ -88,8 +91,8 @@ class Sampler:
                 kept.append(index)
             elif crc32(text) < rule.limit:
                 kept.append(index)
-                weighted[index] = _with_member(line, rule.member)
-        return kept, weighted
+                weights[index] = rule.member
+        return kept, weights
 
     def _rule_for(self, line: bytes, found: AnyObject) -> Rule | None:
         """Return the rule for a line; None if it is to be kept."""
@@ -123,7 +126,7 @@ def _hashed(by: By, line: bytes, origin: Origin) -> bytes:
     return (origin.trace_id if by == "trace_id" else origin.request_id).encode()
 
 
-def _with_member(line: bytes, member: bytes) -> bytes:
+def with_weight(line: bytes, member: bytes) -> bytes:
     """Return `line` with the member in front; under another name if it has one of that name."""
     while member.partition(b":")[0] in line:
         member = b'"' + _PREFIX.encode() + member[1:]

@@ -100,8 +100,11 @@ class Pipeline:
         self._ruled = [(route.worker, route.rules) for route in routes if route.rules is not None]
         self._tracks = any(rules.wants_requests for _, rules in self._ruled)
         self._reader = reader_for([rules for _, rules in self._ruled])
-        if any(rules.wants_facts for _, rules in self._ruled):
-            self._tracker.keep_facts()
+        shapers = [rules.shaper for _, rules in self._ruled if rules.shaper is not None]
+        self._flat = next((each.flat for each in shapers if each.flat is not None), None)
+        if any(each.wants_facts for each in shapers):
+            keeper = self._tracker.keep_facts()
+            keeper.wants_execution = any(each.wants_execution for each in shapers)
 
     def on_received(self, size: int) -> None:
         """Count `size` bytes that were read from a connection."""
@@ -227,7 +230,7 @@ class Pipeline:
         """Route a block to the sinks that do not want all of it unchanged."""
         selections: list[list[Selection]] = []
         unrouted = Count()
-        for piece in open_pieces(block, self._tracker, self._reader):
+        for piece in open_pieces(block, self._tracker, self._reader, self._flat):
             if self._tracks:
                 piece.follow()
             selections.append([piece.select(rules) for _, rules in self._ruled])

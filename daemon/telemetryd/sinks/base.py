@@ -42,6 +42,7 @@ _SAMPLE: Final = (
     "most 1, the others may be left out"
 )
 ClientName: TypeAlias = Literal["auto", "lean", "aiobotocore"]
+Format: TypeAlias = Literal["raw", "flat"]
 Overflow: TypeAlias = Literal["drop_oldest", "drop_newest", "block"]
 
 MIB: Final = 1024 * 1024
@@ -118,8 +119,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     tuning: ClassVar[frozenset[str]] = frozenset(
         {
-            "batch_max_bytes", "failover", "fields", "linger_ms", "overflow", "queue_max_bytes",
-            "retry_max_elapsed_ms", "tags", "write_timeout_ms",
+            "batch_max_bytes", "failover", "fields", "format", "linger_ms", "overflow",
+            "queue_max_bytes", "retry_max_elapsed_ms", "tags", "write_timeout_ms",
         }
     )  # fmt: skip
     """Keys that decide neither where lines go nor which lines. In Lambda, where telemetryd runs in
@@ -157,6 +158,9 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tags: dict[str, Any] = field(default_factory=dict)
     """Members of your own, added to each line that is a JSON object. They are added to those of
     `[tags]`, and replace those of the same name. See [fields.md](fields.md#tags)."""
+    format: Format = "raw"
+    """Shape of the lines. `raw`: as they came; `flat`: a row of one schema for each line, whatever
+    the line is ([flat.md](flat.md))."""
     failover: str = ""
     """Name of the sink that gets the lines that this one can't deliver. Its filters do not apply to
     them. It gets its own lines as well, unless it has `exclude = ["^"]`."""
@@ -196,6 +200,8 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield from _tag_problems(self.tags)
         if self.sample:
             yield from _sample_problems(self.sample)
+        if self.format != "raw" and not self.lets_lines_through:
+            yield f'format: must be "raw" for a sink of type {self.type}, which reads events'
 
     def remarks(self) -> Iterator[str]:
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""

@@ -38,8 +38,9 @@ def test_a_sink_adds_its_own_tags_and_replaces_others(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_makes_metrics_of_lines_gets_no_tags_of_all_sinks(tmp_path: Path) -> None:
-    config = loaded(tmp_path, '[tags]\nstage = "prod"\n[sinks.m]\ntype = "emf"\n').config
-    assert effective_tags(config, config.sinks["m"]) == {}
+    text = '[tags]\nstage = "prod"\n[sinks.m]\ntype = "emf"\n[sinks.o]\ntype = "otlp"\n'
+    config = loaded(tmp_path, text + 'endpoint = "http://127.0.0.1:4318"\n').config
+    assert [effective_tags(config, sink) for sink in config.sinks.values()] == [{}, {}]
 
 
 def test_each_tag_may_have_a_variable(tmp_path: Path) -> None:
@@ -104,3 +105,14 @@ def test_faulty_tags_cost_no_sink_in_lambda(tmp_path: Path) -> None:
     usable = caught.value.usable
     assert isinstance(usable, Config)
     assert usable.tags == usable.sinks["archive"].tags == {}
+
+
+def test_a_sink_that_reads_events_gets_no_rows(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, '[sinks.m]\ntype = "emf"\nformat = "flat"\n')
+    assert 'sinks.m.format = "flat": must be "raw" for a sink of type emf' in problem
+
+
+def test_the_form_of_a_request_has_another_name(tmp_path: Path) -> None:
+    text = '[sinks.h]\ntype = "http"\nurl = "http://127.0.0.1:1"\nformat = "json"\n'
+    (problem,) = problems(tmp_path, text)
+    assert 'one of "raw", "flat"; the form of a request is `body`' in problem

@@ -54,7 +54,7 @@ class Sink:
         self.reader = reader_for([self.rules])
         self.tracker = RequestTracker(one_at_a_time=one_at_a_time, one_environment=one_environment)
         if self.rules.wants_facts:
-            self.tracker.keep_facts()
+            self.tracker.keep_facts().wants_execution = self.adder.wants_execution
 
     def data(self, *lines: bytes, source: int = 1) -> bytes:
         """What it gets of these lines, one block."""

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 import telemetryd
-from telemetryd_proto import schema
+from telemetryd_proto import flat_tables, schema
 from telemetryd_proto.events import RECORD_TYPES
+from telemetryd_proto.flat import COLUMNS
 from telemetryd_proto.records import Report
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = ROOT / "proto" / "schema"
 NAMES = sorted(schema.render())
+TABLES = sorted(flat_tables.render())
 
 
 def references(node: object) -> Iterator[str]:
@@ -38,6 +40,7 @@ def test_a_schema_for_events_and_for_each_request_and_answer() -> None:
     assert NAMES == [
         "error-report.schema.json",
         "event.schema.json",
+        "flat.schema.json",
         "next-event.schema.json",
         "register-request.schema.json",
         "register-response.schema.json",
@@ -54,7 +57,32 @@ def test_the_committed_schema_is_current(name: str) -> None:
 
 
 def test_no_schema_is_left_over() -> None:
-    assert sorted(path.name for path in COMMITTED.iterdir()) == NAMES
+    assert sorted(path.name for path in COMMITTED.iterdir()) == sorted([*NAMES, *TABLES])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_committed_tables_are_current(name: str) -> None:
+    assert (COMMITTED / name).read_text(encoding="utf-8") == flat_tables.render()[name], (
+        "make schema"
+    )
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_has_all_columns_in_order(name: str) -> None:
+    found = re.findall(r'^  [`"](\w+)[`"] ', flat_tables.render()[name], re.MULTILINE)
+    assert found == [*COLUMNS] * (len(found) // len(COLUMNS))
+    assert found
+
+
+def test_the_schema_of_a_row_has_the_same_columns_as_the_tables() -> None:
+    document = schema.generate()["flat.schema.json"]
+    assert document["required"] == [*document["properties"]] == [*COLUMNS]
+    for name, kind, nullable in flat_tables.columns():
+        assert document["properties"][name]["description"]
+        known = json.dumps(document["properties"][name])
+        assert ('"null"' in known) is nullable
+        json_type = {str: '"string"', float: '"number"', int: '"integer"'}[kind]
+        assert json_type in known or '"enum"' in known
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final
 from msgspec import Meta, field
 
 from telemetryd.sinks._posting import Compression, Place, header_fault, place_of
-from telemetryd.sinks.base import MIB, SinkConfig
+from telemetryd.sinks.base import MIB, Format, SinkConfig
 from telemetryd.sinks.http.formats import FormatName
 from telemetryd.sinks.http.presets import Preset, PresetName, preset, with_defaults
 
@@ -47,6 +47,9 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
     """Further headers of each request, such as `{X-Api-Key = "..."}`. Their values are masked in
     all output."""
+    format: Annotated[
+        Format, Meta(extra={"must": 'one of "raw", "flat"; the form of a request is `body`'})
+    ] = "raw"
     body: FormatName = "ndjson"
     """The body of a request. `ndjson`: the lines, unchanged; `json`: one JSON array of the lines,
     which are not decoded. A line that is not JSON is then lost as `malformed`. Not with

@@ -40,6 +40,7 @@ _LIMIT: Final = "platform limit, CloudWatch User Guide, OTLP Endpoints"
 class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     """`[sinks.<name>]` with `type = "otlp"`."""
 
+    lets_lines_through: ClassVar[bool] = False
     tuning: ClassVar[frozenset[str]] = SinkConfig.tuning | {
         "compression", "connect_timeout_ms", "max_body_bytes", "read_timeout_ms",
     }  # fmt: skip

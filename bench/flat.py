@@ -1,0 +1,114 @@
+"""Measures what the flat format costs a line, beside decoding the same lines: CPU time, in turn.
+
+python -m bench.flat [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+from bench.kit.lines import block_of_lines
+from telemetryd.core.fields import FieldAdder, RequestTracker
+from telemetryd.core.flat import FlatReader, Flattener
+from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.router import RouteRules, merge, open_pieces, reader_for
+from telemetryd.ingest.heap import keep_heap
+from telemetryd_proto.envelope import decode_lines
+from telemetryd_proto.events import decode_record
+from telemetryd_proto.framing import Block
+
+IDENTITY = {"function": "orders", "version": "7", "instance": "ab" * 16}
+MEMORY_BYTES = 256 << 20
+
+
+def stream(mean_bytes: int) -> Block:
+    """Lines from the first start of an invocation on, as the platform sends them."""
+    data = block_of_lines(mean_bytes)
+    start = data.rindex(b"\n", 0, data.index(b'"platform.start"')) + 1
+    return Block.of(data[start:])
+
+
+class Subjects:
+    """The ways to treat the same lines."""
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self._tracker = RequestTracker(one_at_a_time=True)
+        self._flat = FlatReader(IDENTITY, time.time)
+        self._rules = {
+            "tags and fields of the environment": RouteRules(
+                LineFilter(), FieldAdder(["function", "version"], IDENTITY, {"stage": "prod"})
+            ),
+            "fields of events": RouteRules(
+                LineFilter(), FieldAdder(["request_id", "trace_id"], IDENTITY)
+            ),
+            "flat": RouteRules(
+                LineFilter(), Flattener(self._flat, (), IDENTITY, {"stage": "prod"})
+            ),
+        }
+
+    def all(self) -> dict[str, Callable[[], object]]:
+        """Each of them, by its name."""
+        routed = {name: self._router(rules) for name, rules in self._rules.items()}
+        return {"envelopes": self._envelopes, "envelopes and records": self._records} | routed
+
+    def _envelopes(self) -> None:
+        for piece in open_pieces(self._block, self._tracker):
+            decode_lines(piece.lines)
+
+    def _records(self) -> None:
+        for piece in open_pieces(self._block, self._tracker):
+            for envelope in decode_lines(piece.lines):
+                if envelope is not None:
+                    decode_record(envelope, lenient=True)
+
+    def _router(self, rules: RouteRules) -> Callable[[], object]:
+        reader, flat = reader_for([rules]), self._flat if rules.is_flat else None
+        tracker = RequestTracker(one_at_a_time=True)
+        if rules.wants_facts:
+            tracker.keep_facts()
+
+        def route() -> object:
+            selections = []
+            for piece in open_pieces(self._block, tracker, reader, flat):
+                if rules.wants_requests:
+                    piece.follow()
+                selections.append(piece.select(rules))
+            return merge(self._block, selections).wanted
+
+        return route
+
+
+def measure(block: Block, rounds: int) -> dict[str, list[float]]:
+    """Microseconds a line of each subject, round by round."""
+    keep_heap(MEMORY_BYTES)
+    subjects = Subjects(block).all()
+    found: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, run in subjects.items():
+            began = time.process_time()
+            run()
+            found[name].append((time.process_time() - began) / block.lines * 1e6)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="bench.flat", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=60)
+    options = parser.parse_args()
+    for mean_bytes in (290, 1024):
+        found = measure(stream(mean_bytes), options.rounds)
+        print(f"lines of {mean_bytes} bytes, us of CPU a line: least, median")
+        for name, times in found.items():
+            print(f"  {name:<36}{min(times):7.2f}{statistics.median(times):7.2f}")
+        for base in ("envelopes", "envelopes and records"):
+            pairs = [a - b for a, b in zip(found["flat"], found[base], strict=True)]
+            print(f"  flat above {base:<25}{min(pairs):7.2f}{statistics.median(pairs):7.2f}")
+
+
+if __name__ == "__main__":
+    main()
