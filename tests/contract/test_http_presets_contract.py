@@ -13,6 +13,7 @@ import pytest
 
 from helpers.collector_server import Hang, Say, no_proxies
 from helpers.vendor_servers import (
+    CloudWatchServer,
     DatadogServer,
     ElasticServer,
     HoneycombServer,
@@ -38,12 +39,13 @@ class PresetContract(SinkContract):
     write_timeout_ms = 3000
     preset: ClassVar[str]
     server_class: ClassVar[type[VendorServer]]
+    options: ClassVar[dict[str, object]] = {"token": TOKEN, "compression": "gzip"}
 
     @pytest.fixture(autouse=True)
     def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[VendorServer]:
         no_proxies(monkeypatch)
         with self.server_class() as server:
-            server.token = TOKEN
+            server.token = str(self.options.get("token", ""))
             self.running = server
             yield server
             assert server.violations == []
@@ -51,7 +53,7 @@ class PresetContract(SinkContract):
     def config(self, directory: Path, **keys: object) -> SinkConfig:
         given = {
             "type": "http", "url": self.running.url, "linger_ms": 0, "preset": self.preset,
-            "token": TOKEN, "compression": "gzip", **keys,
+            **self.options, **keys,
         }  # fmt: skip
         return msgspec.convert(given, HttpConfig)
 
@@ -131,3 +133,18 @@ class TestHoneycomb(PresetContract):
     preset = "honeycomb"
     server_class = HoneycombServer
     refused_bytes = 1_100_000
+
+
+class TestCloudWatch(PresetContract):
+    preset = "cloudwatch"
+    server_class = CloudWatchServer
+    refused_bytes = 1_100_000
+    options: ClassVar[dict[str, object]] = {
+        "labels": {"log_group": CloudWatchServer.group, "log_stream": CloudWatchServer.stream}
+    }
+
+    @pytest.fixture(autouse=True)
+    def _keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -416,6 +416,52 @@ class HoneycombServer(VendorServer):
         return _json(200, statuses)
 
 
+class CloudWatchServer(VendorServer):
+    """Takes signed NDJSON for one log stream, at the time that each line says."""
+
+    path = "/ingest/bulk"
+    content_type = "application/x-ndjson"
+    token_prefix = "Bearer "  # noqa: S105 - no token
+    max_body_bytes = MIB
+    without_lines = Say(400, body=b'{"__type":"InvalidParameterException"}')
+    group = "telemetry"
+    stream = "orders"
+
+    def events(self, body: bytes) -> list[Event]:
+        """Return the events."""
+        headers = self.requests[-1].headers
+        _require(headers.get("x-aws-log-group") == self.group, "the group")
+        _require(headers.get("x-aws-log-stream") == self.stream, "the stream")
+        if not self.token:
+            proof = headers["authorization"]
+            _require(proof.startswith("AWS4-HMAC-SHA256 Credential="), proof)
+            _require("/logs/aws4_request, SignedHeaders=" in proof, proof)
+            _require("x-aws-log-group;x-aws-log-stream" in proof, proof)
+        _require(body.endswith(b"\n"), "the last line does not end")
+        found: list[Event] = []
+        for row in body.decode().split("\n")[:-1]:
+            event = json.loads(row, object_pairs_hook=_no_twice)
+            _require(isinstance(event["timestamp"], int), "no timestamp")
+            if set(event) == {"timestamp", "message"}:
+                line = event["message"].encode()
+            else:
+                line = re.sub(r'^\{"timestamp":[0-9]+,?', "{", row).encode()
+            found.append(Event(line, str(event["timestamp"])))
+        _require(sum(len(event.line) + 26 for event in found) <= MIB, "1 MiB")
+        return found
+
+    def take(self, events: list[Event]) -> Say:
+        """Keep all of it, unless a line is refused."""
+        if any(self.is_refused(event) for event in events):
+            return _json(400, {"__type": "InvalidParameterException", "message": "no"})
+        self.store(events)
+        return _json(200, {})
+
+    def forbid(self) -> Say:
+        """Answer a wrong token."""
+        return _json(401, {"__type": "UnrecognizedClientException"})
+
+
 class LinesServer(VendorServer):
     """Takes NDJSON as it is; each line is an object with a time."""
 

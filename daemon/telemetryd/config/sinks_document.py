@@ -80,6 +80,10 @@ def _count(number: float) -> str:
 
 
 _PRESETS: Final[Mapping[PresetName, tuple[str, str]]] = {
+    "cloudwatch": (
+        "https://logs.eu-west-1.amazonaws.com",
+        "CloudWatch Logs User Guide, Log ingestion through HTTP endpoints",
+    ),
     "datadog": ("https://http-intake.logs.datadoghq.com", "Datadog API Reference, Send logs"),
     "elastic_bulk": ("https://search.example.com:9200", "Elasticsearch and OpenSearch, Bulk API"),
     "honeycomb": ("https://api.honeycomb.io", "Honeycomb, Events API"),
@@ -90,10 +94,16 @@ _PRESETS: Final[Mapping[PresetName, tuple[str, str]]] = {
 """An address and the source of the limits, for each preset."""
 
 
+_LABELS: Final = {
+    "cloudwatch": 'labels = {log_group = "telemetry", log_stream = "orders"}\n',
+}
+"""Labels without which a preset can't be used."""
+
+
 def _preset_example(name: PresetName) -> str:
     return (
         f'[sinks.collector]\ntype = "http"\npreset = "{name}"\n'
-        f'url = "{_PRESETS[name][0]}"\ntoken = "change-me"\n'
+        f'url = "{_PRESETS[name][0]}"\ntoken = "change-me"\n{_LABELS.get(name, "")}'
     )
 
 

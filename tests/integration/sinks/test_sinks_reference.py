@@ -18,6 +18,7 @@ from helpers.kinesis_server import KinesisServer
 from helpers.lines import events
 from helpers.otlp_server import OtlpServer
 from helpers.vendor_servers import (
+    CloudWatchServer,
     DatadogServer,
     ElasticServer,
     HoneycombServer,
@@ -120,6 +121,7 @@ def test_http(example: Example) -> None:
 
 
 VENDORS: dict[str, type[VendorServer]] = {
+    "cloudwatch": CloudWatchServer,
     "datadog": DatadogServer,
     "elastic_bulk": ElasticServer,
     "honeycomb": HoneycombServer,

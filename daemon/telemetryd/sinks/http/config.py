@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 from msgspec import Meta, field
 
@@ -12,6 +12,9 @@ from telemetryd.sinks._posting import Compression, Place, header_fault, place_of
 from telemetryd.sinks.base import MIB, Format, SinkConfig
 from telemetryd.sinks.http.formats import FormatName
 from telemetryd.sinks.http.presets import Preset, PresetName, preset, with_defaults
+
+if TYPE_CHECKING:
+    from telemetryd.sinks.aws_needs import AwsNeed
 
 KIB: Final = 1024
 PLACEHOLDERS: Final = ("{function}", "{version}", "{instance}")
@@ -32,8 +35,9 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     linger_ms: Annotated[int, Meta(ge=0, le=60_000)] = 100
     """Milliseconds that a batch waits for more lines until it is full."""
 
-    url: Annotated[str, Meta(min_length=1, max_length=2048)]
-    """URL to POST to, such as `https://collector.example.com/v1/lines`. With `preset`, the address
+    url: Annotated[str, Meta(max_length=2048)] = ""
+    """URL to POST to, such as `https://collector.example.com/v1/lines`. Required, but for the
+    preset `cloudwatch`, which finds the endpoint of the region. With `preset`, the address
     alone is enough, such as `https://logs.example.com`: the preset adds the vendor's path."""
     preset: PresetName | None = None
     """A vendor's protocol. It sets path, headers, body and limits, and reads the vendor's answers:
@@ -66,7 +70,9 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
 
     def problems(self) -> Iterator[str]:
         """Yield faults that types and limits can't express, and missing packages."""
-        if place_of(self.url) is None:
+        if not self.url and not self.signs_for:
+            yield "url: is required, such as https://collector.example.com/v1/lines"
+        elif self.url and place_of(self.url) is None:
             yield (
                 "url: must look like https://host/path or http://host:port/path, without a user, "
                 "a password or a fragment"
@@ -87,13 +93,14 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
         if chosen is None:
             return
         place = self.place
-        where = self.url if place is None else f"{place.scheme}://{place.host}:{place.port}"
+        where = "the region's endpoint"
+        if place is not None:
+            where = f"{place.scheme}://{place.host}:{place.port}{place.target}"
         labels = ", ".join(f"{k} = {v}" for k, v in self.all_labels.items())
-        target = "" if place is None else place.target
+        proof = f"token as {chosen.token_header}: {chosen.token_prefix}..."
         yield (
-            f"preset {self.preset}: POST {where}{target}; token as "
-            f"{chosen.token_header}: {chosen.token_prefix}...; labels: {labels or 'none'}; "
-            f"body at most {self.body_bytes} bytes"
+            f"preset {self.preset}: POST {where}; {'signed' if self.signs_for else proof}; "
+            f"labels: {labels or 'none'}; body at most {self.body_bytes} bytes"
         )
         yield f"limits of the vendor: {chosen.limits}"
         yield f"duplicates: {chosen.duplicates}"
@@ -102,6 +109,12 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     def chosen(self) -> Preset | None:
         """The preset; None without one."""
         return None if self.preset is None else preset(self.preset)
+
+    @property
+    def signs_for(self) -> str:
+        """The service of AWS that requests are signed for; empty: they are not."""
+        chosen = self.chosen
+        return "" if chosen is None or self.token else chosen.service
 
     @property
     def body_bytes(self) -> int:
@@ -136,6 +149,22 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
             target = target.replace(f"{{{name}}}", value)
         return place._replace(target=target)
 
+    def aws_needs(self) -> Iterator[AwsNeed]:
+        """Yield what the preset `cloudwatch` needs."""
+        if not self.signs_for:
+            return
+        from telemetryd.sinks.aws_needs import AwsNeed  # noqa: PLC0415 - only for `telemetryd iam`
+
+        labels = self.all_labels
+        group = f"log-group:{labels.get('log_group', '')}"
+        stream = f"log-stream:{re.sub(r'{[a-z]+}', '*', labels.get('log_stream', ''))}"
+        yield AwsNeed(
+            actions=("logs:PutLogEvents",),
+            resource=f"arn:{{partition}}:logs:{{region}}:{{account}}:{group}:{stream}",
+            region=region_of(self.url),
+            vpc_endpoint="" if self.url else "logs",
+        )
+
     def _preset_problems(self) -> Iterator[str]:
         chosen = self.chosen
         if chosen is None:
@@ -144,6 +173,9 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
             return
         if self.body != "ndjson":
             yield "body: is set by `preset`: leave it out"
+        if self.compression not in chosen.compressions:
+            known = " or ".join(chosen.compressions)
+            yield f"compression: preset {self.preset} takes {known}"
         for name, value in self.labels.items():
             if not chosen.has_free_labels and name not in chosen.labels:
                 known = ", ".join(chosen.labels)
@@ -172,6 +204,12 @@ def _unknown_placeholder(text: str) -> str:
         if found not in PLACEHOLDERS:
             return str(found)
     return ""
+
+
+def region_of(url: str) -> str:
+    """Return the region in the host of an endpoint of CloudWatch Logs; empty if there is none."""
+    found = re.search(r"\blogs(?:-fips)?\.([a-z]{2,}(?:-[a-z]+)+-[0-9]+)\.", url)
+    return found[1] if found else ""
 
 
 def fill(text: str, *, function: str, version: str, instance: str) -> str:

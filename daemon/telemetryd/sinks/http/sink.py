@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from telemetryd import __version__
+from telemetryd.errors import SinkError
 from telemetryd.http_client.messages import HttpError, Request
 from telemetryd.sinks._attempt import Attempt
 from telemetryd.sinks._entries import Entry, Run
 from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
+    Place,
     compressor,
     make_client,
     without_answer,
@@ -30,17 +33,21 @@ from telemetryd.sinks.base import (
 )
 from telemetryd.sinks.http.answers import Reply, Verdict
 from telemetryd.sinks.http.bodies import FormatBodies
-from telemetryd.sinks.http.config import HttpConfig, fill
+from telemetryd.sinks.http.config import HttpConfig, fill, region_of
 from telemetryd.sinks.http.formats import FORMATS, are_json_lines, is_json, is_json_line
 from telemetryd_proto.framing import Block
 
 if TYPE_CHECKING:
     from telemetryd.http_client.client import HttpClient
+    from telemetryd.sinks.aws.posting import AwsEndpoint
 
 ITEM_BYTES: Final = 256 * 1024
 """Most bytes of an item of several lines, which become a fragment of a body together."""
 ITEMS_IN_A_BODY: Final = 4
 """At least so many items of several lines fit in a body, so that bodies are nearly full."""
+
+_NOWHERE: Final = Place("https", "", 443, "/")
+"""The place before the endpoint of a region is found."""
 
 
 class HttpItem(Item, frozen=True, gc=False):
@@ -65,6 +72,7 @@ class HttpSink(Sink):
         self._make_format()
         self._compress: Callable[[bytes], bytes] | None = None
         self._http: HttpClient | None = None
+        self._aws = self._make_signer()
 
     def on_restore(self, instance: str) -> None:
         """Renew ids: labels may hold that of the process."""
@@ -73,6 +81,9 @@ class HttpSink(Sink):
 
     async def open(self) -> None:
         """Make the client; nothing is sent."""
+        if self._aws is not None:
+            self._aws.check()
+            self._place = self._aws.place()
         if self._http is not None:
             return
         config = self._config
@@ -123,7 +134,7 @@ class HttpSink(Sink):
         assert self._http is not None  # noqa: S101 - `open` made it
         form = self._format
         empty = (form.opening, form.closing) if form.surplus else ()
-        request = self._request(empty, f"probe-{self.context.instance}")
+        request = await self._signed(self._request(empty, f"probe-{self.context.instance}"))
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
@@ -144,9 +155,7 @@ class HttpSink(Sink):
     def _make_format(self) -> None:
         """Set what depends on the process: its name and id may be in labels."""
         config, context = self._config, self.context
-        place, chosen = config.place, config.chosen
-        if place is None:
-            raise ValueError("the url is not usable")
+        place, chosen = config.place or _NOWHERE, config.chosen
         names = {"function": context.function, "version": context.version}
         labels = {
             name: fill(value, **names, instance=context.instance)
@@ -157,19 +166,46 @@ class HttpSink(Sink):
         self._place = place._replace(target=target)
         self._format = form
         self._bodies = FormatBodies(form, config.body_bytes)
-        self._headers = _headers(config, form.content_type)
+        self._headers = _headers(config, form.content_type, labels)
 
     async def _post(self, body: Sequence[bytes], lines: int, key: str) -> Verdict:
         """Send one request. Raises SinkError if the answer is not about its lines."""
         await self.open()
         assert self._http is not None  # noqa: S101 - `open` made it
-        request = self._request(body, key)
+        request = await self._signed(self._request(body, key))
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
             raise without_answer(error, request.authority) from error
         now = self.context.clock.wall()
-        return self._format.judge(Reply(answer, request.authority, now, lines))
+        reply = Reply(answer, request.authority, now, lines)
+        return self._format.judge(reply) if self._aws is None else self._judge(reply, self._aws)
+
+    def _judge(self, reply: Reply, aws: AwsEndpoint) -> Verdict:
+        """Return the fate of lines. Raises SinkError, also for what AWS says of a signature."""
+        try:
+            verdict = self._format.judge(reply)
+            problem: SinkError | None = verdict.refusal
+        except SinkError as error:
+            raise aws.on_answer(reply.answer, error) or error from error
+        found = aws.on_answer(reply.answer, problem)
+        if found is not None and found is not problem:
+            raise found
+        return verdict
+
+    async def _signed(self, request: Request) -> Request:
+        return request if self._aws is None else await self._aws.sign(request)
+
+    def _make_signer(self) -> AwsEndpoint | None:
+        config, chosen = self._config, self._config.chosen
+        if chosen is None or not config.signs_for:
+            return None
+        from telemetryd.sinks.aws.posting import AwsEndpoint  # noqa: PLC0415 - only where needed
+
+        return AwsEndpoint(
+            config.signs_for, chosen.path, self.context, os.environ,
+            region=region_of(config.url), place=config.place,
+        )  # fmt: skip
 
     def _request(self, body: Sequence[bytes], key: str) -> Request:
         if self._compress is not None:
@@ -202,15 +238,19 @@ def _lines_of(batch: Batch, failure: Failure) -> int:
     return (batch.items[failure.index] if failure.part is None else failure.part).lines
 
 
-def _headers(config: HttpConfig, content_type: str) -> list[tuple[str, str]]:
+def _headers(
+    config: HttpConfig, content_type: str, labels: Mapping[str, str]
+) -> list[tuple[str, str]]:
     """Return the headers of each request. The user's replace ours."""
     ours = {"User-Agent": f"telemetryd/{__version__}", "Content-Type": content_type}
     if config.compression != "none":
         ours["Content-Encoding"] = config.compression
+    chosen = config.chosen
     if config.token:
-        chosen = config.chosen
         name, prefix = ("Authorization", "Bearer ") if chosen is None else chosen[1:3]
         ours[name] = f"{prefix}{config.token}"
+    if chosen is not None:
+        ours |= {chosen.headers[name]: labels[name] for name in chosen.headers}
     given = {name.lower() for name in config.headers}
     kept = [(name, value) for name, value in ours.items() if name.lower() not in given]
     return [*kept, *config.headers.items()]

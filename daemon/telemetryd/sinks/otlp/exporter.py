@@ -24,8 +24,9 @@ from telemetryd_proto.otlp.requests import JSON, PROTOBUF, Signal
 
 if TYPE_CHECKING:
     from telemetryd.http_client.client import HttpClient
-    from telemetryd.sinks.otlp.aws import AwsEndpoint
+    from telemetryd.sinks.aws.posting import AwsEndpoint
 
+_SERVICES: Final[dict[Signal, str]] = {"logs": "logs", "metrics": "monitoring", "traces": "xray"}
 _AWS_HEADERS: Final = (("x-aws-log-group", "log_group"), ("x-aws-log-stream", "log_stream"))
 
 
@@ -71,11 +72,12 @@ class Exporter:
         self._place = settings.place
         self._aws: AwsEndpoint | None = None
         if config.auth == "sigv4":
-            from telemetryd.sinks.otlp.aws import AwsEndpoint  # noqa: PLC0415 - only where needed
+            from telemetryd.sinks.aws.posting import AwsEndpoint  # noqa: PLC0415 - only where needed
 
             self._aws = AwsEndpoint(
-                signal, context, environ, region=config.region, place=settings.place
-            )
+                _SERVICES[signal], f"/v1/{signal}", context, environ,
+                region=config.region, place=settings.place,
+            )  # fmt: skip
         self.is_json = settings.protocol == "http/json"
         self._headers = self._make_headers(signal)
         self._compress: Callable[[bytes], bytes] | None = None

@@ -7,16 +7,21 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.collector_server import Say, no_proxies
+from helpers.collector_server import Request, Say, no_proxies
 from helpers.vendor_servers import (
+    CloudWatchServer,
     DatadogServer,
     ElasticServer,
     HoneycombServer,
@@ -29,9 +34,10 @@ from telemetryd.clock import Clock
 from telemetryd.commands.check import check
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
 from telemetryd.sinks._entries import Entry
+from telemetryd.sinks._posting import Place
 from telemetryd.sinks.base import Batch, WriteResult
 from telemetryd.sinks.http.bodies import FormatBodies
-from telemetryd.sinks.http.config import HttpConfig
+from telemetryd.sinks.http.config import HttpConfig, region_of
 from telemetryd.sinks.http.presets import PresetName, preset
 from telemetryd.sinks.http.presets._times import milliseconds, nanoseconds, stamps
 from telemetryd.sinks.http.sink import HttpItem, HttpSink
@@ -40,6 +46,7 @@ from telemetryd.testing.rig import dead_letter_at
 from telemetryd_proto.framing import Block
 
 SERVERS: dict[PresetName, type[VendorServer]] = {
+    "cloudwatch": CloudWatchServer,
     "datadog": DatadogServer,
     "elastic_bulk": ElasticServer,
     "honeycomb": HoneycombServer,
@@ -52,6 +59,20 @@ NANOSECONDS = "1773489600123000000"
 PACKED_AT = 1_800_000_000.5
 PACKED_DATE = "2027-01-15T08:00:00.500000000Z"
 TOKEN = "s3cret-0815"  # noqa: S105 - opens nothing
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # noqa: S105 - an example of AWS's
+NEEDED: dict[str, dict[str, str]] = {
+    "cloudwatch": {"log_group": "telemetry", "log_stream": "orders"}
+}
+"""Labels without which a preset can't be used."""
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": "a token",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
 
 
 def line(number: int, word: str = "line") -> bytes:
@@ -79,7 +100,10 @@ def name_of(server: VendorServer) -> PresetName:
 
 
 def config_of(server: VendorServer, **keys: Any) -> HttpConfig:
-    given = {"type": "http", "url": server.url, "linger_ms": 0, "preset": name_of(server), **keys}
+    name = name_of(server)
+    given: dict[str, Any] = {"type": "http", "url": server.url, "linger_ms": 0, "preset": name}
+    given["labels"] = NEEDED.get(name, {})
+    given |= keys
     return msgspec.convert(given, HttpConfig)
 
 
@@ -142,6 +166,7 @@ def test_lines_arrive_with_their_time(server: VendorServer) -> None:
         "loki": (NANOSECONDS, "1800000000500000000"),
         "splunk_hec": ("1773489600.123", "1800000000.500000000"),
         "elastic_bulk": (TIME, PACKED_DATE),
+        "cloudwatch": (NANOSECONDS[:13], "1800000000500"),
         "datadog": (NANOSECONDS[:13], "1800000000500"),
         "new_relic": (NANOSECONDS[:13], "1800000000500"),
         "honeycomb": (TIME, PACKED_DATE),
@@ -160,6 +185,7 @@ def test_labels_have_defaults_and_placeholders(server: VendorServer) -> None:
         "datadog": {"ddtags": "env:prod,version:{version}", "service": "shop"},
         "new_relic": {"service.name": "", "env": "prod", "logtype": "{version}"},
         "honeycomb": {},
+        "cloudwatch": NEEDED["cloudwatch"],
     }
     expected: dict[str, dict[str, str]] = {
         "loki": {"service_name": "shop-$LATEST", "env": "orders"},
@@ -170,6 +196,7 @@ def test_labels_have_defaults_and_placeholders(server: VendorServer) -> None:
         },
         "new_relic": {"env": "prod", "logtype": "$LATEST"},
         "honeycomb": {},
+        "cloudwatch": {},
     }  # fmt: skip
     if isinstance(server, ElasticServer):
         type(server).path, path = server.path.replace("lambda", "orders"), server.path
@@ -186,6 +213,8 @@ def test_labels_have_defaults_and_placeholders(server: VendorServer) -> None:
 def test_a_wrong_token_stops_the_sink_and_is_never_shown(
     server: VendorServer, compression: str
 ) -> None:
+    if compression not in preset(name_of(server)).compressions:
+        pytest.skip("the vendor does not take it")
     server.token = TOKEN
     keys: dict[str, Any] = {"compression": compression}
     assert deliver(server, [block(line(1))], token=TOKEN, **keys).lines() == {"delivered": 1}
@@ -225,7 +254,8 @@ def test_whatever_lines_hold_the_body_is_what_the_vendor_reads(
 ) -> None:
     """As JSON texts and as plain ones; the strict server's reader gives the lines back."""
     reader = SERVERS[name].events
-    config = msgspec.convert({"type": "http", "url": "http://h", "preset": name}, HttpConfig)
+    keys = {"url": "http://h", "preset": name, "labels": NEEDED.get(name, {})}
+    config = msgspec.convert({"type": "http", **keys}, HttpConfig)
     sink = HttpSink(config, context(clock=Clock(wall=lambda: PACKED_AT)))
     objects = [json.dumps({"k" + text: text}, ensure_ascii=False) for text in texts]
     plain = [text.encode(errors="replace").decode() for text in texts]
@@ -237,6 +267,9 @@ def test_whatever_lines_hold_the_body_is_what_the_vendor_reads(
     assert bodies.fit(batch, run)[0] == len(run)
     body = b"".join(bodies.make(run))
     with SERVERS[name]() as server:
+        headers = {"x-aws-log-group": "telemetry", "x-aws-log-stream": "orders"}
+        server.token = TOKEN
+        server.requests.append(Request("", headers, body))
         assert [event.line for event in reader(server, body)] == [
             _as_kept(name, each) for each in lines
         ]
@@ -244,7 +277,7 @@ def test_whatever_lines_hold_the_body_is_what_the_vendor_reads(
 
 def _as_kept(name: PresetName, line: bytes) -> bytes:
     """The line as the strict server gives it back, which may be without blanks around JSON."""
-    if name == "elastic_bulk" and line.strip() == b"{}":
+    if name in ("cloudwatch", "elastic_bulk") and line.strip() == b"{}":
         return b"{}"
     return line
 
@@ -291,6 +324,7 @@ def test_a_refused_line_costs_no_neighbour(server: VendorServer, tmp_path: Path)
         "loki": "too_old",
         "splunk_hec": "invalid_data_format",
         "elastic_bulk": "document_parsing",
+        "cloudwatch": "invalid_request",
         "datadog": "invalid_request",
         "new_relic": "invalid_request",
         "honeycomb": "invalid_request",
@@ -455,6 +489,83 @@ def test_answers_that_any_server_may_give(
     assert getattr(error, "retry_after", 0.0) == seconds
 
 
+# -- CloudWatch ----------------------------------------------------------------------------------
+
+
+@for_each("cloudwatch")
+def test_requests_are_signed_as_botocore_signs_them(
+    server: CloudWatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert deliver(server, [block(line(1))]).lines() == {"delivered": 1}
+    (request,) = server.requests
+    headers = request.headers
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: at)
+    own = {"authorization", "x-amz-date", "x-amz-security-token"}
+    theirs = AWSRequest(
+        "POST", f"{server.url}{server.path}", data=request.body,
+        headers={name: headers[name] for name in signed if name not in own},
+    )  # fmt: skip
+    known = Credentials("AKIDEXAMPLE", SECRET, "a token")
+    auth.SigV4Auth(known, "logs", "eu-west-1").add_auth(theirs)
+    assert theirs.headers["Authorization"] == headers["authorization"]
+
+
+@for_each("cloudwatch")
+def test_a_time_stands_in_front_of_each_line_that_has_none(server: CloudWatchServer) -> None:
+    """JSON logs of Lambda have one in their record, which CloudWatch does not look at."""
+    lines = [
+        line(1)[:-1] + b',"more":{"timestamp":"x"}}', b'{"timestamp":5,"a":1}', b"{}", b"[1,2]",
+        b'{"a":{"timestamp":7}}',
+    ]  # fmt: skip
+    assert deliver(server, [block(*lines)]).lines() == {"delivered": 5}
+    rows = server.requests[0].body.split(b"\n")
+    stamp = b"1800000000500"
+    assert rows == [
+        b'{"timestamp":%b,%b' % (NANOSECONDS[:13].encode(), lines[0][1:]), lines[1],
+        b'{"timestamp":%b}' % stamp, b'{"timestamp":%b,"message":"[1,2]"}' % stamp,
+        b'{"timestamp":%b,"a":{"timestamp":7}}' % stamp, b"",
+    ]  # fmt: skip
+
+
+@for_each("cloudwatch")
+@pytest.mark.parametrize(
+    ("status", "kind", "code", "stops"),
+    [
+        (400, "ResourceNotFoundException", "not_found", True),
+        (400, "com.amazonaws.logs#AccessDeniedException", "access_denied", True),
+        (400, "ThrottlingException", "throttled", False),
+        (400, "InvalidParameterException", "invalid_request", False),
+        (403, "ExpiredTokenException", "credentials_expired", False),
+        (403, "InvalidSignatureException", "credentials_refused", True),
+        (400, "", "invalid_request", False),
+        (503, "ServiceUnavailableException", "server_error", False),
+    ],
+)
+def test_errors_of_cloudwatch(
+    server: CloudWatchServer, status: int, kind: str, code: str, stops: bool
+) -> None:
+    """One about the log group says nothing about lines: they must not be lost one by one."""
+    error = refusal(server, Say(status, body=json.dumps({"__type": kind}).encode()))
+    assert (error.code, getattr(error, "stops_sink", False)) == (code, stops)
+    assert len(server.requests) == 1
+
+
+def test_cloudwatch_finds_the_endpoint_and_says_what_it_needs() -> None:
+    keys = {"type": "http", "preset": "cloudwatch", "labels": NEEDED["cloudwatch"]}
+    config = msgspec.convert(keys, HttpConfig)
+    sink = HttpSink(config, context())
+    asyncio.run(sink.open())
+    assert sink._place == Place("https", "logs.eu-west-1.amazonaws.com", 443, "/ingest/bulk")
+    (need,) = config.aws_needs()
+    group = "arn:{partition}:logs:{region}:{account}:log-group:telemetry:log-stream:orders"
+    assert (need.actions, need.resource) == (("logs:PutLogEvents",), group)
+    assert region_of("https://logs.ap-southeast-2.amazonaws.com") == "ap-southeast-2"
+    assert region_of("https://vpce-1.logs.us-gov-west-1.vpce.amazonaws.com") == "us-gov-west-1"
+    assert list(msgspec.convert({**keys, "token": "x"}, HttpConfig).aws_needs()) == []
+
+
 # -- configuration -------------------------------------------------------------------------------
 
 
@@ -465,7 +576,7 @@ def problems(**keys: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_an_address_is_enough(name: PresetName) -> None:
-    assert problems(preset=name) == []
+    assert problems(preset=name, labels=NEEDED.get(name, {})) == []
 
 
 @pytest.mark.parametrize(
@@ -483,6 +594,11 @@ def test_an_address_is_enough(name: PresetName) -> None:
         ({"preset": "datadog", "labels": {"tags": "x"}}, "has no label 'tags'; known: ddsource"),
         ({"preset": "elastic_bulk", "labels": {"index": "Logs"}}, "labels: index: must be"),
         ({"preset": "elastic_bulk", "labels": {"index": ""}}, "labels: index: must be"),
+        ({"preset": "loki", "compression": "zstd"}, "compression: preset loki takes none or gzip"),
+        ({"preset": "cloudwatch", "labels": {"log_group": "a"}}, "labels: log_stream: must be"),
+        ({"url": ""}, "url: is required"),
+        ({"url": "", "preset": "loki"}, "url: is required"),
+        ({"url": "", "preset": "cloudwatch", "labels": NEEDED["cloudwatch"], "token": "x"}, "url"),
         ({"preset": "honeycomb", "labels": {"dataset": "a/b"}}, "labels: dataset: must be"),
         ({"preset": "new_relic", "labels": {"a": "x" * 4095}}, "labels: a: a name has at most"),
         ({"preset": "datadog", "token": "k", "headers": {"DD-API-Key": "x"}}, "sent twice"),
@@ -506,6 +622,7 @@ def test_check_shows_what_a_preset_sets_and_its_limits_but_no_token(name: Preset
     environ = {
         "TELEMETRYD_SINKS__OUT__TYPE": "http", "TELEMETRYD_SINKS__OUT__PRESET": name,
         "TELEMETRYD_SINKS__OUT__URL": "https://h.test", "TELEMETRYD_SINKS__OUT__TOKEN": TOKEN,
+        "TELEMETRYD_SINKS__OUT__LABELS": json.dumps(NEEDED.get(name, {})),
     }  # fmt: skip
     assert check(environ, out, err, default_paths=()) == 0, err.getvalue()
     text = out.getvalue()

@@ -425,12 +425,12 @@ def test_without_credentials_or_region_nothing_is_sent(
 def test_by_default_requests_go_to_the_endpoint_of_the_region(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from telemetryd.sinks.otlp.aws import AwsEndpoint
+    from telemetryd.sinks.aws.posting import AwsEndpoint
 
-    for signal, host in (("logs", "logs"), ("metrics", "monitoring"), ("traces", "xray")):
-        made = AwsEndpoint(signal, context(), {}, region="eu-west-1", place=None)  # type: ignore[arg-type]
+    for service in ("logs", "monitoring", "xray"):
+        made = AwsEndpoint(service, "/v1/x", context(), {}, region="eu-west-1", place=None)
         place = made.place()
-        assert (place.host, place.target) == (f"{host}.eu-west-1.amazonaws.com", f"/v1/{signal}")
+        assert (place.host, place.target) == (f"{service}.eu-west-1.amazonaws.com", "/v1/x")
 
 
 # -- imports -------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_nothing_heavy_is_imported() -> None:
     loaded = set(run.stdout.split())
     assert loaded.isdisjoint({"google.protobuf", "opentelemetry", "ssl", "hashlib", "aiobotocore"})
     assert loaded.isdisjoint({"telemetryd.sinks.http", "telemetryd.http_client.client"})
-    assert "telemetryd.sinks.otlp.aws" not in loaded
+    assert "telemetryd.sinks.aws.posting" not in loaded
 
 
 def test_failures_have_each_item_once(server: OtlpServer) -> None:

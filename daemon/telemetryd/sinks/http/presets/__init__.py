@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 from telemetryd.sinks.http.formats import Format
 
 PresetName: TypeAlias = Literal[
-    "datadog", "elastic_bulk", "honeycomb", "loki", "new_relic", "splunk_hec"
+    "cloudwatch", "datadog", "elastic_bulk", "honeycomb", "loki", "new_relic", "splunk_hec"
 ]
 Labels: TypeAlias = Mapping[str, str]
 
@@ -46,6 +47,12 @@ class Preset(NamedTuple):
     """Returns the format for these labels, which hold no placeholder any more."""
     problems: Callable[[Labels], Iterator[str]] = _no_problems
     """Yields what is wrong with labels, in a sentence without a subject."""
+    compressions: tuple[str, ...] = ("none", "gzip")
+    """The compressions that the vendor documents."""
+    service: str = ""
+    """The service of AWS that requests are signed for, unless there is a token; empty: none."""
+    headers: Labels = MappingProxyType({})
+    """Labels that are sent as a header, with its name."""
 
 
 def preset(name: PresetName) -> Preset:

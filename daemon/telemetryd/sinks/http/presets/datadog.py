@@ -51,4 +51,5 @@ PRESET: Final = Preset(
     ),
     duplicates="it does not: a request that is sent again arrives twice",
     make=_make,
+    compressions=("none", "gzip", "zstd"),
 )

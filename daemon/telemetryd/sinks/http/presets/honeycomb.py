@@ -102,5 +102,6 @@ PRESET: Final = Preset(
     limits="5 MB a request, 1 MB and 2000 columns an event, 64 KB a text, before compression",
     duplicates="it does not: a request that is sent again arrives twice",
     make=_make,
+    compressions=("none", "gzip", "zstd"),
     problems=_problems,
 )

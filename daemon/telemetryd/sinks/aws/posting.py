@@ -1,6 +1,7 @@
-"""Signs requests for AWS's own OTLP endpoints, and reads what their refusals mean.
+"""Signs POSTs to AWS's own endpoints for logs, metrics and traces, and reads their refusals.
 
-Source: CloudWatch User Guide, "OTLP Endpoints".
+Sources: CloudWatch User Guide, "OTLP Endpoints"; CloudWatch Logs User Guide, "Log ingestion through
+HTTP endpoints".
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from telemetryd.sinks.aws.credentials import CredentialSource
 from telemetryd.sinks.aws.endpoints import place_of, url_of
 from telemetryd.sinks.aws.sigv4 import Signer, hash_body
 from telemetryd.sinks.base import SinkContext
-from telemetryd_proto.otlp.requests import Signal
 
-SERVICES: Final[dict[Signal, str]] = {"logs": "logs", "metrics": "monitoring", "traces": "xray"}
 _SKEW_SECONDS: Final = 240.0
 """A clock that is further off is corrected. AWS refuses signatures from 300 seconds on."""
 _REFUSED: Final = ("credentials_refused", "access_denied", "invalid_request")
@@ -26,11 +25,12 @@ _EXPIRED: Final = (b"ExpiredToken", b"security token included in the request is 
 
 
 class AwsEndpoint:
-    """AWS's endpoint of one signal, in one region."""
+    """One path of a service of AWS, in one region."""
 
     def __init__(
         self,
-        signal: Signal,
+        service: str,
+        path: str,
         context: SinkContext,
         environ: Mapping[str, str],
         *,
@@ -38,8 +38,8 @@ class AwsEndpoint:
         place: Place | None,
     ) -> None:
         """`place`: a URL of your own instead of the one of AWS."""
-        self._service = SERVICES[signal]
-        self._path = f"/v1/{signal}"
+        self._service = service
+        self._path = path
         self._context = context
         self._aws = place_of(self._service, region, "", environ)
         self._own = place
@@ -86,17 +86,26 @@ class AwsEndpoint:
         if problem is None:
             self._refreshed = False
             return None
-        if problem.code not in _REFUSED:
-            return problem
-        if any(mark in answer.body for mark in _EXPIRED):
-            self._credentials.forget()
-            if self._refreshed:
-                return PermanentSinkError("credentials_refused", problem.detail, stops_sink=True)
-            self._refreshed = True
-            return TransientSinkError("credentials_expired", problem.detail)
-        if problem.code != "invalid_request" and self._set_clock(answer):
-            return TransientSinkError("clock_skew", problem.detail)
-        return problem
+        code = problem.code
+        is_refused = code in _REFUSED
+        if code == "credentials_expired" or (
+            is_refused and any(mark in answer.body for mark in _EXPIRED)
+        ):
+            return self._on_expired(problem)
+        has_moved = code != "invalid_request" and self._is_about_time(code, answer)
+        return TransientSinkError("clock_skew", problem.detail) if has_moved else problem
+
+    def _on_expired(self, problem: SinkError) -> SinkError:
+        """Return what it means that credentials have expired: others are read, once."""
+        self._credentials.forget()
+        if self._refreshed:
+            return PermanentSinkError("credentials_refused", problem.detail, stops_sink=True)
+        self._refreshed = True
+        return TransientSinkError("credentials_expired", problem.detail)
+
+    def _is_about_time(self, code: str, answer: Answer) -> bool:
+        """True if the clock was wrong, which may be why a signature was refused."""
+        return code in (*_REFUSED, "clock_skew") and self._set_clock(answer)
 
     def _set_clock(self, answer: Answer) -> bool:
         """Use the service's clock for signing, if ours is far off. True if it was."""
