@@ -39,6 +39,8 @@ class SignalServer(OtlpServer):
         """Answers to the next requests; behind them it accepts."""
         self.seen: list[str] = []
         """The paths of all requests for metrics and spans."""
+        self.headers: dict[str, dict[str, str]] = {}
+        """Those of the last request, by path."""
         self.spans: list[Span] = []
         self.metrics: list[Metric] = []
 
@@ -48,6 +50,7 @@ class SignalServer(OtlpServer):
         if path not in _KINDS:
             return super().answer(request)
         self.seen.append(path)
+        self.headers[path] = request.headers
         made = self._parse(request, _KINDS[path])
         step = self.steps[path].pop(0) if self.steps[path] else None
         if step is not None and not (isinstance(step, Say) and step.accept):

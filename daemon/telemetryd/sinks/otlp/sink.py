@@ -145,8 +145,9 @@ class OtlpSink(Sink):
         logs = await self._write_logs(batch, run, deadline)
         others = await self._write_derived(batch)
         result = WriteResult((*logs, *others))
-        error = self._derived.error if self._derived is not None else None
-        if error is not None and result.refuses_all_of(batch):
+        error = self._derived.error if self._derived is not None and not logs else None
+        fates = {(failure.code, failure.retryable) for failure in result.failures}
+        if error is not None and len(fates) == 1 and result.refuses_all_of(batch):
             raise error
         return result if result.failures else DELIVERED
 

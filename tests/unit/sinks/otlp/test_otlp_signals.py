@@ -236,6 +236,23 @@ def test_where_all_that_is_left_fails_the_attempt_does(
         write(server, items)
 
 
+def test_signals_that_fail_in_different_ways_have_each_its_own_fate(server: SignalServer) -> None:
+    items = [item for item in pack(server, LINES) if not item.lines]
+    server.steps = {METRICS: [Say(404)], TRACES: [Say(503)]}
+    failures = write(server, items).failures
+    found = {str(getattr(items[each.index], "signal", "")): each.retryable for each in failures}
+    assert found == {"metrics": False, "traces": True}
+
+
+def test_lines_that_are_refused_are_not_sent_again_for_a_signal_that_fails(
+    server: SignalServer,
+) -> None:
+    server.script = [Say(400)]
+    server.steps = {METRICS: [Say(503)], TRACES: [Say(503)]}
+    failures = write(server, pack(server, LINES[:1])).failures
+    assert [each.retryable for each in failures] == [False, True]
+
+
 @pytest.mark.parametrize("path", [METRICS, TRACES])
 def test_what_a_server_rejects_in_part_is_counted_and_not_sent_again(
     server: SignalServer, path: str
@@ -411,3 +428,21 @@ def test_each_signal_has_its_own_permission_in_aws(monkeypatch: pytest.MonkeyPat
     assert [need.resource for need in needs[1:]] == ["*", "*"]
     without = msgspec.convert({**keys, "signals": ["traces"], "log_group": "a"}, OtlpConfig)
     assert list(without.problems()) == ['log_group: needs "logs" in signals']
+
+
+def test_each_signal_is_signed_for_its_own_service(
+    server: SignalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "token",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    rig = deliver(server, [block(LINES)], auth="sigv4", log_group="a", log_stream="b")
+    assert rig.lines() == {"delivered": 4}
+    scopes = {path: server.headers[path]["authorization"] for path in (METRICS, TRACES)}
+    assert "/eu-central-1/monitoring/aws4_request" in scopes[METRICS]
+    assert "/eu-central-1/xray/aws4_request" in scopes[TRACES]
+    for path in (METRICS, TRACES):
+        assert "x-aws-log-group" not in server.headers[path]
+    assert "/eu-central-1/logs/aws4_request" in server.requests[0].headers["authorization"]
