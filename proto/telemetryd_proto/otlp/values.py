@@ -16,7 +16,15 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from telemetryd_proto.otlp.wire import DELIMITED, delimited, pack_double, tag, text, varint
+from telemetryd_proto.otlp.wire import (
+    DELIMITED,
+    SMALL_VARINTS,
+    delimited,
+    pack_double,
+    tag,
+    text,
+    varint,
+)
 
 Pairs: TypeAlias = Iterable[tuple[str, Any]]
 """Attributes: names and values. A name should occur once."""
@@ -37,6 +45,12 @@ _MAP: Final = tag(6, DELIMITED)
 _BYTES: Final = tag(7, DELIMITED)
 _ELEMENT: Final = tag(1, DELIMITED)
 _VALUE: Final = tag(2, DELIMITED)
+
+_SHORT: Final = tuple(bytes((size + 2, 0x0A, size)) for size in range(126))
+"""The bytes before a short text in a KeyValue: lengths of a byte each, and `_STRING`."""
+
+_BEFORE_DOUBLE: Final = b"\x09" + _DOUBLE
+_SMALL: Final = SMALL_VARINTS
 
 _MAX_KEYS: Final = 1024
 _keys: dict[str, bytes] = {}
@@ -81,18 +95,20 @@ def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
     each: list[bytes] = []
     for key, value in pairs:
         head = _keys.get(key) or _key(key)
-        if type(value) is str:  # most are text: without a call for each part
+        kind = type(value)
+        if kind is str:  # most are text, and short: without a call for each part
             data = value.encode("utf-8", "replace")
-            size = varint(len(data))
-            length = 1 + len(size) + len(data)
-            inner = varint(length)
-            length += len(head) + len(inner)
-            each.append(field_tag + varint(length) + head + inner + b"\n" + size + data)
+            size = len(data)
+            if size < len(_SHORT):
+                head += _SHORT[size] + data
+            else:
+                head += _with_length(delimited(_STRING, data))
+        elif kind is float:
+            head += _BEFORE_DOUBLE + pack_double(value)
         else:
-            made = any_value(value, depth)
-            inner = varint(len(made))
-            length = len(head) + len(inner) + len(made)
-            each.append(field_tag + varint(length) + head + inner + made)
+            head += _with_length(any_value(value, depth))
+        size = len(head)
+        each.append(field_tag + (_SMALL[size] if size < len(_SMALL) else varint(size)) + head)
     return b"".join(each)
 
 

@@ -15,7 +15,7 @@ DELIMITED: Final = 2
 FIXED32: Final = 5
 
 _MASK64: Final = (1 << 64) - 1
-_SMALL: Final = tuple(
+SMALL_VARINTS: Final = tuple(
     bytes((number & 127 | 128, number >> 7) if number >= 128 else (number,))  # noqa: PLR2004
     for number in range(1024)
 )
@@ -33,8 +33,8 @@ pack_sfixed64: Final = struct.Struct("<q").pack
 
 def varint(number: int) -> bytes:
     """Return `number`, from -2**63 to 2**64 - 1, in 7-bit groups. Negative ones take 10 bytes."""
-    if 0 <= number < 1024:  # noqa: PLR2004 - the length of `_SMALL`
-        return _SMALL[number]
+    if 0 <= number < 1024:  # noqa: PLR2004 - the length of `SMALL_VARINTS`
+        return SMALL_VARINTS[number]
     number &= _MASK64
     groups = bytearray()
     while number > 127:  # noqa: PLR2004 - as above

@@ -54,6 +54,7 @@ _INFO: Final = _BY_RANK[LEVELS.index("INFO")]
 _WARN: Final = _BY_RANK[LEVELS.index("WARN")]
 _ERROR: Final = _BY_RANK[LEVELS.index("ERROR")]
 START: Final = "platform.start"
+_FUNCTION: Final = "function"
 _USUAL: Final = len("2024-05-01T12:00:00.000Z")
 _MAY_OPEN: Final = frozenset("{ \t\r\n\ufeff")
 _HEAD_CHARS: Final = 256
@@ -63,7 +64,8 @@ _SKEW: Final = 3600 * 10**9
 """Nanoseconds by which a time in a record may differ from its event's. Else it is something else's,
 such as that of an order."""
 _MAX_ORIGINS: Final = 64
-_RUNTIME_MEMBERS: Final = len(("timestamp", "level", "requestId", "message"))
+_PARTS: Final = len(("timestamp", "level", "requestId", "message"))
+"""The parts of a line of a runtime, in text and as members."""
 _FAILED: Final = frozenset({"error", "failure", "timeout"})
 
 
@@ -72,6 +74,12 @@ class Writer(Protocol):
 
     def origin(self, origin: Origin, /) -> Any:
         """Return the common part of records."""
+
+    def read_at(self, origin: Any, observed: int, /) -> Any:
+        """Return `origin` with the time when its lines were read."""
+
+    def plain(self, origin: Any, time: int, severity: Severity, body: str, /) -> bytes:
+        """Return what `record` returns of a text that has a time, and nothing else."""
 
     def record(
         self,
@@ -112,23 +120,63 @@ class Recorder:
         self._invocations = invocations
         self._find = invocations.find
         self._started = invocations.started
+        self._origins = _Origins(writer)
         self._second = "none yet"
         self._second_ns = 0
 
-    def encode(self, data: bytes, observed: int, before: Invocation) -> list[bytes]:
+    def encode(  # noqa: C901, PLR0912
+        self, data: bytes, observed: int, before: Invocation
+    ) -> list[bytes]:
         """Return a record for each of the whole lines `data`, in order.
 
         `observed`: nanoseconds since the epoch when they were read. `before`: the invocation that
         is running where they begin.
         """
         lines = BytesIO(data).readlines()
-        origins = _Origins(self._writer, observed)
+        read_at, common = self._writer.read_at, self._origins.of
+        record, plain, read = self._writer.record, self._writer.plain, self._read
+        started, severities, fractions = self._started, _severities, _fractions
         current = before
         last: Invocation | None = before
-        origin = origins.of(before, NO_TRACE)
-        record, read = self._writer.record, self._read
+        origin = read_at(common(before, NO_TRACE), observed)
         records: list[bytes] = []
         for line, event in zip(lines, _decode_lines(lines), strict=True):
+            if event is not None and event.type == _FUNCTION:
+                # The layouts of Lambda's runtimes, in an invocation that has begun: what most lines
+                # are is read here, without a call. All else goes the longer way below.
+                value, stamp = event.record, event.time
+                message: Any = None
+                level: Any = None
+                request: Any = None
+                logged: Any = None
+                if type(value) is str:
+                    parts = value.split("\t", 3)
+                    if len(parts) == _PARTS:
+                        level, logged, request, message = parts
+                        if level[:1] == "[":
+                            level = level[1:-1]
+                        else:
+                            level, logged, request = request, level, logged
+                        if message[-1:] == "\n":
+                            message = message[:-1]
+                elif type(value) is dict and len(value) == _PARTS:
+                    level, request = value.get("level"), value.get("requestId")
+                    if type(level) is str and type(request) is str:
+                        message, logged = value.get("message"), value.get("timestamp")
+                if (
+                    type(message) is str
+                    and logged == stamp
+                    and message[:1] != "{"
+                    and (known := started.get(request)) is not None
+                    and (severity := severities.get(level)) is not None
+                    and stamp.startswith(self._second)
+                    and (part := fractions.get(stamp[20:])) is not None
+                ):
+                    if known is not last:
+                        last = known
+                        origin = read_at(common(known, NO_TRACE), observed)
+                    records.append(plain(origin, self._second_ns + part, severity, message))
+                    continue
             time, severity, body, pairs, invocation, trace, name = read(line, event)
             if name == START:
                 current = self._invocations.start(body)
@@ -136,7 +184,7 @@ class Recorder:
                 invocation = current
             if invocation is not last or trace is not NO_TRACE:
                 last = invocation if trace is NO_TRACE else None
-                origin = origins.of(invocation, trace)
+                origin = read_at(common(invocation, trace), observed)
             records.append(record(origin, time, severity, body, pairs, name))
         return records
 
@@ -152,13 +200,9 @@ class Recorder:
             return self._read_other(line)
         kind, value, stamp = event.type, event.record, event.time
         time = self._time(stamp)
-        if kind == "function":
+        if kind == _FUNCTION:
             if type(value) is str:
                 return self._read_text(value.removesuffix("\n"), time, stamp)
-            if type(value) is dict and len(value) == _RUNTIME_MEMBERS:
-                found = self._read_runtime(value, time, stamp)
-                if found is not None:
-                    return found
             return self._read_value(value, time, stamp)
         if kind == "extension":
             if type(value) is str:
@@ -167,22 +211,6 @@ class Recorder:
                 found = self._read_value(value, time, stamp)
             return (*found[:3], (*found[3], (SOURCE_TYPE, kind)), *found[4:])
         return self._read_event(kind, value, time)
-
-    def _read_runtime(self, record: dict[str, Any], time: int, stamp: str) -> _Found | None:
-        """Read a record in Lambda's own JSON format, without more; None if it is something else."""
-        request, level, message = (
-            record.get("requestId"),
-            record.get("level"),
-            record.get("message"),
-        )
-        if type(request) is not str or type(level) is not str or type(message) is not str:
-            return None
-        invocation, severity = self._started.get(request), _severities.get(level)
-        if invocation is None or severity is None or not time:
-            return None
-        if record.get("timestamp") != stamp or message[:1] == "{":
-            return None
-        return (time, severity, message, (), invocation, NO_TRACE, "")
 
     def _read_value(self, value: Any, time: int, stamp: str) -> _Found:
         if type(value) is dict:
@@ -202,7 +230,7 @@ class Recorder:
 
     def _read_text(self, text: str, time: int, stamp: str) -> _Found:
         parts = text.split("\t", 3)
-        if len(parts) > 3:  # noqa: PLR2004 - a layout of Lambda's runtimes
+        if len(parts) == _PARTS:
             found = self._read_layout(parts, time, stamp)
             if found is not None:
                 return found
@@ -342,9 +370,8 @@ class Recorder:
 class _Origins:
     """The common parts of records, each written once."""
 
-    def __init__(self, writer: Writer, observed: int) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._observed = observed
         self._known: dict[tuple[Invocation, TraceContext], Any] = {}
 
     def of(self, invocation: Invocation, own: TraceContext) -> Any:
@@ -356,7 +383,7 @@ class _Origins:
             request, trace = invocation
             trace = trace if own is NO_TRACE else join(own, trace)
             pairs = ((INVOCATION_ID, request),) if request else ()
-            found = self._writer.origin(Origin(self._observed, trace, pairs))
+            found = self._writer.origin(Origin(0, trace, pairs))
             self._known[invocation, own] = found
         return found
 

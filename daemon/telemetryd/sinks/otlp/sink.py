@@ -15,6 +15,7 @@ from telemetryd import __version__
 from telemetryd.errors import PermanentSinkError
 from telemetryd.sinks._attempt import Attempt, Bodies
 from telemetryd.sinks._entries import ACCEPTED, Entry, Run, Verdict
+from telemetryd.sinks._platform.lines import PLATFORM
 from telemetryd.sinks.base import (
     DELIVERED,
     Batch,
@@ -51,7 +52,7 @@ ITEM_BYTES: Final = 16 * 1024
 MAX_RECORDS: Final = 10_000
 """Most records of a request (platform limit, CloudWatch User Guide, OTLP Endpoints)."""
 _INIT_START: Final = "platform.initStart"
-_MARKS: Final = tuple((kind, f'"{kind}"'.encode()) for kind in (_INIT_START, START))
+_FOLLOWED: Final = {f'"{kind}"'.encode(): kind for kind in (_INIT_START, START)}
 _ROOM_TO_LEARN: Final = 4096
 """Bytes by which the resource may grow after the start."""
 _MAX_SOURCES: Final = 256
@@ -218,12 +219,14 @@ class OtlpSink(Sink):
     def _follow(self, piece: Block) -> None:
         """Note what platform events in `piece` say of the function, and which invocation begins."""
         data = piece.data
-        for kind, mark in _MARKS:
-            at = data.find(mark)
-            while at >= 0:
-                begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1
-                self._on_event(kind, data[begin:end], piece.source)
-                at = data.find(mark, end)
+        at = data.find(PLATFORM)
+        while at >= 0:
+            kind = _FOLLOWED.get(data[at : data.find(b'"', at + 1) + 1])
+            end = at + len(PLATFORM)
+            if kind is not None:
+                end = data.find(b"\n", at) + 1
+                self._on_event(kind, data[data.rfind(b"\n", 0, at) + 1 : end], piece.source)
+            at = data.find(PLATFORM, end)
 
     def _on_event(self, kind: str, line: bytes, source: int) -> None:
         envelope = decode_line(line)
