@@ -264,6 +264,23 @@ def test_a_line_may_name_an_earlier_invocation() -> None:
     assert record.trace_id.hex() == TRACE
 
 
+def test_late_lines_in_the_layouts_of_a_runtime() -> None:
+    said = {"timestamp": STAMP, "level": "WARN", "requestId": REQUEST, "message": "late"}
+    texts = [f"[WARN]\t{STAMP}\t{REQUEST}\tlate\n", f"{STAMP}\t{REQUEST}\tWARN\tlate\n", said]
+    lines = [event(text) for text in texts]
+    first, _, *found, last = read(
+        start(), start(OTHER, ""), *lines, *lines, event(f"{STAMP}\t{OTHER}\tWARN\tx")
+    )
+    for record in found:
+        assert record.body.string_value == "late"
+        assert severity(record) == (13, "WARN")
+        assert record.time_unix_nano == TIME
+        assert attributes(record) == attributes(first) == {"faas.invocation_id": REQUEST}
+        assert record.trace_id.hex() == TRACE
+    assert attributes(last) == {"faas.invocation_id": OTHER}
+    assert last.trace_id == b""
+
+
 def test_what_else_is_called_request_id_is_an_attribute() -> None:
     *_, record = read(start(), event({"message": "m", "requestId": OTHER}))
     assert attributes(record) == {"faas.invocation_id": REQUEST, "requestId": OTHER}
