@@ -13,6 +13,7 @@ duration" are of the invocation after it.
 
     layer        the zip of `make layer`, unpacked as in Lambda
     layer-file   the same with a configuration file
+    layer-built  the same, built with that file (`make layer CONFIG=FILE`)
     venv         this Python with telemetryd installed, as in a container image
     venv-ready   the same with `lambda.next = "ready"`: everything is up before `next`
     python       an extension like AWS's Python samples (bench/peers/python-http-sample)

@@ -28,9 +28,9 @@ from bench.kit.limits import PERIOD_MICROSECONDS, groups
 from bench.load.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
-_SHARE: Final = 7.25
-_WHOLE_CPU_MB: Final = 1769
-_LEAST_MB: Final = 128
+SHARE: Final = 7.25
+WHOLE_CPU_MB: Final = 1769
+LEAST_MB: Final = 128
 
 
 class Life(NamedTuple):
@@ -86,7 +86,7 @@ def measure(
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output) | dict(variables),
-        memory_mb=max(_LEAST_MB, round(_WHOLE_CPU_MB * share / 100)),
+        memory_mb=max(LEAST_MB, round(WHOLE_CPU_MB * share / 100)),
         private_hosts=False,
         init_timeout=PATIENCE_SECONDS,
         timeout=PATIENCE_SECONDS,
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.coldstart.parked", description=__doc__)
     parser.add_argument("--layer", type=Path, default=LAYER, metavar="ZIP")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--share", type=float, default=_SHARE, metavar="PERCENT")
+    parser.add_argument("--share", type=float, default=SHARE, metavar="PERCENT")
     parser.add_argument("--whole-in-init", action="store_true")
     options = parser.parse_args(arguments)
     turns: list[dict[str, Life]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import zipfile
@@ -14,6 +15,7 @@ import telemetryd
 import telemetryd_proto
 from bench.peers import catalog
 from bench.peers.catalog import PeerAbsentError
+from telemetryd.config.prepared import prepare
 
 HERE: Final = os.uname().machine.replace("aarch64", "arm64")
 LAYER: Final = Path("dist", f"telemetryd-layer-{HERE}.zip")
@@ -24,7 +26,7 @@ _PEERS: Final = {
     "python": ("python-http-sample", "naive Python (requests, http.server)"),
     "rust": ("rust", "Rust (crate lambda-extension)"),
 }
-NAMES: Final = ("layer", "layer-file", "venv", "venv-ready", *_PEERS)
+NAMES: Final = ("layer", "layer-file", "layer-built", "venv", "venv-ready", *_PEERS)
 """In the order of the tables."""
 _BASE: Final = Path(sys.base_prefix, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}")
 _FILE_SINK: Final = {"TYPE": "file", "PATH": "{output}"}
@@ -41,6 +43,7 @@ class Subject:
         environment: Mapping[str, str],
         *,
         ours: bool = True,
+        has_sink: bool = False,
     ) -> None:
         self.title = title
         self.executable = executable
@@ -49,6 +52,7 @@ class Subject:
         self.ours = ours
         """telemetryd says when it is up; others ask for `next` only then."""
         self._environment = dict(environment)
+        self._has_sink = has_sink or "TELEMETRYD_CONFIG" in environment
         self._written: list[Path] | None = None
 
     def environment(self, output: Path, sink: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -56,7 +60,7 @@ class Subject:
         if not self.ours:
             return {"PEER_OUTPUT": str(output), "PEER_PORT": str(_free_port())}
         values = {}
-        if "TELEMETRYD_CONFIG" not in self._environment:
+        if not self._has_sink:
             keys = {name: text.format(output=output) for name, text in _FILE_SINK.items()}
             values = {f"TELEMETRYD_SINKS__OUT__{key}": v for key, v in (sink or keys).items()}
         return {"TELEMETRYD_TELEMETRY__PORT": "0", **values, **self._environment}
@@ -119,7 +123,16 @@ def _of_layer(launcher: Path, directory: Path) -> dict[str, Subject]:
     return {
         "layer": Subject("layer", launcher, [opt], {}),
         "layer-file": Subject(title, launcher, [opt, file], named),
+        "layer-built": _built_with(file, opt, directory / "built"),
     }
+
+
+def _built_with(file: Path, opt: Path, built: Path) -> Subject:
+    """Return the layer as a build with that file makes it."""
+    shutil.copytree(opt, built)
+    (built / "telemetryd" / "prepared").write_bytes(prepare(str(file))[0])
+    title = "layer, built with the file"
+    return Subject(title, built / "extensions" / "telemetryd", [built], {}, has_sink=True)
 
 
 def _of_virtual_environment() -> dict[str, Subject]:

@@ -424,6 +424,26 @@ def test_it_listens_where_it_is_told(installed: Path, tmp_path: Path) -> None:
         assert ledger["sinks"]["file"]["delivered"]["lines"] == 2
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TELEMETRYD_FLUSH__STRATEGY": "invocation"},
+        {"TELEMETRYD_FLUSH__STRATEGY": "auto"},
+        {"TELEMETRYD_LAMBDA__NEXT": "early"},
+        {"TELEMETRYD_CONFIG": ""},
+    ],
+    ids=lambda variables: "=".join(*variables.items()),
+)
+def test_settings_that_it_can_judge_let_it_park(installed: Path, variables: dict[str, str]) -> None:
+    """Though they are set: they say what it does."""
+    with run(installed, variables) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(INIT)
+        ledger = finish(platform, call)
+        assert ledger["parked"] is True
+        assert ledger["printed"]["lines"] == INIT.count(b"\n")
+
+
 # -- auto ------------------------------------------------------------------------------------------
 
 
