@@ -23,7 +23,7 @@ from helpers.collector_server import (
     Step,
     no_proxies,
 )
-from helpers.http_destination import AUTHORITY, Destination, tls_server
+from helpers.http_destination import AUTHORITY, OK, Destination, Visit, tls_server
 from helpers.ports import reserved
 from telemetryd.clock import Clock
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
@@ -180,6 +180,43 @@ def test_no_answer_that_can_be_understood(
     assert isinstance(error, TransientSinkError)
     assert error.code == code
     assert sent in error.detail
+
+
+def test_an_answer_that_never_ends_is_cut_and_its_lines_are_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each byte comes in time, so only the limit of the whole attempt ends it."""
+    no_proxies(monkeypatch)
+    answered: list[int] = []
+
+    async def dribble(visit: Visit) -> None:
+        await visit.request()
+        answered.append(1)
+        if len(answered) > 1:
+            await visit.say(OK)
+            return
+        await visit.say(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            await visit.say(b"x")
+            await asyncio.sleep(0.01)
+
+    async def scenario() -> Rig:
+        async with Destination(dribble) as there:
+            url = f"http://127.0.0.1:{there.port}/"
+            given = {"type": "http", "url": url, "linger_ms": 0, "write_timeout_ms": 500}
+            config = msgspec.convert(given, HttpConfig)
+            log = LogBook()
+            rig = Rig(HttpSink(config, context(log)), config, log=log)
+            rig.worker.start()
+            rig.offer(numbered_blocks(2))
+            await rig.flush()
+            await rig.stop()
+            return rig
+
+    rig = asyncio.run(scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 6}
+    assert [facts["code"] for facts in rig.log.facts("write_failed")] == ["timeout"]
 
 
 def test_a_server_that_is_not_there(server: CollectorServer) -> None:
@@ -451,6 +488,7 @@ def test_the_client_is_imported_with_the_first_lines() -> None:
     code = (
         "import sys; from telemetryd.sinks.registry import sink_class; sink_class('http');"
         "sys.exit(any(name in sys.modules for name in"
-        " ('telemetryd.http_client.client', 'telemetryd_proto.kinesis', 'ssl', 'zstandard')))"
+        " ('telemetryd.http_client.client', 'telemetryd_proto.kinesis', 'ssl', 'zstandard',"
+        " 'telemetryd.sinks.http.presets.loki', 'telemetryd.sinks.aws.posting')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
