@@ -103,7 +103,7 @@ wheels: .venv-wheels/.installed  ## wheels of telemetryd-scan for this machine's
 fixtures-test: $(STAMP)  ## remakes the fixtures of records with real runtimes and loggers (npm, cmake; 10 minutes)
 	@$(BIN)/python -m pytest -m fixtures tests/fixtures
 
-peers-test: $(VENV)/.installed-system  ## runs read back from a real OpenTelemetry Collector and VictoriaLogs (Go; 6 minutes)
+peers-test: $(VENV)/.installed-system  ## runs read back from a real OpenTelemetry Collector, VictoriaLogs and Loki (Go; the first time 20 minutes)
 	@$(BIN)/python -m pytest $(AGAIN) -m peers tests/peers
 
 layer: $(if $(CONFIG),$(STAMP))  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64, CONFIG=FILE; the first time 6 minutes)
