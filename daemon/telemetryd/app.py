@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from telemetryd.core.sample import Sampler
     from telemetryd.delivery.dead_letter import DeadLetter
     from telemetryd.hooks.hooks import Hooks
+    from telemetryd.system import Names, SystemMetrics, SystemProbe
 
 _LONGEST: Final = 10
 """Digits of a function's memory that are believed."""
@@ -137,6 +138,8 @@ class Daemon:
         self._close_last: list[Callable[[], None]] = []
         self.budget = MemoryBudget(memory_bytes, len(config.sinks))
         self._queues: list[SinkQueue] = []
+        self._names: Names = config.system.names
+        self.system: Final = self._system_probe(config)
         self._workers = [
             self._worker(name, sink, mode, identity) for name, sink in config.sinks.items()
         ]
@@ -456,6 +459,22 @@ class Daemon:
         self.stats.redacted = made.counts
         return made
 
+    def _system_probe(self, config: Config) -> SystemProbe | None:
+        """Return what reads the figures of the system, if they are wanted."""
+        if not config.system.metrics:
+            return None
+        from telemetryd.system import SystemProbe  # noqa: PLC0415 - only where configured
+
+        return SystemProbe()
+
+    def _system_metrics(self, kind: str) -> SystemMetrics | None:
+        """Return what measures for a sink of type `kind`: each has its own last reading."""
+        if self.system is None:
+            return None
+        from telemetryd.system import SystemMetrics  # noqa: PLC0415 - as above
+
+        return SystemMetrics(self.system, self._names if kind == "emf" else "system")
+
     def _make_hooks(self, config: Config, mode: Mode) -> Hooks | None:
         """Return the hooks, if any is configured. Nothing of them is loaded yet."""
         if not config.hooks:
@@ -483,6 +502,7 @@ class Daemon:
             log=self._log,
             clock=self.clock,
             in_lambda=mode == "lambda",
+            system=self._system_metrics(config.type),
             figures=FiguresReader(
                 self.stats, self.ledger, self._usage, self.clock.monotonic, self.oldest_seconds
             ),

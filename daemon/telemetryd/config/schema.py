@@ -347,6 +347,30 @@ class Metrics(Section, frozen=True, kw_only=True):
             yield "listen: must be address:port, such as 127.0.0.1:9464 or [::1]:9464, or empty"
 
 
+class System(Section, frozen=True, kw_only=True):
+    """`[system]`: what function and extensions use, as Lambda Insights measures it.
+
+    At the end of each invocation the `emf` sink and the metrics of the `otlp` sink get CPU time,
+    memory, network traffic, room in `/tmp`, open files and threads. `/metrics` has them at any
+    time. See [system.md](system.md).
+    """
+
+    metrics: Annotated[
+        bool,
+        Meta(
+            description="Measure. The `emf` sink then emits these metrics as well; CloudWatch "
+            "bills each."
+        ),
+    ] = False
+    names: Annotated[
+        Literal["system", "insights"],
+        Meta(
+            description="Names in the `emf` sink. `system`: `system_cpu_user_time` and so on; "
+            "`insights`: those of Lambda Insights, such as `cpu_user_time` and `rx_bytes`."
+        ),
+    ] = "system"
+
+
 class Lambda(Section, frozen=True, kw_only=True):
     """`[lambda]`: how the extension follows the life cycle of the environment."""
 
@@ -511,6 +535,7 @@ class Config(Section, frozen=True, kw_only=True):
     flush: Flush = Flush()
     memory: Memory = Memory()
     metrics: Metrics = Metrics()
+    system: System = System()
     lambda_: Lambda = field(default=Lambda(), name="lambda")
     sinks: dict[str, SinkConfig] = field(default_factory=dict)
     dead_letter: DeadLetter = DeadLetter()

@@ -19,6 +19,7 @@ from telemetryd.core.lifecycle import CAUSES
 from telemetryd.core.stats import HTTP_OUTCOMES, OUTCOMES, TRIGGERS, Histogram, HookStats, SinkStats
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.delivery.worker import DeliveryWorker
+from telemetryd.system import SystemReading
 from telemetryd.usage import peak_rss_bytes
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
@@ -58,6 +59,10 @@ def _account(read: Callable[[SinkAccount], float]) -> Callable[[Daemon], Samples
 
 def _stats(read: Callable[[SinkStats], Value]) -> Callable[[Daemon], Samples]:
     return lambda daemon: [((name,), read(s)) for name, s in daemon.stats.sinks.items()]
+
+
+def _system(read: Callable[[SystemReading], Samples]) -> Callable[[Daemon], Samples]:
+    return lambda daemon: read(daemon.system.read()) if daemon.system is not None else ()
 
 
 def _hooks(read: Callable[[HookStats], float]) -> Callable[[Daemon], Samples]:
@@ -142,6 +147,32 @@ FAMILIES: Final = (
         "connections_idle", "counter", (),
         "Connections closed because they were silent for `telemetry.idle_seconds`.",
         _one(lambda d: d.stats.connections_idle),
+    ),
+    # -- the system
+    Family(
+        "system_cpu_seconds", "counter", ("mode",),
+        "Processor time of the environment, with `[system] metrics`.",
+        _system(lambda r: [(("user",), r.cpu_user_seconds), (("system",), r.cpu_system_seconds)]),
+    ),
+    Family(
+        "system_memory_bytes", "gauge", ("state",), "Memory of the environment.",
+        _system(lambda r: [(("used",), r.memory_used_bytes), (("total",), r.memory_total_bytes)]),
+    ),
+    Family(
+        "system_network_bytes", "counter", ("direction",), "Network traffic without loopback.",
+        _system(lambda r: [(("in",), r.network_in_bytes), (("out",), r.network_out_bytes)]),
+    ),
+    Family(
+        "system_tmp_bytes", "gauge", ("state",), "Room in `/tmp`.",
+        _system(lambda r: [(("used",), r.tmp_used_bytes), (("free",), r.tmp_free_bytes)]),
+    ),
+    Family(
+        "system_descriptors", "gauge", (), "Open files of the environment.",
+        _system(lambda r: [((), r.descriptors)]),
+    ),
+    Family(
+        "system_threads", "gauge", (), "Threads of the environment.",
+        _system(lambda r: [((), r.threads)]),
     ),
     # -- hooks
     Family(

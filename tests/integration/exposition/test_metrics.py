@@ -24,6 +24,7 @@ from helpers.apart import PLATFORM, Flood, apart, dial_from
 from helpers.daemon import Daemon, Settings, file_sink, finish, leaf, leaf_of, sink
 from helpers.lifecycle import third_party, with_hook
 from helpers.lines import event, events, logs_dropped, pieces
+from helpers.otlp_signals import SignalServer
 from helpers.ports import own_address, reserved
 from helpers.scrape import Scrape, ask, connect, get, received, until
 from helpers.scripted_platform import NEXT, TELEMETRY, ScriptedPlatform, line
@@ -514,6 +515,41 @@ def test_lines_that_a_hook_could_not_keep_up_with(tmp_path: Path) -> None:
         daemon.send(*[events(20_000)] * 4)
         until(port_of(daemon), lambda s: s("hook_skipped_lines_total", hook="probe") > 0)
         daemon.stop()
+
+
+@moves("derived")
+def test_metrics_and_spans_made_of_lines(tmp_path: Path) -> None:
+    with SignalServer() as server:
+        otlp = sink("otlp", type="otlp", endpoint=server.base, signals="logs,metrics,traces")
+        with Daemon(tmp_path, **ON, **otlp) as daemon:
+            daemon.send(began("r-1") + done("r-1"))
+            key = ("kind", "metrics"), ("outcome", "delivered"), ("sink", "otlp")
+            scrape = until(
+                port_of(daemon), lambda s: ("telemetryd_derived_total", key) in s.samples
+            )
+            daemon.stop()
+    assert scrape("derived_total", sink="otlp", kind="metrics", outcome="made") > 0
+
+
+@moves(
+    "system_cpu_seconds", "system_memory_bytes", "system_network_bytes", "system_tmp_bytes",
+    "system_descriptors", "system_threads",
+)  # fmt: skip
+def test_the_figures_of_the_system(tmp_path: Path) -> None:
+    keys: Settings = ON | {"SYSTEM__METRICS": "true"} | file_sink(tmp_path / "archive")
+    with Daemon(tmp_path, **keys) as daemon:
+        port = port_of(daemon)
+        scrape = Scrape(port)
+        before = scrape("system_cpu_seconds_total", mode="user")
+        sum(range(10_000_000))
+        scrape = until(port, lambda s: s("system_cpu_seconds_total", mode="user") > before)
+        daemon.stop()
+    used, total = (scrape("system_memory_bytes", state=each) for each in ("used", "total"))
+    assert 0 < used < total
+    assert scrape("system_network_bytes_total", direction="in") >= 0
+    assert scrape("system_tmp_bytes", state="free") > 0
+    assert scrape("system_descriptors") > 0
+    assert scrape("system_threads") > 0
 
 
 @moves("sampled_lines")

@@ -130,3 +130,34 @@ def test_printed_documents_do_not_come_back_as_telemetry(tmp_path: Path) -> None
     play(stage.config(variables), *[{"print": 1}] * 4)
     assert totals(stage)["invocations"] == 4
     assert all(b"CloudWatchMetrics" not in line for line in stage.lines())
+
+
+@pytest.mark.parametrize(
+    ("names", "cpu", "traffic"),
+    [
+        ("system", "system_cpu_total_time", "system_network_in"),
+        ("insights", "cpu_total_time", "rx_bytes"),
+    ],
+)
+def test_the_figures_of_the_system_come_with_each_invocation(
+    tmp_path: Path, names: str, cpu: str, traffic: str
+) -> None:
+    stage = Stage(tmp_path)
+    keys = settings(
+        SINKS__METRICS__TYPE="emf",
+        SINKS__METRICS__METRICS="invocations",
+        SYSTEM__METRICS="true",
+        SYSTEM__NAMES=names,
+    )
+    play(stage.config(keys, sink=False), *[{"print": 3}] * 3)
+    counts: dict[str, int] = {}
+    for _, line in stage.printed:
+        document = json.loads(line)
+        for name, values in metrics(document).items() if "_aws" in document else ():
+            counts[name] = counts.get(name, 0) + len(values)
+    assert {"invocations", cpu, traffic} <= counts.keys()
+    found = totals(stage)
+    assert found["invocations"] == 3
+    assert found[cpu] > 0
+    memory = "system_memory_used" if names == "system" else "used_memory"
+    assert counts[memory] == 3

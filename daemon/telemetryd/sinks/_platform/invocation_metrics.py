@@ -62,6 +62,13 @@ def _seconds(source: str, name: str, description: str) -> Instrument:
     return Instrument(source, name, "s", description, SECONDS, _MILLISECOND, _SECOND)
 
 
+def _time(source: str, mode: str, description: str) -> Instrument:
+    name = f"aws.lambda.system.cpu.{mode}"
+    return Instrument(source, name, "ns", description, factor=_MILLISECOND)
+
+
+COUNTS: Final = (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0)
+"""Bounds of threads and open files, of which Lambda permits 1,024 each."""
 SECONDS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 )  # fmt: skip
@@ -106,6 +113,25 @@ INSTRUMENTS: Final = (
         "telemetry_lines_dropped", "aws.lambda.telemetry_dropped", "{record}", "Telemetry that "
         "Lambda dropped before it was received.",
     ),
+    _time("system_cpu_user_time", "user", "Processor time in user mode."),
+    _time("system_cpu_system_time", "system", "Processor time in the kernel."),
+    Instrument(
+        "system_memory_used", "aws.lambda.system.memory.used", "By", "Memory in use at the end of "
+        "an invocation.", BYTES, _MIB,
+    ),
+    Instrument(
+        "system_network_in", "aws.lambda.system.network.in", "By", "Bytes received."
+    ),
+    Instrument(
+        "system_network_out", "aws.lambda.system.network.out", "By", "Bytes sent."
+    ),
+    Instrument(
+        "system_tmp_used", "aws.lambda.system.tmp.used", "By", "Bytes in use in /tmp.", BYTES
+    ),
+    Instrument(
+        "system_descriptors", "aws.lambda.system.descriptors", "{file}", "Open files.", COUNTS
+    ),
+    Instrument("system_threads", "aws.lambda.system.threads", "{thread}", "Threads.", COUNTS),
 )  # fmt: skip
 """The metrics, in the order in which they are sent."""
 

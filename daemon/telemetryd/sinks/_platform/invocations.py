@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeGuard
 
 import msgspec
@@ -111,9 +111,17 @@ class Invocations:
     """
 
     def __init__(
-        self, function: str, version: str, price: Callable[[float, float], float] | None = None
+        self,
+        function: str,
+        version: str,
+        price: Callable[[float, float], float] | None = None,
+        system: Callable[[], Sequence[tuple[str, float]]] | None = None,
     ) -> None:
-        """`price` returns the cost of billed milliseconds with so many MiB of memory."""
+        """`price` returns the cost of billed milliseconds with so many MiB of memory.
+
+        `system` returns what the environment has used, and is called at each invocation's end.
+        """
+        self._system = system
         self._function = clean_dimension_value(function)
         self._version = clean_dimension_value(version)
         self._many = function == LOCAL
@@ -430,6 +438,8 @@ class Invocations:
                     measured.values.append(("produced_bytes", size))
             if record.spans:
                 _put_spans(measured, record.spans)
+            if self._system is not None and not earlier:
+                measured.values += self._system()
         if earlier:  # what reset the environment, its predecessor was told at its end
             invocation.errors = invocation.timeouts = True
             invocation.withheld = (record.status, record.error_type)

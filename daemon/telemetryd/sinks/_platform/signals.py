@@ -57,7 +57,7 @@ class PlatformSignals:
 
     def _begin(self, instance: str) -> None:
         context, wanted = self._context, self._wanted
-        self._invocations = Invocations(context.function, context.version)
+        self._invocations = Invocations(context.function, context.version, system=context.system)
         self._metrics: InvocationMetrics | None = None
         self._spans: InvocationSpans | None = None
         if wanted.metrics:

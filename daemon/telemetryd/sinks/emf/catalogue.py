@@ -30,6 +30,34 @@ class MetricInfo(msgspec.Struct, frozen=True, gc=False):
     """The telemetry it is taken from."""
 
 
+_SYSTEM: Final[tuple[tuple[str, str, Unit, Kind, str, str], ...]] = (
+    ("system_cpu_user_time", "cpu_user_time", "Milliseconds", "sum",
+     "Processor time in user mode, of function and extensions.", "`/proc/stat`"),
+    ("system_cpu_system_time", "cpu_system_time", "Milliseconds", "sum",
+     "Processor time in the kernel.", "`/proc/stat`"),
+    ("system_cpu_total_time", "cpu_total_time", "Milliseconds", "sum",
+     "Both together.", "`/proc/stat`"),
+    ("system_memory_used", "used_memory", "Megabytes", "values",
+     "Memory in use at the end of the invocation, in MiB.", "`/proc/meminfo`"),
+    ("system_memory_peak", "used_memory_max", "Megabytes", "values",
+     "The most that was in use at the end of an invocation so far, in MiB.", "`/proc/meminfo`"),
+    ("system_memory_total", "total_memory", "Megabytes", "level",
+     "Memory of the environment, in MiB.", "`/proc/meminfo`"),
+    ("system_network_in", "rx_bytes", "Bytes", "sum",
+     "Bytes received, without loopback.", "`/proc/net/dev`"),
+    ("system_network_out", "tx_bytes", "Bytes", "sum",
+     "Bytes sent, without loopback.", "`/proc/net/dev`"),
+    ("system_tmp_used", "tmp_used", "Bytes", "values",
+     "Bytes in use in `/tmp`.", "`statvfs`"),
+    ("system_tmp_free", "tmp_free", "Bytes", "values",
+     "Bytes free in `/tmp`.", "`statvfs`"),
+    ("system_descriptors", "fd_use", "Count", "values",
+     "Open files of the environment.", "`/proc/sys/fs/file-nr`"),
+    ("system_threads", "threads_max", "Count", "values",
+     "Threads of the environment.", "`/proc/loadavg`"),
+)  # fmt: skip
+"""Our name, that of Lambda Insights, and what `MetricInfo` has."""
+
 METRICS: Final = (
     MetricInfo(
         "invocations", "Count", "sum",
@@ -177,6 +205,10 @@ METRICS: Final = (
         "Processor time that telemetryd used.",
         "its clock",
     ),
+    *(MetricInfo(name, unit, kind, f"{meaning} Needs `[system] metrics`.", source)
+      for name, _, unit, kind, meaning, source in _SYSTEM),
+    *(MetricInfo(name, unit, kind, f'`{ours}`, with `[system] names = "insights"`.', source)
+      for ours, name, unit, kind, _, source in _SYSTEM),
 )  # fmt: skip
 
 METRIC_NAMES: Final = frozenset(info.name for info in METRICS)
@@ -193,6 +225,9 @@ DEFAULT_METRICS: Final = (
 )
 """Metrics that are emitted unless `metrics` is set. Few, because CloudWatch bills each: those that
 `AWS/Lambda` does not have."""
+
+SYSTEM_METRICS: Final = frozenset(name for row in _SYSTEM for name in row[:2])
+"""Those of `[system]`, under either name."""
 
 OWN_METRICS: Final = frozenset(name for name in METRIC_NAMES if name.startswith("telemetryd_"))
 """Those about telemetryd itself."""

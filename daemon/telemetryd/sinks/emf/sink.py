@@ -31,7 +31,7 @@ from telemetryd.sinks.base import (
     WriteResult,
 )
 from telemetryd.sinks.emf import prices as _emf_prices
-from telemetryd.sinks.emf.catalogue import OWN_METRICS
+from telemetryd.sinks.emf.catalogue import OWN_METRICS, SYSTEM_METRICS
 from telemetryd.sinks.emf.config import EmfConfig, expand
 from telemetryd.sinks.emf.documents import Documents, Finished, Layout
 from telemetryd.sinks.emf.event_time import EventTimes
@@ -68,17 +68,20 @@ class EmfSink(Sink):
         super().__init__(config, context)
         self._config = config
         self._times = EventTimes(context.clock.wall)
+        wanted = config.wanted | (SYSTEM_METRICS if context.system is not None else frozenset())
         self._layout = Layout(
             namespace=config.namespace,
             dimensions=config.dimensions,
             properties=config.properties or {},
             resolution=config.resolution,
-            metrics=config.wanted,
+            metrics=wanted,
         )
         arm = os.uname().machine in _ARM
         gb_second = config.price_arm64 if arm else config.price_x86_64
         prices = _emf_prices.Prices(config.price_request, gb_second)
-        self._invocations = Invocations(context.function, context.version, prices.invocation)
+        self._invocations = Invocations(
+            context.function, context.version, prices.invocation, context.system
+        )
         self._self: SelfMetrics | None = None
         if config.self_metrics and context.figures is not None and config.wanted & OWN_METRICS:
             self._self = SelfMetrics(
