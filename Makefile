@@ -107,7 +107,7 @@ peers-test: $(VENV)/.installed-system  ## runs read back from a real OpenTelemet
 	@$(BIN)/python -m pytest $(AGAIN) -m peers tests/peers
 
 layer: $(if $(CONFIG),$(STAMP))  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64, CONFIG=FILE; the first time 6 minutes)
-	@$(if $(CONFIG),$(BIN)/python,$(PYTHON)) layer/build.py $(if $(ARCH),--arch $(ARCH)) $(if $(CONFIG),--config $(CONFIG))
+	@$(if $(CONFIG),$(BIN)/python,$(PYTHON)) layer/build.py $(if $(ARCH),--arch $(ARCH)) $(if $(CONFIG),--config '$(CONFIG)')
 
 layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in an older root
 	@# under the limit of open files that many hosts have, and the build of an image

@@ -678,10 +678,11 @@ def test_without_an_interpreter_a_platform_that_left_is_the_end(broken: Path) ->
 # -- all together ----------------------------------------------------------------------------------
 
 
-def test_on_the_local_lambda_nothing_is_lost(installed: Path, tmp_path: Path) -> None:
-    """Invocations, each with a flush at its end."""
+@pytest.mark.parametrize("how", ["park", "auto"])
+def test_on_the_local_lambda_nothing_is_lost(installed: Path, tmp_path: Path, how: str) -> None:
+    """Invocations, each with a flush at its end; whatever `auto` measures."""
     stage = Stage(tmp_path)
-    config = stage.config(PARK, extensions=[installed])
+    config = stage.config(PARK | settings(LAMBDA__START=how), extensions=[installed], memory_mb=128)
     results, env = play(config, {"a": 1}, {"b": 2}, {"c": 3})
     assert statuses(results) == ["success"] * 3
     stage.assert_nothing_lost(env)
