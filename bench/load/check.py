@@ -52,10 +52,10 @@ def _load_problems(row: str, load: Load) -> Iterator[str]:
             f"{row}no sink writes to the stream that is read back: set "
             f'`endpoint_url = "{{kinesis}}"` of a Kinesis sink, or leave out `stream` in [expect]'
         )
-    if expect.collected and "{collector}" not in text:
+    if (expect.collected or expect.counted) and "{collector}" not in text:
         yield (
             f'{row}no sink POSTs to the server that is read back: set `url = "{{collector}}"` of '
-            f"an http sink, or leave out `collected` in [expect]"
+            f"an http sink, or leave out `collected` and `counted` in [expect]"
         )
     if expect.metrics and (load.source.rate or load.source.connections > 1):
         yield f"{row}`metrics` in [expect] can be judged without a `rate`, over one connection"

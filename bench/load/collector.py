@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,6 +28,7 @@ _ANSWERS: Final = {
     "splunk_hec": b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}',
 }
 """Of vendors that say more than a status."""
+PROTOBUF: Final = "application/x-protobuf"
 _END: Final = b"\r\n\r\n"
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -104,8 +105,19 @@ _CODINGS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 _KINDS: Final[Mapping[str, Callable[[bytes], Sequence[bytes]]]] = {
     "application/x-ndjson": lambda body: body.splitlines(),
+    PROTOBUF: lambda body: [b""] * len(records_of(body)),
     "application/json": lambda body: [bytes(record) for record in _ARRAY.decode(body)],
 }
+
+
+def records_of(body: bytes) -> list[Any]:
+    """Return the log records of a request of OTLP."""
+    # here, as only OTLP needs it, and it is a library for tests
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: PLC0415
+
+    request = logs_service_pb2.ExportLogsServiceRequest.FromString(body)
+    scopes = [scope for source in request.resource_logs for scope in source.scope_logs]
+    return [record for scope in scopes for record in scope.log_records]
 
 
 def _of_loki(body: bytes) -> Sequence[bytes]:

@@ -108,13 +108,23 @@ def _flood(
         return run
     wanted = Counter(traffic.lines() * traffic.connections)
     wanted[warm] += 1
-    if collector is not None and load.expect.collected:
-        wrong = kinesis_service.differences(collector.arrived(), wanted)
-        if wrong:
-            raise LossError(wrong)
+    if collector is not None:
+        _judge_posts(load, collector, wanted)
     if service is None:
         return run
     return _with_records(run, load, service, wanted)
+
+
+def _judge_posts(load: Load, collector: Collector, wanted: Counter[bytes]) -> None:
+    """Raise LossError if a line is missing at the server, or there twice."""
+    if load.expect.counted:
+        found = sum(map(len, collector.arrived()))
+        if found != wanted.total():
+            raise LossError(f"{found:,} records are at the server, not {wanted.total():,}")
+    if load.expect.collected:
+        wrong = kinesis_service.differences(collector.arrived(), wanted)
+        if wrong:
+            raise LossError(wrong)
 
 
 def _with_records(

@@ -127,6 +127,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The Kinesis server holds every line sent."""
     collected: bool = False
     """The server at `{collector}` holds every line sent."""
+    counted: bool = False
+    """It holds as many records as lines were sent, where these are no lines any more (OTLP)."""
     metrics: bool = False
     """The output of an `emf` sink must have a duration for each `platform.report` sent."""
     delivered: tuple[str, ...] = ()

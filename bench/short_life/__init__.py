@@ -5,8 +5,8 @@ several shares of a CPU (these need root and a CPU controller):
 
     alone         a function without any extension
     telemetryd    the layer (`make layer`) with each sink: a file, EMF that is printed, Kinesis,
-                  CloudWatch Logs and HTTP over TLS, to a strict service on this machine with an
-                  authority made on the spot
+                  CloudWatch Logs, HTTP and OTLP over TLS, to a strict service on this machine
+                  with an authority made on the spot
     parked        the same with `lambda.start = "park"`
     rust, go-extension    extensions of bench/peers, which write the same lines to a file
     deliveries    no life, but what a delivery costs that comes alone
@@ -14,8 +14,8 @@ several shares of a CPU (these need root and a CPU controller):
 Lives: 1, 3 or 8 rare invocations, 30 busy ones, one whose extension is killed in the freeze after
 it, one that prints 5 MB. Shares: `7.25` throughout, or `100:7.25`, a whole CPU until init ends. The
 exit status is 1 if a line was lost in one of the runs of {3 and 8 rare, 30 busy} x {file, Kinesis,
-HTTP} x {7.25 %, 100 %}, which are made ten times. Without root only the whole CPU is measured,
-without a limit.
+HTTP, OTLP} x {7.25 %, 100 %}, which are made ten times. Without root only the whole CPU is
+measured, without a limit.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from bench.load.collector import records_of
 from bench.load.kinesis_service import Record, decoded
 from bench.short_life.service import Arrived
 
@@ -83,6 +84,13 @@ def lines_of_posts(arrived: Arrived) -> Iterator[bytes]:
     """Return the lines of all bodies."""
     for body in arrived.posted:
         yield from body.splitlines()
+
+
+def events_of_otlp(arrived: Arrived) -> Iterator[str]:
+    """Return the description of the event of each log record."""
+    for body in arrived.posted:
+        for record in records_of(body):
+            yield record.event_name or line(record.body.string_value.rstrip("\n"))
 
 
 def count_reports(documents: Iterable[bytes | str]) -> int:

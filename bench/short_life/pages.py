@@ -43,6 +43,7 @@ _SUBJECTS: Final = (
     _Subject(f"{OURS}-file", ("ingest-file", "telemetryd")),
     _Subject(f"{OURS}-kinesis", ("kinesis", "ndjson + zstd")),
     _Subject(f"{OURS}-http", ("post", "http, ndjson")),
+    _Subject(f"{OURS}-otlp", ("post-otlp", "otlp, logs")),
     _Subject(f"{PARKED}-file", ("ingest-file", "telemetryd")),
     _Subject(f"{PARKED}-kinesis", ("kinesis", "ndjson + zstd")),
     _Subject(f"{PARKED}-http", ("post", "http, ndjson")),

@@ -3,10 +3,10 @@
     python -m bench.short_life.service CERTIFICATE DELAY_MS
 
 prints its port, then answers each line of standard input, a name, with a line of JSON: what arrived
-in the stream and in the log group of that name and was POSTed to `/lines/NAME`, and what had to be
-refused. It keeps to the limits of the services, as the servers of the tests do, and checks each
-signature. A POST needs a token; one that comes again, by its key, is dropped. What is sent takes
-DELAY_MS in each direction.
+in the stream and in the log group of that name and was POSTed to `/lines/NAME` or as OTLP to
+`/otlp/NAME`, and what had to be refused. It keeps to the limits of the services, as the servers of
+the tests do, and checks each signature. A POST needs a token; one that comes again, by its key, is
+dropped. What is sent takes DELAY_MS in each direction.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from bench.load.collector import PROTOBUF
 from bench.short_life.authority import HOST, Authority
 from bench.short_life.signature import find_fault
 
@@ -43,7 +44,7 @@ _TARGETS: Final = {"Kinesis_20131202": "kinesis", "Logs_20140328": "logs"}
 """The service that a target header names."""
 TOKEN: Final = "bearer-of-the-bench"  # noqa: S105 - opens nothing
 _TYPE: Final = "application/x-amz-json-1.1"
-_POST: Final = re.compile(r"POST /lines/([\w-]+) HTTP/1\.1")
+_POST: Final = re.compile(r"POST /(?:lines/([\w-]+)|otlp/([\w-]+)/v1/logs) HTTP/1\.1")
 _MOST_BYTES: Final = 16 << 20
 _GRACE_SECONDS: Final = 0.05
 """Seconds for a request to arrive after its sender has ended."""
@@ -136,7 +137,7 @@ class Strict:
     def answer(self, request: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Return status and body for a request; `headers` have lower-case names."""
         if found := _POST.fullmatch(request):
-            return self._post(found[1], headers, body)
+            return self._post(found[1], found[2], headers, body)
         target, _, operation = headers.get("x-amz-target", "").partition(".")
         service = _TARGETS.get(target, "")
         fault = find_fault(
@@ -157,10 +158,19 @@ class Strict:
             return self._log(operation, body)
         return self._refuse("UnknownOperationException", f"{target}.{operation}")
 
-    def _post(self, name: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+    def _post(
+        self, of_lines: str | None, of_otlp: str | None, headers: dict[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        """Keep a body, of OTLP even if it is the same again: there is no key."""
         fault = ""
+        name = of_lines or of_otlp or ""
         if headers.get("authorization") != f"Bearer {TOKEN}":
             fault = "no token"
+        elif of_otlp:
+            if headers.get("content-type") == PROTOBUF:
+                self._posted[name][str(len(self._posted[name]))] = body
+                return 200, b""
+            fault = "no OTLP"
         elif headers.get("content-type") != "application/x-ndjson" or not body.endswith(b"\n"):
             fault = "no lines"
         key = headers.get("idempotency-key", "")

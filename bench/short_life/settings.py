@@ -80,7 +80,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SHARES: Final = tuple(map(Share.parse, ("7.25", "29", "100", "100:7.25", "100:29")))
-SINKS: Final = ("file", "emf", "kinesis", "logs", "http")
+SINKS: Final = ("file", "emf", "kinesis", "logs", "http", "otlp")
 ALONE: Final = "alone"
 OURS: Final = "telemetryd"
 PARKED: Final = "parked"
@@ -93,7 +93,7 @@ SUBJECTS: Final = (ALONE, OURS, PARKED, *PEERS, DELIVERIES)
 """Names for `--only`. The last one stands for the rows of deliveries that come alone."""
 
 _SURE_LIVES: Final = ("3", "8", "busy")
-_SURE_SINKS: Final = ("file", "kinesis", "http")
+_SURE_SINKS: Final = ("file", "kinesis", "http", "otlp")
 _SURE_SHARES: Final = ("7.25", "100")
 SURE_RUNS: Final = 10
 """So many runs, of which none may lose a line, where `is_sure` is true."""

@@ -180,6 +180,11 @@ class Stage:
             found = arrival.count_reports(arrived.messages)
             return arrival.compare_reports(made[_REPORT], found)
         lines: Iterable[bytes]
+        if arrived is not None and subject.sink == "otlp":
+            records = arrival.events_of_otlp(arrived)
+            return arrival.compare(
+                self.printed + made, records, in_log=arrival.events_in(self.said)
+            )
         if arrived is None:
             lines = arrival.lines_of_file(output)
         elif subject.sink == "http":

@@ -16,11 +16,12 @@ _TITLES: Final = {
     "file": "file",
     "emf": "EMF (printed)",
     "http": "HTTP over TLS",
+    "otlp": "OTLP over TLS",
     "kinesis": "Kinesis over TLS",
     "logs": "EMF to Logs over TLS",
     "null": "null",
 }
-REMOTE: Final = ("http", "kinesis", "logs")
+REMOTE: Final = ("http", "kinesis", "logs", "otlp")
 """Sinks that need a service."""
 _PARK: Final = {"TELEMETRYD_LAMBDA__START": "park"}
 _PREFIX: Final = "TELEMETRYD_SINKS__OUT__"
@@ -66,6 +67,9 @@ def _sink(sink: str, output: Path, life: str, service: Mapping[str, str]) -> dic
     if sink == "http":
         url = f"{service['AWS_ENDPOINT_URL_KINESIS']}/lines/{life}"
         return {"TYPE": "http", "URL": url, "TOKEN": TOKEN}
+    if sink == "otlp":
+        url = f"{service['AWS_ENDPOINT_URL_KINESIS']}/otlp/{life}"
+        return {"TYPE": "otlp", "ENDPOINT": url, "TOKEN": TOKEN}
     if sink == "kinesis":
         return {"TYPE": "kinesis", "STREAM": life}
     if sink == "logs":

@@ -162,6 +162,22 @@ def test_what_is_posted_is_read_back(body: str, compression: str) -> None:
     assert run.cpu_seconds > 0
 
 
+OTLP = {"sinks": {"out": {"type": "otlp", "logs_endpoint": "{collector}", "overflow": "block"}}}
+
+
+@pytest.mark.parametrize("types", ["", "function"])
+def test_records_of_otlp_are_counted(types: str) -> None:
+    """A sink that leaves some out has too few."""
+    out = OTLP["sinks"]["out"] | ({"types": [types]} if types else {})
+    expect = Expect(output=False, counted=True)
+    scenario = load(daemon={"sinks": {"out": out}}, expect=expect)
+    if not types:
+        assert measure.telemetryd(scenario).lines == 4000
+        return
+    with pytest.raises(LossError, match="records are at the server, not 4,001"):
+        measure.telemetryd(scenario)
+
+
 @pytest.mark.parametrize("name", ["file", "stream", "post"])
 def test_a_daemon_that_loses_lines_does_not_count(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -74,7 +74,7 @@ def live(
     return asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("sink", ["file", "emf", "kinesis", "logs", "http"])
+@pytest.mark.parametrize("sink", ["file", "emf", "kinesis", "logs", "http", "otlp"])
 def test_a_life_is_read_back_from_where_it_was_delivered_to(
     sink: str, tmp_path: Path, served: Service
 ) -> None:
@@ -219,7 +219,7 @@ def test_what_is_unknown_is_told_before_anything_is_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["short-life", "--sink", "nowhere"]) == 64
-    assert "nowhere: there is file, emf, kinesis, logs, http" in capsys.readouterr().err
+    assert "nowhere: there is file, emf, kinesis, logs, http, otlp" in capsys.readouterr().err
     assert main(["short-life", "--share", "150"]) == 64
     assert main(["short-life", "--set", "nothing"]) == 64
 

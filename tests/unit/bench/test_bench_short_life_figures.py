@@ -105,10 +105,10 @@ def test_what_may_not_lose_a_line_is_measured_ten_times() -> None:
         (life, share, sink)
         for life in ("1", "3", "8", "busy", "burst")
         for share in ("7.25", "29", "100", "100:7.25")
-        for sink in ("file", "emf", "kinesis", "logs", "http")
+        for sink in ("file", "emf", "kinesis", "logs", "http", "otlp")
         if is_sure(life, share, sink)
     ]
-    assert len(sure) == 3 * 2 * 3
+    assert len(sure) == 3 * 2 * 4
 
 
 # -- what arrived ---------------------------------------------------------------------------------
