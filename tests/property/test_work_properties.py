@@ -56,6 +56,7 @@ PIECES = st.lists(NASTY, max_size=6).map(b"".join)
 UNITS = st.lists(NASTY, min_size=1, max_size=6).map(b"".join)
 DECODERS = (
     "_decode", "_decode_odd", "_decode_untyped", "_decode_plain", "_decode_all", "_decode_text",
+    "_decode_usual",
     "_decode_start", "decode_line",
 )  # fmt: skip
 MOST_DECODES = 12

@@ -38,6 +38,9 @@ Scalar: TypeAlias = str | int | float | bool
 Origin: TypeAlias = "str | Facts"
 """Where a line is from: the id of its invocation, or all facts, if a sink asks for more."""
 
+_Finders: TypeAlias = tuple[Callable[[bytes], str], Callable[[bytes, AnyObject], Iterator[str]]]
+"""Return the usual request id in a record, and all that may be one in a line."""
+
 _OF_EVENTS: Final = frozenset(
     {
         "request_id", "account", "function_arn", "runtime", "cold_start", "tenant_id",
@@ -45,6 +48,7 @@ _OF_EVENTS: Final = frozenset(
     }
 )  # fmt: skip
 """Fields whose values differ from line to line."""
+_LOGS: Final = frozenset({"function", "extension"})
 _PREFIX: Final = "telemetryd_"
 """Goes before the name of ours that a line has already; several times, if need be."""
 _MAX_CACHED: Final = 1024
@@ -75,7 +79,7 @@ class RequestTracker:
     """
 
     __slots__ = (
-        "_current", "_ids_of_line", "_one_at_a_time", "_one_environment", "_started", "facts",
+        "_current", "_finders", "_one_at_a_time", "_one_environment", "_started", "facts",
     )  # fmt: skip
 
     def __init__(self, *, one_at_a_time: bool, one_environment: bool = False) -> None:
@@ -85,7 +89,7 @@ class RequestTracker:
         """Facts about invocations, if a sink asks for any."""
         self._current: dict[int, str] = {}
         self._started: dict[str, None] = {}
-        self._ids_of_line: Callable[[bytes, AnyObject], Iterator[str]] | None = None
+        self._finders: _Finders | None = None
 
     def keep_facts(self) -> FactsKeeper:
         """Keep facts about invocations from now on, and return what keeps them."""
@@ -109,8 +113,10 @@ class RequestTracker:
             else:
                 named = _request_in(record)
             return self._request_of_event(kind, named, source)
-        ids_of_line = self._ids_of_line or self._load_ids()
         started, alike = self._started, ""
+        usual_id, ids_of_line = self._finders or self._load_finders()
+        if started and kind in _LOGS and (usual := usual_id(bytes(found.record))) in started:
+            return usual
         for request_id in ids_of_line(line, found):
             if request_id in started:
                 return request_id
@@ -120,11 +126,11 @@ class RequestTracker:
                 alike = request_id
         return self._current.get(source, "") if self._one_at_a_time else alike
 
-    def _load_ids(self) -> Callable[[bytes, AnyObject], Iterator[str]]:
-        from telemetryd.core.record import ids_of_line  # noqa: PLC0415 - only where asked for
+    def _load_finders(self) -> _Finders:
+        from telemetryd.core.record import ids_of_line, usual_id  # noqa: PLC0415 - where asked for
 
-        self._ids_of_line = ids_of_line
-        return ids_of_line
+        self._finders = usual_id, ids_of_line
+        return self._finders
 
     def _request_of_event(self, kind: str, named: str, source: int) -> str:
         if kind == "platform.initStart":

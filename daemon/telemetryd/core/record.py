@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from telemetryd.core.loose import decode_loosely
 from telemetryd.core.request_id import ids_of_object
 from telemetryd.core.text_head import head_of
 from telemetryd_proto.envelope import Envelope
+from telemetryd_proto.errors import DECODE_FAILURES
 from telemetryd_proto.objects import AnyObject
 
 HEAD_CHARS: Final = 256
@@ -37,7 +38,22 @@ _BEFORE_OBJECT: Final = frozenset("\t :")
 """Characters that may precede an object in a text, if it is not part of a word."""
 _TAIL: Final = 8
 """Characters at the end of a text among which its object ends, if need be before blanks."""
+_WORDS: Final = frozenset(
+    {b"TRACE", b"DEBUG", b"INFO", b"WARN", b"WARNING", b"ERROR", b"CRITICAL", b"FATAL"}
+)
+"""Levels in the layout of Node.js's runtime (`text_head`)."""
+_BRACKETS: Final = frozenset(b'"[%b]' % word for word in _WORDS)
+"""Levels in the layout of Python's runtime, with the quote before it."""
 _decode_text: Final = msgspec.json.Decoder(str).decode
+
+
+class _Usual(msgspec.Struct, gc=False):
+    """A logged object, whose `requestId` may be anything."""
+
+    request_id: Any = msgspec.field(default=None, name="requestId")
+
+
+_decode_usual: Final = msgspec.json.Decoder(_Usual).decode
 
 
 def look_into(raw: bytes) -> tuple[str, bytes]:
@@ -81,6 +97,26 @@ def ids_of_line(line: bytes, found: Envelope | AnyObject) -> Iterator[str]:
         yield from head_of(head).ids
     if data:
         yield from ids_of_object(data)
+
+
+def usual_id(record: bytes) -> str:
+    """Return the request id where Lambda's own runtimes write it; empty if it is not there.
+
+    Those are the layouts of `text_head`, and the member of an object. It is the id that
+    `ids_of_line` yields first.
+    """
+    if record[:1] == b"{":
+        try:
+            named = _decode_usual(record).request_id
+        except DECODE_FAILURES:
+            return ""
+        return named if isinstance(named, str) else ""
+    parts = record.split(b"\\t", 3)
+    if len(parts) < 4:  # noqa: PLR2004 - level, time, id, and the message
+        return ""
+    if parts[0] in _BRACKETS:
+        return parts[2].decode("ascii", "replace")
+    return parts[1].decode("ascii", "replace") if parts[2] in _WORDS else ""
 
 
 def _rank_of(raw: bytes) -> int | None:

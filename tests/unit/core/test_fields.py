@@ -8,6 +8,7 @@ import pytest
 
 from telemetryd.core.fields import Field, FieldAdder, RequestTracker, Scalar
 from telemetryd.core.line_filter import LineFilter
+from telemetryd.core.record import usual_id
 from telemetryd.core.router import OpenBlock, RouteRules, reader_for
 from telemetryd_proto.framing import Block
 
@@ -237,3 +238,20 @@ def test_sinks_with_and_without_facts_share_a_block() -> None:
     found = block.select(plain).wanted
     assert found is not None
     assert json.loads(found.data.splitlines()[1])["request_id"] == "r-1"
+
+
+@pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        (b'{"requestId":"r-1"}', "r-1"),
+        (b'{"requestId":7}', ""),
+        (b'{"requestId":1e999}', ""),
+        (rb'"[INFO]\t2026-03-14T10:15:29.012Z\tr-1\thello"', "r-1"),
+        (rb'"2026-03-14T10:15:29.012Z\tr-1\tINFO\thello"', "r-1"),
+        (rb'"a\tr-1\tb\tc"', ""),
+        (b'"hello"', ""),
+        (b"null", ""),
+    ],
+)
+def test_the_usual_id_is_where_runtimes_write_it(record: bytes, found: str) -> None:
+    assert usual_id(record) == found
