@@ -36,7 +36,7 @@ class PresetContract(SinkContract):
     sink_class = HttpSink
     patience_seconds = 60.0  # a busy machine's
     oversized_bytes = 200 * 1024
-    write_timeout_ms = 3000
+    write_timeout_ms = 1000
     preset: ClassVar[str]
     server_class: ClassVar[type[VendorServer]]
     options: ClassVar[dict[str, object]] = {"token": TOKEN, "compression": "gzip"}
