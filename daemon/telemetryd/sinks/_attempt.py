@@ -18,6 +18,9 @@ from telemetryd.sinks.base import Batch
 
 MAX_REFUSALS: Final = 64
 """Refused requests in one attempt that are sent again in parts."""
+LEAST_ROOM: Final = 16 * 1024
+"""Bytes of a body below which no smaller size is tried for all that follows, so that a server that
+finds everything too large gets a bounded number of requests."""
 _SEARCH_SHARE: Final = 0.5
 """The part of an attempt's time after which lines are no longer searched for. What is refused then
 waits for the next attempt, and the time left is for its neighbours."""
@@ -125,15 +128,18 @@ class Attempt:
         if end < len(run):
             self._todo.append(run[end:])
         run = run[:end]
-        if size <= self._bodies.max_bytes:
-            return run
-        if not self._send_parts(halve(run)):
+        if size <= self._bodies.room or not (parts := halve(run)):
+            if size <= self._bodies.max_bytes:
+                return run
             self.tally.fail(run, TOO_LARGE, retryable=False)
+            return []
+        self._send_parts(parts)
         return []
 
     def _on_refusal(self, run: Run, verdict: Verdict, refusal: PermanentSinkError) -> None:
-        if refusal.code == TOO_LARGE and len(run) > 1:
-            self._bodies.room = self._bodies.fit(self._batch, run)[1] // 2
+        size = self._bodies.fit(self._batch, run)[1]
+        if refusal.code == TOO_LARGE and size > LEAST_ROOM and sum(e.lines for e in run) > 1:
+            self._bodies.room = max(size // 2, LEAST_ROOM)
             self._todo.append(run)
             return
         parts = isolate(run, verdict.suspects) or halve(run)

@@ -406,6 +406,39 @@ def test_what_was_found_so_far_is_kept_where_the_time_is_over(server: CollectorS
     assert sorted(arrived) == sorted(line for line in lines if line != b"poison")
 
 
+def test_a_size_far_below_that_of_an_item_is_remembered_too(server: CollectorServer) -> None:
+    """The second batch is sent in bodies that the server takes."""
+    server.max_body = 60_000
+    lines = [block(*(b"%d" % number + b"x" * 100 for number in range(9000)))] * 2
+    config = config_of(server)
+    rig = Rig(HttpSink(config, context()), config)
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(lines[:1])
+        await rig.flush()
+        refused = server.statuses.count(413)
+        assert 0 < refused < 10
+        rig.offer(lines[1:])
+        await rig.flush()
+        assert server.statuses.count(413) == refused
+        await rig.stop()
+
+    asyncio.run(scenario())
+    rig.check_end()
+    assert rig.lines() == {"delivered": 18_000}
+    assert server.lines == data_of(lines)
+
+
+def test_a_server_that_finds_everything_too_large_gets_a_bounded_number_of_requests(
+    server: CollectorServer,
+) -> None:
+    server.max_body = 0
+    rig = deliver(server, [block(*(b"%d" % number + b"x" * 100 for number in range(9000)))])
+    assert rig.lines() == {"dropped.too_large": 9000}
+    assert len(server.requests) < 3 * MAX_REFUSALS
+
+
 def test_an_item_that_is_too_large_for_the_server_is_cut_between_lines(
     server: CollectorServer,
 ) -> None:
