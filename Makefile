@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test lake-test workflow-test peers-test public-types distributions wheels
+.PHONY: help run test test-system lint types unit coverage coverage-pure changelog changelog-check layer layer-profile layer-test container-test deploy-test bench bench-quick bench-parts schema docs format lock clean fixtures-test lake-test workflow-test peers-test public-types distributions wheels
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -108,6 +108,9 @@ peers-test: $(VENV)/.installed-system  ## runs read back from a real OpenTelemet
 
 layer: $(if $(CONFIG),$(STAMP))  ## dist/telemetryd-layer-*.zip, self-contained (ARCH=x86_64 or arm64, CONFIG=FILE; the first time 6 minutes)
 	@$(if $(CONFIG),$(BIN)/python,$(PYTHON)) layer/build.py $(if $(ARCH),--arch $(ARCH)) $(if $(CONFIG),--config '$(CONFIG)')
+
+layer-profile: $(STAMP)  ## counts again what the layer's interpreter runs (x86_64, llvm-profdata; 15 minutes)
+	@$(BIN)/python -m layer.train
 
 layer-test: $(STAMP)  ## builds the layer for both architectures and runs it in an older root
 	@# under the limit of open files that many hosts have, and the build of an image

@@ -48,10 +48,18 @@ def main() -> int:
     return 0
 
 
-def build(cache: Cache, machine: Machine, out: Path, config: Path | None = None) -> Path:
+def build(
+    cache: Cache,
+    machine: Machine,
+    out: Path,
+    config: Path | None = None,
+    *,
+    counting: bool = False,
+) -> Path:
     """Build every stage that is not cached; the zip, with its bill of materials beside it.
 
-    `config` is a configuration file to put into it.
+    `config` is a configuration file to put into it. `counting`: with the interpreter that
+    layer.train needs.
     """
     settings = prepared.read(config) if config else b""
     tools = toolchain.install(cache)
@@ -59,9 +67,9 @@ def build(cache: Cache, machine: Machine, out: Path, config: Path | None = None)
     here = this_machine()
     natives = {m.name: native.build(cache, tools, m, sources) for m in (here, machine)}
     host = cpython.build(cache, tools, here, natives, sources["cpython"])
-    target = cpython.build(cache, tools, machine, natives, sources["cpython"])
+    target = cpython.build(cache, tools, machine, natives, sources["cpython"], counting=counting)
     found = packages.download(cache, tools, machine)
-    objects = extensions.build(cache, tools, machine, found, target)
+    objects = extensions.build(cache, tools, machine, found, target, counting=counting)
     frozen = freeze.build(cache, found, host)
     contents = freeze.contents()
     executable = link.executable(
@@ -73,6 +81,7 @@ def build(cache: Cache, machine: Machine, out: Path, config: Path | None = None)
         extensions=objects,
         frozen=frozen,
         reads=contents["early"]["until_next"] + contents["early"]["until_up"],
+        counting=counting,
     )
     libc = musl.build(cache, tools, machine, sources["musl"])
     launcher = link.launcher(cache, tools, machine, executable, libc)

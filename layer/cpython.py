@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from layer import fetch, shell
+from layer import fetch, profile, shell
 from layer.cache import Cache
 from layer.fetch import Source
 from layer.machines import Machine, this_machine
@@ -15,7 +15,10 @@ STANDARD_LIBRARY = "lib/python3.13"
 """The path where an interpreter in `bin/` looks for it."""
 # `-fno-pie`: the executable is linked at a fixed address, which spares some 10,000 relocations.
 # `-fomit-frame-pointer`: this compiler keeps one otherwise, in every function.
-_CFLAGS = "-O3 -fno-pie -fomit-frame-pointer -fno-semantic-interposition -fwrapv"
+# `-ffunction-sections`: so that the linker can put what a start runs into one place.
+_CFLAGS = (
+    "-O3 -fno-pie -fomit-frame-pointer -ffunction-sections -fno-semantic-interposition -fwrapv"
+)
 # Modules with no use here, or none without a library that is not linked.
 _ABSENT = (
     "_ctypes", "_curses", "_curses_panel", "_dbm", "_gdbm", "_lsprof", "_lzma", "_bz2", "_sqlite3",
@@ -39,11 +42,18 @@ _FOUND = (
 
 
 def build(
-    cache: Cache, tools: Toolchain, machine: Machine, native: dict[str, Path], source: Source
+    cache: Cache,
+    tools: Toolchain,
+    machine: Machine,
+    native: dict[str, Path],
+    source: Source,
+    *,
+    counting: bool = False,
 ) -> Path:
     """A directory with `lib/*.a`, `include/`, the standard library, and where it runs `bin/python`.
 
-    `native` holds the prefix of `layer.native` for each machine that is built.
+    `native` holds the prefix of `layer.native` for each machine that is built. `counting`: the
+    library that layer.train needs, without `bin/python`.
     """
     here = this_machine()
     builder = build(cache, tools, here, native, source) if machine != here else None
@@ -65,14 +75,19 @@ def build(
             MODULE_BUILDTYPE="static",
         )
         shell.run(["sh", "./configure", *_options(machine, prefix, builder)], tree, env, log)
-        targets = ["libpython3.13.a"] if builder else ["libpython3.13.a", "python"]
+        runs_here = builder is None and not counting
+        targets = ["libpython3.13.a", "python"] if runs_here else ["libpython3.13.a"]
+        env["CFLAGS_NODIST"] = " ".join(profile.flags(tree, counting=counting))
         shell.run(["make", shell.jobs(), *targets], tree, env, log)
-        _collect(tree, work, runs_here=builder is None)
+        _collect(tree, work, runs_here=runs_here)
         shutil.rmtree(work / "tree")
         shutil.rmtree(work / ".zig-cache", ignore_errors=True)
 
-    inputs = (tools.identity, Path(__file__), machine, native[machine.name].name, source)
-    return cache.stage(f"cpython-{machine.name}", (*inputs, builder and builder.name), make)
+    inputs: tuple[object, ...] = (tools.identity, Path(__file__), machine, source)
+    inputs += (native[machine.name].name, builder and builder.name)
+    inputs += profile.inputs(counting=counting)
+    name = f"cpython{'-counting' if counting else ''}-{machine.name}"
+    return cache.stage(name, inputs, make)
 
 
 def _options(machine: Machine, prefix: Path, builder: Path | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from layer import shell
+from layer import profile, shell
 from layer.cache import HERE, Cache
 from layer.machines import Machine
 from layer.packages import LINKED, Packages, pinned
@@ -38,7 +38,13 @@ _ZSTD = (
 
 
 def build(
-    cache: Cache, tools: Toolchain, machine: Machine, packages: Packages, cpython: Path
+    cache: Cache,
+    tools: Toolchain,
+    machine: Machine,
+    packages: Packages,
+    cpython: Path,
+    *,
+    counting: bool = False,
 ) -> Path:
     """A directory of object files."""
 
@@ -67,24 +73,28 @@ def build(
             shutil.copy(_SCAN / name, work)
         shutil.copy(_UVLOOP, work)
         python = ("-Iinclude", "-Iinclude/internal")
+        profiled = profile.flags(work, counting=counting)
         libuv = "uvloop/vendor/libuv"
         system = ("-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-D_LARGEFILE_SOURCE")
         for name in _LIBUV:
             yield [
-                *(cc, "-c", *_CFLAGS, *system, f"-I{libuv}/include", f"-I{libuv}/src"),
+                *(cc, "-c", *_CFLAGS, *profiled, *system, f"-I{libuv}/include", f"-I{libuv}/src"),
                 *(f"{libuv}/src/{name}.c", "-o", f"uv-{name.replace('/', '-')}.o"),
             ]
         yield [
             # CPython, linked beside it, has a function of the same name.
-            *(cc, "-c", *_CFLAGS, "-D_Py_RestoreSignals=uvloop_RestoreSignals", *python),
+            *(cc, "-c", *_CFLAGS, *profiled, "-D_Py_RestoreSignals=uvloop_RestoreSignals", *python),
             *(f"-I{libuv}/include", "-Iuvloop/uvloop", "-Iuvloop", "-I."),
             *("uvloop.c", "-o", "uvloop-loop.o"),
         ]
         yield [
-            *(cc, "-c", *_CFLAGS, *python, "-Imsgspec/src/msgspec"),
+            *(cc, "-c", *_CFLAGS, *profiled, *python, "-Imsgspec/src/msgspec"),
             *("msgspec/src/msgspec/_core.c", "-o", "msgspec-core.o"),
         ]
-        yield [cc, "-c", *_CFLAGS, *python, "telemetryd_scan.c", "-o", "telemetryd-scan.o"]
+        yield [
+            *(cc, "-c", *_CFLAGS, *profiled, *python),
+            *("telemetryd_scan.c", "-o", "telemetryd-scan.o"),
+        ]
         yield [
             *(cc, "-c", *_CFLAGS, *_ZSTD, *python, "-Izstandard/c-ext", "-Izstandard/zstd"),
             *("zstandard/c-ext/backend_c.c", "-o", "zstandard-backend.o"),
@@ -94,4 +104,6 @@ def build(
     pins = [entries[name] for name in LINKED]
     own = (_SCAN / name for name in _SCAN_FILES)
     inputs = (tools.identity, Path(__file__), machine, *pins, *own, cpython.name, _UVLOOP)
-    return cache.stage(f"extensions-{machine.name}", inputs, make)
+    inputs += profile.inputs(counting=counting)
+    name = f"extensions{'-counting' if counting else ''}-{machine.name}"
+    return cache.stage(name, inputs, make)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from layer import early, elf, musl, shell
+from layer import early, elf, musl, profile, shell, start
 from layer.cache import HERE, Cache
 from layer.machines import Machine
 from layer.problem import BuildError
@@ -18,6 +18,7 @@ _LIBRARY_PLACES = ("/lib64", "/usr/lib64", "/lib/{triple}", "/usr/lib/{triple}",
 _LAUNCHER = ("launcher", "park", "prepared", "settings", "share", "platform", "text")
 _BESIDE_PYTHON = ("main", "park", "share", "platform", "text")
 _HEADERS = ("park.h", "platform.h", "prepared.h", "settings.h", "share.h", "text.h")
+_SCRIPT = "start.ld"
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror")
 
 
@@ -73,23 +74,29 @@ def executable(
     extensions: Path,
     frozen: Path,
     reads: Sequence[Sequence[str]],
+    counting: bool = False,
 ) -> Path:
     """The interpreter with everything in it: a directory with `telemetryd` and `early.h`."""
 
     def make(work: Path) -> None:
         shutil.copytree(cpython / "include", work / "include")
-        ours_in_c = [f"{name}.c" for name in _BESIDE_PYTHON]
+        counts = ("profile",) if counting else ()
+        names = (*_BESIDE_PYTHON, *counts)
+        ours_in_c = [f"{name}.c" for name in names]
+        (work / _SCRIPT).write_text(start.script())
         for name in (*ours_in_c, *_HEADERS):
             shutil.copy(_SOURCES / name, work)
         for name in ("frozen.bin", "frozen.S", "frozen.c"):
             shutil.copy(frozen / name, work)
         env, log, cc = tools.environment(work), work / "log", tools.cc(machine)
-        flags = ("-O2", "-fno-pie", *_WARNINGS)
+        flags = ("-O2", "-fno-pie", "-ffunction-sections", *_WARNINGS)
+        profiled = profile.flags(work, counting=counting)
         for name in (*ours_in_c, "frozen.c", "frozen.S"):
             output = f"{Path(name).stem}{'-data' if name.endswith('.S') else ''}.o"
-            command = [cc, "-c", *flags, "-Iinclude", name, "-o", output]
+            more = profiled if output.removesuffix(".o") in _BESIDE_PYTHON else ()
+            command = [cc, "-c", *flags, *more, "-Iinclude", name, "-o", output]
             shell.run(command, work, env, log)
-        objects = [f"{name}.o" for name in (*_BESIDE_PYTHON, "frozen", "frozen-data")]
+        objects = [f"{name}.o" for name in (*names, "frozen", "frozen-data")]
         ours = sorted(extensions.glob("*.o"))
         python = Path(shutil.copy(cpython / "lib" / "libpython3.13.a", work))
         # frozen.c stands in for it, and for the modules that it has with all their texts.
@@ -102,6 +109,8 @@ def executable(
             "-no-pie",
             "-Wl,--export-dynamic",
             "-Wl,--gc-sections",
+            f"-Wl,-T,{_SCRIPT}",
+            *(("-Wl,--wrap=_exit",) if counting else ()),
             "-o",
             "telemetryd",
         ]
@@ -120,4 +129,7 @@ def executable(
     stages = (cpython.name, native.name, extensions.name, frozen.name)
     inputs = (tools.identity, Path(__file__), machine, *sorted(_SOURCES.iterdir()), *stages)
     inputs += (Path(early.__file__), Path(elf.__file__), reads)
-    return cache.stage(f"executable-{machine.name}", inputs, make)
+    inputs += (Path(start.__file__), start.FILE)
+    inputs += profile.inputs(counting=counting)
+    name = f"executable{'-counting' if counting else ''}-{machine.name}"
+    return cache.stage(name, inputs, make)
