@@ -1,0 +1,67 @@
+"""Tags, fields and rows in the extension: from its environment, and from events of the platform."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from helpers.lifecycle import settings, until
+from helpers.scripted_platform import NEXT, ScriptedPlatform, line, runtime_done
+from telemetryd_proto.flat import FlatLine
+
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:orders"
+ROOT = "1-69b539d1-5f2a0c1b7d3e4a6f8b9c0d1e"
+FIELDS = "region,memory_mb,account,function_arn,runtime,cold_start,tenant_id,xray_trace_id"
+
+
+def event(kind: str, record: dict[str, Any]) -> bytes:
+    body = {"time": "2026-03-14T10:15:29.671Z", "type": kind, "record": record}
+    return json.dumps(body).encode() + b"\n"
+
+
+INIT = event(
+    "platform.initStart", {"initializationType": "on-demand", "runtimeVersion": "python:3.13.v71"}
+)
+START = event(
+    "platform.start",
+    {
+        "requestId": "r1", "functionArn": ARN, "tenantId": "blue",
+        "tracing": {"value": f"Root={ROOT};Parent=7a6b5c4d3e2f1a0b;Sampled=1"},
+    },
+)  # fmt: skip
+
+
+def test_lines_say_what_the_environment_and_the_platform_say(tmp_path: Path) -> None:
+    raw, flat = tmp_path / "raw", tmp_path / "flat"
+    variables = settings(
+        SINKS__RAW__TYPE="file", SINKS__RAW__PATH=raw, SINKS__RAW__FIELDS=FIELDS,
+        SINKS__FLAT__TYPE="file", SINKS__FLAT__PATH=flat, SINKS__FLAT__FORMAT="flat",
+        TAGS__STAGE="test", FLUSH__STRATEGY="invocation",
+    )  # fmt: skip
+    variables |= {"AWS_REGION": "eu-west-1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512"}
+    with ScriptedPlatform(variables) as platform:
+        telemetry, first = platform.begin()
+        first.invoke("r1")
+        telemetry.sendall(INIT + START + line(1) + runtime_done("r1"))
+        second = platform.expect(NEXT)
+        until(lambda: all(each.exists() and each.read_bytes().count(b"\n") == 4
+                          for each in (raw, flat)))  # fmt: skip
+        second.shutdown()
+        platform.finish()
+        pages = platform.ledger()["sinks"]
+    log = json.loads(raw.read_bytes().splitlines()[2])
+    assert log == json.loads(line(1)) | {
+        "stage": "test", "region": "eu-west-1", "memory_mb": 512, "account": "123456789012",
+        "function_arn": ARN, "runtime": "python:3.13.v71", "cold_start": True,
+        "tenant_id": "blue", "xray_trace_id": ROOT,
+    }  # fmt: skip
+    rows = [msgspec.json.decode(each, type=FlatLine) for each in flat.read_bytes().splitlines()]
+    assert [row.message for row in rows] == [None, None, "line 1", None]
+    assert [row.request_id for row in rows] == [None, "r1", "r1", "r1"]
+    assert (rows[2].trace_id, rows[2].tags) == (ROOT[2:].replace("-", ""), '{"stage":"test"}')
+    assert rows[3].status == "success"
+    for page in pages.values():
+        assert page["delivered"]["lines"] == 4
