@@ -14,6 +14,7 @@ from telemetryd_proto.envelope import Envelope, decode_block, decode_line
 from telemetryd_proto.errors import MalformedAnswer, MalformedRecord, ProtocolError
 from telemetryd_proto.events import RECORD_TYPES, decode_record
 from telemetryd_proto.extensions_api import decode_next, error_type
+from telemetryd_proto.loose import has_huge_number
 from telemetryd_proto.timestamps import parse_time
 
 JSON_VALUES = st.recursive(
@@ -159,7 +160,7 @@ def test_odd_members_cost_no_answer(members: dict[str, str], kind: str) -> None:
     assert event.event_type == kind
     assert event.deadline_ms is None or type(event.deadline_ms) is int
     assert event.request_id is None or type(event.request_id) is str
-    if failure_of(lambda: decode_next(body)) is None:
+    if failure_of(lambda: decode_next(body)) is None and not has_huge_number(body):
         assert event == decode_next(body)
     whole = decode_next(
         object_of({**members, "eventType": f'"{kind}"', "requestId": '"r"'}), lenient=True
