@@ -34,7 +34,9 @@ _AWS: Final[dict[Signal, tuple[str, str, str]]] = {
     "traces": ("xray", "xray:PutTraceSegments", "Transaction Search must be enabled"),
 }
 """The service as VPC endpoints name it, the action, and a remark."""
-_LIMIT: Final = "platform limit, CloudWatch User Guide, OTLP Endpoints"
+CLOUDWATCH_BYTES: Final = 1_000_000
+"""Platform limit, CloudWatch User Guide, OTLP Endpoints."""
+DEFAULT_BYTES: Final = 4 * MIB
 
 
 class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
@@ -92,9 +94,10 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     """CloudWatch log group, for `auth = "sigv4"`. It must exist."""
     log_stream: Annotated[str, Meta(max_length=512)] = ""
     """CloudWatch log stream, for `auth = "sigv4"`. It must exist."""
-    max_body_bytes: Annotated[int, Meta(ge=16 * KIB, le=64 * MIB, extra={"note": _LIMIT})] = MIB
+    max_body_bytes: Annotated[int, Meta(ge=16 * KIB, le=64 * MIB)] | None = None
     """Largest body, before compression. A batch that is larger is sent in several requests. A
-    larger record is lost as `too_large`."""
+    larger record is lost as `too_large`. Not set: 4 MiB, or with `auth = "sigv4"` 1000000, the
+    limit of CloudWatch."""
     connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
     """Most milliseconds to connect, TLS included."""
     read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] | None = None
@@ -104,12 +107,14 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     @property
     def most_line_bytes(self) -> int:
         """The largest line: what fits in a body."""
-        return self.max_body_bytes
+        return self.most_request_bytes
 
     @property
     def most_request_bytes(self) -> int:
         """The largest body."""
-        return self.max_body_bytes
+        if self.max_body_bytes is not None:
+            return self.max_body_bytes
+        return CLOUDWATCH_BYTES if self.auth == "sigv4" else DEFAULT_BYTES
 
     def problems(self) -> Iterator[str]:
         """Yield faults that types and limits can't express, also of what the environment says."""

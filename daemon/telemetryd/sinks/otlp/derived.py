@@ -181,7 +181,7 @@ class _Sender:
         self._resource = resource
         self.exporter = Exporter(config, signal, context, environ, clients)
         self._is_json = self.exporter.is_json
-        self._max_bytes = config.max_body_bytes
+        self._max_bytes = config.most_request_bytes
         self._form, self._changes = self._make_form(), resource.changes
         self.error: SinkError | None = None
 

@@ -266,7 +266,7 @@ class _RecordBodies(Bodies):
         self._recorder = Recorder(self._writer, invocations)
         self._form, self._changes = self._make_form(), resource.changes
         super().__init__(
-            config.max_body_bytes,
+            config.most_request_bytes,
             surplus=self._form.surplus + _ROOM_TO_LEARN,
             max_lines=MAX_RECORDS,
         )

@@ -433,6 +433,22 @@ def test_by_default_requests_go_to_the_endpoint_of_the_region(
         assert (place.host, place.target) == (f"{service}.eu-west-1.amazonaws.com", "/v1/x")
 
 
+def test_a_line_as_long_as_lambda_takes_is_sent(server: OtlpServer) -> None:
+    server.max_body = 20 << 20
+    rig = deliver(server, [block(b"x" * (1 << 20))])
+    assert rig.lines() == {"delivered": 1}
+
+
+def test_the_largest_body_by_default() -> None:
+    for keys, size in (
+        ({}, 4 << 20),
+        (AWS, 1_000_000),
+        ({**AWS, "max_body_bytes": 1 << 20}, 1 << 20),
+    ):
+        config = msgspec.convert({"type": "otlp", **keys}, OtlpConfig)
+        assert config.most_request_bytes == config.most_line_bytes == size
+
+
 # -- imports -------------------------------------------------------------------------------------
 
 
