@@ -16,7 +16,7 @@ from telemetryd.commands.check import check
 MIB = 1024 * 1024
 TMP = "/tmp/a.ndjson"  # noqa: S108 - a function's
 HTTP = {"TYPE": "http", "URL": "https://collector.example.com/v1"}
-OTLP = {"TYPE": "otlp", "ENDPOINT": "https://collector.example.com"}
+OTLP = {"TYPE": "otlp", "ENDPOINT": "https://collector.example.com", "MAX_BODY_BYTES": MIB}
 KINESIS = {"TYPE": "kinesis", "STREAM": "telemetry"}
 NULL = {"TYPE": "null"}
 
