@@ -59,7 +59,7 @@ class ObjectReader:
     __slots__ = ("decode", "free", "names", "plain", "whole")
 
     def __init__(self, names: Collection[str] = (), *, timed: bool = False) -> None:
-        self.names = frozenset(names)
+        self.names: frozenset[str] = frozenset(names)
         self.whole: type[AnyObject] = TimedObject if timed else AnyObject
         self.plain: Decode = msgspec.json.Decoder(self.whole).decode if timed else _decode
         self.free: type[AnyObject] = self.whole

@@ -65,7 +65,7 @@ class ProtobufForm:
         self._resource = delimited(_FIRST, resource)
         self._scope = delimited(_FIRST, scope)
         self._schema = text(_THIRD, source.schema_url)
-        self.surplus = len(self.head(1 << 31)) + 2 * len(self._schema)
+        self.surplus: int = len(self.head(1 << 31)) + 2 * len(self._schema)
         """Most bytes that a body has more than its items."""
 
     def item(self, message: bytes) -> bytes:
@@ -100,7 +100,7 @@ class JsonForm:
         )  # fmt: skip
         url = encode(source.schema_url)
         self._tail = b'],"schemaUrl":%b}],"schemaUrl":%b}]}' % (url, url)
-        self.surplus = len(self._head) + len(self._tail)
+        self.surplus: int = len(self._head) + len(self._tail)
         """Most bytes that a body has more than its items."""
 
     def item(self, message: Mapping[str, Any]) -> bytes:
