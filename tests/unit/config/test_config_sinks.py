@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from telemetryd.config import load
+from telemetryd.core.sample import By
 from telemetryd.errors import ConfigError
+from telemetryd.sinks.base import SampleRule
 from telemetryd.sinks.registry import BUILT_IN
 
 ACME = '''
@@ -254,3 +257,7 @@ def test_secrets_never_reach_a_problem_line() -> None:
     text = "\n".join(problems_of(sink_variables(type="acme", **wrong)))
     assert '"http://***@example.com/": must start with https://' in text
     assert 'sinks.a.headers = {Authorization = "***"}: must be a table' in text
+
+
+def test_the_ids_that_sampling_goes_by_are_those_of_the_core() -> None:
+    assert set(get_args(By)) == set(get_args(SampleRule.__annotations__["by"]))

@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
-from telemetryd.core.direct import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, DirectGuard
+from typing import NamedTuple
+
+import pytest
+
+from telemetryd.core.direct import (
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    SLOW_SECONDS,
+    DirectGuard,
+    is_slow,
+)
+
+
+class Used(NamedTuple):
+    """What a thread has used."""
+
+    ru_utime: float = 0.0
+    ru_stime: float = 0.0
+    ru_nvcsw: int = 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "after", "slow"),
+    [
+        (SLOW_SECONDS / 2, Used(9.0, 9.0, 9), False),
+        (SLOW_SECONDS, Used(), False),
+        (SLOW_SECONDS, Used(ru_nvcsw=1), True),
+        (SLOW_SECONDS, Used(SLOW_SECONDS / 2, SLOW_SECONDS / 2), True),
+    ],
+)
+def test_a_write_is_slow_that_waited_or_worked_for_long(
+    seconds: float, after: Used, *, slow: bool
+) -> None:
+    assert is_slow(seconds, Used(), after) == slow
 
 
 def test_writes_are_permitted_until_one_is_slow() -> None:

@@ -73,6 +73,7 @@ LEFT = [
     ("jwt", "eyJhbGciOiJub25lIn0 keyJ.eyJ a.b.c"),
     ("ipv4", "v1.2.3.4 1.2.3.4.5 0.1.2.3.4 1.2.3 256.1.1.1 1.2.3.4x _1.2.3.4"),
     ("ipv6", "12:30:45 std::vector a::b::c ::: x2001:db8::1 2001:db8::1z"),
+    ("iban", "DE893704004405320 XX1200000000000"),
     ("iban", "DE89370400440532013001 XX893704004405320130 DE89 3704 xGB82WEST12345698765432"),
 ]  # fmt: skip
 
@@ -117,6 +118,15 @@ def test_a_number_becomes_null_in_json_and_in_json_within_a_string() -> None:
         "inner": '{"c": null}',
     }
     assert built_in("card").mask(b"4111111111111111.5\n") == b"null\n"
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_empty_group_masks_nothing() -> None:
+    assert own("a(b*)c").mask(b"ac abbbbc\n") == b"ac a[redacted:mine]c\n"
+
+
+def test_a_line_without_its_end_is_masked_too() -> None:
+    assert built_in("email").mask(b"bob@x.de") == b"[redacted:email]"
 
 
 @pytest.mark.usefixtures("engine")
@@ -166,7 +176,7 @@ def test_a_match_has_whole_characters() -> None:
 
 def test_a_pattern_on_re_sees_a_long_line_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
-    for at in (0, 3500, 4090, 9000):
+    for at in (0, 3500, 3600, 4090, 9000):
         line = b"x" * at + b" ORD-12345678 " + b"y" * 5000 + b"\n"
         assert own("ORD-[0-9]{8}").mask(line) == line.replace(b"ORD-12345678", b"[redacted:mine]")
 

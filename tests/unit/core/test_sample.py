@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import OpenBlock, RouteRules, Selection
-from telemetryd.core.sample import By, Sampler, rule
-from telemetryd.sinks.base import SampleRule
+from telemetryd.core.sample import Sampler, rule
 from telemetryd_proto.framing import Block
 
 NONE = 1e-9
@@ -146,6 +145,13 @@ def test_the_first_rule_that_applies_decides() -> None:
     assert found == [start("r"), log("health")]
 
 
+def test_a_rule_of_a_lower_level_leaves_the_line_to_the_next() -> None:
+    low = rule(type="", level="debug", match="", keep=1.0, by="request_id")
+    rest = rule(type="", level="warn", match="", keep=NONE, by="request_id")
+    line = log({"level": "INFO"})
+    assert kept(select(Sampler([low, rest]), start("r"), line)) == [start("r")]
+
+
 def test_a_line_without_an_invocation_is_kept() -> None:
     assert kept(select(sampler(keep=NONE), log("before any"))) == [log("before any")]
 
@@ -184,7 +190,3 @@ def test_filtered_and_sampled_lines_are_counted_apart() -> None:
     assert (selection.filtered_lines, selection.filtered_bytes) == (2, len(lines[0] + lines[2]))
     assert (selection.sampled_lines, selection.sampled_bytes) == (1, len(lines[1]))
     assert kept(selection) == [b"rest\n"]
-
-
-def test_the_ids_are_those_of_the_configuration() -> None:
-    assert set(get_args(By)) == set(get_args(SampleRule.__annotations__["by"]))

@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from telemetryd.core.stats import MAX_ERRORS, Histogram, Pauses, Peak, SinkStats
+from telemetryd.core.figures import Usage, facts
+from telemetryd.core.stats import (
+    MAX_ERRORS,
+    DaemonStats,
+    Histogram,
+    HookStats,
+    Pauses,
+    Peak,
+    SinkStats,
+)
 
 
 def test_a_value_is_in_the_first_bucket_that_is_not_below_it() -> None:
@@ -92,3 +101,17 @@ def test_what_a_sink_makes_of_lines_is_counted_by_kind_and_outcome() -> None:
         stats.count_derived("spans", "made", number)
     stats.count_derived("metrics", "refused", 1)
     assert stats.derived == {("spans", "made"): 5, ("metrics", "refused"): 1}
+
+
+def test_what_was_masked_and_what_hooks_did_are_in_the_facts_where_there_is_any() -> None:
+    stats = DaemonStats(())
+    usage = Usage(0.0, 0, 0.0)
+    assert {"hooks", "redacted"}.isdisjoint(facts(stats, usage, 0.0))
+    stats.redacted = {"email": 3}
+    hook = stats.hooks["mine"] = HookStats()
+    hook.calls, hook.seconds = 2, 0.25
+    found = facts(stats, usage, 0.0)
+    assert found["redacted"] == {"email": 3}
+    assert found["hooks"] == {
+        "mine": {"calls": 2, "failures": 0, "ms": 250.0, "skipped_lines": 0, "off": 0}
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -15,6 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.otlp import answers, trace_context, wire
+from telemetryd_proto.otlp.logs import JsonLogs, Origin, ProtobufLogs
 from telemetryd_proto.otlp.requests import SCHEMA_URL, JsonForm, ProtobufForm, Source
 from telemetryd_proto.otlp.values import MAX_DEPTH, any_value, attributes, json_value
 from telemetryd_proto.timestamps import parse_nanoseconds
@@ -251,3 +253,19 @@ def test_times_are_exact(text: str, nanoseconds: int) -> None:
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MalformedRecord):
         parse_nanoseconds(text)
+
+
+@pytest.mark.parametrize("writer", [ProtobufLogs, JsonLogs])
+@pytest.mark.parametrize("body", ["", "größe", "x" * 70, "x" * 5000])
+def test_a_plain_record_is_the_record_of_a_text_that_has_a_time(
+    writer: type[ProtobufLogs | JsonLogs], body: str
+) -> None:
+    for severity in ((0, ""), (9, "INFO"), (17, "x" * 200)):
+        early: Any = writer.origin(Origin(0))
+        read: Any = writer.read_at(early, 7)
+        assert read == writer.origin(Origin(7))
+        assert writer.plain(read, 5, severity, body) == writer.record(read, 5, severity, body)
+
+
+def test_an_origin_without_a_time_is_the_same() -> None:
+    assert JsonLogs.read_at({"attributes": []}, 0) == {"attributes": []}

@@ -112,6 +112,10 @@ _decode_any: Final = msgspec.json.Decoder().decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+_LATEST: Final = (1 << 63) - 1
+"""Nanoseconds until the year 2262: the unsigned ones of OTLP are signed ones to many who read."""
+
+
 class Recorder:
     """Makes log records of lines, in the form of `writer`."""
 
@@ -346,12 +350,14 @@ class Recorder:
         return (time, severity, record, (), NO_INVOCATION, trace, kind)
 
     def _time(self, text: str) -> int:
-        """Return nanoseconds since the epoch; 0 if `text` is no time."""
+        """Return nanoseconds since the epoch; 0 if `text` is no time, or none that OTLP has."""
         if text.startswith(self._second) and (part := _fractions.get(text[20:])) is not None:
             return self._second_ns + part
         try:
             found = parse_nanoseconds(text)
         except MalformedRecord:
+            return 0
+        if found > _LATEST:
             return 0
         if len(text) == _USUAL and text[19] == ".":  # `.123Z`: the lines of a batch share seconds
             part = found % 10**9

@@ -437,3 +437,12 @@ def test_each_line_is_one_record_in_both_forms(lines: list[bytes], alone: bool) 
         assert int(found.get("timeUnixNano", 0)) == record.time_unix_nano
         assert found.get("traceId", "") == record.trace_id.hex()
         assert len(found["attributes"]) == len(record.attributes)
+
+
+@pytest.mark.parametrize("stamp", ["9999-12-31T23:59:59.999Z", "2262-04-12T00:00:00.000Z"])
+@pytest.mark.parametrize("text", ["x", f"[INFO]\t{STAMP}\t{REQUEST}\tx\n", "{stamp} x"])
+def test_a_time_that_otlp_does_not_have_costs_itself_alone(stamp: str, text: str) -> None:
+    late, usual = event(text.replace("{stamp}", stamp), time=stamp), event("usual")
+    _, found, neighbour = read(start(), late, usual)
+    assert found.time_unix_nano in (0, parse_nanoseconds(STAMP))
+    assert neighbour.time_unix_nano == parse_nanoseconds(STAMP)
