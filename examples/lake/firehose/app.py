@@ -25,8 +25,9 @@ from telemetryd_proto.kinesis import decode_object
 
 MAX_ANSWER: Final = 6_000_000
 """Bytes of the answer. Lambda takes 6 MiB; the difference is for how the runtime writes JSON."""
-MAX_DECODED: Final = 64 * 1024 * 1024
-"""Bytes that one record may become when it is decompressed: this must fit into memory twice."""
+MAX_DECODED: Final = 8 * 1024 * 1024
+"""Bytes that one record may become when it is decompressed. Rows take 4 times as much memory, and
+foreign lines of two bytes 40 times. The sink fills records up to 1 MiB (`record_target_bytes`)."""
 MAX_KEY: Final = 140
 """Characters of a partition key: the longest name of a function that Lambda reports."""
 
