@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import shutil
@@ -27,7 +28,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from report import Run, as_markdown  # noqa: E402 - the file beside this one
+from bulk import ask  # noqa: E402 - the file beside this one
+from report import Run, as_markdown  # noqa: E402 - as above
 
 STACK = "telemetryd-canary"
 REST_SECONDS = 1.2
@@ -250,13 +252,27 @@ def _observe_stack(stack: Path, options: argparse.Namespace) -> Run:
             f"Memory={options.memory}", f"SnapStart={snapstart}",
         )  # fmt: skip
         pause = 20 if options.pause is None else options.pause
-        return observe(_invoke_on_aws(), "aws", lines=options.lines, pause=pause)
+        run = observe(_invoke_on_aws(), "aws", lines=options.lines, pause=pause)
+        return dataclasses.replace(run, bulk=_ask_bulk())
     finally:
         if options.keep:
             _say(f"the stack is left in place: `sam delete --stack-name {STACK}` removes it")
         else:
             _say("deleting the stack")
             _sam(stack, "delete", "--no-prompts")
+
+
+def _ask_bulk() -> dict[str, Any]:
+    """Return what `/ingest/bulk` of CloudWatch Logs does; `error` if it can't be asked."""
+    import botocore.exceptions  # noqa: PLC0415 - only for AWS
+    import botocore.session  # noqa: PLC0415
+
+    _say("asking /ingest/bulk of CloudWatch Logs")
+    failures = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError)
+    try:
+        return ask(botocore.session.get_session())
+    except failures as error:
+        return {"error": str(error)[:500]}
 
 
 def _sam(stack: Path, command: str, *arguments: str) -> None:

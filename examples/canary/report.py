@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
+
+from bulk import shown
 
 Record = Mapping[str, Any]
 UNKNOWN = "not seen in this run"
@@ -29,6 +31,8 @@ class Run:
     flood_lines: int
     """The number of lines that the function printed under load."""
     surroundings: Mapping[str, str]
+    bulk: dict[str, Any] = field(default_factory=dict)
+    """The fate of each request to `/ingest/bulk`; empty where it was not asked."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +282,22 @@ def _shutdown(run: Run) -> str:
     return f"{_median(left)} ms were left at SHUTDOWN" if left else UNKNOWN
 
 
+def _bulk_skipped(run: Run) -> str:
+    return shown(run.bulk, ("too-old", "no-json")) or UNKNOWN
+
+
+def _bulk_limits(run: Run) -> str:
+    return shown(run.bulk, ("long-line", "large-body")) or UNKNOWN
+
+
+def _bulk_time(run: Run) -> str:
+    told = shown(run.bulk, ("usual", "time"))
+    behind = run.bulk.get("time", {}).get("behind_ms") if told else None
+    if not behind:
+        return told or UNKNOWN
+    return f"{told}; the line of an hour ago has a timestamp of {behind[0] / 1000:.0f} s ago"
+
+
 QUESTIONS = (
     Question(
         "sandbox-address", "At which address does the platform reach the sandbox?", _sandbox_address
@@ -302,4 +322,7 @@ QUESTIONS = (
     Question("report-time", "When does `platform.report` come?", _report_time),
     Question("added", "How many milliseconds do the extensions add?", _added),
     Question("shutdown", "How long does SHUTDOWN leave?", _shutdown),
+    Question("bulk-skipped", "How does `/ingest/bulk` report skipped lines?", _bulk_skipped),
+    Question("bulk-limits", "Which limits has it?", _bulk_limits),
+    Question("bulk-time", "Does it understand `time` without `timestamp`?", _bulk_time),
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +64,11 @@ def load(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(CANARY))  # it imports its neighbours, as the script does
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(CANARY))
     return module
 
 
@@ -80,7 +86,8 @@ def test_the_local_lambda_answers_every_question_it_can(tmp_path: Path) -> None:
     found = answers(done.stdout)
     assert list(found) == questions()
     unanswered = {name for name, answer in found.items() if answer == UNKNOWN}
-    assert unanswered == {"snapstart", "shutdown"}, "the report is made before the shutdown"
+    on_aws = {"bulk-skipped", "bulk-limits", "bulk-time"}
+    assert unanswered == {"snapstart", "shutdown", *on_aws}, "the report precedes the shutdown"
     assert found["logs-dropped"].count("2000 of 2000 lines arrived, 0 reported as dropped") == 2
     assert found["runtime-done"].count("16 of 16 invocations had one") == 2
     assert "sent again" in found["refused-post"]
@@ -96,6 +103,42 @@ def test_assumptions_and_questions_are_the_same() -> None:
     assert rows == questions()
 
 
+class Bulk:
+    """CloudWatch Logs, as far as the canary asks: it skips what is too old, long, or no JSON."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[dict[str, object]]] = {}
+        self.deleted = False
+
+    def call(self, name: str, asked: dict[str, str]) -> web.Response:
+        """Answer one call of the API."""
+        if name == "DeleteLogGroup":
+            self.deleted = True
+        if name == "CreateLogStream":
+            self.streams[asked["logStreamName"]] = []
+        if name != "GetLogEvents":
+            return web.json_response({}, content_type="application/x-amz-json-1.1")
+        events = {"events": self.streams[asked["logStreamName"]]}
+        return web.json_response(events, content_type="application/x-amz-json-1.1")
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take what is POSTed to `/ingest/bulk`."""
+        assert request.headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+        assert request.headers["x-aws-log-group"] == "/telemetryd/canary"
+        body = await request.content.read(1 << 20)
+        if not request.content.at_eof():
+            return web.Response(status=413, text="too large")
+        now = int(time.time() * 1000)
+        for line in body.splitlines():
+            if line[:1] == b"{" and len(line) < 256 * 1024:
+                at = json.loads(line).get("timestamp", now)
+                if now - at < 14 * 86_400_000:
+                    self.streams[request.headers["x-aws-log-stream"]].append(
+                        {"timestamp": at, "message": line.decode(), "ingestionTime": now}
+                    )
+        return web.json_response({"rejected": 1})
+
+
 @contextmanager
 def cloud() -> Iterator[list[str]]:
     """The canary's stack on the local Lambda: the URLs of CloudFormation and of Lambda."""
@@ -108,14 +151,19 @@ def cloud() -> Iterator[list[str]]:
         **UNHURRIED | {"timeout": 60.0},
     )
     urls: list[str] = []
+    logs = Bulk()
     ready, stopped = threading.Event(), threading.Event()
 
-    async def describe(_request: web.Request) -> web.Response:
+    async def describe(request: web.Request) -> web.Response:
+        if "Logs_20140328" in request.headers.get("X-Amz-Target", ""):
+            return logs.call(
+                request.headers["X-Amz-Target"].partition(".")[2], await request.json()
+            )
         return web.Response(text=STACK, content_type="text/xml")
 
     async def serve() -> None:
         app = web.Application()
-        app.add_routes([web.post("/", describe)])
+        app.add_routes([web.post("/", describe), web.post("/ingest/bulk", logs.take)])
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -213,10 +261,18 @@ def test_a_stack_is_deployed_observed_and_deleted(
     """By SAM and AWS's own SDK, against the local Lambda's Invoke API."""
     env, calls = sam
     with cloud() as (formation, function):
-        ends = {"AWS_ENDPOINT_URL_CLOUDFORMATION": formation, "AWS_ENDPOINT_URL_LAMBDA": function}
+        ends = {
+            "AWS_ENDPOINT_URL_CLOUDFORMATION": formation,
+            "AWS_ENDPOINT_URL_LAMBDA": function,
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": formation,
+        }
         done = aws(layer, env | ends, "--memory", 512, "--snapstart")
     assert done.returncode == 0, done.stderr
-    assert "100 of 100 lines arrived" in answers(done.stdout)["logs-dropped"]
+    found = answers(done.stdout)
+    assert "100 of 100 lines arrived" in found["logs-dropped"]
+    assert found["bulk-skipped"].count('200 ({"rejected": 1}), 2 of 3 lines arrived') == 2
+    assert "large-body: 413 (too large), 0 of 120 lines arrived" in found["bulk-limits"]
+    assert "the line of an hour ago has a timestamp of" in found["bulk-time"]
     deploy, delete = calls.read_text().splitlines()
     assert deploy.startswith("deploy --stack-name telemetryd-canary ")
     assert "Memory=512 SnapStart=PublishedVersions" in deploy
