@@ -17,8 +17,10 @@ from typing import Any, Final
 
 import pytest
 
-from helpers.daemon import Daemon, file_sink
+from helpers.daemon import Daemon, file_sink, sink
+from helpers.lifecycle import with_hook
 from helpers.lines import events
+from helpers.otlp_signals import SignalServer
 from helpers.ports import reserved
 from helpers.scrape import get
 from telemetryd.exposition.catalogue import FAMILIES
@@ -28,6 +30,9 @@ pytestmark = pytest.mark.system
 PATIENCE_SECONDS: Final = 120.0
 """Prometheus takes about six seconds to its first scrape."""
 DATA = events(500)
+PLATFORM = (
+    b'{"time":"2026-03-14T10:15:30.123Z","type":"platform.start","record":{"requestId":"r"}}\n'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +45,23 @@ def tools() -> None:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon with metrics that has delivered `DATA`, and lost the same lines at another sink."""
+    """A daemon with metrics that has delivered `DATA`, and lost the same lines at another sink.
+
+    What has metrics only where it is configured is there too.
+    """
     (tmp_path / "file").touch()
-    keys = file_sink(tmp_path / "archive") | file_sink(
-        tmp_path / "file" / "x", "broken", retry_max_elapsed_ms=0
+    keys = file_sink(tmp_path / "archive", types="function") | file_sink(
+        tmp_path / "file" / "x", "broken", retry_max_elapsed_ms=0, types="function"
     )
-    with Daemon(tmp_path, METRICS__LISTEN="127.0.0.1:0", **keys) as daemon:
-        daemon.send(DATA)
-        daemon.wait_for_file(tmp_path / "archive", len(DATA))
-        daemon.wait_for("lines_dropped", sink="broken")
-        yield daemon
+    keys |= {"SYSTEM__METRICS": "true", "REDACT": "email"}
+    hook = with_hook(tmp_path / "package", "Diary", budget_ms=60_000)
+    with SignalServer() as server:
+        keys |= sink("otlp", type="otlp", endpoint=server.base, signals="logs,metrics")
+        with Daemon(tmp_path, foreign=hook, METRICS__LISTEN="127.0.0.1:0", **keys) as daemon:
+            daemon.send(DATA + PLATFORM)
+            daemon.wait_for_file(tmp_path / "archive", len(DATA))
+            daemon.wait_for("lines_dropped", sink="broken")
+            yield daemon
 
 
 def port_of(daemon: Daemon) -> int:
