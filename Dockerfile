@@ -35,6 +35,9 @@ RUN --mount=type=cache,id=telemetryd-layer,target=/var/cache/telemetryd-layer \
     case "$TARGETARCH" in amd64) arch=x86_64 ;; *) arch=$TARGETARCH ;; esac \
  && python3 layer/build.py --arch "$arch" --cache "$LAYER_CACHE" --out /dist \
  && unzip -q "/dist/telemetryd-layer-$arch.zip" -d /opt-of-the-layer
+# The daemon serves no function, so it has nothing that runs in the process of one.
+RUN cp --archive /opt-of-the-layer /opt-of-the-daemon \
+ && rm --recursive /opt-of-the-daemon/telemetryd/wrap /opt-of-the-daemon/telemetryd/internal
 # What the daemon needs besides: the C library of its architecture, a user, /tmp, and a directory for
 # files and spools. The library is unpacked, not installed, so it may be for another machine.
 WORKDIR /root-of-the-daemon
@@ -87,7 +90,7 @@ LABEL org.opencontainers.image.title="telemetryd" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /root-of-the-daemon/ /
-COPY --from=build /opt-of-the-layer/ /opt/
+COPY --from=build /opt-of-the-daemon/ /opt/
 # The network of a container is its own: what is published decides who reaches the port.
 ENV TELEMETRYD_TELEMETRY__HOST=0.0.0.0 \
     PATH=/opt/extensions
