@@ -230,7 +230,8 @@ class RequestReader:
         if found is None:
             if len(buffer) >= MAX_HEAD_BYTES:
                 raise _Refusal(431, f"the head of a request is longer than {MAX_HEAD_BYTES} bytes")
-            self._looked = len(buffer)
+            if buffer != b"\r":  # which may become an empty line
+                self._looked = len(buffer)
             return None
         end, self._looked = found.end(), 0
         lines = bytes(buffer[:end]).rstrip(b"\r\n").split(b"\n")

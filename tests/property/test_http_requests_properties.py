@@ -153,6 +153,15 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+def test_empty_lines_before_a_request_may_be_cut_anywhere() -> None:
+    stream = b"\r\n\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = outcome(read([stream], max_body=1 << 16))
+    assert len(whole.requests) == 1
+    for at in range(len(stream)):
+        assert outcome(read([stream[:at], stream[at:]], max_body=1 << 16)) == whole
+    assert outcome(read([stream[at : at + 1] for at in range(len(stream))])) == whole
+
+
 @given(st.data(), st.lists(PIECES, max_size=12).map(b"".join))
 @settings(max_examples=300)
 @example(
