@@ -14,8 +14,8 @@ SECTION = ".text.start"
 """The name of that place in the executable."""
 # Under which of these the compiler puts a function depends on its counts.
 _KINDS = (".text", ".text.hot", ".text.unlikely")
-# Of what nobody counts a start runs a little: the small functions of the compiler's library and of
-# the C library's own static part.
+# A start also runs small functions that are not counted: those of the compiler's library, and of
+# the static part of the C library.
 _UNCOUNTED = ("*crt1.o", "*libc_nonshared.a:*", "*libcompiler_rt.a:*")
 
 

@@ -59,11 +59,13 @@ class HookThread:
         self._clock = clock
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[Call] = SimpleQueue()
         self._waiting = 0
         self._bytes = 0
         self._begun: float | None = None
-        """When the call began that is being made."""
+        """When the call began that is being made. Only the thread sets it, once it runs."""
+        self._thawed_at = 0.0
+        """When the environment was last known to run again after a freeze."""
         self._limit = INIT_SECONDS
         self._idle = asyncio.Event()
         self._is_off = False
@@ -107,8 +109,7 @@ class HookThread:
 
     def restart_clock(self) -> None:
         """Forget how long the present call has taken: a freeze may have been the most of it."""
-        if self._begun is not None:
-            self._begun = self._clock()
+        self._thawed_at = self._clock()
 
     async def drain(self, until: float) -> None:
         """Wait until all calls are made, at most for the budget, and until `until` (loop time)."""
@@ -124,8 +125,10 @@ class HookThread:
     def _is_on(self) -> bool:
         """Switch the hook off if a call takes longer than its budget; True if it is on."""
         begun = self._begun
-        if not self._is_off and begun is not None and self._clock() - begun > self._limit:
-            self._switch_off("too_slow", f"a call took longer than {self._limit:g} seconds")
+        if not self._is_off and begun is not None:
+            taken = self._clock() - max(begun, self._thawed_at)
+            if taken > self._limit:
+                self._switch_off("too_slow", f"a call took longer than {self._limit:g} seconds")
         return not self._is_off
 
     def _switch_off(self, reason: str, error: str) -> None:
@@ -145,16 +148,16 @@ class HookThread:
         error = self._guarded(self._load)
         self._begun, self._limit = None, self._budget
         self._tell(self._on_loaded, error)
-        while error is None and (call := self._calls.get()) is not None:
-            method, arguments = call
+        while error is None:
+            method, arguments = self._calls.get()
             size = 0
-            self._begun = self._clock()
+            begun = self._begun = self._clock()
             if method == "on_events":
                 size = len(arguments[0].data)
                 failure = self._guarded(self._make_events, arguments[0])
             else:
                 failure = self._guarded(self._call, method, *arguments)
-            seconds = self._clock() - self._begun
+            seconds = self._clock() - max(begun, self._thawed_at)
             self._begun = None
             self._tell(self._on_done, size, seconds, failure)
 

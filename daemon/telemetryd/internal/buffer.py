@@ -52,12 +52,18 @@ class SinkBuffer:
         self._lines: list[bytes] = []
         self._size = 0
         self._worker: DeliveryWorker
+        self._errors: list[Exception] = []
+        """The reason why the sink could not be made, if it could not."""
         started = threading.Event()
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._run, args=(config, started), name=f"sink-{type}", daemon=True
-        ).start()
+        )
+        self._thread.start()
         if not started.wait(_START_SECONDS):
             raise RuntimeError(f"the thread of the sink {type} does not start")
+        if self._errors:
+            self._thread.join(_CLOSE_SECONDS)
+            raise self._errors[0]
 
     def write(self, line: str | bytes | dict[str, Any]) -> None:
         r"""Add a line. A dict becomes JSON. Newlines within a line become spaces."""
@@ -85,11 +91,15 @@ class SinkBuffer:
             return False
 
     def close(self, seconds: float = 2.0) -> dict[str, Any]:
-        """Deliver for `seconds`, give up the rest, and return the account."""
+        """Deliver for `seconds`, give up the rest, and return the account. Nothing may follow."""
+        if not self._thread.is_alive():
+            return self.account()
         with self._lock:
             self._hand_over()
         stopping = asyncio.run_coroutine_threadsafe(self._stop(seconds), self._loop)
         stopping.result(seconds + 4 * _CLOSE_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_SECONDS)
         return self.account()
 
     def account(self) -> dict[str, Any]:
@@ -115,10 +125,16 @@ class SinkBuffer:
             salvage=lambda _data, _reason: False,
             log=self._log,
         )
-        self._loop.call_soon(self._start, config, context, started)
-        self._loop.run_forever()
+        try:
+            self._loop.run_until_complete(self._start(config, context))
+        except Exception as error:  # noqa: BLE001 - raised where the buffer is made
+            self._errors.append(error)
+        started.set()
+        if not self._errors:
+            self._loop.run_forever()
+        self._loop.close()
 
-    def _start(self, config: SinkConfig, context: SinkContext, started: threading.Event) -> None:
+    async def _start(self, config: SinkConfig, context: SinkContext) -> None:
         stats = SinkStats()
         self._worker = DeliveryWorker(
             sink_class(config.type)(config, context),
@@ -132,7 +148,6 @@ class SinkBuffer:
             on_bug=lambda bug: self._log.error("internal_error", error=repr(bug)[:500]),
         )
         self._worker.start()
-        started.set()
 
     async def _flush(self, seconds: float) -> bool:
         self._worker.release()

@@ -498,7 +498,7 @@ def test_with_a_large_share_auto_starts_in_the_init(tmp_path: Path, memory: str)
     variables = settings(LAMBDA__START="auto") | {
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory,
         "TELEMETRYD_LARGE_SHARE": "whatever the function says",
-        "TELEMETRYD_PARKED": "likewise",
+        "TELEMETRYD_PARKED": "the same",
     }
     with run(launcher, variables) as platform:
         not_parked(platform)

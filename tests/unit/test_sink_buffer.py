@@ -1,0 +1,51 @@
+"""`SinkBuffer`: lines of a function's own to a sink, and what is wrong said where it is made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from telemetryd.errors import ConfigError
+from telemetryd.internal import SinkBuffer
+from telemetryd.sinks.file.sink import FileSink
+
+
+def test_each_line_arrives_and_is_accounted_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    buffer = SinkBuffer("file", path=str(out))
+    buffer.write({"metric": "orders"})
+    buffer.write("two\nlines\n")
+    buffer.write(b"bytes")
+    buffer.write("")
+    assert buffer.flush(60)
+    first, *rest = out.read_text().splitlines()
+    assert json.loads(first) == {"metric": "orders"}
+    assert rest == ["two lines", "bytes"]
+    account = buffer.close()
+    assert account["delivered"]["lines"] == account["offered"]["lines"] == 3
+    assert account["pending"]["lines"] == 0
+    assert buffer.close() == account
+
+
+@pytest.mark.parametrize("settings", [{}, {"path": 3}, {"path": "/x", "min_level": "loud"}])
+def test_a_wrong_setting_is_an_error_where_the_buffer_is_made(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"SinkBuffer\('file'\)"):
+        SinkBuffer("file", **settings)
+
+
+def test_an_unknown_sink_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="known types"):
+        SinkBuffer("fil")
+
+
+def test_a_sink_that_can_not_be_made_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(FileSink, "__init__", fail)
+    with pytest.raises(OSError, match="no such device"):
+        SinkBuffer("file", path=str(tmp_path / "out"))
