@@ -217,10 +217,16 @@ class Pipeline:
                     self._on_malformed(envelope, "range")
                     return
                 self._ledger.upstream_dropped.add(lines, size)
-                reason = (record.reason or "")[:200]
+                reason = self._mask_text(record.reason or "")[:200]
                 self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
         elif self._observer is not None:
             self._observer.on_event(envelope, block, at)
+
+    def _mask_text(self, text: str) -> str:
+        """Return text of a line, which the log repeats, as sinks get it."""
+        if self._redactor is None:
+            return text
+        return self._redactor.mask_head(text.encode(), whole=True).decode()
 
     def _on_malformed(self, envelope: Envelope, code: str) -> None:
         self._stats.malformed_events += 1

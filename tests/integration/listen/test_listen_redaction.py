@@ -79,6 +79,17 @@ def test_a_filtered_sink_gets_masked_lines(tmp_path: Path) -> None:
     assert {each["function"] for each in delivered} == {"local"}
 
 
+def test_the_log_repeats_the_platforms_reason_masked(tmp_path: Path) -> None:
+    record = {"reason": f"{'x' * 190} {MAIL}", "droppedRecords": 3, "droppedBytes": 4}
+    body = {"time": "2022-10-12T00:03:50.000Z", "type": "platform.logsDropped", "record": record}
+    with Daemon(tmp_path, **ON, **file_sink(tmp_path / "archive")) as daemon:
+        daemon.send(json.dumps(body).encode() + b"\n")
+        outcome = daemon.stop()
+    (dropped,) = [each for each in outcome.log if each["event"] == "upstream_dropped"]
+    assert dropped["reason"] == "x" * 190 + " [redacted"
+    assert outcome.ledger["upstream_dropped"] == leaf(3, 4)
+
+
 def test_a_fault_turns_every_sink_off_in_lambda() -> None:
     """What must be masked is then not known, so no line may leave."""
     for environ in (

@@ -25,6 +25,7 @@ Check: TypeAlias = Callable[[bytes, int, int], Iterator[Span]]
 _WORD: Final = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 _DIGITS: Final = frozenset(b"0123456789")
 _BYTE: Final = 255
+_LEAST_DIGITS: Final = 13
 _MOST_DIGITS: Final = 19
 _ISSUERS: Final = re.compile(
     rb"(?:4(?:.{12}|.{15}|.{18})|5[1-5].{14}|2(?:22[1-9]|2[3-9].|[3-6]..|7[01].|720).{12}"
@@ -64,15 +65,18 @@ def _as_found(_: bytes, start: int, end: int) -> Iterator[Span]:
 
 
 def _emails(text: bytes, start: int, end: int) -> Iterator[Span]:
-    """Yield an address whose last label is a name: `package@1.2.3` is none."""
-    if not text[text.rfind(b".", start, end) + 1 : end].isdigit():
-        yield start, end
+    """Yield an address up to its last label that is a name: `package@1.2.3` is none."""
+    while (dot := text.rfind(b".", text.find(b"@", start, end), end)) >= 0:
+        if not text[dot + 1 : end].isdigit():
+            yield start, end
+            return
+        end = dot
 
 
 def _cards(text: bytes, start: int, end: int) -> Iterator[Span]:
     """Yield card numbers in a run of digits and single blanks, each made of whole groups."""
     groups = [(start + m.start(), start + m.end()) for m in re.finditer(rb"\d+", text[start:end])]
-    if _is(text, start - 1, _WORD):
+    if _is(text, start - 1, _WORD) or _is_long_fraction(text, *groups[0]):
         del groups[0]
     if _is(text, end, _WORD):
         del groups[-1:]
@@ -89,6 +93,16 @@ def _cards(text: bytes, start: int, end: int) -> Iterator[Span]:
         if found:
             yield groups[at][0], groups[found - 1][1]
         at = found or at + 1
+
+
+def _is_fraction(text: bytes, start: int) -> bool:
+    """True if digits that begin here are decimals, or a further part of a version."""
+    return text[start - 1 : start] == b"." and _is(text, start - 2, _DIGITS)
+
+
+def _is_long_fraction(text: bytes, start: int, end: int) -> bool:
+    """True if digits are the decimals of a float: one float in forty has those of a card."""
+    return end - start >= _LEAST_DIGITS and _is_fraction(text, start)
 
 
 def _satisfies_luhn(digits: bytes) -> bool:
@@ -122,7 +136,7 @@ def _web_tokens(text: bytes, start: int, end: int) -> Iterator[Span]:
 def _ipv4(text: bytes, start: int, end: int) -> Iterator[Span]:
     """Yield an address that is not a part of more numbers, as in an object identifier."""
     goes_on = text[end : end + 1] == b"." and _is(text, end + 1, _DIGITS)
-    if goes_on or text[start - 1 : start] == b"." or _is(text, start - 1, _WORD):
+    if goes_on or _is_fraction(text, start) or _is(text, start - 1, _WORD):
         return
     if _is(text, end, _WORD):
         return
@@ -131,17 +145,29 @@ def _ipv4(text: bytes, start: int, end: int) -> Iterator[Span]:
 
 
 def _ipv6(text: bytes, start: int, end: int) -> Iterator[Span]:
-    """Yield an address. A colon before it, and punctuation after it, are none of it."""
-    for first, last in ((start, end), (start + 1, end), (start, end - 1), (start + 1, end - 1)):
-        address = text[first:last]
-        if (
-            address.strip(b":.")
-            and not _is(text, first - 1, _WORD)
-            and not _is(text, last, _WORD)
-            and _is_ipv6(address)
-        ):
-            yield first, last
+    """Yield an address. A word and a colon before it are none of it, nor is what is behind it."""
+    if _is(text, start - 1, _WORD):  # `node:2001:db8::1`, but not `std::vector`
+        colon = text.index(b":", start)
+        if colon > start and text[colon : colon + 2] == b"::":
             return
+        start = colon + 1
+    for first in (start, start + 1):
+        for last in _ends_of_ipv6(text, first, end):
+            address = text[first:last]
+            if address.strip(b":.") and not _is(text, last, _WORD) and _is_ipv6(address):
+                yield first, last
+                return
+
+
+def _ends_of_ipv6(text: bytes, start: int, end: int) -> Iterator[int]:
+    """Yield where an address may end: before punctuation, or before a port."""
+    yield end
+    last = start + len(text[start:end].rstrip(b"."))
+    yield last
+    yield last - 1
+    colon = text.rfind(b":", start, last)
+    if text[colon + 1 : last].isdigit() and text[last : last + 1] != b":":
+        yield colon
 
 
 def _is_ipv6(address: bytes) -> bool:
@@ -188,14 +214,17 @@ BUILT_IN: Final[dict[BuiltIn, Rule]] = {
         rb"(?:^|[^0-9A-Za-z_])[2-6](?:[ -]?[0-9]){12}", rb"[0-9](?:[ -]?[0-9]){11,}", _cards
     ),
     "aws_key": Rule(
-        rb"(?:A3T|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{13}|(?i:secret_?access_?key|session_?token)",
+        rb"(?:A3T|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{13}"
+        rb"|(?i:se(?:cret[_ -]?(?:access[_ -]?)?key|(?:ssion|curity)[_ -]?token))",
         rb"((?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})"
-        rb"|(?i:secret_?access_?key)[^0-9A-Za-z/+]{1,8}([0-9A-Za-z/+]{40})"
-        rb"|(?i:session_?token)[^0-9A-Za-z/+]{1,8}([0-9A-Za-z/+=]{40,})",
+        rb"|(?i:secret[_ -]?(?:access[_ -]?)?key)[^0-9A-Za-z/+]{1,8}([0-9A-Za-z/+]{40})"
+        rb"|(?i:(?:session|security)[_ -]?token)[^0-9A-Za-z/+]{1,8}([0-9A-Za-z/+=%]{40,})",
         _as_found,
     ),
     "bearer": Rule(
-        rb"(?i:bearer)[ ,:=]", rb"(?i:bearer)[ ,:=]{1,8}([0-9A-Za-z._~+/-]{8,}=*)", _tokens
+        rb"(?i:bearer)[ ,:=\"']",
+        rb"(?i:bearer)(?:[ ,:=]{1,8}|[\"']?[ :=]{1,8}[\"']?)([0-9A-Za-z._~+/-]{8,}=*)",
+        _tokens,
     ),
     "jwt": Rule(rb"eyJ[0-9A-Za-z_-]{5}", rb"[0-9A-Za-z._-]+", _web_tokens),
     "ipv4": Rule(
@@ -205,7 +234,9 @@ BUILT_IN: Final[dict[BuiltIn, Rule]] = {
         rb"::|(?:[0-9A-Fa-f]{1,4}:){6}", rb"(?:[0-9A-Fa-f]{0,4}:){2,8}[0-9A-Fa-f.]{0,15}", _ipv6
     ),
     "iban": Rule(
-        rb"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}", rb"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,29}", _accounts
+        rb"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4}",
+        rb"(?=([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,29}))",  # where one ends, another may begin
+        _accounts,
     ),
 }  # fmt: skip
 """By the name that `redact` uses."""
