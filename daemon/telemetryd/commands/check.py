@@ -7,6 +7,7 @@ from typing import Final, TextIO
 
 from telemetryd import trust
 from telemetryd.commands.limits import limits
+from telemetryd.commands.lingering import advice
 from telemetryd.config import (
     DEFAULT_PATHS,
     Config,
@@ -82,6 +83,10 @@ def check(
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
         out.writelines(
             f"# sinks.{name}: {printable(without_secrets(remark))}\n" for name, remark in remarks
+        )
+        out.writelines(
+            f"# sinks.{name}: {printable(without_secrets(text), _MAX_FACT)}\n"
+            for name, text in advice(loaded.config, environ)
         )
         # what re2 can't judge here is among the warnings already
         layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))

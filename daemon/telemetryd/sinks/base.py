@@ -221,6 +221,15 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """The largest request, for `telemetryd check`: a larger batch takes several; 0: any."""
         return 0
 
+    @property
+    def batch_becomes(self) -> str:
+        """The unit that a batch becomes at the destination, in the plural, such as `requests`.
+
+        `telemetryd check --lambda` says how many of them `linger_ms` makes. Empty: nothing that
+        costs something.
+        """
+        return ""
+
     def aws_client(self) -> ClientName | None:
         """Return which client of AWS the sink asks for; None if it has none."""
         return None

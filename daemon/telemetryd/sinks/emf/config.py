@@ -135,6 +135,11 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
             return _ERRORS in self.wanted
         return self.count_log_errors
 
+    @property
+    def batch_becomes(self) -> str:
+        """A call of CloudWatch Logs; what is printed costs no call."""
+        return "PutLogEvents calls" if self.delivery == "logs" else ""
+
     def remarks(self) -> Iterator[str]:
         """Yield the cost of the metrics, at most: a metric without values is not billed."""
         count = len(self.wanted if self.self_metrics else self.wanted - OWN_METRICS)

@@ -128,6 +128,11 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
         return self.body_bytes
 
     @property
+    def batch_becomes(self) -> str:
+        """Requests: a batch is one, or a few."""
+        return "requests"
+
+    @property
     def most_request_bytes(self) -> int:
         """The largest body."""
         return self.body_bytes

@@ -93,6 +93,12 @@ class KinesisConfig(SinkConfig, frozen=True, kw_only=True):
         """The largest call of PutRecords."""
         return self.max_request_bytes
 
+    @property
+    def batch_becomes(self) -> str:
+        """One record, unless each line or each request has its own."""
+        apart = self.packing == "single" or self.partition_key == "request_id"
+        return "PutRecords calls" if apart else "records"
+
     def facts(self) -> Iterator[str]:
         """Yield what the stream must permit."""
         if self.max_record_bytes > kinesis.DEFAULT_RECORD_BYTES:

@@ -110,6 +110,11 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
         return self.most_request_bytes
 
     @property
+    def batch_becomes(self) -> str:
+        """Requests: a batch is one, or a few."""
+        return "requests"
+
+    @property
     def most_request_bytes(self) -> int:
         """The largest body."""
         if self.max_body_bytes is not None:
