@@ -79,10 +79,13 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-def tls_server(name: str = "server") -> ssl.SSLContext:
-    """Return a context with the certificate `name`."""
+def tls_server(name: str = "server", *, asks: bool = False) -> ssl.SSLContext:
+    """Return a context with the certificate `name`. `asks`: clients must have one, too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CERTIFICATES / f"{name}.pem")
+    if asks:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(AUTHORITY)
     return context
 
 

@@ -102,6 +102,12 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
     ca_directory: str = ""
     """Directory as `openssl rehash` makes it, where nothing else names authorities. Its files are
     read at need."""
+    client_certificate: str = ""
+    """File with the certificate, in PEM form, by which the client proves who it is to a server that
+    asks for one, with those above it. Empty: it has none."""
+    client_key: str = ""
+    """File with the key of `client_certificate`, without a password. Empty: it is in the same
+    file."""
     verify: bool = True
     """True if the destination must prove its name."""
 

@@ -23,6 +23,15 @@ _USUAL: Final = (
 )
 """Paths of the authorities if OpenSSL was built for other paths, as in the layer."""
 _READ_BYTES: Final = 64 * 1024
+_ABOUT_OURS: Final = frozenset(
+    {
+        "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA",
+    }
+)  # fmt: skip
+"""Alerts by which a server refuses the client's certificate, or that there is none."""
 
 
 def make_context(options: HttpOptions) -> ssl.SSLContext:
@@ -32,6 +41,8 @@ def make_context(options: HttpOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
+    if options.client_certificate:
+        _load_own(context, options)
     if not options.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -44,12 +55,30 @@ def make_context(options: HttpOptions) -> ssl.SSLContext:
             context.load_verify_locations(capath=path)
         else:
             context.load_verify_locations(cafile=path)
-    except (OSError, ValueError) as error:  # an SSLError is an OSError
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or "unusable"
+    except (OSError, ValueError) as error:
         raise HttpError(
-            "tls_configuration", f"{source}: can't read certificate authorities from {path}: {why}"
+            "tls_configuration",
+            f"{source}: can't read certificate authorities from {path}: {_why(error)}",
         ) from error
     return context
+
+
+def _load_own(context: ssl.SSLContext, options: HttpOptions) -> None:
+    certificate, key = options.client_certificate, options.client_key
+    try:
+        # without a password OpenSSL would ask for one at the terminal
+        context.load_cert_chain(certificate, key or None, password="")
+    except (OSError, ValueError) as error:
+        raise HttpError(
+            "tls_configuration",
+            f"client_certificate: can't use {certificate}{' with ' + key if key else ''}: "
+            f"{_why(error)}",
+        ) from error
+
+
+def _why(error: OSError | ValueError) -> str:
+    """Return what kept OpenSSL from a file, in a few words. An SSLError is an OSError."""
+    return getattr(error, "reason", None) or getattr(error, "strerror", None) or "unusable"
 
 
 def find_authorities(options: HttpOptions) -> tuple[str, str]:
@@ -162,4 +191,6 @@ class Tls:
                 "AWS_CA_BUNDLE can name the file of its authority",
             )
         why = error.reason or error.strerror or type(error).__name__
+        if why in _ABOUT_OURS:
+            why += "; the server may want another client certificate, or one at all"
         return HttpError("tls_error", f"TLS with {self._host}: {why}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
@@ -54,6 +54,15 @@ class Place(NamedTuple):
     """Path and query."""
 
 
+class Trust(NamedTuple):
+    """Files, in PEM form, by which the two sides of TLS prove who they are. Empty: none."""
+
+    certificate: str = ""
+    """Of authorities: the server's certificate must be of one of them."""
+    client_certificate: str = ""
+    client_key: str = ""
+
+
 def place_of(url: str) -> Place | None:
     """Return the parts of `url`; None if requests can't be sent to it."""
     found = re.fullmatch(_URL, url)
@@ -67,6 +76,12 @@ def place_of(url: str) -> Place | None:
     )
 
 
+def key_problems(certificate: str, key: str) -> Iterator[str]:
+    """Yield what is wrong with the two settings of a client certificate."""
+    if key and not certificate:
+        yield "client_key: needs client_certificate"
+
+
 def header_fault(name: str, value: str) -> str:
     """Return what HTTP does not allow in a header, without its value; empty if it is allowed."""
     try:
@@ -77,7 +92,7 @@ def header_fault(name: str, value: str) -> str:
 
 
 def make_client(
-    context: SinkContext, *, connect_timeout_ms: int, read_timeout_ms: int, ca_bundle: str = ""
+    context: SinkContext, *, connect_timeout_ms: int, read_timeout_ms: int, trust: Trust
 ) -> HttpClient:
     """Return a client with one connection. Nothing is sent."""
     from telemetryd.http_client.client import HttpClient  # noqa: PLC0415 - with the first line
@@ -90,7 +105,9 @@ def make_client(
         read_seconds=read_seconds,
         idle_seconds=_IDLE_SECONDS,
         max_connections=1,
-        ca_bundle=ca_bundle,
+        ca_bundle=trust.certificate,
+        client_certificate=trust.client_certificate,
+        client_key=trust.client_key,
         ca_directory=layer_authorities(),
     )
     return HttpClient(context.clock, context.log, options=options)

@@ -53,3 +53,5 @@ here=DNS:localhost,IP:127.0.0.1,IP:::1
 leaf server $here 20240101000000Z 21240101000000Z
 leaf elsewhere DNS:elsewhere.test 20240101000000Z 21240101000000Z
 leaf expired $here 20010101000000Z 20020101000000Z
+
+openssl ec -aes256 -passout pass:secret -in server.pem -out locked.pem 2>/dev/null

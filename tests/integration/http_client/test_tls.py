@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tracemalloc
@@ -145,6 +146,71 @@ def test_a_certificate_that_does_not_verify_is_one_clear_line(
             assert why in error.detail
             assert end in error.detail
             await there.until_all_ended()
+
+    run(main)
+
+
+def test_a_client_proves_who_it_is(tmp_path: Path, run: Any) -> None:
+    both = (CERTIFICATES / "elsewhere.pem").read_text()
+    begin = both.index("-----BEGIN CERTIFICATE")
+    (tmp_path / "key").write_text(both[:begin])
+    (tmp_path / "certificate").write_text(both[begin:])
+
+    async def main() -> None:
+        async with Destination(tls=tls_server(asks=True)) as there:
+            for certificate, key in (
+                (CERTIFICATES / "elsewhere.pem", ""), (tmp_path / "certificate", tmp_path / "key"),
+            ):  # fmt: skip
+                sender = trusting(client_certificate=str(certificate), client_key=str(key))
+                assert (await sender.send(post(there.port), limit=LONG)).status == 200
+                await sender.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("certificate", ["", "expired"])
+def test_a_server_that_wants_another_certificate_is_one_clear_line(
+    certificate: str, newest: ssl.TLSVersion, run: Any
+) -> None:
+    server = tls_server(asks=True)
+    server.maximum_version = newest
+    path = str(CERTIFICATES / f"{certificate}.pem") if certificate else ""
+
+    def refuse(listener: socket.socket) -> None:
+        # asyncio's server would hang up without the alert; others send it
+        there, _ = listener.accept()
+        with there, pytest.raises(ssl.SSLError):
+            server.wrap_socket(there, server_side=True)
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            refusing = asyncio.create_task(asyncio.to_thread(refuse, listener))
+            sender = trusting(client_certificate=path)
+            error = await failure(sender, post(listener.getsockname()[1]))
+            await refusing
+        assert error.reason == "tls_error"
+        assert "the server may want another client certificate, or one at all" in error.detail
+
+    run(main)
+
+
+def test_a_client_certificate_that_cannot_be_used_is_one_clear_line(
+    tmp_path: Path, run: Any
+) -> None:
+    text = tmp_path / "text.pem"
+    text.write_text("no certificate")
+    server, locked = (str(CERTIFICATES / f"{name}.pem") for name in ("server", "locked"))
+
+    async def main() -> None:
+        async with Destination(tls=tls_server()) as there:
+            for certificate, key in (
+                ("/nowhere", ""), (str(text), ""), (server, locked), (str(AUTHORITY), server),
+            ):  # fmt: skip
+                sender = trusting(client_certificate=certificate, client_key=key)
+                error = await failure(sender, post(there.port))
+                assert (error.reason, error.sent) == ("tls_configuration", "nothing")
+                assert error.detail.startswith(f"client_certificate: can't use {certificate}")
 
     run(main)
 

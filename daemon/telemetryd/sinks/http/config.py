@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final
 
 from msgspec import Meta, field
 
-from telemetryd.sinks._posting import Compression, Place, header_fault, place_of
+from telemetryd.sinks._posting import Compression, Place, header_fault, key_problems, place_of
 from telemetryd.sinks.base import MIB, Format, SinkConfig
 from telemetryd.sinks.http.formats import FormatName
 from telemetryd.sinks.http.presets import Preset, PresetName, preset, with_defaults
@@ -63,6 +63,15 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(ge=16 * KIB, le=64 * MIB)] | None = None
     """Largest body, before compression. A batch that is larger is sent in several requests. A
     larger line is lost as `too_large`. Not set: 1 MiB, or what the preset says."""
+    certificate: Annotated[str, Meta(max_length=4000)] = ""
+    """File of certificate authorities to trust. Empty: that of AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE,
+    SSL_CERT_FILE or SSL_CERT_DIR, or those of the system."""
+    client_certificate: Annotated[str, Meta(max_length=4000)] = ""
+    """File with the certificate, in PEM form, that proves to the server who is sending, with
+    those above it. Empty: none."""
+    client_key: Annotated[str, Meta(max_length=4000)] = ""
+    """File with the key of `client_certificate`, without a password. Empty: it is in the same
+    file."""
     connect_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3000
     """Most milliseconds to connect, TLS included."""
     read_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 5000
@@ -79,6 +88,7 @@ class HttpConfig(SinkConfig, frozen=True, kw_only=True):
             )
         if self.token and header_fault("Authorization", f"Bearer {self.token}"):
             yield "token: must be visible ASCII, in one line"
+        yield from key_problems(self.client_certificate, self.client_key)
         yield from self._header_problems()
         yield from self._preset_problems()
         if self.compression == "zstd":

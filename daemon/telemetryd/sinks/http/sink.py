@@ -18,6 +18,7 @@ from telemetryd.sinks._entries import Entry, Run
 from telemetryd.sinks._posting import (
     LIMIT_SECONDS,
     Place,
+    Trust,
     compressor,
     make_client,
     without_answer,
@@ -92,6 +93,7 @@ class HttpSink(Sink):
             self.context,
             connect_timeout_ms=config.connect_timeout_ms,
             read_timeout_ms=config.read_timeout_ms,
+            trust=Trust(config.certificate, config.client_certificate, config.client_key),
         )
 
     async def reopen(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, field
 
+from telemetryd.sinks._posting import key_problems
 from telemetryd.sinks.aws.client import region_problems
 from telemetryd.sinks.base import MIB, SinkConfig
 from telemetryd.sinks.otlp.settings import Auth, Compressed, FormName, Temporality, problems_of
@@ -83,6 +84,13 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
     certificate: Annotated[str, Meta(max_length=4000)] = ""
     """File of certificate authorities to trust. Empty: OTEL_EXPORTER_OTLP_CERTIFICATE, or those of
     the system."""
+    client_certificate: Annotated[str, Meta(max_length=4000)] = ""
+    """File with the certificate, in PEM form, that proves to the server who is sending, with
+    those above it. Empty: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and
+    OTEL_EXPORTER_OTLP_CLIENT_KEY, or none."""
+    client_key: Annotated[str, Meta(max_length=4000)] = ""
+    """File with the key of `client_certificate`, without a password. Empty: it is in the same
+    file."""
     resource: dict[str, str] = field(default_factory=dict)
     """Attributes of the resource, such as `{"service.name" = "orders"}`. They replace those of
     OTEL_RESOURCE_ATTRIBUTES and those that telemetryd finds."""
@@ -128,6 +136,7 @@ class OtlpConfig(SinkConfig, frozen=True, kw_only=True):
             found.update(dict.fromkeys(problems_of(self, signal, os.environ)))
             found.update(dict.fromkeys(region_problems(self.region, self._url_of(signal))))
         yield from found
+        yield from key_problems(self.client_certificate, self.client_key)
         yield from self._signal_problems()
         if self.auth == "sigv4":
             yield from self._aws_problems()

@@ -40,14 +40,14 @@ class Clients:
 
     def get(self, place: Place, settings: Settings) -> HttpClient:
         """Return the client for requests to `place`."""
-        key = (*place[:3], settings.read_timeout_ms, settings.certificate)
+        key = (*place[:3], settings.read_timeout_ms, settings.trust)
         client = self._made.get(key)
         if client is None:
             client = self._made[key] = make_client(
                 self._context,
                 connect_timeout_ms=self._config.connect_timeout_ms,
                 read_timeout_ms=settings.read_timeout_ms,
-                ca_bundle=settings.certificate,
+                trust=settings.trust,
             )
         return client
 

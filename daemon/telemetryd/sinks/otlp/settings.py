@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
-from telemetryd.sinks._posting import Place, header_fault, place_of
+from telemetryd.sinks._posting import Place, Trust, header_fault, place_of
 from telemetryd_proto.otlp.requests import Signal
 
 FormName: TypeAlias = Literal["http/protobuf", "http/json"]
@@ -50,6 +50,10 @@ class Given(Protocol):
     @property
     def certificate(self) -> str: ...  # noqa: D102
     @property
+    def client_certificate(self) -> str: ...  # noqa: D102
+    @property
+    def client_key(self) -> str: ...  # noqa: D102
+    @property
     def auth(self) -> Auth: ...  # noqa: D102
     @property
     def temporality(self) -> Temporality | None: ...  # noqa: D102
@@ -66,7 +70,7 @@ class Settings(NamedTuple):
     headers: dict[str, str]
     """The user's, with the token."""
     compression: Compressed
-    certificate: str
+    trust: Trust
     read_timeout_ms: int
 
 
@@ -101,8 +105,7 @@ class _Reader:
         """Return the settings. Faults are in `problems`."""
         return Settings(
             self._place(), self._protocol(), self._headers(), self._compression(),
-            self._config.certificate or self._variable("CERTIFICATE")[1],
-            self._timeout(),
+            self._trust(), self._timeout(),
         )  # fmt: skip
 
     def check_temporality(self) -> None:
@@ -173,6 +176,17 @@ class _Reader:
         if value not in ("", "none", "gzip"):
             self.problems.append(f"compression: {_by(variable)}must be gzip or none")
         return "gzip" if value == "gzip" else "none"
+
+    def _trust(self) -> Trust:
+        config = self._config
+        authorities = config.certificate or self._variable("CERTIFICATE")[1]
+        if config.client_certificate or config.client_key:
+            return Trust(authorities, config.client_certificate, config.client_key)
+        variable, key = self._variable("CLIENT_KEY")
+        certificate = self._variable("CLIENT_CERTIFICATE")[1]
+        if key and not certificate:
+            self.problems.append(f"client_key: {_by(variable)}needs a client certificate")
+        return Trust(authorities, certificate, key)
 
     def _timeout(self) -> int:
         if self._config.read_timeout_ms is not None:

@@ -12,7 +12,7 @@ import pytest
 from telemetryd.commands.iam import Place as Account
 from telemetryd.commands.iam import iam
 from telemetryd.config.explain import show
-from telemetryd.sinks._posting import Place
+from telemetryd.sinks._posting import Place, Trust
 from telemetryd.sinks.otlp.config import OtlpConfig
 from telemetryd.sinks.otlp.resource import Resource
 from telemetryd.sinks.otlp.settings import Settings, problems_of, settings_of
@@ -68,17 +68,30 @@ def test_what_the_environment_says_and_what_comes_before_it() -> None:
     }  # fmt: skip
     place = Place("http", "c.test", 4318, "/v1/logs")
     said = {"a": "1", "b": "x=y", "c": ""}
-    assert settings(environ) == (place, "http/json", said, "gzip", "/ca.pem", 1500)
+    assert settings(environ) == (place, "http/json", said, "gzip", Trust("/ca.pem"), 1500)
     ours = {
         "protocol": "http/protobuf", "compression": "none", "read_timeout_ms": 700,
         "certificate": "/mine.pem", "headers": {"A": "2"}, "token": "t",
     }  # fmt: skip
     headers = {"A": "2", "b": "x=y", "c": "", "Authorization": "Bearer t"}
-    assert settings(environ, **ours) == (place, "http/protobuf", headers, "none", "/mine.pem", 700)
+    assert settings(environ, **ours) == (
+        place, "http/protobuf", headers, "none", Trust("/mine.pem"), 700,
+    )  # fmt: skip
     for name, value in (("PROTOCOL", "http/protobuf"), ("COMPRESSION", "none"), ("TIMEOUT", "9")):
         environ[f"{P}LOGS_{name}"] = value
     assert settings(environ)[1::2] == ("http/protobuf", "none", 50)
-    assert settings({f"{P}ENDPOINT": URL}) == (place, "http/protobuf", {}, "none", "", 10_000)
+    assert settings({f"{P}ENDPOINT": URL}) == (place, "http/protobuf", {}, "none", Trust(), 10_000)
+
+
+def test_a_client_certificate_and_its_key_come_from_one_place() -> None:
+    environ = {
+        f"{P}ENDPOINT": URL, f"{P}CERTIFICATE": "/ca.pem",
+        f"{P}CLIENT_CERTIFICATE": "/c.pem", f"{P}CLIENT_KEY": "/k.pem",
+    }  # fmt: skip
+    assert settings(environ).trust == ("/ca.pem", "/c.pem", "/k.pem")
+    assert settings(environ, client_certificate="/mine.pem").trust == ("/ca.pem", "/mine.pem", "")
+    environ[f"{P}TRACES_CLIENT_CERTIFICATE"] = "/traces.pem"
+    assert settings(environ, "traces").trust == ("/ca.pem", "/traces.pem", "/k.pem")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +105,7 @@ def test_what_the_environment_says_and_what_comes_before_it() -> None:
         ({f"{P}LOGS_PROTOCOL": "x"}, {"endpoint": URL}, f"protocol: {P}PROTOCOL must be http"),
         ({f"{P}COMPRESSION": "zstd"}, {"endpoint": URL}, f"compression: {P}COMPRESSION must be"),
         ({f"{P}TIMEOUT": "10s"}, {"endpoint": URL}, f"read_timeout_ms: {P}TIMEOUT must be"),
+        ({f"{P}CLIENT_KEY": "/k.pem"}, {"endpoint": URL}, f"client_key: {P}CLIENT_KEY needs a"),
         ({f"{P}HEADERS": "secret"}, {"endpoint": URL}, f"headers: {P}HEADERS must look like"),
         ({f"{P}HEADERS": "a b=secret"}, {"endpoint": URL}, f"headers: {P}HEADERS the name of"),
         ({f"{P}HEADERS": "a=%0d%0asecret"}, {"endpoint": URL}, f"headers: {P}HEADERS header a"),
