@@ -78,7 +78,9 @@ def check(
         for name, sink in sinks
         for fact in sink.facts()
     )
-    warnings = [*loaded.warnings, *_file_warnings(loaded.config, environ)]
+    warnings = [
+        *loaded.warnings, *_file_warnings(loaded.config, environ), *_hook_warnings(loaded.config),
+    ]  # fmt: skip
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
         out.writelines(
@@ -133,6 +135,21 @@ def _file_warnings(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     for key, path in paths.items():
         if path and (concern := trust.concern(path)):
             yield f"{key}: {printable(concern)}"
+
+
+def _hook_warnings(config: Config) -> Iterator[str]:
+    """Yield which hooks can't be loaded here. A layer may have more of them: it is no fault."""
+    if config.hooks:
+        from telemetryd.hooks.registry import (  # noqa: PLC0415 - only where there are some
+            HookUnavailable,
+            hook_class,
+        )
+
+        for name, hook in config.hooks.items():
+            try:
+                hook_class(hook.type or name)
+            except HookUnavailable as error:
+                yield f"hooks.{name}: is off here: {printable(str(error), _MAX_FACT)}"
 
 
 def report(error: ConfigError, err: TextIO) -> int:

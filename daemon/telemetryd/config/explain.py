@@ -98,7 +98,8 @@ def spell_out(kind: object, *, bare: bool = False) -> str:
     }
     name = names.get(origin or base, "") or str(getattr(base, "__name__", base))
     limits = [*_range(metas), *_lengths(metas, "character")]
-    return ", ".join(limits if bare and limits else [name, *limits])
+    has_pattern = any(meta.pattern is not None for meta in metas)
+    return ", ".join(limits if bare and limits and not has_pattern else [name, *limits])
 
 
 def note(kind: object) -> str:

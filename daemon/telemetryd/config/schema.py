@@ -574,6 +574,14 @@ class Config(Section, frozen=True, kw_only=True):
                     f"sinks.{name}.fields: {both!a} is also the name of a tag, which is added "
                     "instead; rename the tag, or leave out the field"
                 )
+            if sink.sample:
+                from telemetryd.core.sample import MEMBER  # noqa: PLC0415 - only where sampled
+
+                if MEMBER in effective_tags(self, sink):
+                    yield (
+                        f"sinks.{name}.sample: {MEMBER!a} is the name of a tag, but also of the "
+                        "member that `sample` adds; rename the tag"
+                    )
 
     def _redact_problems(self) -> Iterator[str]:
         from telemetryd.core.redaction.rules import BUILT_IN  # noqa: PLC0415 - only where used

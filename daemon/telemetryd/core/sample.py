@@ -18,6 +18,7 @@ import msgspec
 
 from telemetryd.core.fields import insert_members
 from telemetryd.core.log_level import rank_of
+from telemetryd.core.loose import decode_loosely
 from telemetryd.core.patterns import Matcher, compile_pattern
 from telemetryd.core.record import rank_of_line
 
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 By: TypeAlias = Literal["request_id", "trace_id", "line"]
 
 MEMBER: Final = "sample_weight"
+_NAME: Final = MEMBER.encode()
+_ESCAPED: Final = b"\\u00"
+"""Begins each escape of a letter: a name can be spelled with it."""
 _PREFIX: Final = "telemetryd_"
 """Goes before the name of ours if a line has it already."""
 _ERROR: Final = rank_of("error")
 _PLATFORM: Final = "platform"
 _HASHES: Final = 1 << 32
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Rule(NamedTuple):
@@ -128,6 +133,10 @@ def _hashed(by: By, line: bytes, origin: Origin) -> bytes:
 
 def with_weight(line: bytes, member: bytes) -> bytes:
     """Return `line` with the member in front; under another name if it has one of that name."""
-    while member.partition(b":")[0] in line:
-        member = b'"' + _PREFIX.encode() + member[1:]
+    if _NAME in line or _ESCAPED in line:
+        members = decode_loosely(_decode_members, line) or {}
+        name = MEMBER
+        while name in members:
+            name = _PREFIX + name
+        member = b'"' + name.encode() + member[len(_NAME) + 1 :]
     return insert_members(b"{" + member, line)

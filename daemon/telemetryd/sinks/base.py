@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from telemetryd.log import EventLog
     from telemetryd.sinks.aws_needs import AwsNeed
 
+_KEEP: Final = "0.000001 to 1 (to keep none, use `exclude`)"
 _SAMPLE: Final = (
     'a list of tables {keep = 0.1, type = "function", level = "info", match = "healthy", by = '
-    '"request_id", "trace_id" or "line"}; keep is above 0 (to keep none, use `exclude`) and at '
-    "most 1, the others may be left out"
+    '"request_id", "trace_id" or "line"}; keep is '
+    f"{_KEEP}, the others may be "
+    "left out"
 )
 ClientName: TypeAlias = Literal["auto", "lean", "aiobotocore"]
 Format: TypeAlias = Literal["raw", "flat"]
@@ -79,8 +81,9 @@ class SpoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SampleRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table in `sample` of a sink."""
 
-    keep: Annotated[float, Meta(gt=0, le=1)]
-    """Part of the ids that is kept, with all their lines."""
+    keep: Annotated[float, Meta(ge=1e-6, le=1, extra={"must": _KEEP})]
+    """Part of the ids that is kept, with all their lines. There are 2^32 hashes, so that a smaller
+    part would be inexact, or nothing."""
     type: Annotated[str, Meta(max_length=64)] = ""
     """Event type, or its part before the first dot. Empty: all but platform events."""
     level: str = ""

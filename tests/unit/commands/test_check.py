@@ -214,3 +214,10 @@ def test_the_client_of_aws_is_named_with_the_reason(
 def test_a_sink_without_aws_has_no_client_of_it() -> None:
     _, out, _ = run(HOME | {"TELEMETRYD_SINKS__K__TYPE": "emf"}, mode="lambda")
     assert "# sinks.k: client" not in out
+
+
+def test_a_hook_that_is_not_installed_is_a_warning() -> None:
+    """The layer may have packages that this machine has not."""
+    status, out, _ = run({"TELEMETRYD_HOOKS": '{"slow": {"type": "no_such_hook"}}'})
+    assert status == 0
+    assert "# warning: hooks.slow: is off here: no hook has this type; known types: " in out

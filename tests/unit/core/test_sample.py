@@ -169,6 +169,17 @@ def test_lines_of_a_trace_have_one_fate_in_every_function() -> None:
             assert len(kept(select(sampler(keep=keep, by="trace_id"), *lines))) == count
 
 
+def test_a_weight_has_another_name_only_beside_a_member_of_the_object_itself() -> None:
+    """However the sender spells it. A weight under another name would not be summed up."""
+    nested = log({"sample_weight": 3, "text": '"sample_weight":'}, word="\u00e9")
+    (found,) = kept(select(sampler(keep=0.999999, by="line"), nested))
+    assert json.loads(found)["sample_weight"] == pytest.approx(1.000001)
+    spelled = log("x", sample_weight=3).replace(b"sample_", rb"s\u0061mple\u005f")
+    (found,) = kept(select(sampler(keep=0.999999, by="line"), spelled))
+    assert json.loads(found)["sample_weight"] == 3
+    assert json.loads(found)["telemetryd_sample_weight"] == pytest.approx(1.000001)
+
+
 def test_a_chosen_line_says_its_weight_beside_a_member_of_that_name_and_fields() -> None:
     line = log("x", sample_weight=3)
     fields = FieldAdder(["function"], {"function": "shop"})
