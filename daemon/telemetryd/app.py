@@ -40,10 +40,10 @@ from telemetryd.delivery.worker import CLOSE_SECONDS, DeliveryWorker
 from telemetryd.errors import PermanentSinkError
 from telemetryd.ingest.gate import Gate
 from telemetryd.ingest.heap import keep_heap
-from telemetryd.ingest.listener import Connection, TelemetryListener
+from telemetryd.ingest.listener import MOST_READ_BYTES, Connection, TelemetryListener
 from telemetryd.ingest.pipeline import Observer, Pipeline, Route
 from telemetryd.log import Log, describe
-from telemetryd.sinks.base import MIB, Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
+from telemetryd.sinks.base import Batch, Overflow, Sink, SinkConfig, SinkContext, WriteResult
 from telemetryd.sinks.registry import sink_class
 from telemetryd.usage import usage
 
@@ -198,7 +198,7 @@ class Daemon:
             spares_descriptors=mode == "listen",
             keep_bytes=self._dead_letter.max_record_bytes if self._dead_letter else 0,
             # a small queue gets small blocks: what it drops or has in flight comes in blocks
-            read_bytes=min([MIB, *(queue.capacity_bytes // 8 for queue in self._queues)]),
+            read_bytes=min([MOST_READ_BYTES, *(each.capacity_bytes // 8 for each in self._queues)]),
             stats=self.stats,
             log=log,
             on_bug=on_bug,

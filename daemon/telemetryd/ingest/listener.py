@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
 from telemetryd.clock import SYSTEM, Clock
+from telemetryd.core.direct import MAX_BYTES
 from telemetryd.core.stats import DaemonStats
 from telemetryd.errors import ListenError
 from telemetryd.log import DaemonLog
@@ -27,6 +28,9 @@ from telemetryd_proto.framing import Framed, LineFramer, TailBudget
 
 LEAST_READ_BYTES: Final = 256 * 1024
 """Below this, what a read costs by itself begins to show (docs/performance.md)."""
+MOST_READ_BYTES: Final = MAX_BYTES - 64 * 1024
+"""The rest is for the line that the read before has begun: both together are still one batch, and
+may be written at once (`core.direct`). What is larger waits for a thread, and all behind it too."""
 FIRST_READ_BYTES: Final = 64 * 1024
 """The size of the buffer until a read fills it: most environments never print so much at once, and
 the memory of a larger one would all be touched at the start."""

@@ -6,16 +6,21 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import msgspec
+
 from telemetryd.clock import Clock
+from telemetryd.core.direct import MAX_BYTES
 from telemetryd.core.stats import DaemonStats
 from telemetryd.ingest.listener import (
     FIRST_READ_BYTES,
     LEAST_READ_BYTES,
+    MOST_READ_BYTES,
     TelemetryListener,
     bind,
 )
+from telemetryd.sinks.base import SinkConfig
 from telemetryd.testing import LogBook
-from telemetryd_proto.framing import Block, Framed
+from telemetryd_proto.framing import Block, Framed, LineFramer, TailBudget
 
 
 class Reads:
@@ -60,3 +65,16 @@ def test_the_whole_buffer_is_there_when_a_read_has_filled_the_first_one() -> Non
     assert reads.data == text * 2
     rest = len(text) - FIRST_READ_BYTES
     assert reads.sizes == [FIRST_READ_BYTES, rest, len(text)]
+
+
+def test_a_full_read_and_the_line_begun_before_it_are_one_batch_that_is_written_at_once() -> None:
+    """A larger block goes to the sink's thread, and at full speed all behind it do, too."""
+    fields = {field.name: field for field in msgspec.structs.fields(SinkConfig)}
+    framer = LineFramer(TailBudget(MAX_BYTES))
+    line = b"x" * (60 * 1024) + b"\n"
+    stream = line * (8 * MOST_READ_BYTES // len(line))
+    reads = [stream[at : at + MOST_READ_BYTES] for at in range(0, len(stream), MOST_READ_BYTES)]
+    parts = [part for read in reads for part in framer.feed(read, len(read))]
+    sizes = [len(part.data) for part in parts if isinstance(part, Block)]
+    assert max(sizes) > MOST_READ_BYTES
+    assert max(sizes) <= min(MAX_BYTES, fields["batch_max_bytes"].default)
