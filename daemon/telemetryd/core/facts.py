@@ -22,6 +22,8 @@ _LONGEST: Final = 256
 _WARM_TYPES: Final = frozenset({"provisioned-concurrency", "lambda-managed-instances"})
 """Environments that are initialised ahead: their first invocation does not wait for it."""
 _BEGINS: Final = frozenset({"platform.initStart", "platform.restoreStart"})
+_TELLING: Final = _BEGINS | {"platform.start"}
+"""Events that change what is known."""
 _ROOT: Final = re.compile(r"(?:^|;)Root=(1-([0-9a-fA-F]{8})-([0-9a-fA-F]{24}))(?:;|$)")
 _SPAN: Final = re.compile(r"[0-9a-fA-F]{16}")
 _FUNCTION: Final = re.compile(r"arn:aws[a-z-]{0,16}:lambda:[a-z0-9-]{1,32}:([0-9]{12}):function:.+")
@@ -101,6 +103,9 @@ class FactsKeeper:
         event = decode_loosely(_decode, record)
         if event is None:
             return ""
+        request_id = usable_id(event.request_id) if isinstance(event.request_id, str) else ""
+        if kind not in _TELLING and request_id in self._by_request:
+            return request_id
         place = self._place(source)
         if kind in _BEGINS:
             is_cold = _text(event.initialization_type) not in _WARM_TYPES
@@ -112,7 +117,6 @@ class FactsKeeper:
             )
             place.is_first = True
             return ""
-        request_id = usable_id(event.request_id) if isinstance(event.request_id, str) else ""
         if kind == "platform.start":
             arn = _of_arn(event.function_arn)
             if place.is_first:
@@ -121,7 +125,7 @@ class FactsKeeper:
                 arn["cold_start"] = False
             if arn and any(getattr(place.facts, name) != arn[name] for name in arn):
                 place.facts = _replace(place.facts, **arn)
-        if request_id and (kind == "platform.start" or request_id not in self._by_request):
+        if request_id:
             self._remember(
                 _replace(
                     place.facts,
@@ -190,7 +194,7 @@ def _of_tracing(value: Any) -> dict[str, Any]:
         return {}
     header, span = _text(value.get("value")), _text(value.get("spanId"))
     facts: dict[str, Any] = {}
-    if root := _ROOT.search(header):
+    if "Root=" in header and (root := _ROOT.search(header)):
         facts["xray_trace_id"] = root[1]
         facts["trace_id"] = (root[2] + root[3]).lower()
     if _SPAN.fullmatch(span):

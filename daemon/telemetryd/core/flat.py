@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias, cast
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -41,36 +41,37 @@ _LATEST: Final = 9_223_372_036
 """Seconds since the Unix epoch: nanoseconds that 64 bits can hold end in 2262."""
 _MARGIN: Final = 8
 """Bytes of a message's JSON in which an object may begin: after a quote and blanks."""
+_BEFORE_OBJECT: Final = frozenset(b"{ \\\xef")
+"""Bytes of which one follows the quote, if an object may begin in a message: a brace, a blank, an
+escape, a byte order mark."""
 _QUOTE: Final = ord('"')
+_BACKSLASH: Final = ord("\\")
 _BRACE: Final = ord("{")
 _NULL: Final = b"null"
+_WORDS_OF_LAMBDA: Final = 4
+"""Of a text in the layout of a runtime: level, time, id and message, in the order of each."""
+_ID_PART: Final = PARTS - 3
+"""Place of a line's id in its row: two parts."""
 _PLATFORM: Final = "platform."
-_NAMES: Final = {
-    name: b'"%b"' % LEVELS[rank].encode()
+_OF_RANK: Final = [b'"%b"' % name.encode() for name in LEVELS]
+_WORDS: Final = {
+    name: _OF_RANK[rank]
     for word in ("trace", "debug", "info", "warn", "warning", "error", "critical", "fatal")
     for name in (word.upper(), word)
     if (rank := rank_of(name)) is not None
 }
-"""Levels by their usual names, in JSON."""
-_WORDS: Final = {name.encode(): level for name, level in _NAMES.items() if name.isupper()}
-"""Levels in the layout of Node.js's runtime (`text_head`)."""
-_BRACKETS: Final = {b'"[%b]' % word: level for word, level in _WORDS.items()}
-"""Levels in the layout of Python's runtime, with the quote before it."""
-_OF_RANK: Final = [b'"%b"' % name.encode() for name in LEVELS]
-_LEVELS_OF: Final = {
-    kind: {
-        level: b',"type":"%b","level":%b,"message":' % (kind.encode(), level)
-        for level in (*_OF_RANK, _NULL)
-    }
-    for kind in ("function", "extension")
-}
-"""Members of rows by the type of Lambda's logs, and by the level."""
-_MILLISECONDS: Final = frozenset(b'.%03dZ"' % number for number in range(1000))
-"""Ends of times in JSON, from their byte 20 on."""
-_to_seconds: Final = itemgetter(slice(20))
-_behind_seconds: Final = itemgetter(slice(20, None))
+"""Levels in JSON, by their usual names."""
+_FORM: Final = b'{"time":"0000-00-00T00:00:00.000Z"'
+_to_head: Final = itemgetter(slice(len(_FORM)))
+"""Returns the head of a line: its time, as Lambda writes it."""
+_SECONDS: Final = 26
+"""Place of the seconds in a head."""
+_MILLISECONDS: Final = b'.000Z"'
+_DIGITS_TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 _CANONICAL: Final = re.compile(r"(?a)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,9}Z")
 _OPENING: Final = b'{"time":'
+_NUMBERS: Final = [b"%d" % number for number in range(1000)]
+_THREE_DIGITS: Final = [b"%03d" % number for number in range(1000)]
 _ATTRIBUTES: Final = b',"attributes":'
 _OF_INVOCATION: Final = ("request_id", "trace_id", "tenant_id")
 _OF_PROCESS: Final = ("function", "version", "instance")
@@ -85,7 +86,7 @@ class _Log(msgspec.Struct, gc=False):
     """The members of a logged object that most have, of any type."""
 
     level: Any = None
-    message: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw(_NULL)
     request_id: Any = msgspec.field(default=None, name="requestId")
     error_type: Any = msgspec.field(default=None, name="errorType")
 
@@ -93,7 +94,8 @@ class _Log(msgspec.Struct, gc=False):
 class _Object(_Log, gc=False):
     """Further members of objects of any sender."""
 
-    msg: msgspec.Raw = msgspec.Raw()
+    message: msgspec.Raw = msgspec.Raw()
+    msg: msgspec.Raw = msgspec.Raw(_NULL)
     timestamp: Any = None
     at_timestamp: Any = msgspec.field(default=None, name="@timestamp")
 
@@ -153,6 +155,56 @@ def _members(struct: msgspec.Struct) -> bytes:
 _NO_FIGURES: Final = _members(_Figures())
 
 
+class _Openings(msgspec.Struct, frozen=True, gc=False):
+    """The members of rows from `type` to the name `message`, for one type of Lambda's logs."""
+
+    by_level: dict[bytes, bytes]
+    """By the level in JSON."""
+    by_name: dict[Any, bytes]
+    """By the level in an object."""
+    by_head: dict[bytes, bytes]
+    """By the level in a text of Lambda's runtimes (`text_head`): of Python's with what is before
+    it in JSON, of Node.js's as it is."""
+
+
+class _Origin(NamedTuple):
+    """Facts about the invocation of a line, and the pieces of a row that say them."""
+
+    facts: Facts
+    behind_text: bytes
+    """The quote that ends the message, and the members after it, up to the line's id."""
+    middle: bytes
+    """The members after the message, up to the attributes."""
+    before_figures: bytes
+    """The members after the message, up to the figures."""
+
+    def middle_with(self, figures: _Figures) -> bytes:
+        """Return the members after the message of a row with `figures`, up to the attributes."""
+        return self.before_figures + _members(figures) + _ATTRIBUTES
+
+
+def _openings_of(kind: bytes) -> _Openings:
+    by_level = {level: _kind_and_level(kind, level) for level in (*_OF_RANK, _NULL)}
+    by_name: dict[Any, bytes] = {name: by_level[level] for name, level in _WORDS.items()}
+    by_head: dict[bytes, bytes] = {}
+    for name in filter(str.isupper, _WORDS):
+        word = name.encode()
+        by_head[b'"[%b]' % word] = by_head[word] = by_name[name]
+    return _Openings(by_level, by_name, by_head)
+
+
+def _kind_and_level(kind: bytes, level: bytes) -> bytes:
+    return b',"type":%b,"level":%b,"message":' % (kind, level)
+
+
+_OPENING_OF_PLATFORM: Final = {
+    kind: _kind_and_level(_encode(kind), _NULL)
+    for kind in (_PLATFORM + end for end in ("start", "runtimeDone", "report"))
+}
+"""The same members for the events of each invocation."""
+_LOGS: Final = {kind: _openings_of(b'"%b"' % kind.encode()) for kind in ("function", "extension")}
+
+
 class FlatReader:
     """Makes the rows of lines but for their ends, and finds the facts about each line.
 
@@ -163,8 +215,8 @@ class FlatReader:
         self.wall = wall
         self.seconds: set[bytes] = set()
         """Times that are known to be good, up to their seconds."""
-        self.middles: dict[Facts, bytes] = {}
-        """The middle of the rows of logs, by what is known of their invocations."""
+        self.origins: dict[Facts, _Origin] = {}
+        """Pieces of rows without figures, by what is known of their invocations."""
         self._number = 0
         self.renew(values)
 
@@ -173,7 +225,7 @@ class FlatReader:
         known = [b'"%b":%b' % (name.encode(), _encode(values[name])) for name in _OF_PROCESS]
         self._of_process = b",".join(known)
         self._process = b',"record_id":"%b-' % str(values["instance"]).encode()
-        self.middles.clear()
+        self.origins.clear()
 
     def read(
         self, block: Opened, data: bytes, tracker: RequestTracker, source: int
@@ -183,44 +235,60 @@ class FlatReader:
         `data` is all lines of the block, from the connection `source`.
         """
         one_pass = _Pass(self, block.reader.free, tracker, source, is_ascii=data.isascii())
-        add, lines = one_pass.add, block.lines
-        objects = cast("list[TimedObject | None]", block.objects)
-        for line, found in zip(lines, objects, strict=True):
-            add(line, found)
-        first, self._number = self._number + 1, self._number + len(lines)
-        parts = one_pass.parts
-        parts[1::PARTS] = self._good_times(parts[1::PARTS])
-        parts[PARTS - 3 :: PARTS] = [self._process] * len(lines)
-        parts[PARTS - 2 :: PARTS] = [b"%d" % at for at in range(first, self._number + 1)]
-        return Rows(parts), one_pass.origins
+        lines, objects = block.lines, cast("list[TimedObject | None]", block.objects)
+        heads = list(map(_to_head, lines))
+        if not (all(objects) and self._are_of_one_minute(heads)):
+            now = _encode(_to_text(self.wall()))
+            heads = [
+                _OPENING + ((self.time_of(bytes(found.time)) if found is not None else None) or now)
+                for found in objects
+            ]
+        one_pass.read(lines, objects, heads)
+        self._number_rows(one_pass.parts)
+        return Rows(one_pass.parts), one_pass.origins
 
-    def middle_of(self, facts: Facts, figures: bytes) -> bytes:
-        """Return the middle of a row: members from `request_id` to `error_type`."""
-        ids = [
-            b',"%b":%b' % (name.encode(), _text_or_null(getattr(facts, name)))
-            for name in _OF_INVOCATION
-        ]
-        return b"".join((*ids, b",", self._of_process, b",", figures, _ATTRIBUTES))
+    def _number_rows(self, parts: list[bytes]) -> None:
+        """Set the ids of all rows: the next ones."""
+        at, total = 0, len(parts) // PARTS
+        while at < total:
+            thousands, rest = divmod(self._number + 1, 1000)
+            numbers = (_THREE_DIGITS if thousands else _NUMBERS)[rest : rest + total - at]
+            prefix = self._process + (b"%d" % thousands if thousands else b"")
+            here = slice(at * PARTS + _ID_PART, (at + len(numbers)) * PARTS, PARTS)
+            parts[here] = [prefix] * len(numbers)
+            here = slice(here.start + 1, here.stop, PARTS)
+            parts[here] = numbers
+            at += len(numbers)
+            self._number += len(numbers)
 
-    def usual_middle_of(self, facts: Facts) -> bytes:
-        """Return the middle of a row without figures."""
-        if len(self.middles) >= _MAX_CACHED:
-            self.middles.clear()
-        middle = self.middles[facts] = self.middle_of(facts, _NO_FIGURES)
-        return middle
+    def origin_of(self, facts: Facts) -> _Origin:
+        """Return the pieces of a row that say what is known of its invocation."""
+        origin = self.origins.get(facts)
+        if origin is None:
+            if len(self.origins) >= _MAX_CACHED:
+                self.origins.clear()
+            ids = b"".join(
+                b',"%b":%b' % (name.encode(), _text_or_null(getattr(facts, name)))
+                for name in _OF_INVOCATION
+            )
+            before = b"%b,%b," % (ids, self._of_process)
+            middle = before + _NO_FIGURES + _ATTRIBUTES
+            origin = self.origins[facts] = _Origin(facts, b'"%bnull' % middle, middle, before)
+        return origin
 
-    def _good_times(self, times: list[bytes]) -> list[bytes]:
-        """Return `times`, in JSON, as the schema has them; what is none becomes now."""
-        if self.seconds.issuperset(map(_to_seconds, times)) and _MILLISECONDS.issuperset(
-            map(_behind_seconds, times)
-        ):
-            return times
-        now = _encode(_to_text(self.wall()))
-        return [self.time_of(time) or now for time in times]
+    def _are_of_one_minute(self, heads: list[bytes]) -> bool:
+        """True if all heads of lines have good times, of the minute of the first one."""
+        first, joined = heads[0], b"".join(heads)
+        return (
+            joined.translate(_DIGITS_TO_ZERO) == _FORM * len(heads)
+            and self.time_of(first[len(_OPENING) :]) is not None
+            and joined.count(first[:_SECONDS]) == len(heads)
+            and not joined[_SECONDS :: len(_FORM)].strip(b"012345")
+        )
 
     def time_of(self, raw: bytes) -> bytes | None:
         """Return a time in JSON as the schema has it, or None if `raw` is no such time."""
-        if raw[20:] in _MILLISECONDS and raw[:20] in self.seconds:
+        if raw[:20] in self.seconds and raw[20:].translate(_DIGITS_TO_ZERO) == _MILLISECONDS:
             return raw
         if raw[:1] != b'"' or len(raw) > _LONGEST_TIME:
             return None
@@ -244,8 +312,8 @@ class _Pass:
     """One pass over the lines of a block: what the last ones said matters for the next ones."""
 
     __slots__ = (
-        "_flat", "_free", "_is_ascii", "_keeper", "_known", "_middles", "_source",
-        "_tracker", "origins", "parts",
+        "_flat", "_free", "_is_ascii", "_keeper", "_known", "_source", "_tracker",
+        "origins", "parts",
     )  # fmt: skip
 
     def __init__(
@@ -260,136 +328,135 @@ class _Pass:
         self.parts: list[bytes] = []
         self.origins: list[Facts] = []
         self._flat = flat
-        self._middles = flat.middles
         self._free = free
         self._tracker = tracker
         self._keeper = tracker.keep_facts()
         self._source = source
         self._is_ascii = is_ascii
-        self._known: dict[bytes | str, Facts] = {}
-        """Facts by request id, as it is spelled in lines."""
+        self._known: dict[Any, _Origin] = {}
+        """Invocations by their id, as it is spelled in lines."""
 
-    def add(self, line: bytes, found: TimedObject | None) -> None:
-        """Add the row of the next line, and the facts about it."""
+    def read(  # noqa: C901, PLR0912 - what most lines need, without calls
+        self,
+        lines: Sequence[bytes],
+        objects: Sequence[TimedObject | None],
+        heads: Sequence[bytes],
+    ) -> None:
+        """Add the row of each line, and the facts about it. `heads`: how the rows begin."""
+        parts, add_facts, known_of = self.parts, self.origins.append, self._known.get
+        free, is_ascii, logs_of = self._free, self._is_ascii, _LOGS.get
+        for line, found, head in zip(lines, objects, heads, strict=True):
+            if type(found) is not free or (log := logs_of(found.type)) is None:
+                self._add(line, found, head)
+                continue
+            opening: bytes | None = None
+            record = bytes(found.record)
+            if not (is_ascii or record.isascii()):
+                record = _to_utf8(record)
+            if record[0] == _QUOTE:
+                words = record.split(b"\\t", 3)
+                if len(words) == _WORDS_OF_LAMBDA and words[3][0] != _BRACE:
+                    if (opening := log.by_head.get(words[0])) is not None:
+                        name = words[2]
+                    elif (opening := log.by_head.get(words[2])) is not None:
+                        name = words[1]
+                if opening is None or (
+                    (origin := known_of(name)) is None and (origin := self._find(name)) is None
+                ):
+                    origin = self._origin_of(line, found)
+                    opening = opening or log.by_level[_level_of(line, found)]
+                text = record[:-3] if record[-3:] == b'\\n"' else record[:-1]
+                if text[-1] == _BACKSLASH:
+                    text = _without_newline(record)[:-1]
+                parts += (head, opening, text, origin.behind_text, b"", b"", b"", b"")
+                add_facts(origin.facts)
+                continue
+            if record[0] == _BRACE:
+                try:
+                    members = _decode_log(record)
+                    opening, name = log.by_name.get(members.level), members.request_id
+                    origin = known_of(name)
+                except (*DECODE_FAILURES, TypeError):  # a level or an id is a list or an object
+                    opening = None
+                if opening is not None and members.error_type is None:
+                    message = bytes(members.message)
+                    if message[0] == _QUOTE and (
+                        message[1] not in _BEFORE_OBJECT or b"{" not in message[:_MARGIN]
+                    ):
+                        if origin is None and (origin := self._find(name)) is None:
+                            origin = self._origin_of(line, found)
+                        whole = _encode(record.decode())
+                        parts += (head, opening, message, origin.middle, whole, b"", b"", b"")
+                        add_facts(origin.facts)
+                        continue
+            self._add_other(line, found, record, head)
+
+    def _add(self, line: bytes, found: TimedObject | None, head: bytes) -> None:
+        """Add a line that is no event of a log."""
         if found is None:
-            self._add_line(line)
+            self._add_line(line, head)
             return
         record = bytes(found.record)
         if not (self._is_ascii or record.isascii()):
             record = _to_utf8(record)
-        levels = _LEVELS_OF.get(found.type) if type(found) is self._free else None
-        if levels is not None and record[0] == _QUOTE:
-            self._add_text(line, found, record, levels)
-        elif levels is not None and record[0] == _BRACE:
-            self._add_object(line, found, record, levels)
-        elif found.type.startswith(_PLATFORM):
-            self._add_platform(line, found, record)
+        if found.type.startswith(_PLATFORM):
+            self._add_platform(line, found, record, head)
         else:
-            self._add_other(line, found, record)
+            self._add_other(line, found, record, head)
 
-    def _add(
-        self, time: bytes, kind: bytes, message: bytes, facts: Facts, middle: bytes,
-        attributes: bytes,
+    def _add_row(
+        self, head: bytes, opening: bytes, message: bytes, middle: bytes, attributes: bytes,
+        facts: Facts,
     ) -> None:  # fmt: skip
-        self.parts += (_OPENING, time, kind, message, middle, attributes, b"", b"", b"")
+        self.parts += (head, opening, message, middle, attributes, b"", b"", b"")
         self.origins.append(facts)
 
-    def _add_line(self, line: bytes) -> None:
+    def _add_line(self, line: bytes, head: bytes) -> None:
         """Add a line that is no object."""
         text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "replace")
-        facts = self._keeper.of("", self._source)
-        kind = _kind_and_level(_NULL, _NULL)
-        self._add(_NULL, kind, _encode(text), facts, self._middle_of(facts), _NULL)
+        origin = self._flat.origin_of(self._keeper.of("", self._source))
+        opening = _kind_and_level(_NULL, _NULL)
+        self._add_row(head, opening, _encode(text), origin.middle, _NULL, origin.facts)
 
-    def _add_text(
-        self, line: bytes, found: TimedObject, record: bytes, levels: Mapping[bytes, bytes]
-    ) -> None:
-        """Add a log line of Lambda that is text."""
-        level = facts = None
-        parts = record.split(b"\\t", 3)
-        if len(parts) == 4 and parts[3][:1] != b"{":  # noqa: PLR2004 - level, time, id, message
-            if (level := _BRACKETS.get(parts[0])) is not None:
-                facts = self._known.get(parts[2]) or self._facts_by(parts[2])
-            elif (level := _WORDS.get(parts[2])) is not None:
-                facts = self._known.get(parts[1]) or self._facts_by(parts[1])
-        if facts is None:
-            facts = self._facts_of(line, found)
-        if record[-3:] == b'\\n"':
-            record = record[:-3] + b'"' if record[-4:-3] != b"\\" else _without_newline(record)
-        self.parts += (
-            _OPENING, bytes(found.time), levels[level or _level_of(line, found)], record,
-            self._middles.get(facts) or self._middle_of(facts), _NULL, b"", b"", b"",
-        )  # fmt: skip
-        self.origins.append(facts)
-
-    def _add_object(
-        self, line: bytes, found: TimedObject, record: bytes, levels: Mapping[bytes, bytes]
-    ) -> None:
-        """Add a log line of Lambda that is an object."""
-        try:
-            log = _decode_log(record)
-            level = _NAMES[log.level]
-        except (*DECODE_FAILURES, KeyError, TypeError):  # any other level, or of another type
-            self._add_other(line, found, record)
-            return
-        message = bytes(log.message)
-        if message[:1] != b'"' or b"{" in message[:_MARGIN] or log.error_type is not None:
-            self._add_other(line, found, record)
-            return
-        facts, name = None, log.request_id
-        if type(name) is str:
-            facts = self._known.get(name) or self._facts_by(name)
-        if facts is None:
-            facts = self._facts_of(line, found)
-        self.parts += (
-            _OPENING, bytes(found.time), levels[level], message,
-            self._middles.get(facts) or self._middle_of(facts), _encode(record.decode()),
-            b"", b"", b"",
-        )  # fmt: skip
-        self.origins.append(facts)
-
-    def _add_platform(self, line: bytes, found: TimedObject, record: bytes) -> None:
-        facts = self._facts_of(line, found)
+    def _add_platform(self, line: bytes, found: TimedObject, record: bytes, head: bytes) -> None:
+        origin = self._origin_of(line, found)
         self._known.clear()  # an event may have changed what is known
         has_figures = b'"status"' in record or b'"metrics"' in record or b'"errorType"' in record
-        figures = _members(_figures_of(record)) if has_figures or b"\\u" in record else b""
-        self._add(
-            bytes(found.time),
-            _kind_and_level(_encode(found.type), _NULL),
+        figures = _figures_of(record) if has_figures or b"\\u" in record else None
+        self._add_row(
+            head,
+            _OPENING_OF_PLATFORM.get(found.type) or _kind_and_level(_encode(found.type), _NULL),
             _message_of(record),
-            facts,
-            self._flat.middle_of(facts, figures) if figures else self._middle_of(facts),
+            origin.middle if figures is None else origin.middle_with(figures),
             self._attributes_of(line, found, record),
+            origin.facts,
         )
 
-    def _add_other(self, line: bytes, found: TimedObject, record: bytes) -> None:
+    def _add_other(self, line: bytes, found: TimedObject, record: bytes, head: bytes) -> None:
         """Add a log line that is any object."""
-        facts = self._facts_of(line, found)
+        origin = self._origin_of(line, found)
         shown = record if record != _NULL else _as_json(line)
         log = decode_loosely(_decode_object, shown) if shown[0] == _BRACE else None
-        message, time, error_type = shown, bytes(found.time), None
+        message, middle = shown, origin.middle
         if log is not None:
-            message = bytes(log.message) or bytes(log.msg) or _NULL
-            if self._flat.time_of(time) is None:
+            message = bytes(log.message) or bytes(log.msg)
+            if self._flat.time_of(bytes(found.time)) is None:
                 time = self._time_among(log.timestamp, log.at_timestamp)
-            error_type = log.error_type if isinstance(log.error_type, str) else None
-        kind = _encode(found.type) if found.type else _NULL
-        figures = _members(_Figures(error_type=error_type or None))
-        self._add(
-            time,
-            _kind_and_level(kind, _level_of(line, found)),
+                head = _OPENING + time if time is not None else head
+            if isinstance(log.error_type, str) and log.error_type:
+                middle = origin.middle_with(_Figures(error_type=log.error_type))
+        self._add_row(
+            head,
+            _kind_and_level(_encode(found.type) if found.type else _NULL, _level_of(line, found)),
             _message_of(message, of_object=log is not None),
-            facts,
-            self._flat.middle_of(facts, figures),
+            middle,
             self._attributes_of(line, found, record),
+            origin.facts,
         )
-
-    def _middle_of(self, facts: Facts) -> bytes:
-        return self._middles.get(facts) or self._flat.usual_middle_of(facts)
 
     def _attributes_of(self, line: bytes, found: TimedObject, record: bytes) -> bytes:
         """Return the record, if it is an object; the whole line, if it has other members too."""
-        is_event = found.type in _LEVELS_OF or found.type.startswith(_PLATFORM)
+        is_event = found.type in _LOGS or found.type.startswith(_PLATFORM)
         if not is_event or type(found) is not self._free:
             return _encode(_as_json(line).decode())
         return _encode(record.decode()) if record[0] == _BRACE else _NULL
@@ -399,18 +466,27 @@ class _Pass:
         request_id = self._tracker.request_of(line, found, self._source)
         return self._keeper.of(request_id, self._source)
 
-    def _facts_by(self, name: bytes | str) -> Facts | None:
-        """Return the facts about the invocation of this id, None if it has not started."""
-        request_id = name if isinstance(name, str) else name.decode("ascii", "replace")
+    def _origin_of(self, line: bytes, found: TimedObject) -> _Origin:
+        return self._flat.origin_of(self._facts_of(line, found))
+
+    def _find(self, name: Any) -> _Origin | None:
+        """Return what is known of the invocation of this id, None if it has not started."""
+        if isinstance(name, bytes):
+            request_id = name.decode("ascii", "replace")
+        elif isinstance(name, str):
+            request_id = name
+        else:
+            return None
         if not self._tracker.has_started(request_id):
             return None
-        facts = self._known[name] = self._keeper.of(request_id, self._source)
-        return facts
+        facts = self._keeper.of(request_id, self._source)
+        origin = self._known[name] = self._flat.origin_of(facts)
+        return origin
 
-    def _time_among(self, *values: Any) -> bytes:
-        """Return the first of `values` that is a good time, in JSON; null without one."""
+    def _time_among(self, *values: Any) -> bytes | None:
+        """Return the first of `values` that is a good time, in JSON; None without one."""
         raws = (_encode(value) for value in values if isinstance(value, str))
-        return next(filter(None, map(self._flat.time_of, raws)), _NULL)
+        return next(filter(None, map(self._flat.time_of, raws)), None)
 
 
 class Flattener:
@@ -523,10 +599,6 @@ def _text_or_null(value: Any) -> bytes:
 def _level_of(line: bytes, found: AnyObject) -> bytes:
     rank = rank_of_line(line, found)
     return _NULL if rank is None else _OF_RANK[rank]
-
-
-def _kind_and_level(kind: bytes, level: bytes) -> bytes:
-    return b',"type":%b,"level":%b,"message":' % (kind, level)
 
 
 def _figures_of(record: bytes) -> _Figures:

@@ -103,8 +103,8 @@ class OpenBlock:
     """A block and, once asked for, its lines, objects and requests; shared by all sinks."""
 
     __slots__ = (
-        "_flat", "_has_odd_lines", "_is_changed", "_lines", "_objects", "_origins", "_rows",
-        "_taken", "_tracker",
+        "_all_taken", "_flat", "_has_odd_lines", "_is_changed", "_lines", "_objects", "_origins",
+        "_rows", "_taken", "_tracker",
         "block", "reader",
     )  # fmt: skip
 
@@ -121,6 +121,7 @@ class OpenBlock:
         self._tracker = tracker
         self._lines = lines
         self._taken: set[int] = set()
+        self._all_taken = False
         self._objects: list[AnyObject | None] | None = None
         self._origins: Sequence[Origin] | None = None
         self._flat = flat
@@ -188,7 +189,10 @@ class OpenBlock:
     def select(self, rules: RouteRules) -> Selection:
         """Return what the sink with these rules gets."""
         wanted = self._select_lines(rules)
-        self._taken.update(wanted)
+        if len(wanted) < len(self.lines):
+            self._taken.update(wanted)
+        else:
+            self._all_taken = True
         unjudged = self._count_unjudged(rules, wanted)
         good = self._part(wanted)
         size = good.size if good is not None else 0
@@ -242,7 +246,7 @@ class OpenBlock:
         """Return how many lines, of how many bytes, no sink that has selected takes."""
         lines = self.lines
         left = len(lines) - len(self._taken)
-        if not left:
+        if self._all_taken or not left:
             return 0, 0
         taken = sum(len(lines[index]) for index in self._taken)
         return left, self.block.size - self.block.size_of(taken)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-PARTS: Final = 9
-"""Parts of a row: opening, time, type and level, message, middle, attributes, id (two), end."""
+PARTS: Final = 8
+"""Parts of a row: time, type and level, message, middle, attributes, id (two), end."""
 
 
 class Rows(NamedTuple):

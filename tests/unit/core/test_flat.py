@@ -223,6 +223,35 @@ def test_a_time_is_one_of_the_schema(time: Any, expected: str) -> None:
     assert row(event("function", "x", time=time))["time"] == expected
 
 
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2026-03-14T10:15:59.999Z", "2026-03-14T10:15:59.999Z"),
+        ("2026-03-14T10:16:00.000Z", "2026-03-14T10:16:00.000Z"),
+        ("2026-03-14T10:15:60.000Z", NOW),
+        ("2026-03-14T10:75:29.012Z", NOW),
+        ("2026-03-14T1O:15:29.012Z", NOW),
+        ("2026-03-14T10:15:29.012+", NOW),
+        ("2026-03-14T10:15:29.0123", NOW),
+    ],
+)
+def test_each_time_of_a_block_is_looked_at(time: str, expected: str) -> None:
+    """Whole blocks are of one minute mostly, and then cost little."""
+    lines = [event("function", "x"), event("function", "y", time=time), event("function", "z")]
+    assert [each["time"] for each in flat_rows(lines, {})[1]] == [TIME, expected, TIME]
+
+
+def test_what_only_begins_as_a_line_has_no_time() -> None:
+    broken = event("function", "x")[:-1]
+    assert row(broken) == {"time": NOW, "message": broken.decode()}
+    assert row(START, broken, event("function", "y"))["time"] == TIME
+
+
+def test_rows_are_numbered_one_after_the_other() -> None:
+    rows = flat_rows([event("function", "x")] * 2345, {})[1]
+    assert [each["record_id"] for each in rows] == [f"{'ab' * 16}-{n}" for n in range(1, 2346)]
+
+
 def test_times_and_invocations_that_are_remembered_are_bounded() -> None:
     times = [f"2026-03-14T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}.000Z" for n in range(3000)]
     lines = [
@@ -236,7 +265,7 @@ def test_times_and_invocations_that_are_remembered_are_bounded() -> None:
     for piece in open_pieces(block, tracker, reader_for([rules]), reader):
         piece.select(rules)
     assert len(reader.seconds) <= 1024
-    assert len(reader.middles) <= 1024
+    assert len(reader.origins) <= 1024
 
 
 def test_tags_hold_fields_that_have_no_column() -> None:
