@@ -44,7 +44,10 @@ FILES = {
         " strcmp strcpy strcspn stpcpy strlen strncasecmp strncmp strrchr strspn strstr"
     ),
     "thread": "__lock __set_thread_area __syscall_cp default_attr pthread_sigmask",
-    "time": ("__map_file __month_to_secs __secs_to_tm __tz __year_to_secs clock_gettime gmtime_r"),
+    "time": (
+        "__map_file __month_to_secs __secs_to_tm __tz __year_to_secs clock_gettime"
+        " clock_nanosleep gmtime_r"
+    ),
     "unistd": "access close read readlink write",
 }
 

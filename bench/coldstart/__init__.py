@@ -120,7 +120,9 @@ def _condition(
         for values, each in ((alone, None), *((inits[name], found[name]) for name in found)):
             if cold and each is not None:
                 each.evict()
-            value = init(each, directory, sink=sink, group=group)
+            value = init(
+                each, directory, sink=sink, group=group, share=100.0 if share is None else share
+            )
             if turn:
                 values.append(value)
     rows = [

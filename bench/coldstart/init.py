@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from bench.coldstart.subjects import Subject
+from bench.kit.limits import memory_mb
 from telemetryd.local import InvokeResult, LocalConfig, LocalLambda
 
 HANDLER: Final = Path(__file__).parents[2] / "examples" / "handler"
@@ -40,11 +41,12 @@ def init(
     *,
     sink: Mapping[str, str] | None = None,
     group: Path | None = None,
+    share: float = 100.0,
 ) -> Init:
     """One environment: its init, an invocation, its end.
 
     Runtime and extension run in the control group `group`, the platform does not. `directory` is
-    scratch.
+    scratch. The function has the memory that buys `share` per cent of a CPU.
     """
     output = directory / "telemetry.ndjson"
     extensions = [] if subject is None else [_within(group, subject.executable, directory)]
@@ -54,6 +56,7 @@ def init(
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output, sink),
+        memory_mb=memory_mb(share),
         private_hosts=False,  # entering a namespace would be part of what is measured
         init_timeout=PATIENCE_SECONDS,
         timeout=PATIENCE_SECONDS,

@@ -1,13 +1,15 @@
 """The layer parked beside the layer as it starts by default, in pairs.
 
     python -m bench.coldstart.parked [--pairs N] [--share PERCENT] [--whole-in-init] [--layer ZIP]
+                                     [--against ZIP] [--only NAMES]
 
 Each turn is one environment without an extension, one with the minimal extension in Rust where it
-can be built, and one with each of `lambda.start = "init"`, `park` and `auto`. Each is an init and
-one invocation on the local Lambda, then the end. The function has the memory that buys its share.
-Runtime and extension have that share of a CPU throughout, or a whole CPU until the init ends. The
-table has the median of the differences within the turns, the least and the most. CPU is the
-extension's whole life, as its ledger has it.
+can be built, one with each of `lambda.start = "init"`, `park` and `auto`, and one of another layer
+as that starts by default (`before`). Each is an init and one invocation on the local Lambda, then
+the end. The function has the memory that buys its share. Runtime and extension have that share of
+a CPU throughout, or a whole CPU until the init ends. The table has the median of the differences
+within the turns, and the interval that holds it with 95 %. CPU is the extension's whole life, as
+its ledger has it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +25,13 @@ from typing import Any, Final, NamedTuple
 
 from bench.coldstart.init import HANDLER, PATIENCE_SECONDS, script
 from bench.coldstart.subjects import LAYER, Subject, find
-from bench.kit.limits import PERIOD_MICROSECONDS, groups
+from bench.kit.limits import PERIOD_MICROSECONDS, groups, memory_mb
+from bench.kit.stats import median_interval
 from bench.load.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
 SHARE: Final = 7.25
-WHOLE_CPU_MB: Final = 1769
-LEAST_MB: Final = 128
+_START: Final = "TELEMETRYD_LAMBDA__START"
 
 
 class Life(NamedTuple):
@@ -45,6 +46,7 @@ class Life(NamedTuple):
 _DIFFERENCES: Final = (
     *((name, "none") for name in ("rust", "init", "park", "auto")),
     *((name, "init") for name in ("park", "auto")),
+    *((name, "before") for name in ("init", "park", "auto")),
 )
 _COLUMNS: Final[dict[str, Callable[[Life], float]]] = {
     "init ms": lambda life: life.init_ms,
@@ -86,7 +88,7 @@ def measure(
         task_root=HANDLER,
         extensions=extensions,
         extension_env={} if subject is None else subject.environment(output) | dict(variables),
-        memory_mb=max(LEAST_MB, round(WHOLE_CPU_MB * share / 100)),
+        memory_mb=memory_mb(share),
         private_hosts=False,
         init_timeout=PATIENCE_SECONDS,
         timeout=PATIENCE_SECONDS,
@@ -123,15 +125,18 @@ def limit(group: Path, share: float) -> None:
 
 
 def table(turns: Sequence[Mapping[str, Life]]) -> str:
-    """Print what each adds to no extension, and what `park` and `auto` take from `init`."""
-    pairs = {f"{name} - {other}": (name, other) for name, other in _DIFFERENCES if name in turns[0]}
+    """Return what each adds to no extension, what `park` and `auto` take from the others."""
+    pairs = {
+        f"{name} - {other}": (name, other)
+        for name, other in _DIFFERENCES
+        if name in turns[0] and other in turns[0]
+    }
     lines = [f"| {len(turns)} turns | " + " | ".join(_COLUMNS) + " |", "|---" * 6 + "|"]
     for title, (one, other) in pairs.items():
         cells = []
         for value in _COLUMNS.values():
-            differences = sorted(value(turn[one]) - value(turn[other]) for turn in turns)
-            middle = statistics.median(differences)
-            cells.append(f"{middle:+.0f} ({differences[0]:+.0f} to {differences[-1]:+.0f})")
+            found = median_interval([value(turn[one]) - value(turn[other]) for turn in turns])
+            cells.append(f"{found.median:+.0f} ({found.low:+.0f} to {found.high:+.0f})")
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -143,6 +148,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--share", type=float, default=SHARE, metavar="PERCENT")
     parser.add_argument("--whole-in-init", action="store_true")
+    parser.add_argument("--against", type=Path, metavar="ZIP", help="another layer beside it")
+    parser.add_argument(
+        "--only", default="", metavar="NAMES", help="some of none,rust,init,park,auto,before"
+    )
     options = parser.parse_args(arguments)
     turns: list[dict[str, Life]] = []
     with tempfile.TemporaryDirectory() as place, groups(Limits(cpu_percent=50)) as made:
@@ -153,10 +162,14 @@ def main(arguments: Sequence[str]) -> int:
         subjects: dict[str, tuple[Subject | None, dict[str, str]]] = {
             "none": (None, {}),
             **({"rust": (found["rust"], {})} if "rust" in found else {}),
-            "init": (found["layer"], {"TELEMETRYD_LAMBDA__START": "init"}),
-            "park": (found["layer"], {"TELEMETRYD_LAMBDA__START": "park"}),
-            "auto": (found["layer"], {"TELEMETRYD_LAMBDA__START": "auto"}),
+            **{how: (found["layer"], {_START: how}) for how in ("init", "park", "auto")},
         }
+        if options.against is not None:
+            other = Path(place, "before")
+            other.mkdir()
+            subjects["before"] = (find(options.against, other, ("layer",))[0]["layer"], {})
+        if options.only:
+            subjects = {name: subjects[name] for name in options.only.split(",")}
         for turn in range(options.pairs + 1):  # the first one warms what is meant to be warm
             lives = {
                 name: measure(

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from bench.coldstart.init import PATIENCE_SECONDS, script
-from bench.coldstart.parked import LEAST_MB, SHARE, WHOLE_CPU_MB, limit
+from bench.coldstart.parked import SHARE, limit
 from bench.coldstart.subjects import LAYER, Subject, find
-from bench.kit.limits import groups
+from bench.kit.limits import groups, memory_mb
 from bench.load.scenario import Limits
 from telemetryd.local import LocalConfig, LocalLambda
 
@@ -67,7 +67,7 @@ def measure(subject: Subject, place: Path, group: Path, share: float, case: str)
         task_root=task,
         extensions=[script(group, wrapper, [str(subject.executable)])],
         extension_env=subject.environment(place / "telemetry.ndjson") | _START,
-        memory_mb=max(LEAST_MB, round(WHOLE_CPU_MB * share / 100)),
+        memory_mb=memory_mb(share),
         private_hosts=False,
         init_timeout=PATIENCE_SECONDS,
         freeze=not pause,

@@ -15,6 +15,9 @@ from bench.load.scenario import Limits
 ROOT: Final = Path("/sys/fs/cgroup")
 NAME: Final = f"telemetryd-bench-{os.getpid()}"
 PERIOD_MICROSECONDS: Final = 20_000
+WHOLE_CPU_MB: Final = 1769
+"""Memory that buys a whole CPU (AWS Lambda Developer Guide, "Configure Lambda function memory")."""
+LEAST_MB: Final = 128
 _LEAVE_SECONDS: Final = 2.0
 
 
@@ -60,6 +63,11 @@ def set_share(group: Path, percent: float) -> None:
     """Grant a group of `groups` another share of one CPU from now on."""
     for name, value in _quota(percent, unified=_is_unified()).items():
         (group / name).write_text(value)
+
+
+def memory_mb(percent: float) -> int:
+    """Return the memory of a function that has this share of a CPU, in MB."""
+    return max(LEAST_MB, round(WHOLE_CPU_MB * percent / 100))
 
 
 def _is_unified() -> bool:

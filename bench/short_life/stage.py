@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.coldstart.init import HANDLER
-from bench.kit.limits import set_share
+from bench.kit.limits import memory_mb, set_share
 from bench.short_life import arrival
 from bench.short_life.arrival import Balance
 from bench.short_life.service import Service
@@ -239,6 +239,7 @@ async def environment(
             **_variables(subject, place, name, service),
             **(extra or {}),
         },
+        memory_mb=memory_mb(share.then),
         private_hosts=False,  # entering a namespace would be part of what is measured
         init_timeout=_PATIENCE_SECONDS,
         timeout=_PATIENCE_SECONDS,

@@ -144,8 +144,9 @@ int settings_to_park(struct settings *settings)
                                   .max_bytes = 1048576,
                                   .timeout_ms = 25,
                                   .max_silence_ms = 30000};
-    settings->measured = start && strcmp(start, "auto") == 0;
-    if (!start || !is_one_of(start, "auto", "park") || !is_on_demand() || settings_have_file())
+    start = start ? start : "auto";
+    settings->measured = strcmp(start, "auto") == 0;
+    if (!is_one_of(start, "auto", "park") || !is_on_demand() || settings_have_file())
         return 0;
     put(&settings->types, "\"platform\",\"function\"");
     for (char **variable = environ; *variable; variable++)

@@ -8,16 +8,18 @@
 
 #define AMPLE_MB 512 /* has 29 % of a CPU at least: to measure costs as much as it could save */
 #define ANSWER_MS 5000
-#define SPIN_US 100
-#define NAP_MS 1
-#ifndef ROUNDS /* tests have more */
-#define ROUNDS 12 /* with what else has run by then, more than 7.25 % of a period of 20 ms */
+#ifndef SPIN_US /* tests have neither: then all that passes is lost */
+#define SPIN_US 100 /* with the nap more than a quarter of a CPU, even where nothing else runs yet */
+#define NAP_US 250
+#endif
+#ifndef ROUNDS /* they have more */
+#define ROUNDS 34 /* 12 ms; more CPU than 7.25 % of two periods of 20 ms */
 #endif
 #ifndef STALL_US /* and stalls that never come */
 #define STALL_US 8000 /* so late: more than other processes' turns, less than a period's rest */
 #endif
 #define STALLS 3 /* one may be anything */
-#define ROUNDS_OF_STALLED (3 * ROUNDS)
+#define ROUNDS_OF_STALLED (2 * ROUNDS)
 
 static long now_us(clockid_t clock)
 {
@@ -36,18 +38,19 @@ long share_memory_mb(void)
 /* Use a little CPU, and sleep for a little: the account is made when a process goes to sleep. */
 static void spin_and_nap(void)
 {
+    const struct timespec nap = {0, NAP_US * 1000};
     long until = now_us(CLOCK_PROCESS_CPUTIME_ID) + SPIN_US;
     while (now_us(CLOCK_PROCESS_CPUTIME_ID) < until)
         ;
-    poll(NULL, 0, NAP_MS);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
 }
 
 enum share share_measure(int fd)
 {
     struct pollfd registered = {fd, POLLIN, 0};
-    long lost = 0, begun, ended;
+    long lost = 0, begun, ended, mb = share_memory_mb();
     int stalls = 0;
-    if (share_memory_mb() >= AMPLE_MB)
+    if (!mb || mb >= AMPLE_MB)
         return SHARE_UNKNOWN;
     poll(&registered, 1, ANSWER_MS); /* whatever comes of it */
     begun = ended = now_us(CLOCK_MONOTONIC);
@@ -55,7 +58,7 @@ enum share share_measure(int fd)
         long before = ended;
         spin_and_nap();
         ended = now_us(CLOCK_MONOTONIC);
-        long late = ended - before - SPIN_US - NAP_MS * 1000;
+        long late = ended - before - SPIN_US - NAP_US;
         if (late < STALL_US)
             continue;
         lost += late;

@@ -15,9 +15,9 @@ enum share { SHARE_SMALL, SHARE_LARGE, SHARE_UNKNOWN };
  * read.
  *
  * A group of processes that has used up its share is stopped until the next period, so who naps wakes
- * up late. This naps for some 13 ms while the runtime starts, and uses 1.2 ms of CPU; where it wakes
+ * up late. This naps for some 12 ms while the runtime starts, and uses 3.4 ms of CPU; where it wakes
  * up late, for some periods longer. Nothing is measured where the memory buys so large a share that
- * it makes little difference. */
+ * it makes little difference, or is not known. */
 enum share share_measure(int fd);
 
 #endif

@@ -101,11 +101,11 @@ def _lambda_warnings(config: Config, mode: Mode, file: str) -> Iterable[str]:
         return
     if config.telemetry.token:
         yield "telemetry.token: without effect in Lambda, whose platform sends no token"
-    if config.lambda_.start != "init" and file:
+    if config.lambda_.start == "park" and file:
         yield (
-            f'lambda.start: "{config.lambda_.start}" is without effect beside a configuration file '
-            f"({file}), which the launcher can't read; set all keys as environment variables, or "
-            "build the layer with the file (make layer CONFIG=FILE)"
+            f'lambda.start: "park" is without effect beside a configuration file ({file}), which '
+            "the launcher can't read; set all keys as environment variables, or build the layer "
+            "with the file (make layer CONFIG=FILE)"
         )
     if config.telemetry.idle_seconds:
         yield (

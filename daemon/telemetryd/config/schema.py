@@ -389,11 +389,11 @@ class Lambda(Section, frozen=True, kw_only=True):
             description="When the interpreter of the layer starts. `init`: during the init of the "
             "function; `park`: at the end of the first invocation, and the launcher registers and "
             "subscribes; `auto`: `park` where the launcher measures less than a third of a CPU "
-            "during the init, otherwise `init`. `auto` and `park` need this key as an environment "
-            "variable, or in a file that the layer was built with, and no other file. Otherwise "
-            "they mean `init`: see [layer.md](layer.md#parked-the-interpreter-starts-later)."
+            "during the init, otherwise `init`. Beside a configuration file that the layer was not "
+            "built with, all mean `init`, as they do without the layer: see "
+            "[layer.md](layer.md#parked-the-interpreter-starts-later)."
         ),
-    ] = "init"
+    ] = "auto"
     events: Annotated[
         Literal["auto", "shutdown"],
         Meta(

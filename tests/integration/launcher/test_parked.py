@@ -32,14 +32,18 @@ from helpers.scripted_platform import (
 from telemetryd.config.prepared import prepare
 from telemetryd.local import LocalLambda
 
-PARK = settings(LAMBDA__START="park", FLUSH__MAX_ADDED_MS=10_000)
+PATIENT = settings(FLUSH__MAX_ADDED_MS=10_000)
+"""`lambda.start` has its default, `auto`."""
+SMALL = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128"}
+ALWAYS_SMALL = ("SPIN_US=0", "NAP_US=0", "STALL_US=0")
+"""What the launcher measures then is a small share."""
 BROKEN = "not a program"
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The launcher with this Python for an interpreter."""
-    return install(tmp_path_factory.mktemp("layer"))
+    """The launcher with this Python for an interpreter, and a small share of a CPU."""
+    return install(tmp_path_factory.mktemp("layer"), defines=ALWAYS_SMALL)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +58,8 @@ def broken(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     launcher: Path, variables: Mapping[str, str] | None = None, **more: Any
 ) -> ScriptedPlatform:
-    return ScriptedPlatform(PARK | dict(variables or {}), command=(str(launcher),), **more)
+    given = PATIENT | SMALL | dict(variables or {})
+    return ScriptedPlatform(given, command=(str(launcher),), **more)
 
 
 def is_parked(platform: ScriptedPlatform, launcher: Path) -> bool:
@@ -470,8 +475,7 @@ def held_up(process: subprocess.Popen[bytes]) -> Iterator[None]:
 def test_with_a_small_share_of_a_cpu_auto_parks(tmp_path: Path) -> None:
     """It is measured once `register` was answered, which is when the function's runtime starts."""
     launcher = install(tmp_path / "layer", defines=("ROUNDS=20000",))
-    variables = file_sink(tmp_path / "f") | settings(LAMBDA__START="auto")
-    with run(launcher, variables) as platform:
+    with run(launcher, file_sink(tmp_path / "f")) as platform:
         platform.register()
         with held_up(platform.process):
             call = platform.expect(TELEMETRY)
@@ -492,10 +496,10 @@ NEVER_STALLED = ("STALL_US=1000000000L",)
 
 @pytest.mark.parametrize("memory", ["128", "512", "3008", "much", ""])
 def test_with_a_large_share_auto_starts_in_the_init(tmp_path: Path, memory: str) -> None:
-    """Measured, or not worth it: with so much memory a function has enough of one."""
-    rounds = "ROUNDS=1000000000L" if memory in {"512", "3008"} else "ROUNDS=10"
+    """Measured, or not worth it: with so much memory a function has enough of one. Or not known."""
+    rounds = "ROUNDS=10" if memory == "128" else "ROUNDS=1000000000L"
     launcher = install(tmp_path / "layer", defines=(*NEVER_STALLED, rounds))
-    variables = settings(LAMBDA__START="auto") | {
+    variables = {
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory,
         "TELEMETRYD_LARGE_SHARE": "whatever the function says",
         "TELEMETRYD_PARKED": "the same",
@@ -682,7 +686,8 @@ def test_without_an_interpreter_a_platform_that_left_is_the_end(broken: Path) ->
 def test_on_the_local_lambda_nothing_is_lost(installed: Path, tmp_path: Path, how: str) -> None:
     """Invocations, each with a flush at its end; whatever `auto` measures."""
     stage = Stage(tmp_path)
-    config = stage.config(PARK | settings(LAMBDA__START=how), extensions=[installed], memory_mb=128)
+    variables = PATIENT | settings(LAMBDA__START=how)
+    config = stage.config(variables, extensions=[installed], memory_mb=128)
     results, env = play(config, {"a": 1}, {"b": 2}, {"c": 3})
     assert statuses(results) == ["success"] * 3
     stage.assert_nothing_lost(env)
@@ -692,7 +697,7 @@ def test_on_the_local_lambda_nothing_is_lost(installed: Path, tmp_path: Path, ho
 def test_frozen_while_parked_and_at_each_end(installed: Path, tmp_path: Path) -> None:
     """After the init, and after the invocation in which the interpreter has started."""
     stage = Stage(tmp_path)
-    config = stage.config(PARK, extensions=[installed])
+    config = stage.config(PATIENT, extensions=[installed], memory_mb=128)
 
     async def scenario() -> LocalLambda:
         async with LocalLambda(config) as env:
@@ -708,7 +713,7 @@ def test_frozen_while_parked_and_at_each_end(installed: Path, tmp_path: Path) ->
 def test_after_a_reset_it_parks_again(installed: Path, tmp_path: Path) -> None:
     """A function that times out: all processes start again, and each leaves a ledger."""
     stage = Stage(tmp_path)
-    config = stage.config(PARK, extensions=[installed])
+    config = stage.config(PATIENT, extensions=[installed], memory_mb=128)
     results, env = play(config, {}, TimesOut({"sleep": 60}), {})
     assert statuses(results) == ["success", "timeout", "success"]
     assert len(stage.ledgers()) == 2
