@@ -32,6 +32,7 @@ pytest.register_assert_rewrite(
     "telemetryd.testing.rig",
     "telemetryd.testing.steps",
     "telemetryd.testing.subject",
+    "telemetryd.testing.verdicts",
 )
 
 from telemetryd.testing.lines import (  # noqa: E402 - see above

@@ -7,10 +7,16 @@ from telemetryd.testing.failures import FailureContract
 from telemetryd.testing.life_cycle import LifeCycleContract
 from telemetryd.testing.outages import OutageContract
 from telemetryd.testing.packing import PackingContract
+from telemetryd.testing.verdicts import VerdictContract
 
 
 class SinkContract(
-    PackingContract, DeliveryContract, FailureContract, LifeCycleContract, OutageContract
+    PackingContract,
+    DeliveryContract,
+    VerdictContract,
+    FailureContract,
+    LifeCycleContract,
+    OutageContract,
 ):
     """Everything a sink has to prove.
 
