@@ -68,6 +68,28 @@ class Raising(Diary):
         raise ValueError("cannot make sense of it")
 
 
+class Moody:
+    """Raises for every event. It likes invocations, and all else it leaves out."""
+
+    def __init__(self, context: HookContext) -> None:
+        self.path = Path(context.settings["path"])
+
+    def on_invoke(self, event: NextEvent) -> None:
+        """Do nothing."""
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("events\n")
+        raise ValueError("cannot make sense of it")
+
+
+class Asynchronous(Hook):
+    """Has a method that no thread runs."""
+
+    async def on_events(self, events: Sequence[Event]) -> None:  # type: ignore[override]
+        """Do nothing, later."""
+
+
 class Leaving(Diary):
     """Ends the process, or tries to."""
 

@@ -19,13 +19,16 @@ def hook_class(name: str) -> Any:
     """Return what the entry point `name` stands for. Raises HookUnavailable."""
     from importlib.metadata import entry_points  # noqa: PLC0415 - 20 ms, in the hook's thread
 
-    found = entry_points(group=GROUP, name=name)
-    if not found:
+    entries = entry_points(group=GROUP, name=name)
+    if not entries:
         others = sorted({entry.name for entry in entry_points(group=GROUP)})
         known = ", ".join(others) or "none is installed"
         raise HookUnavailable(f"no hook has this type; known types: {known}")
-    entry = next(iter(found))
+    entry = next(iter(entries))
     try:
-        return entry.load()
-    except Exception as error:  # a foreign package may fail in any way
+        found = entry.load()
+    except (Exception, SystemExit) as error:  # a foreign package may fail in any way
         raise HookUnavailable(f"entry point {entry.value} can't be loaded: {error!r}") from error
+    if not callable(found):
+        raise HookUnavailable(f"entry point {entry.value} is no class")
+    return found

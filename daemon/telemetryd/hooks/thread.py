@@ -29,12 +29,14 @@ Call: TypeAlias = tuple[str, tuple[Any, ...]]
 INIT_SECONDS: Final = 5.0
 """Budget of the import and of `on_init`."""
 _MAX_FAILURES: Final = 3
-"""Exceptions in a row that switch a hook off."""
+"""Exceptions in a row, of one method, that switch a hook off."""
 _MAX_CALLS: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
 """Calls, and bytes of telemetry, that wait for a hook. Beyond them telemetry is not handed over."""
 _ROUNDING_SECONDS: Final = 0.01
 """Time by which a timer may come early, and more: a call is then certainly over its budget."""
+_RUN_LATER: Final = 0x20 | 0x80 | 0x200
+"""Flags of the code of generators, coroutines and asynchronous generators (`inspect.CO_...`)."""
 _ON_EVENTS: Final = ("on_events", "on_runtime_done", "on_report")
 _METHODS: Final = ("on_init", "on_invoke", *_ON_EVENTS, "on_shutdown")
 
@@ -71,7 +73,10 @@ class HookThread:
         self._is_off = False
         self._has_ended = False
         self._skips = False
-        self._failures = 0
+        self._failures: dict[str, int] = {}
+        """Exceptions in a row, by method."""
+        self._called: list[str] = []
+        """The methods that were called for one post, each once. Only for the thread."""
         self._methods: dict[str, Callable[..., object]] = {}
         self._pid = os.getpid()
 
@@ -151,6 +156,7 @@ class HookThread:
         while error is None:
             method, arguments = self._calls.get()
             size = 0
+            self._called = []
             begun = self._begun = self._clock()
             if method == "on_events":
                 size = len(arguments[0].data)
@@ -159,7 +165,7 @@ class HookThread:
                 failure = self._guarded(self._call, method, *arguments)
             seconds = self._clock() - max(begun, self._thawed_at)
             self._begun = None
-            self._tell(self._on_done, size, seconds, failure)
+            self._tell(self._on_done, self._called, size, seconds, failure)
 
     def _guarded(self, function: Callable[..., object], *arguments: object) -> str | None:
         """Return the error of a call in words; None if there was none."""
@@ -182,6 +188,11 @@ class HookThread:
             if callable(function) and getattr(function, "__func__", None) is not getattr(
                 Hook, method
             ):
+                if _runs_later(function):
+                    raise HookUnavailable(
+                        f"{method} is async or a generator, and would never run; it must be a "
+                        "plain function, which may block"
+                    )
                 self._methods[method] = function
         self._call("on_init")
 
@@ -189,6 +200,8 @@ class HookThread:
         function = self._methods.get(method)
         if function is not None:
             self._stats.calls += 1
+            if method not in self._called:
+                self._called.append(method)
             function(*arguments)
 
     def _make_events(self, block: Block) -> None:
@@ -218,17 +231,19 @@ class HookThread:
             self._stats.failures += 1
             self._switch_off("not_started", error)
 
-    def _on_done(self, size: int, seconds: float, error: str | None) -> None:
+    def _on_done(self, called: Sequence[str], size: int, seconds: float, error: str | None) -> None:
         self._bytes -= size
         self._settle()
         self._stats.seconds += seconds
-        if error is None:
-            self._failures = 0
-        else:
+        failed = "" if error is None else called[-1] if called else "on_events"
+        for method in called:
+            if method != failed:  # what a hook does not have, or does well, excuses no other
+                self._failures[method] = 0
+        if failed:
             self._stats.failures += 1
-            self._failures += 1
+            count = self._failures[failed] = self._failures.get(failed, 0) + 1
             self._log.warning("hook_failed", hook=self._context.name, error=error)
-            if self._failures >= _MAX_FAILURES:
+            if count >= _MAX_FAILURES:
                 self._switch_off("failures", f"{_MAX_FAILURES} calls in a row failed")
         if seconds > self._budget:
             self._switch_off("too_slow", f"a call took longer than {self._budget:g} seconds")
@@ -237,6 +252,12 @@ class HookThread:
         self._waiting -= 1
         if not self._waiting:
             self._idle.set()
+
+
+def _runs_later(function: Callable[..., object]) -> bool:
+    """True if a call of `function` only makes an object: that of a coroutine, or a generator."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and bool(code.co_flags & _RUN_LATER)
 
 
 def _events_of(block: Block) -> Sequence[Event]:

@@ -59,7 +59,7 @@ def _entry_points() -> importlib.metadata.EntryPoints:
 def _load(entry: importlib.metadata.EntryPoint) -> type[Sink]:
     try:
         found = entry.load()
-    except Exception as error:  # a foreign package may fail in any way
+    except (Exception, SystemExit) as error:  # a foreign package may fail in any way
         raise UnknownSinkType(f"entry point {entry.value} can't be loaded: {error!r}") from error
     if not (isinstance(found, type) and issubclass(found, Sink)):
         raise UnknownSinkType(f"entry point {entry.value} is not a telemetryd Sink class")

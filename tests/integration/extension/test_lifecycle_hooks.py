@@ -43,6 +43,18 @@ def test_a_hook_that_hangs_delays_no_invocation_beyond_its_budget(tmp_path: Path
     assert off["reason"] == "too_slow"
 
 
+def test_a_method_that_always_raises_is_not_excused_by_another(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    hook = with_hook(tmp_path / "package", "Moody", budget_ms=20_000)
+    flush = {"TELEMETRYD_FLUSH__STRATEGY": "invocation", "TELEMETRYD_FLUSH__MAX_ADDED_MS": "20000"}
+    results, env = play(stage.config(hook | flush), *[{"print": 1}] * 4)
+    assert statuses(results) == ["success"] * 4
+    stage.assert_nothing_lost(env)
+    (off,) = stage.log("hook_off")
+    assert (off["reason"], off["error"]) == ("failures", "3 calls in a row failed")
+    assert diary(tmp_path / "package") == ["events"] * 3
+
+
 def test_a_reset_has_a_hook_of_its_own(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     hook = with_hook(tmp_path / "package", "Diary", budget_ms=20_000)

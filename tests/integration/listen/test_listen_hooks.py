@@ -53,6 +53,7 @@ def test_a_hook_is_called_in_order(tmp_path: Path) -> None:
     [
         ("Unwilling", "", 1, "not_started", "OSError in on_init"),
         ("Missing", "", 1, "not_started", "Missing"),
+        ("Asynchronous", "", 1, "not_started", "on_events is async"),
         ("Raising", "events", 3, "failures", "3 calls in a row failed"),
         ("Leaving", "leaves", 3, "failures", "3 calls in a row failed"),
     ],
