@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from bench.load import report
+from bench.scale import report as scale
 from bench.short_life import pages
 
 _ROOT: Final = Path(__file__).parents[2]
 README: Final = _ROOT / "README.md"
-PAGES: Final = {README: "bench/results", _ROOT / "docs" / "performance.md": "../bench/results"}
+PAGES: Final = {
+    README: "bench/results",
+    _ROOT / "docs" / "performance.md": "../bench/results",
+    _ROOT / "docs" / "scale.md": "../bench/results",
+}
 """Each page, and what leads from it to the results."""
 _PART: Final = re.compile(r"(<!-- bench:([a-z0-9-]+) -->\n).*?(<!-- /bench -->)", re.DOTALL)
 
@@ -23,6 +28,8 @@ def filled(text: str, results: Path, link: str = "bench/results") -> str:
         name = found[2]
         if name.startswith(pages.PART):
             return f"{found[1]}{chr(10).join(pages.fill(name, results))}\n{found[3]}"
+        if name.startswith(scale.PART):
+            return f"{found[1]}{chr(10).join(scale.fill(name, results))}\n{found[3]}"
         result = report.read(results / f"{name}.json")
         machine = result.machine
         lines = [
