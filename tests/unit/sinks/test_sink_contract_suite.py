@@ -354,7 +354,10 @@ CATCHES: dict[type[Sink], tuple[Callable[..., None], ...]] = {
         SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
         SinkContract.test_delivers_every_line_in_order,
     ),
-    CountsWhatWasAdded: (SinkContract.test_items_count_bytes_as_received,),
+    CountsWhatWasAdded: (
+        SinkContract.test_items_count_bytes_as_received,
+        SinkContract.test_each_line_behind_rules_arrives_or_is_counted,
+    ),
     KeepsNothing: (
         SinkContract.test_packed_items_stand_for_the_lines_and_give_them_back,
         SinkContract.test_what_a_failing_sink_loses_is_in_the_dead_letter,
@@ -430,6 +433,7 @@ def test_the_suite_catches(wrong: type[Sink], test: str, tmp_path: Path) -> None
             "stack": stack,
             "loop_factory": asyncio.new_event_loop,
             "turns": 16,
+            "shape": "flat",
         }
         wanted = inspect.signature(method).parameters
         with pytest.raises(caught):
