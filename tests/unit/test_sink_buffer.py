@@ -29,6 +29,34 @@ def test_each_line_arrives_and_is_accounted_for(tmp_path: Path) -> None:
     assert buffer.close() == account
 
 
+def test_any_text_is_a_line_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    buffer = SinkBuffer("file", path=str(out))
+    for text in ({"half": "\ud83d"}, "half \ud83d", b"\xff"):
+        buffer.write(text)
+    for wrong in (None, 5, ["x"]):
+        with pytest.raises(TypeError, match="text, bytes or a dict"):
+            buffer.write(wrong)  # type: ignore[arg-type]
+    assert buffer.flush(60)
+    assert out.read_bytes() == b'{"half": "\\ud83d"}\nhalf ?\n\xff\n'
+    assert buffer.close()["delivered"]["lines"] == 3
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"format": "flat"}, {"fields": ["function"]}, {"tags": {"a": 1}}, {"include": ["x"]},
+        {"sample": [{"keep": 0.1}]}, {"min_level": "error"}, {"types": ["platform"]},
+        {"spool": {"path": "/spool"}}, {"failover": "b"}, {"overflow": "block"},
+    ],
+)  # fmt: skip
+def test_a_setting_that_only_the_daemon_follows_is_refused(
+    tmp_path: Path, setting: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(setting))}: has no effect here"):
+        SinkBuffer("file", path=str(tmp_path / "out"), **setting)
+
+
 @pytest.mark.parametrize("settings", [{}, {"path": 3}, {"path": "/x", "min_level": "loud"}])
 def test_a_wrong_setting_is_an_error_where_the_buffer_is_made(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"SinkBuffer\('file'\)"):

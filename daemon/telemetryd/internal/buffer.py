@@ -13,10 +13,12 @@ queue, and an account in which every line ends once.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import secrets
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +39,15 @@ _CHUNK_BYTES: Final = 64 * 1024
 """Bytes that are collected before they are handed to the sink's thread."""
 _START_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 0.5
+_LOSS: Final = "drop_oldest"
+"""The overflow of a buffer. It has no other."""
+_OF_THE_DAEMON: Final = frozenset(
+    {
+        "types", "min_level", "include", "exclude", "sample", "fields", "tags", "format",
+        "failover", "spool", "overflow",
+    }
+)  # fmt: skip
+"""Keys of all sinks that its router, or what it stores, needs."""
 
 
 class SinkBuffer:
@@ -66,12 +77,11 @@ class SinkBuffer:
             raise self._errors[0]
 
     def write(self, line: str | bytes | dict[str, Any]) -> None:
-        r"""Add a line. A dict becomes JSON. Newlines within a line become spaces."""
-        if isinstance(line, dict):
-            data = msgspec.json.encode(line)
-        else:
-            data = line.encode("utf-8", "replace") if isinstance(line, str) else line
-            data = data.rstrip(b"\n").replace(b"\n", b" ")
+        r"""Add a line. A dict becomes JSON. Newlines within a line become spaces.
+
+        Raises TypeError if it is nothing of that, or a dict has what JSON has not.
+        """
+        data = _to_line(line)
         if not data:
             return
         with self._lock:
@@ -157,13 +167,36 @@ class SinkBuffer:
         await self._worker.stop(self._loop.time() + seconds)
 
 
+def _to_line(line: str | bytes | dict[str, Any]) -> bytes:
+    """Return a line, without its newline."""
+    if isinstance(line, dict):
+        try:
+            return msgspec.json.encode(line)
+        except UnicodeEncodeError:  # half a surrogate pair, which JSON can only spell out
+            return json.dumps(line).encode()
+    if not isinstance(line, str | bytes):
+        raise TypeError(f"a line is text, bytes or a dict, not {type(line).__name__}")
+    data = line.encode("utf-8", "replace") if isinstance(line, str) else line
+    return data.rstrip(b"\n").replace(b"\n", b" ")
+
+
+def _without_effect(config: SinkConfig) -> Iterator[str]:
+    """Yield the keys that are set, but that only the daemon follows: it routes, this does not."""
+    for field in msgspec.structs.fields(config):
+        value = getattr(config, field.name)
+        if field.name in _OF_THE_DAEMON and value and value not in (field.default, _LOSS):
+            yield f"{field.name}: has no effect here: each line goes to the sink as it is"
+
+
 def _config(kind: str, settings: dict[str, Any]) -> SinkConfig:
     try:
         cls = sink_class(kind).Config
         config = msgspec.convert({"type": kind, **settings}, cls)
     except (UnknownSinkType, msgspec.ValidationError) as error:
         raise ConfigError((f"SinkBuffer({kind!r}): {error}",)) from error
-    rules = (*config.shared_problems(), *getattr(config, "problems", tuple)())
+    rules = (
+        *config.shared_problems(), *getattr(config, "problems", tuple)(), *_without_effect(config),
+    )  # fmt: skip
     if rules:
         raise ConfigError(tuple(f"SinkBuffer({kind!r}): {rule}" for rule in rules))
     return config

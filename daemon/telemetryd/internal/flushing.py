@@ -15,6 +15,7 @@ import functools
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -59,6 +60,10 @@ class _Registered:
         self.call = call
         self.name = getattr(call, "__qualname__", None) or repr(call)
         self.seconds = seconds
+
+
+class _NotAwaitedError(Exception):
+    """A call has returned a coroutine, which nothing runs."""
 
 
 class Engine:
@@ -142,7 +147,10 @@ class Engine:
             self._say(f"{each.name} took longer than {seconds:.3g} s; it is not called any more")
         elif errors:
             self.flushes.failures += 1
-            self._say(f"{each.name} raised {type(errors[0]).__name__}")
+            if isinstance(errors[0], _NotAwaitedError):
+                self._say(f"{each.name} is async, and does nothing here; pass a plain function")
+            else:
+                self._say(f"{each.name} raised {type(errors[0]).__name__}")
 
     def _on_invoke(self, request: str, deadline_ms: int) -> None:
         """Wait until the handler has ended, and flush. In the thread that asks for `next`."""
@@ -170,9 +178,13 @@ class Engine:
 
 def _guarded(call: Callable[[], object], errors: list[BaseException]) -> None:
     try:
-        call()
+        made = call()
     except BaseException as error:  # noqa: BLE001 - it is counted, and named by its type
         errors.append(error)
+        return
+    if isinstance(made, types.CoroutineType):
+        made.close()  # or Python warns that nothing has awaited it
+        errors.append(_NotAwaitedError())
 
 
 _ENGINE: Final = Engine()

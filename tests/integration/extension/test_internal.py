@@ -89,15 +89,16 @@ def test_what_raises_or_hangs_is_contained(tmp_path: Path) -> None:
     def echo(_kind: str, _name: str, line: bytes) -> None:
         printed.append(line.decode())
 
-    one = _fields(config(tmp_path, FLUSHES="fail,hang,flush")) | {"echo": echo}
+    one = _fields(config(tmp_path, FLUSHES="fail,later,hang,flush")) | {"echo": echo}
     results, _ = play(LocalConfig(**one), {}, {}, {})
     assert statuses(results) == ["success"] * 3
     assert noted(tmp_path) == ["handled", "hangs", "flushed"] + ["handled", "flushed"] * 2
     counts = json.loads(results[2].payload)
-    assert (counts["failures"], counts["hung"]) == (2, 1)
+    assert (counts["failures"], counts["hung"]) == (4, 1)
     said = [line for line in printed if "telemetryd.internal" in line]
     assert any("hang took longer than 1 s; it is not called any more" in line for line in said)
     assert any("fail raised ValueError" in line for line in said)
+    assert any("later is async, and does nothing here" in line for line in said)
     assert not any("a secret" in line for line in said)
 
 
