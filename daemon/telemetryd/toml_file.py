@@ -25,12 +25,13 @@ _KIND, _REGULAR = 0o170000, 0o100000
 class NoTable(ValueError):  # noqa: N818 - a state of the file, not of ours
     """The file holds no configuration; the text says why, and may quote it.
 
-    `unread`: it is not even a file that holds something.
+    `unread`: it is not even a file that holds something. `data`: what it holds, if it was read.
     """
 
     def __init__(self, text: str, *, unread: bool = False) -> None:
         super().__init__(text)
         self.unread = unread
+        self.data = b""
 
 
 def read(path: str) -> dict[str, Any]:
@@ -47,7 +48,11 @@ def read(path: str) -> dict[str, Any]:
             data += more
     finally:
         posix.close(fd)
-    return parse(data)
+    try:
+        return parse(data)
+    except NoTable as error:
+        error.data = data
+        raise
 
 
 def _check_kind(status: posix.stat_result) -> None:

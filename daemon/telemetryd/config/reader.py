@@ -59,7 +59,7 @@ class Reader:
         self._refused: set[str] = set()
         self._unknown: list[Path] = []
         self._astray: set[str] = set()
-        self._unmasked = False
+        self._unmasked = ("redact",) in sources.hidden
         """True if a rule of `redact` may be missing."""
 
     def config(self) -> Config:
@@ -106,6 +106,7 @@ class Reader:
                 near = suggest.did_you_mean(key, keys | sections)
                 self._leads_astray(path, suggest.closest(key, keys))
                 self._hides_sinks(suggest.closest(path[0], sections))
+            self._leaves_unmasked(path)
             self._refuse(key, f"unknown key{near}", origin=self._sources.file)
         common = _names(msgspec.structs.fields(SinkConfig))
         for number, (path, given) in enumerate(self._environment.items()):
@@ -116,6 +117,7 @@ class Reader:
                 leads_astray = self._leads_astray(path, suggest.closest(".".join(path), keys))
                 if path[2:] and self._hides_sinks(suggest.closest(path[0], sections)):
                     leads_astray = True
+            leads_astray = self._leaves_unmasked(path) or leads_astray
             if leads_astray or not self._tolerant:
                 self._report(f"environment {given.variable}", text)
             elif number < _MAX_SUGGESTED:
@@ -143,6 +145,16 @@ class Reader:
             return False
         self._astray.add(name)
         return True
+
+    def _leaves_unmasked(self, path: Path) -> bool:
+        """Note that an unknown key may stand for `redact`, such as `redact.rules`."""
+        from telemetryd.config.suggest import closest  # noqa: PLC0415 - for errors only
+
+        is_of_rules = path[0].startswith("redact")
+        if is_of_rules and closest(path[0], ("redact", "redact_salt")) != "redact_salt":
+            self._unmasked = True
+            return True
+        return False
 
     def _hides_sinks(self, meant: str) -> bool:
         """Leave out the default sink where the section of unknown keys was meant to name sinks."""

@@ -86,11 +86,13 @@ class Sources(NamedTuple):
     table: dict[str, Any]
     environment: dict[Path, FromEnvironment]
     problems: list[str]
+    hidden: list[Path]
+    """Keys that are set in a file or a variable that could not be read."""
 
 
 def read_sources(environ: Mapping[str, str], default_paths: Sequence[str]) -> Sources:
     """Read the file and collect the variables. Raises nothing; see `Sources.problems`."""
-    sources = Sources("", {}, {}, [])
+    sources = Sources("", {}, {}, [], [])
     file = ""
     for variable, text in environ.items():
         name = variable.upper()
@@ -102,7 +104,7 @@ def read_sources(environ: Mapping[str, str], default_paths: Sequence[str]) -> So
             and not is_made_by_platform(variable, text)
         ):
             _collect(sources, variable, text)
-    found, table = _read_file(file, default_paths, sources.problems)
+    found, table = _read_file(file, default_paths, sources)
     return sources._replace(file=found, table=table)
 
 
@@ -116,6 +118,7 @@ def _collect(sources: Sources, variable: str, text: str) -> None:
     else:
         sources.environment[path] = FromEnvironment(variable, text)
         return
+    sources.hidden.append(path)
     sources.problems.append(f"environment {printable(variable)}: {problem}")
 
 
@@ -129,14 +132,18 @@ def _is_unicode(text: str) -> bool:
 
 
 def _read_file(
-    named: str, default_paths: Sequence[str], problems: list[str]
+    named: str, default_paths: Sequence[str], sources: Sources
 ) -> tuple[str, dict[str, Any]]:
+    problems = sources.problems
     for path in [named] if named else default_paths:
         origin = f"environment {CONFIG_VARIABLE} = " if named else ""
         try:
             return path, toml_file.read(path)
         except toml_file.NoTable as error:
             start = origin if error.unread else ""
+            may_redact = b"redact" in error.data or len(error.data) > toml_file.MAX_BYTES
+            if may_redact and ("redact",) not in sources.environment:  # which would replace it
+                sources.hidden.append(("redact",))
             problems.append(f"{start}{printable(path)}: {printable(str(error))}")
         except (FileNotFoundError, NotADirectoryError) as error:
             if not named:

@@ -96,6 +96,10 @@ def test_a_fault_turns_every_sink_off_in_lambda() -> None:
         {"TELEMETRYD_REDACT": "emial"},
         {"TELEMETRYD_REDACT": '[{name = "a", pattern = "("}]'},
         {"TELEMETRYD_REDCT": "email"},
+        {"TELEMETRYD_REDACT__RULES": "email"},
+        {"TELEMETRYD_REDACT": "email\udcff"},
+        {"TELEMETRYD_REDACT": "email", "telemetryd_redact": "card"},
+        {f"TELEMETRYD_{'x' * n}": "" for n in range(1, 30)} | {"TELEMETRYD_REDACT__RULES": "email"},
     ):
         sinks = {"TELEMETRYD_SINKS__A__TYPE": "null", "TELEMETRYD_SINKS__B__TYPE": "stdout"}
         with pytest.raises(ConfigError) as caught:
@@ -104,3 +108,20 @@ def test_a_fault_turns_every_sink_off_in_lambda() -> None:
         assert isinstance(usable, Config)
         assert usable.sinks == {}
         assert caught.value.left_out == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "text", ['redact = ["email"\n', 'redact = ["email"]\n[x', 'redact = ["email"]\n# \udcff']
+)
+def test_rules_in_a_file_that_can_not_be_read_turn_every_sink_off(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "telemetryd.toml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    sinks = {"TELEMETRYD_SINKS__A__TYPE": "null", "TELEMETRYD_CONFIG": str(file)}
+    for rules, left in (({}, []), ({"TELEMETRYD_REDACT": "card"}, ["a"])):
+        with pytest.raises(ConfigError) as caught:
+            load({**sinks, **rules}, default_paths=(), mode="lambda", tolerant=True)
+        usable = caught.value.usable
+        assert isinstance(usable, Config)
+        assert [*usable.sinks] == left
