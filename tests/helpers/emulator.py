@@ -52,6 +52,12 @@ exec /var/runtime/aws-lambda-rie --runtime-api-address "127.0.0.1:$API_PORT" \\
   --runtime-interface-emulator-address "127.0.0.1:$INVOKE_PORT"
 """
 
+_BOOTSTRAP = """#!/bin/sh
+export _HANDLER={handler} AWS_EXECUTION_ENV=AWS_Lambda_python3
+exec {wrapper} {python} -c 'import os; from awslambdaric.__main__ import main
+main(["bootstrap", os.environ["_HANDLER"]])'
+"""
+
 
 @dataclass
 class Emulator:
@@ -125,12 +131,14 @@ def emulator(
     task: Path,
     handler: str = "app.handler",
     managed: bool = True,
+    wrapper: str = "",
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Emulator]:
     """Run the emulator with files below /opt and one Python function.
 
     `opt` maps a path below /opt to a file to copy or the text of an executable. With `managed` it
-    plays a managed instance, the only mode in which it has telemetry.
+    plays a managed instance, the only mode in which it has telemetry. `wrapper` starts the runtime,
+    as `AWS_LAMBDA_EXEC_WRAPPER` does where the runtime is Lambda's own.
     """
     program = build()
     stage = tmp_path / "stage"
@@ -141,7 +149,7 @@ def emulator(
         target.chmod(0o755)
     shutil.copytree(task, stage / "task")
     bootstrap = stage / "bootstrap"
-    bootstrap.write_text(f"#!/bin/sh\nexec {sys.executable} -m awslambdaric {handler}\n")
+    bootstrap.write_text(_BOOTSTRAP.format(python=sys.executable, handler=handler, wrapper=wrapper))
     bootstrap.chmod(0o755)
     with reserved() as api, reserved() as port:
         yield from _running(tmp_path, stage, program, api, port, managed=managed, env=env or {})

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from helpers.emulator import BUILD_LIMIT, emulator
+from helpers.features import EVENT, features
 from helpers.launcher_kit import install
-from helpers.lifecycle import until
+from helpers.lifecycle import until, with_hook
+from helpers.wrapping import PLAIN, wrapper
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = ROOT / "examples" / "canary"
@@ -76,6 +78,59 @@ def test_telemetryd_gets_every_line_of_a_managed_instance(
     assert {event["record"]["requestId"] for event in reports} == {
         answer["requestId"] for answer in answers
     }
+
+
+def test_each_line_is_what_it_should_be_everywhere(open_directory: Path) -> None:
+    """Masks, tags, fields, samples, rows, OTLP, HTTP and a hook at once.
+
+    Of a managed instance the emulator tells no `runtimeDone`, so no figures of the system follow.
+    """
+    opt = {"extensions/telemetryd": program(TELEMETRYD)}
+    task = ROOT / "examples" / "handler"
+    with features(open_directory) as wanted:
+        with emulator(open_directory, opt=opt, task=task, env=wanted.variables) as running:
+            for count in range(1, 4):
+                running.invoke(EVENT)
+                until(lambda: wanted.have_delivered(count))  # noqa: B023 - it is called here
+            until(lambda: wanted.calls().count("report") == 3)
+            until(lambda: wanted.otlp.totals().get("faas.invocations") == 3)
+            until(lambda: "test_function" in {span.name for span in wanted.otlp.spans})
+            output = running.stop()
+        printed = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
+        (ledger,) = [record for record in printed if record.get("event") == "ledger"]
+        lines = wanted.check(ledger, 3)
+        metrics = {metric.name for metric in wanted.otlp.metrics}
+    assert wanted.calls()[:1] == ["init"]
+    assert "invoke" not in wanted.calls()
+    assert {line["function"] for line in lines} == {"test_function"}
+    assert not any("system" in name for name in metrics)
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_wrapped_function_flushes_beside_a_hook(open_directory: Path, managed: bool) -> None:
+    """After the response, where an internal extension gets INVOKE; else within the handler."""
+    diary, wrapped = open_directory / "diary", wrapper(open_directory / "wrapped").parent
+    opt: dict[str, Path | str] = {"extensions/telemetryd": program(TELEMETRYD)}
+    opt |= {
+        f"telemetryd/{path.relative_to(wrapped)}": path
+        for path in wrapped.rglob("*")
+        if path.is_file() and "none" not in path.parts
+    }
+    hooked = open_directory / "hooked"
+    env = {"DIARY": str(diary)}
+    env |= with_hook(open_directory / "hook", "Diary", settings={"path": str(hooked)})
+    with emulator(
+        open_directory, opt=opt, task=PLAIN, handler="plain.handler", env=env, managed=managed,
+        wrapper="/opt/telemetryd/wrap",
+    ) as running:  # fmt: skip
+        answers = [running.invoke({}) for _ in range(3)]
+        until(lambda: managed or hooked.read_text().count("invoke") == 3)
+        output = running.stop()
+    assert diary.read_text().splitlines() == ["handled", "flushed"] * 3
+    counts = [(answer["invocations"], answer["in_handler"]) for answer in answers]
+    assert counts == ([(1, 1), (2, 2), (3, 3)] if managed else [(0, 0), (1, 0), (2, 0)]), output
+    called = [line.split()[0] for line in hooked.read_text().splitlines()]
+    assert (called[0], called.count("invoke")) == ("init", 0 if managed else 3)
 
 
 @pytest.mark.parametrize("managed", [True, False])

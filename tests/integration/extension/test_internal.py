@@ -11,33 +11,17 @@ from typing import Any
 import pytest
 
 from helpers.lifecycle import UNHURRIED, TimesOut, play, statuses
-from layer import bundle
+from helpers.wrapping import PLAIN, wrapper
 from telemetryd.local import LocalConfig
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "internal"
-PLAIN = ROOT / "tests" / "fixtures" / "internal"
-
-
-def wrapper(directory: Path) -> str:
-    """The script, as the layer installs it."""
-    nothing = directory / "none"
-    for name in ("telemetryd", "lib"):
-        (nothing / name).mkdir(parents=True)
-    (nothing / "telemetryd" / "telemetryd").touch()
-    launcher, lib = nothing / "telemetryd", nothing
-    for path, data in bundle.files(launcher, launcher, lib, {}, b"").items():
-        file = directory / path.removeprefix("telemetryd/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    (directory / "wrap").chmod(0o755)
-    return str(directory / "wrap")
 
 
 def config(directory: Path, **env: str) -> LocalConfig:
     """A wrapped function without any other extension."""
     variables = {
-        "AWS_LAMBDA_EXEC_WRAPPER": wrapper(directory / "opt"),
+        "AWS_LAMBDA_EXEC_WRAPPER": str(wrapper(directory / "opt")),
         "DIARY": str(diary(directory)),
     }
     return LocalConfig(handler="plain.handler", task_root=PLAIN, env=variables | env, **UNHURRIED)
@@ -119,7 +103,7 @@ def test_where_lambda_refuses_it_the_handler_flushes_itself(tmp_path: Path) -> N
 
 def test_the_layers_part_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     """A function without telemetryd of its own has `on_return`, and no more."""
-    wrap = Path(wrapper(tmp_path / "opt"))
+    wrap = wrapper(tmp_path / "opt")
     done = subprocess.run(
         [sys.executable, "-S", "-c", "import telemetryd_wrap as w; print(w.handler({}, None))"],
         env={
