@@ -302,6 +302,13 @@ class Daemon:
         )
         return flushed
 
+    def skip_flush(self, trigger: Trigger) -> bool:
+        """True if a flush would have nothing to do. Then it counts as done."""
+        if self.hooks is not None or not all(worker.is_at_rest for worker in self._workers):
+            return False
+        self.stats.flush_seconds[trigger].observe(0.0)
+        return True
+
     async def _flush(self, deadline: float, trigger: Trigger) -> bool:
         flushed, began = True, self.clock.monotonic()
         try:
@@ -389,6 +396,13 @@ class Daemon:
         for stage in self._stages():
             for worker in stage:
                 worker.abandon(reason, keep=keep)
+
+    def begin_hold(self) -> bool:
+        """Begin no write that a freeze could cut off, until `release_writes`.
+
+        False if one is in flight already: then `hold_writes` is needed.
+        """
+        return all(worker.begin_hold() for worker in self._workers)
 
     async def hold_writes(self, answer_until: float) -> None:
         """Keep writes that a freeze could cut off from being in flight, until `release_writes`.

@@ -70,6 +70,7 @@ class Attempts:
         self._limit: asyncio.Timeout | None = None
         self._packing: Packing | None = None
         self._writes_direct = type(sink).write_direct is not Sink.write_direct
+        self.needs_flush: Final = type(sink).flush is not Sink.flush and sink.needs_flush
         self._guard = DirectGuard()
 
     def tell_sink_bugs(self, call: Callable[[BaseException], None]) -> None:
@@ -84,6 +85,11 @@ class Attempts:
             and self._is_open
             and (not self._guard.is_paused or self._guard.permits(self._clock.elapsed()))
         )
+
+    @property
+    def is_writing(self) -> bool:
+        """True if an attempt is on its way."""
+        return self._limit is not None
 
     def end_direct(self) -> None:
         """Write nothing direct any more."""

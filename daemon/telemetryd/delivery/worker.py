@@ -111,6 +111,26 @@ class DeliveryWorker:
         return self._failover
 
     @property
+    def is_at_rest(self) -> bool:
+        """True if a flush would have nothing to do, and would not fail."""
+        running = self._task is not None and not self._task.done()
+        return (
+            running
+            and self._is_idle()
+            and not self._circuit.is_open
+            and self._delivery.stop_at is None
+            and not self._attempts.needs_flush
+        )
+
+    def _is_idle(self) -> bool:
+        """True if nothing waits or is in flight, in memory or on disk."""
+        return (
+            self._delivery.state == delivery.IDLE
+            and self._steps.idle.is_set()
+            and not len(self._queue)
+        )
+
+    @property
     def is_cut_off(self) -> bool:
         """True if its destination is left alone for now, because it takes nothing."""
         return self._circuit.is_open
@@ -230,6 +250,13 @@ class DeliveryWorker:
             self._delivery.end_flush()
         return self._task is None or not self._task.done()
 
+    def begin_hold(self) -> bool:
+        """Begin no write until `release`. False if one is in flight, which `hold` breaks off."""
+        if self._survives_freeze:
+            return True
+        self._delivery.hold()
+        return not self._attempts.is_writing
+
     async def hold(self, answer_until: float = 0.0) -> None:
         """Begin no write until `release`, and break off the one in flight, to be repeated.
 
@@ -237,13 +264,14 @@ class DeliveryWorker:
         For what comes before a freeze, which would cut a conversation with a distant server in
         two. Sinks that survive a freeze are left alone.
         """
-        if not self._survives_freeze:
-            self._delivery.hold()
+        if not self.begin_hold():
             await self._attempts.break_off(answer_until)
 
     def release(self) -> None:
         """Permit writes again after a freeze. Batches that lingered too long are written."""
         self._delivery.release()
+        if self._is_idle():
+            return  # there is nothing to wake up for
         self._queue.wake()
         if self._delivery.state in {delivery.HELD, delivery.PROBING}:  # which may be due by now
             self._steps.nudge()

@@ -19,6 +19,10 @@ from telemetryd_proto.extensions_api import NextEvent, decode_next
 _READ_BYTES = 65536
 
 
+class StoppedError(Exception):
+    """No event is awaited any more."""
+
+
 class EventsClient:
     """Asks for events, one after the other."""
 
@@ -28,6 +32,7 @@ class EventsClient:
         self._on_odd = on_odd
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._is_stopped = False
 
     async def ask(self) -> None:
         """Send the request, unless it is on its way. Raises OSError when the platform is gone."""
@@ -43,8 +48,9 @@ class EventsClient:
     async def answer(self) -> NextEvent:
         """Wait for the event that was asked for.
 
-        Raises OSError when the platform is gone, Refused when it answers with an error, and
-        MalformedAnswer or ValueError when it answers with something else.
+        Raises OSError when the platform is gone, Refused when it answers with an error,
+        MalformedAnswer or ValueError when it answers with something else, and StoppedError after
+        `stop`.
         """
         try:
             try:
@@ -69,6 +75,12 @@ class EventsClient:
             self._on_odd(error)
             return event
 
+    def stop(self) -> None:
+        """End the wait for an answer that has not arrived, and every later one."""
+        self._is_stopped = True
+        if self._reader is not None:
+            self._reader.set_exception(StoppedError())
+
     async def _read(self) -> http.Answer:
         if self._reader is None:
             assert self._session.next_socket is not None  # noqa: S101 - send_next has made it
@@ -76,6 +88,8 @@ class EventsClient:
             copy = socket.socket(fileno=os.dup(self._session.next_socket.fileno()))
             copy.setblocking(False)
             self._reader, self._writer = await asyncio.open_connection(sock=copy)
+            if self._is_stopped:
+                raise StoppedError
         answer = http.Answer()
         while not answer.feed(await self._reader.read(_READ_BYTES)):
             pass

@@ -41,7 +41,7 @@ from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigErro
 from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
 from telemetryd.extension.boot import LARGE_SHARE, PARKED, REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
-from telemetryd.extension.events_client import EventsClient
+from telemetryd.extension.events_client import EventsClient, StoppedError
 from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd.log import Level, Log, describe
 from telemetryd_proto.envelope import Envelope
@@ -195,7 +195,6 @@ class _Extension:
         self._margin = config.flush.margin_ms / 1000
         self._added_seconds = config.flush.max_added_ms / 1000 - self._batch_seconds
         """Most seconds to add after an invocation's end is known, a batch period after the end."""
-        self._stopping: asyncio.Future[None] = loop.create_future()
         self._signal = ""
         """The name of the first that asked for the end."""
         self._noticed = asyncio.Event()
@@ -397,14 +396,10 @@ class _Extension:
         await self._client.ask()
         self._cycle.on_asked(self._now())
         self._daemon.stats.start_seconds["next"] = self._session.next_after
-        answer = asyncio.ensure_future(self._client.answer())
-        either: set[asyncio.Future[Any]] = {answer, self._stopping}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            await asyncio.gather(answer, return_exceptions=True)
+        try:
+            return await self._client.answer()
+        except StoppedError:
             return None
-        return answer.result()
 
     async def _await(self) -> Commands:
         """Wait until something about the running invocation is to be decided."""
@@ -461,7 +456,9 @@ class _Extension:
         try:
             await asyncio.sleep(self._cycle.trailing_until - self._loop.time())
             self._cycle.on_lag(max(self._loop.time() - self._cycle.trailing_until, 0.0))
-            flushed = await self._within(self._daemon.flush(latest, "invocation"), latest)
+            flushed: bool | None = self._daemon.skip_flush("invocation")
+            if not flushed:
+                flushed = await self._within(self._daemon.flush(latest, "invocation"), latest)
             self._cycle.on_lag(max(self._loop.time() - latest - _PATIENCE_SECONDS, 0.0))
             return self._cycle.on_flush_end(self._now(), all_of_it=bool(flushed))
         except Exception as bug:  # noqa: BLE001 - as above
@@ -470,8 +467,9 @@ class _Extension:
     async def _hold(self) -> Commands:
         """Cancel the writes that a freeze would cut off."""
         try:
-            until = min(self._loop.time() + _ANSWER_SECONDS, self._cycle.deadline)
-            await self._within(self._daemon.hold_writes(until), until)
+            if not self._daemon.begin_hold():
+                until = min(self._loop.time() + _ANSWER_SECONDS, self._cycle.deadline)
+                await self._within(self._daemon.hold_writes(until), until)
             return self._cycle.held()
         except Exception as bug:  # noqa: BLE001 - as above
             return self._fail(bug)
@@ -608,8 +606,7 @@ class _Extension:
         self._signal = self._signal or name
         self._cycle.on_signal()
         self._noticed.set()
-        if not self._stopping.done():
-            self._stopping.set_result(None)
+        self._client.stop()
 
     async def _shut_down(self, deadline: float, reason: str) -> None:
         keep = reason != _FOR_GOOD

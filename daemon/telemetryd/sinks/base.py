@@ -356,6 +356,9 @@ class Sink(abc.ABC):
     survives_freeze: ClassVar[bool] = False
     """True if a write may be in flight while Lambda freezes the process. Right for local files;
     a server will have closed the connection by the thaw."""
+    needs_flush: bool = True
+    """False if `flush` has nothing to do with these settings. Then the end of an invocation does
+    not call it where nothing else is to be done."""
 
     def __init__(self, config: SinkConfig, context: SinkContext) -> None:
         self.config: SinkConfig = config

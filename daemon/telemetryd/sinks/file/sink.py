@@ -71,6 +71,7 @@ class FileSink(Sink):
         self._clock = context.clock
         self._is_dated = "{date}" in config.path
         self._syncs_always = config.fsync == "always"
+        self.needs_flush = config.fsync != "never"
         self._opened_by = context
         """The context by which the path was made; another has been set by a restore."""
         self._writer = SinkThread(f"sink-{context.name}")
@@ -138,7 +139,7 @@ class FileSink(Sink):
 
     async def flush(self, *, deadline: float) -> None:
         """Write the lines to the disk, if `fsync` requires it."""
-        if self._config.fsync != "never":
+        if self.needs_flush:
             await self._writer.run(self._sync)
 
     async def close(self) -> None:
