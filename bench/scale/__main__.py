@@ -132,7 +132,7 @@ def _measure(options: argparse.Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     data = msgspec.json.format(msgspec.json.encode(result), indent=1)
     (options.out / f"{packing.NAME}.json").write_bytes(data + b"\n")
-    print("\n".join(report.packing(result)))
+    print("\n".join([*report.packing(result), "", *report.risk(result)]))
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bench.scale import fleet as arithmetic
+from bench.scale import packing as packing_cases
 from bench.scale import prices as price_list
 from bench.scale.fleet import Fleet, Load, Spread
 from bench.scale.packing import NAME, Result, Row
@@ -87,6 +88,8 @@ def packing(result: Result) -> list[str]:
     ]
     for row in result.rows:
         case = row.case
+        if case.killed:
+            continue
         kind = "busy" if case.busy else "rare" if case.calls > 1 else "one call"
         lines.append(
             f"| {kind}, {case.function_ms} ms | {case.linger_ms:,} | {case.compression} | "
@@ -100,6 +103,26 @@ def packing(result: Result) -> list[str]:
         "`python -m bench.scale measure`: each row is one environment on the local Lambda, from "
         f"its init to its end. A line has {mean:.0f} bytes. {machine['processor']}, "
         f"{machine['cores']} cores, {machine['system']}."
+    )
+    return [*lines, "", source]
+
+
+def risk(result: Result) -> list[str]:
+    """Return the table of the environments whose extension was killed."""
+    lines = [
+        "| `linger_ms` | invocations | records | lines of the function | of these lost |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.case.linger_ms:,} | {row.case.calls} | {row.records} | "
+        f"{row.case.calls * row.case.lines + 1:,} | {row.lost:,} |"
+        for row in result.rows
+        if row.case.killed
+    ]
+    source = (
+        "`python -m bench.scale measure`: a busy environment, invocations of "
+        f"{packing_cases.KILLED[0].function_ms} ms. telemetryd is killed in the freeze after the "
+        "last."
     )
     return [*lines, "", source]
 
@@ -238,6 +261,8 @@ def fill(name: str, results: Path) -> list[str]:
     result = read(results)
     if kind == "packing":
         return packing(result)
+    if kind == "risk":
+        return risk(result)
     return [*PARTS[kind](_columns(results)), "", f"`python -m bench.scale --only {kind}`"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from bench.kit.errors import LossError
@@ -41,3 +42,12 @@ def test_a_missing_line_is_no_figure() -> None:
         server.violations.append("a call of 9 bytes")
         with pytest.raises(LossError, match="Kinesis would have refused: a call of 9 bytes"):
             packing._judge(life, server)
+
+
+def test_what_a_kill_loses_is_counted() -> None:
+    case = msgspec.structs.replace(
+        CASE, calls=3, linger_ms=60_000, strategy="continuous", killed=True
+    )
+    row = asyncio.run(packing.measure(case))
+    assert 0 < row.lost <= 3 * 2 + 1
+    assert row.lost + row.lines >= 3 * 2 + 1

@@ -229,6 +229,17 @@ def test_what_is_counted_there_is_a_metric() -> None:
     assert {name.removesuffix("_total") for name in named} <= known
 
 
+def test_a_kill_has_a_table_of_its_own() -> None:
+    killed = msgspec.structs.replace(row(calls=7, linger_ms=1000), lost=5)
+    case = msgspec.structs.replace(killed.case, killed=True, lines=3)
+    rows = [*RESULT.rows, msgspec.structs.replace(killed, case=case)]
+    found = Result(machine=dict.fromkeys(("processor", "cores", "system"), ""), rows=rows)
+    assert "| 1,000 | 7 | 7 | 22 | 5 |" in report.risk(found)
+    assert len(report.packing(found)) == len(
+        report.packing(msgspec.structs.replace(found, rows=RESULT.rows))
+    )
+
+
 # -- the command -----------------------------------------------------------------------------------
 
 
