@@ -1,11 +1,11 @@
 """A Lambda function that Firehose calls: records of telemetryd in, rows for a lake out.
 
-The sink has `format = "flat"`, so that lines are rows of the flat schema. They may be packed and
-compressed in any way. Each record gets the keys `date`, `function` and `level` for dynamic
-partitioning. A record with anything else in it is `ProcessingFailed`, with its bytes unchanged.
+Lines may be of either format, and packed and compressed in any way. Rows (`format = "flat"`) come
+out unchanged; raw lines become rows. Each record gets the keys `date`, `function` and `level` for
+dynamic partitioning. A record that telemetryd did not pack is `ProcessingFailed`, with its bytes
+unchanged.
 
-Needs the package `telemetryd_proto` beside it (`pip install telemetryd -t .`), and `zstandard` for
-records compressed with zstd.
+Needs telemetryd beside it (`pip install telemetryd -t .`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, get_args
 
-import msgspec
-
+from telemetryd.flatten import Row, rows_of
 from telemetryd_proto.flat import FlatLine, Level
 from telemetryd_proto.kinesis import decode_object
 
@@ -34,7 +33,6 @@ MAX_KEY: Final = 140
 _LEVELS: Final = ("NONE", *get_args(Level))
 _RANKS: Final = {level: rank for rank, level in enumerate(_LEVELS)}
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_$-]")
-_decode_row: Final = msgspec.json.Decoder(FlatLine).decode
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
@@ -63,22 +61,25 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 def _transform(record: dict[str, Any], *, compress: bool) -> dict[str, Any]:
     # Duplicates stay: Firehose calls again after a timeout, and the first call's answer is lost.
     # Tables drop them by `record_id`.
-    lines = list(_lines_of(base64.b64decode(record["data"], validate=True)))
-    if not lines:  # an id line alone, where Firehose has taken a record apart
+    found = list(_rows_of(record))
+    if not found:  # an id line alone, where Firehose has taken a record apart
         return _answer(record, "Dropped", "")
-    keys = _keys_of([_decode_row(line) for line in lines])
-    rows = b"".join(line + b"\n" for line in lines)
+    keys = _keys_of([row.line for row in found])
+    rows = b"".join(row.data + b"\n" for row in found)
     if compress:
         rows = gzip.compress(rows, mtime=0)
     answer = _answer(record, "Ok", base64.b64encode(rows).decode())
     return answer | {"metadata": {"partitionKeys": keys}}
 
 
-def _lines_of(data: bytes) -> Iterator[bytes]:
+def _rows_of(record: dict[str, Any]) -> Iterator[Row]:
+    data = base64.b64decode(record["data"], validate=True)
     if data.startswith(b"{") and not data.endswith(b"\n"):
         data += b"\n"  # Firehose took it out of an aggregate
-    for decoded in decode_object(data, max_bytes=MAX_DECODED):
-        yield from decoded.lines
+    arrived = record["approximateArrivalTimestamp"] / 1000
+    for number, decoded in enumerate(decode_object(data, max_bytes=MAX_DECODED)):
+        place = f"{record['recordId']}:{number}"
+        yield from rows_of(decoded, place=place, received_at=arrived)
 
 
 def _keys_of(rows: list[FlatLine]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The Firehose transformation: rows of any packing come out, foreign records stay as they are."""
+"""The Firehose transformation: rows of any packing and format, foreign records as they are."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ ERROR = json.dumps({**EVENT, "record": {"level": "ERROR", "message": "two"}}).en
 KEYS = {"date": "2026-03-14", "function": "shop", "level": "INFO"}
 FOREIGN = (
     b"hello\n", b"", b"\n", b"\x00\xff", b'{"a":1}\n', b"[]", b"\x1f\x8b\x08 not gzip",
-    b"\x28\xb5\x2f\xfd not zstd", gzip.compress(b'{"time":"now"}\n'), INFO + b"\n",
+    b"\x28\xb5\x2f\xfd not zstd", gzip.compress(b'{"time":"now"}\n'),
+    b'{"time":"now","type":"function"}\n', INFO + b"\nhello\n",
 )  # fmt: skip
 
 
@@ -146,20 +147,56 @@ def test_foreign_records_fail_unchanged_and_alone(records: list[bytes | None]) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_record_with_one_line_that_is_no_row_fails_as_a_whole(
+def test_raw_lines_become_rows_of_the_same_content(app: ModuleType, way: tuple[str, str]) -> None:
+    lines = [INFO, ERROR, json.dumps({**EVENT, "record": "text\n"}).encode()]
+    answers = call(app, *packed([line + b"\n" for line in lines], *way))
+    assert set(results(answers)) == {"Ok"}
+    expected = [json.loads(row) for row in rows_of(*lines)]
+    found = [json.loads(row) for row in data_of(answers).splitlines()]
+    differing = {"record_id", "instance", "function", "version"}
+    assert [without(row, differing) for row in found] == [
+        without(row, differing) for row in expected
+    ]
+    assert len({row["record_id"] for row in found}) == len(lines)
+
+
+def without(row: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def test_raw_lines_say_who_sent_them_if_fields_are_there(app: ModuleType) -> None:
+    line = b'{"function":"cart",' + INFO[1:] + b"\n"
+    (answer,) = call(app, *packed([line]))
+    assert answer["metadata"]["partitionKeys"] == {**KEYS, "function": "cart"}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != ("single", "none")])
+def test_a_record_that_is_sent_again_has_the_same_ids(
+    app: ModuleType, way: tuple[str, str]
+) -> None:
+    """Also of lines that are no JSON: with telemetryd's id in the record, they are its lines."""
+    sent = packed([INFO + b"\n", b"no JSON\n", b'{"msg":1}\n'], *way)
+    answers = call(app, *sent, *sent)
+    assert set(results(answers)) == {"Ok"}
+    rows = data_of(answers).splitlines()
+    assert rows[:3] == rows[3:]
+    assert len(set(rows)) == 3
+
+
+@pytest.mark.parametrize("way", [("ndjson", "none"), ("ndjson", "gzip"), ("kpl", "none")])
+def test_a_record_with_one_foreign_line_fails_as_a_whole(
     app: ModuleType, way: tuple[str, str]
 ) -> None:
     (row,) = rows_of(INFO)
-    records = packed([row, b'{"time":"2026-03-14T10:15:29.012Z"}\n', row], *way)
-    expected = ["ProcessingFailed"] if way[0] != "single" else ["Ok", "ProcessingFailed", "Ok"]
-    assert results(call(app, *records)) == expected
+    records = packed([row, b'{"time":"2026-03-14T10:15:29.012Z"}\n', row], *way, record_id=False)
+    assert results(call(app, *records)) == ["ProcessingFailed"]
 
 
 def test_a_failed_record_is_logged(app: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     call(app, b"hello")
     logged = json.loads(capsys.readouterr().out)
     assert logged["recordId"] == f"{0:056d}000000"
-    assert "DecodeError" in logged["error"]
+    assert logged["error"] == "ForeignLine(\"no row and no event: b'hello'\")"
 
 
 def test_keys_are_the_first_day_and_the_highest_level(app: ModuleType) -> None:
