@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    API = 2,      /* the one telemetryd_proto.scan asks for */
+    API = 3,      /* the one telemetryd_proto.scan asks for */
     MOST = 16,    /* marks, or names */
     WINDOW = 128, /* bytes to look at before asking whether there was anything */
     REACH = 64,   /* the two bytes of a mark that are searched for are among its first REACH */
@@ -213,20 +213,39 @@ static int may_be_object(const unsigned char *line, size_t size)
         && (line[size - 2] <= ' ' || line[size - 2] == '}');
 }
 
-static int append_span(PyObject *found, size_t start, size_t end)
+/* What is found: spans; or, of events, the lines and where they begin. */
+typedef struct {
+    PyObject *list, *starts;
+    Py_ssize_t open; /* lines with a name that do not close as an object does */
+} Found;
+
+/* Append `item`, and take it; -1, with an exception, if that fails or there is none. */
+static int append(PyObject *list, PyObject *item)
 {
-    PyObject *span = Py_BuildValue("(nn)", (Py_ssize_t)start, (Py_ssize_t)end);
-    int status = span ? PyList_Append(found, span) : -1;
-    Py_XDECREF(span);
+    int status = item ? PyList_Append(list, item) : -1;
+    Py_XDECREF(item);
     return status;
 }
 
+static int append_event(Found *found, const unsigned char *data, size_t start, size_t end)
+{
+    size_t begin = start, close = strip(data, &begin, end);
+    if (data[close - 1] != '}') {
+        found->open++;
+        return 0;
+    }
+    const char *line = (const char *)data + start;
+    if (append(found->list, PyBytes_FromStringAndSize(line, (Py_ssize_t)(end - start))) < 0)
+        return -1;
+    return append(found->starts, PyLong_FromSize_t(start));
+}
+
 static int collect(const Marks *marks, const Marks *names, const unsigned char *data, size_t size,
-                   PyObject *found)
+                   Found *found)
 {
     size_t at = 0, done = 0; /* nothing before `done` is looked at again */
     while ((at = next(marks, data, size, at)) < size) {
-        if (names->count && !(stands_at(names, data, size, at) && is_type(data, at))) {
+        if (names && !(stands_at(names, data, size, at) && is_type(data, at))) {
             at++;
             continue;
         }
@@ -234,28 +253,39 @@ static int collect(const Marks *marks, const Marks *names, const unsigned char *
         size_t start = at, end = newline ? (size_t)(newline - data) + 1 : size;
         while (start > done && data[start - 1] != '\n')
             start--;
-        if (names->count || may_be_object(data + start, end - start))
-            if (append_span(found, start, end) < 0)
-                return -1;
+        int status = 0;
+        if (names)
+            status = append_event(found, data, start, end);
+        else if (may_be_object(data + start, end - start))
+            status = append(found->list, Py_BuildValue("(nn)", (Py_ssize_t)start, (Py_ssize_t)end));
+        if (status < 0)
+            return -1;
         at = done = end;
     }
     return 0;
 }
 
+/* `find_lines` takes data and marks; `find_events` takes names, too. */
 static PyObject *find_lines(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     Marks marks, names;
     Py_buffer view;
-    if (nargs != 3)
-        return PyErr_Format(PyExc_TypeError, "find_lines takes data, marks and names");
-    if (read_marks(args[1], &marks) < 0 || read_marks(args[2], &names) < 0
+    int is_of_events = nargs == 3;
+    if (nargs != 2 && !is_of_events)
+        return PyErr_Format(PyExc_TypeError, "expected data, marks and, of events, names");
+    if (read_marks(args[1], &marks) < 0 || (is_of_events && read_marks(args[2], &names) < 0)
         || PyObject_GetBuffer(args[0], &view, PyBUF_SIMPLE) < 0)
         return NULL;
-    PyObject *found = PyList_New(0);
-    if (found && collect(&marks, &names, view.buf, (size_t)view.len, found) < 0)
-        Py_CLEAR(found);
+    Found found = {.list = PyList_New(0), .starts = PyList_New(0)};
+    PyObject *answer = NULL;
+    if (found.list && found.starts
+        && !collect(&marks, is_of_events ? &names : NULL, view.buf, (size_t)view.len, &found))
+        answer = is_of_events ? Py_BuildValue("(OOn)", found.list, found.starts, found.open)
+            : Py_NewRef(found.list);
+    Py_XDECREF(found.list);
+    Py_XDECREF(found.starts);
     PyBuffer_Release(&view);
-    return found;
+    return answer;
 }
 
 static PyObject *split_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
@@ -297,6 +327,7 @@ static int execute(PyObject *module)
 static PyMethodDef methods[] = {
     {"count_lines", count_lines, METH_O, NULL},
     {"find_lines", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
+    {"find_events", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
     {"split_array", (PyCFunction)(void (*)(void))split_array, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

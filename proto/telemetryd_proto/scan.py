@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-_API: Final = 2
+_API: Final = 3
 """The number of these functions. A module with another number is not used."""
 
 
@@ -25,14 +25,20 @@ if TYPE_CHECKING:  # each class costs time at the start
         def count_lines(self, data: bytes, /) -> int:
             r"""Return the number of lines; 0 if one begins with \n or \r, and may be blank."""
 
-        def find_lines(
-            self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
-        ) -> list[tuple[int, int]]:
+        def find_lines(self, data: bytes, marks: tuple[bytes, ...], /) -> list[tuple[int, int]]:
             """Return start and end of each line of `data` that has one of `marks`, in order.
 
-            With `names`, which all begin with a mark: only lines where one of the names is the
-            value of a member `type`. Without: only lines that open and close as a JSON object does.
-            Raises ValueError for more than 16 marks or names, or one of less than two bytes.
+            Only lines that open and close as a JSON object does. Raises ValueError for more than 16
+            marks, or one of less than two bytes.
+            """
+
+        def find_events(
+            self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+        ) -> tuple[list[bytes], list[int], int]:
+            """Return the lines that have one of `names` as the value of a member `type`, in order.
+
+            All names begin with one of `marks`. Also the start of each line, and how many more such
+            lines there are that do not close as an object does. Raises ValueError as `find_lines`.
             """
 
         def split_array(self, body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:

@@ -35,7 +35,7 @@ _directory = tempfile.TemporaryDirectory(prefix="telemetryd-scan-")
 class Plain:
     """The functions of the compiled module, in Python."""
 
-    API = 2
+    API = 3
     KIND = "plain"
 
     @staticmethod
@@ -44,22 +44,30 @@ class Plain:
         return 0 if re.search(rb"(?:\A|\n)[\r\n]", data) else data.count(b"\n")
 
     @staticmethod
-    def find_lines(
-        data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
-    ) -> list[tuple[int, int]]:
+    def find_lines(data: bytes, marks: tuple[bytes, ...], /) -> list[tuple[int, int]]:
         """Look at one line after the other."""
-        found, at = [], 0
+        return [
+            (at, at + len(line))
+            for at, line in _lines_of(data)
+            if line[0] in b"{ \t\r\v\f"
+            and (len(line) > 1 and (line[-2] <= 0x20 or line[-2] == 0x7D))
+            and any(mark in line for mark in marks)
+        ]
+
+    @staticmethod
+    def find_events(
+        data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+    ) -> tuple[list[bytes], list[int], int]:
+        """Look at one line after the other."""
         typed = re.compile(rb'"type"[ \t\r]*:[ \t\r]*(?:%s)' % b"|".join(map(re.escape, names)))
-        for line in re.findall(rb"[^\n]*\n|[^\n]+\Z", data):
-            end = at + len(line)
-            is_object = line[:1] in tuple(b"{ \t\r\v\f"[i : i + 1] for i in range(6)) and (
-                len(line) > 1 and (line[-2] <= 0x20 or line[-2] == 0x7D)
-            )
-            wanted = typed.search(line) is not None if names else is_object
-            if wanted and any(mark in line for mark in marks):
-                found.append((at, end))
-            at = end
-        return found
+        found = [
+            (at, line)
+            for at, line in _lines_of(data)
+            if typed.search(line) and any(mark in line for mark in marks)
+        ]
+        closed = [(at, line) for at, line in found if line.rstrip().endswith(b"}")]
+        cut = len(found) - len(closed)
+        return [line for _, line in closed], [at for at, _ in closed], cut
 
     @staticmethod
     def split_array(body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:
@@ -87,6 +95,12 @@ class Plain:
                     lines = [re.sub(rb"\r?\n", lambda m: b" " * len(m[0]), r) for r in records if r]
                     return b"".join(line + b"\n" for line in lines), len(lines)
         return None
+
+
+def _lines_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each line with its start; the last one may have no newline."""
+    for found in re.finditer(rb"[^\n]*\n|[^\n]+\Z", data):
+        yield found.start(), found[0]
 
 
 def _compiler() -> str:

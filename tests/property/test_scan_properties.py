@@ -62,14 +62,14 @@ def test_lines_are_counted_as_in_python(scanner: scan.Scanner, data: bytes) -> N
 def test_objects_with_a_mark_are_found_as_in_python(
     scanner: scan.Scanner, data: bytes, marks: tuple[bytes, ...]
 ) -> None:
-    assert scanner.find_lines(data, marks, ()) == Plain.find_lines(data, marks, ())
+    assert scanner.find_lines(data, marks) == Plain.find_lines(data, marks)
 
 
 @ON_EACH_KIND
 @given(data=TEXTS)
 def test_types_are_found_as_in_python(scanner: scan.Scanner, data: bytes) -> None:
-    found = scanner.find_lines(data, (PLATFORM,), NAMES)
-    assert found == Plain.find_lines(data, (PLATFORM,), NAMES)
+    found = scanner.find_events(data, (PLATFORM,), NAMES)
+    assert found == Plain.find_events(data, (PLATFORM,), NAMES)
 
 
 @ON_EACH_KIND
@@ -78,8 +78,8 @@ def test_every_place_in_a_vector_is_looked_at(scanner: scan.Scanner, at: int, si
     data = b"x" * at + b"\n" + EVENT + b"y" * size
     assert scanner.count_lines(data) == (2 if at else 0)
     assert scanner.count_lines(data + b"\n\n") == 0
-    assert scanner.find_lines(data, (PLATFORM,), NAMES) == [(at + 1, at + 1 + len(EVENT))]
-    assert scanner.find_lines(data, MARKS, ()) == [(at + 1, at + 1 + len(EVENT))]
+    assert scanner.find_events(data, (PLATFORM,), NAMES) == ([EVENT], [at + 1], 0)
+    assert scanner.find_lines(data, MARKS) == [(at + 1, at + 1 + len(EVENT))]
 
 
 @given(reads=cut_streams(), max_line_bytes=st.sampled_from((12, 1 << 20)))
@@ -109,7 +109,7 @@ def test_a_line_longer_than_any_counter_is_one_line(scanner: scan.Scanner) -> No
     data = EVENT + line * 2 + EVENT
     assert scanner.count_lines(data) == 4
     assert scanner.count_lines(b"x\n" * 1_000_000) == 1_000_000
-    starts = [start for start, _ in scanner.find_lines(data, MARKS, ())]
+    starts = [start for start, _ in scanner.find_lines(data, MARKS)]
     assert starts == [0, len(EVENT), len(EVENT + line), len(EVENT + line * 2)]
 
 
@@ -118,17 +118,23 @@ def test_a_line_longer_than_any_counter_is_one_line(scanner: scan.Scanner) -> No
 )  # fmt: skip
 def test_marks_that_it_has_no_room_for_are_refused(scanner: scan.Scanner, marks: object) -> None:
     with pytest.raises(ValueError, match="a tuple of few texts"):
-        scanner.find_lines(EVENT, marks, ())  # type: ignore[arg-type]  # that is what is tested
+        scanner.find_lines(EVENT, marks)  # type: ignore[arg-type]  # that is what is tested
     with pytest.raises(ValueError, match="a tuple of few texts"):
-        scanner.find_lines(EVENT, (PLATFORM,), marks)  # type: ignore[arg-type]
+        scanner.find_events(EVENT, marks, NAMES)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a tuple of few texts"):
+        scanner.find_events(EVENT, (PLATFORM,), marks)  # type: ignore[arg-type]
 
 
 def test_what_is_no_text_is_refused(scanner: scan.Scanner) -> None:
     with pytest.raises(TypeError):
-        scanner.find_lines(EVENT, ("text",), ())  # type: ignore[arg-type]
+        scanner.find_lines(EVENT, ("text",))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        scanner.find_lines("text", (PLATFORM,), ())  # type: ignore[arg-type]
+        scanner.find_lines("text", (PLATFORM,))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        scanner.find_events("text", (PLATFORM,), NAMES)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         scanner.count_lines("text")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="data, marks and names"):
+    with pytest.raises(TypeError, match="data, marks and"):
         scanner.find_lines(EVENT)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="data, marks and"):
+        scanner.find_events(EVENT)  # type: ignore[call-arg]

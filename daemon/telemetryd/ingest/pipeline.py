@@ -149,8 +149,8 @@ class Pipeline:
         if self._discarding:
             self._ledger.unrouted.add(block.lines, block.size)
         undecodable = self._watch.undecodable
-        for envelope, at in zip(self._watch.find(block.data), self._watch.starts, strict=True):
-            self._on_watched(envelope, block, at)
+        if events := self._watch.find(block.data):
+            self._on_watched(events, block)
         if self._watch.undecodable > undecodable:
             self._stats.malformed_events += self._watch.undecodable - undecodable
             self._on_loss("event_malformed", block.source)
@@ -203,24 +203,29 @@ class Pipeline:
         if self._observer is not None and not self._is_anothers(source):
             self._observer.on_loss(cause)
 
-    def _on_watched(self, envelope: Envelope, block: Block, at: int) -> None:
-        if envelope.type == "platform.logsDropped":
-            self._on_loss("logs_dropped", block.source)
-            try:
-                record = decode_record(envelope, lenient=True)
-            except ProtocolError as error:
-                self._on_malformed(envelope, error.code)
+    def _on_watched(self, events: list[Envelope], block: Block) -> None:
+        observer = self._observer
+        for envelope, at in zip(events, self._watch.starts, strict=True):
+            if envelope.type == "platform.logsDropped":
+                self._on_dropped(envelope, block.source)
+            elif observer is not None:
+                observer.on_event(envelope, block, at)
+
+    def _on_dropped(self, envelope: Envelope, source: int) -> None:
+        self._on_loss("logs_dropped", source)
+        try:
+            record = decode_record(envelope, lenient=True)
+        except ProtocolError as error:
+            self._on_malformed(envelope, error.code)
+            return
+        if isinstance(record, LogsDropped):
+            lines, size = record.dropped_records or 0, record.dropped_bytes or 0
+            if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
+                self._on_malformed(envelope, "range")
                 return
-            if isinstance(record, LogsDropped):
-                lines, size = record.dropped_records or 0, record.dropped_bytes or 0
-                if not (0 <= lines < _IMPLAUSIBLE and 0 <= size < _IMPLAUSIBLE):
-                    self._on_malformed(envelope, "range")
-                    return
-                self._ledger.upstream_dropped.add(lines, size)
-                reason = self._mask_text(record.reason or "")[:200]
-                self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
-        elif self._observer is not None:
-            self._observer.on_event(envelope, block, at)
+            self._ledger.upstream_dropped.add(lines, size)
+            reason = self._mask_text(record.reason or "")[:200]
+            self._log.warning("upstream_dropped", lines=lines, bytes=size, reason=reason)
 
     def _mask_text(self, text: str) -> str:
         """Return text of a line, which the log repeats, as sinks get it."""

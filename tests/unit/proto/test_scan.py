@@ -16,7 +16,7 @@ from telemetryd_proto.record_bodies import RecordLines, to_lines
 EVENT = b'{"time":"t","type":"platform.report","record":{}}\n'
 
 
-@pytest.mark.parametrize(("api", "is_used"), [(1, False), (2, True), (3, False)])
+@pytest.mark.parametrize(("api", "is_used"), [(2, False), (3, True), (4, False)])
 def test_it_is_used_if_its_functions_are_the_expected_ones(
     monkeypatch: pytest.MonkeyPatch, api: int, is_used: bool
 ) -> None:
@@ -38,7 +38,7 @@ def test_it_takes_the_widest_vectors_of_this_processor() -> None:
 class Asked:
     """Notes what it is asked."""
 
-    API = 2
+    API = 3
     KIND = "asked"
 
     def __init__(self) -> None:
@@ -49,12 +49,17 @@ class Asked:
         self.asked.append("count_lines")
         return Plain.count_lines(data)
 
-    def find_lines(
-        self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
-    ) -> list[tuple[int, int]]:
+    def find_lines(self, data: bytes, marks: tuple[bytes, ...], /) -> list[tuple[int, int]]:
         """As `Plain` does."""
         self.asked.append("find_lines")
-        return Plain.find_lines(data, marks, names)
+        return Plain.find_lines(data, marks)
+
+    def find_events(
+        self, data: bytes, marks: tuple[bytes, ...], names: tuple[bytes, ...], /
+    ) -> tuple[list[bytes], list[int], int]:
+        """As `Plain` does."""
+        self.asked.append("find_events")
+        return Plain.find_events(data, marks, names)
 
     def split_array(self, body: bytes | bytearray, at: int, /) -> tuple[bytes, int] | None:
         """As `Plain` does."""
@@ -73,7 +78,7 @@ def test_framer_and_watch_ask_it() -> None:
         assert (block.lines, blank.lines) == (3, 1)
         assert [event.type for event in watch.find(block.data)] == ["platform.report"]
     assert watch.undecodable == 1
-    assert scanner.asked == ["count_lines", "find_lines"]
+    assert scanner.asked == ["count_lines", "find_events"]
 
 
 def test_bodies_ask_it_and_do_without_its_answer() -> None:

@@ -34,9 +34,10 @@ PIECES = [
 def scanned(text):
     data = array("B", text)
     scan.count_lines(data)
-    scan.find_lines(data, MARKS, ())
-    scan.find_lines(data, MARKS[:1], NAMES)
-    scan.find_lines(data, (), ())
+    scan.find_lines(data, MARKS)
+    scan.find_lines(data, ())
+    scan.find_events(data, MARKS[:1], NAMES)
+    scan.find_events(data, MARKS, ())
     scan.split_array(data, 0)
     scan.split_array(data, min(3, len(text)))
     scan.split_array(array("B", b"[" + text + b"]"), 1)

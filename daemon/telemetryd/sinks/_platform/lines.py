@@ -107,7 +107,7 @@ def has_function_line(data: bytes, start: int, end: int) -> bool:
 def _spans(marks: Sequence[bytes], data: bytes) -> list[tuple[int, int]]:
     """Start and end of each line that holds a mark and may be an object, in order."""
     if scan.compiled is not None:
-        return scan.compiled.find_lines(data, tuple(marks), ())
+        return scan.compiled.find_lines(data, tuple(marks))
     found: dict[int, int] = {}
     for mark in marks:
         at = data.find(mark)
