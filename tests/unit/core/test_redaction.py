@@ -232,6 +232,10 @@ def test_the_lines_around_a_secret_are_the_same() -> None:
         ("a++", "look-around, a back-reference or the like"),
         ("a*", "the empty text"),
         ("a{1001}", "google-re2"),
+        ("x[[:digit:]]+", "'[:digit:]', which means something else"),
+        ("x[0[:^alpha:]]", "which means something else"),
+        ("a{,3}b", "'{,3}', which means something else"),
+        ("[a-zü]+", "which means something else"),
     ],
 )
 def test_what_a_pattern_must_not_be(pattern: str, why: str) -> None:
@@ -240,9 +244,17 @@ def test_what_a_pattern_must_not_be(pattern: str, why: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("pattern", ["a", "a\\\\+b", "ö", "(?i)a[0-9]+", "a|b", "a.*b"])
+@pytest.mark.parametrize(
+    "pattern", ["a", "a\\\\+b", "ö", "(?i)a[0-9]+", "a|b", "a.*b", "a\\{,3}", r"[\[:x]", r"\[ü"]
+)
 def test_what_it_may_be(pattern: str) -> None:
     assert fault_of(pattern) == ""
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_repeated_letter_is_a_whole_one() -> None:
+    masker = own("xü{2}y?|ß+z")
+    assert masker.mask("xüüy ßßz ü\n".encode()).decode() == "[redacted:mine] [redacted:mine] ü\n"
 
 
 @pytest.mark.usefixtures("engine")

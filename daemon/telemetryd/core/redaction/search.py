@@ -28,6 +28,15 @@ _NOT_LINEAR: Final = re.compile(r"\(\?(?:[=!>(]|<[=!]|P=)|\\[1-9]|[+*?}]\+")
 """Look-around, back-references, conditions, atomic groups and possessive repetitions."""
 
 
+_MEANS_ANOTHER: Final = re.compile(
+    r"\[:\^?\w+:\]"  # a class of POSIX: to `re` a set of these letters
+    r"|(?<!\\)\{,\d*\}"  # at most so many: to re2 just text
+    r"|(?<!\\)\[(?:[^\]\\]|\\.)*[^\x00-\x7f]"  # letters in a set: to `re` their bytes
+)
+_REPEATED: Final = re.compile(r"(?<!\\)[^\x00-\x7f](?=[*+?{])")
+"""A character beyond ASCII that is repeated, outside of sets."""
+
+
 def fault_of(pattern: str) -> str:
     """Return why `pattern` can't be used to mask; empty if it can."""
     try:
@@ -39,18 +48,28 @@ def fault_of(pattern: str) -> str:
             "uses look-around, a back-reference or the like, which google-re2 can't search for in "
             "linear time; a group masks less than the whole pattern matches"
         )
-    if re.search(pattern.encode(), b"") is not None:
+    if found := _MEANS_ANOTHER.search(pattern.replace("\\\\", "")):
+        return (
+            f"has {found[0]!a}, which means something else to google-re2 than to Python's `re`, "
+            "which searches in the layer; write it out"
+        )
+    if re.search(_by_bytes(pattern), b"") is not None:
         return "matches the empty text"
     if has_re2() and (why := _re2_fault(pattern)):
         return f"is refused by google-re2: {why}"
     return ""
 
 
+def _by_bytes(pattern: str) -> bytes:
+    """Return a pattern for `re`, where what is repeated is a character, and not its last byte."""
+    return _REPEATED.sub(r"(?:\g<0>)", pattern).encode()
+
+
 def finder(pattern: str) -> Finder:
     """Return the finder of a user's pattern without a fault."""
     if has_re2():
         return spans_of(_re2(pattern.encode(), latin=pattern.isascii()).finditer)
-    find = spans_of(re.compile(pattern.encode()).finditer)
+    find = spans_of(re.compile(_by_bytes(pattern)).finditer)
     return find if texts_of(pattern) is not None else lambda text: _by_windows(find, text)
 
 
@@ -66,7 +85,7 @@ def hints_of(built_in: Sequence[bytes], patterns: Sequence[str]) -> list[Hint] |
         ]
     if any(texts_of(pattern) is None for pattern in patterns):
         return None
-    each = [*built_in, *(pattern.encode() for pattern in patterns)]
+    each = [*built_in, *map(_by_bytes, patterns)]
     return [_hint(re.compile(pattern, re.MULTILINE).search) for pattern in each]
 
 
