@@ -29,7 +29,7 @@ _LOGS: Final = (
 )
 _S3: Final = "Amazon S3 pricing, as quoted by devnotes.tech, undated"
 _NAT: Final = "Amazon VPC pricing, as quoted by basavytix.com, undated"
-_ENDPOINT: Final = "AWS PrivateLink pricing, from memory; unconfirmed"
+_ENDPOINT: Final = "AWS PrivateLink pricing, as quoted by awsnegotiations.com, 2026-05"
 _LAMBDA: Final = f"AWS Lambda pricing, {lambda_prices.AS_OF}"
 
 

@@ -127,7 +127,7 @@ QUOTAS: Final = (
         "`sink_errors_total` with `connect_timeout` or `unreachable`, then as for a shard",
     ),
     Quota(
-        "VPC: bytes of a NAT gateway", 100 * 1024**3 / 8,
+        "VPC: bytes of a NAT gateway", 100e9 / 8,
         lambda _, load, __: load.data_bytes * BASE64,
         "bytes a second with base64; a gateway grows to 100 Gbit/s",
         "packets are dropped", "`sink_errors_total` with `read_timeout`, then as for a shard",
