@@ -7,7 +7,7 @@ several shares of a CPU (these need root and a CPU controller):
     telemetryd    the layer (`make layer`) with each sink: a file, EMF that is printed, Kinesis,
                   CloudWatch Logs, HTTP and OTLP over TLS, to a strict service on this machine
                   with an authority made on the spot
-    parked        the same with `lambda.start = "park"`
+    init          the same with `lambda.start = "init"`
     rust, go-extension    extensions of bench/peers, which write the same lines to a file
     deliveries    no life, but what a delivery costs that comes alone
 
@@ -49,9 +49,9 @@ from bench.short_life.settings import (
     ALONE,
     DELIVERIES,
     GAP_SECONDS,
+    IN_INIT,
     LIVES,
     OURS,
-    PARKED,
     QUICK,
     SHARES,
     SINKS,
@@ -158,7 +158,7 @@ def measure_all(
     """
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="telemetryd-")))
-        needed = {OURS, PARKED, DELIVERIES} & set(settings.only)
+        needed = {OURS, IN_INIT, DELIVERIES} & set(settings.only)
         told = "telemetryd of this Python"
         if executable is None and needed:
             executable, told = _of_layer(settings.layer, scratch / "opt")

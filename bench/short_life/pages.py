@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from bench.load import report as load_report
 from bench.short_life import report, targets
 from bench.short_life.result import Result, spread
-from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, OURS, PARKED, PEERS
+from bench.short_life.settings import ALONE, BEFORE, GAP_SECONDS, IN_INIT, OURS, PEERS
 from bench.short_life.stage import Figures
 
 PART: Final = "short-life"
@@ -25,8 +25,11 @@ DELIVERIES: Final = "short-life-deliveries"
 """The same for deliveries that come alone."""
 TARGETS: Final = "short-life-targets"
 """The same for what was wanted beside what was measured."""
+LOSSES: Final = "short-life-losses"
+"""The same for the lines that were lost, in all lives and with all shares."""
 POSTS: Final = "short-life-posts"
 """The same for sinks that POST, and the name of their results (`--name`)."""
+_LOSSES_OF: Final = ("file", "emf", "kinesis", "logs")
 _WHOLE: Final = "100"
 _SMALL: Final = "7.25"
 
@@ -44,9 +47,9 @@ _SUBJECTS: Final = (
     _Subject(f"{OURS}-kinesis", ("kinesis", "ndjson + zstd")),
     _Subject(f"{OURS}-http", ("post", "http, ndjson")),
     _Subject(f"{OURS}-otlp", ("post-otlp", "otlp, logs")),
-    _Subject(f"{PARKED}-file", ("ingest-file", "telemetryd")),
-    _Subject(f"{PARKED}-kinesis", ("kinesis", "ndjson + zstd")),
-    _Subject(f"{PARKED}-http", ("post", "http, ndjson")),
+    _Subject(f"{IN_INIT}-file", ("ingest-file", "telemetryd")),
+    _Subject(f"{IN_INIT}-kinesis", ("kinesis", "ndjson + zstd")),
+    _Subject(f"{IN_INIT}-http", ("post", "http, ndjson")),
     _Subject("rust", ("ingest-file", "rust")),
     _Subject("go-extension", ("ingest-file", "go-extension")),
 )
@@ -78,6 +81,8 @@ def fill(name: str, results: Path) -> list[str]:
     result = report.read(results / f"{report.NAME}.json")
     if name == CHANGES:
         return list(_changes(result))
+    if name == LOSSES:
+        return list(_losses(result))
     if name == DELIVERIES:
         return list(report.delivery_table(result.deliveries))
     if name == TARGETS:
@@ -143,9 +148,25 @@ def _table(result: Result, results: Path) -> Iterator[str]:
         f"`python -m bench short-life`: lives on the local Lambda, each with one invocation (rare "
         f"ones come every {GAP_SECONDS:g} seconds), the first columns with a whole CPU, the others "
         f"with the 7.25 % that a 128-MB function has, beside the function without an extension. "
-        f'Parked is `lambda.start = "park"`. '
+        f'"In the init" is `lambda.start = "init"`. '
         f"CPU per line is that of `ingest-file`, `kinesis` and `post`. {_machine(result)}"
     )
+
+
+def _losses(result: Result) -> Iterator[str]:
+    """Yield a row for each life and share, with a cell for each sink that was measured."""
+    wanted = (*(f"{OURS}-{sink}" for sink in _LOSSES_OF), *PEERS)
+    measured = {row.name for each in result.conditions for row in each.rows if row.runs}
+    names = [name for name in wanted if name in measured]
+    yield "| lines lost | runs | " + " | ".join(_title(result, name) for name in names) + " |"
+    yield "|---" * (len(names) + 2) + "|"
+    for condition in result.conditions:
+        rows = [condition.row(name) for name in names]
+        found = [row.runs if row else [] for row in rows]
+        counts = sorted({len(runs) for runs in found if runs}, reverse=True)
+        if counts:
+            cells = [condition.title, " or ".join(map(str, counts)), *map(_lost, found)]
+            yield "| " + " | ".join(cells) + " |"
 
 
 def _posts(result: Result) -> Iterator[str]:

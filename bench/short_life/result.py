@@ -8,7 +8,7 @@ import msgspec
 
 from bench.kit.stats import median_interval
 from bench.short_life.deliveries import Delivery
-from bench.short_life.settings import LIVES, OURS, PARKED, Share, is_sure
+from bench.short_life.settings import IN_INIT, LIVES, OURS, Share, is_sure
 from bench.short_life.stage import Figures
 
 
@@ -65,7 +65,7 @@ def find_losses(result: Result) -> Iterator[str]:
     for condition in result.conditions:
         for row in condition.rows:
             if not (
-                row.name.startswith((OURS, PARKED))
+                row.name.startswith((OURS, IN_INIT))
                 and is_sure(condition.life, condition.share.name, row.sink)
             ):
                 continue

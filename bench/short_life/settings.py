@@ -83,13 +83,13 @@ SHARES: Final = tuple(map(Share.parse, ("7.25", "29", "100", "100:7.25", "100:29
 SINKS: Final = ("file", "emf", "kinesis", "logs", "http", "otlp")
 ALONE: Final = "alone"
 OURS: Final = "telemetryd"
-PARKED: Final = "parked"
-"""The same with `lambda.start = "park"`."""
+IN_INIT: Final = "init"
+"""The same with `lambda.start = "init"`."""
 BEFORE: Final = "before"
 """telemetryd of another layer, to compare with in the same turns."""
 DELIVERIES: Final = "deliveries"
 PEERS: Final = {"rust": "Rust, crate lambda-extension", "go-extension": "Go, net/http and a queue"}
-SUBJECTS: Final = (ALONE, OURS, PARKED, *PEERS, DELIVERIES)
+SUBJECTS: Final = (ALONE, OURS, IN_INIT, *PEERS, DELIVERIES)
 """Names for `--only`. The last one stands for the rows of deliveries that come alone."""
 
 _SURE_LIVES: Final = ("3", "8", "busy")
@@ -127,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def rounds_of(self, life: str, share: str) -> int:
         """Return how often everything that has no sink is to be measured: as the most frequent."""
-        sinks = self.sinks if {OURS, PARKED} & set(self.only) else ("",)
+        sinks = self.sinks if {OURS, IN_INIT} & set(self.only) else ("",)
         return max(self.runs_of(life, share, sink) for sink in sinks)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from bench.peers import catalog
 from bench.peers.catalog import PeerAbsentError
 from bench.short_life.service import TOKEN
-from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, PEERS, Settings
+from bench.short_life.settings import ALONE, BEFORE, IN_INIT, OURS, PEERS, Settings
 
 _TITLES: Final = {
     "file": "file",
@@ -23,7 +23,7 @@ _TITLES: Final = {
 }
 REMOTE: Final = ("http", "kinesis", "logs", "otlp")
 """Sinks that need a service."""
-_PARK: Final = {"TELEMETRYD_LAMBDA__START": "park"}
+_INIT: Final = {"TELEMETRYD_LAMBDA__START": "init"}
 _PREFIX: Final = "TELEMETRYD_SINKS__OUT__"
 
 
@@ -82,10 +82,10 @@ def ours(sink: str, executable: Path, own: Mapping[str, str] | None = None) -> S
     return Subject(f"{OURS}-{sink}", f"telemetryd, {_TITLES[sink]}", executable, sink, own or {})
 
 
-def parked(sink: str, executable: Path, own: Mapping[str, str]) -> Subject:
-    """Return the same with the interpreter started later."""
-    title = f"telemetryd, {_TITLES[sink]}, parked"
-    return Subject(f"{PARKED}-{sink}", title, executable, sink, {**own, **_PARK})
+def in_init(sink: str, executable: Path, own: Mapping[str, str]) -> Subject:
+    """Return the same with the interpreter started in the init, whatever the share is."""
+    title = f"telemetryd, {_TITLES[sink]}, in the init"
+    return Subject(f"{IN_INIT}-{sink}", title, executable, sink, {**own, **_INIT})
 
 
 def before(sink: str, executable: Path) -> Subject:
@@ -104,8 +104,8 @@ def find(
     found, absent = [Subject(ALONE, "no extension")], dict[str, str]()
     if OURS in settings.only and executable is not None:
         found += [ours(sink, executable, settings.variables) for sink in settings.sinks]
-    if PARKED in settings.only and executable is not None:
-        found += [parked(sink, executable, settings.variables) for sink in settings.sinks]
+    if IN_INIT in settings.only and executable is not None:
+        found += [in_init(sink, executable, settings.variables) for sink in settings.sinks]
     if executable_before is not None:
         found += [before(sink, executable_before) for sink in settings.sinks]
     known = catalog.load()

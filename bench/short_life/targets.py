@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench.kit.stats import Spread, median_interval
 from bench.short_life.deliveries import INVOCATION, LONE
 from bench.short_life.result import Result
-from bench.short_life.settings import ALONE, BEFORE, OURS, PARKED, is_sure
+from bench.short_life.settings import ALONE, BEFORE, IN_INIT, OURS, is_sure
 from bench.short_life.stage import Figures
 
 _FILE, _KINESIS = f"{OURS}-file", f"{OURS}-kinesis"
@@ -71,7 +71,7 @@ def _losses(result: Result) -> Iterator[Judgement]:
         for condition in result.conditions
         for row in condition.rows
         for run in row.runs
-        if row.name.startswith((OURS, PARKED))
+        if row.name.startswith((OURS, IN_INIT))
         and is_sure(condition.life, condition.share.name, row.sink)
     ]
     lost = [lines for _, lines in found]
@@ -96,7 +96,7 @@ def _of_kinesis(result: Result) -> Iterator[Judgement]:
 
 
 def _of_the_start(result: Result) -> Iterator[Judgement]:
-    for name, which in ((_FILE, ""), (f"{PARKED}-file", ", parked")):
+    for name, which in ((_FILE, ""), (f"{IN_INIT}-file", ", `init`")):
         added = [
             (ours.init_ms - alone.init_ms) - _RUST_TIMES * (rust.init_ms - alone.init_ms)
             for ours, rust, alone in _pairs(result, "1", _SMALL, name, "rust", ALONE)

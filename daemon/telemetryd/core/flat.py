@@ -182,6 +182,12 @@ class _Origin(NamedTuple):
         """Return the members after the message of a row with `figures`, up to the attributes."""
         return self.before_figures + _members(figures) + _ATTRIBUTES
 
+    def middle_of_error(self, error_type: Any) -> bytes:
+        """Return the same of a log, whose `errorType` may be anything."""
+        if not isinstance(error_type, str) or not error_type:
+            return self.middle
+        return self.middle_with(_Figures(error_type=error_type))
+
 
 def _openings_of(kind: bytes) -> _Openings:
     by_level = {level: _kind_and_level(kind, level) for level in (*_OF_RANK, _NULL)}
@@ -378,15 +384,17 @@ class _Pass:
                     origin = known_of(name)
                 except (*DECODE_FAILURES, TypeError):  # a level or an id is a list or an object
                     opening = None
-                if opening is not None and members.error_type is None:
+                if opening is not None:
                     message = bytes(members.message)
                     if message[0] == _QUOTE and (
                         message[1] not in _BEFORE_OBJECT or b"{" not in message[:_MARGIN]
                     ):
                         if origin is None and (origin := self._find(name)) is None:
                             origin = self._origin_of(line, found)
-                        whole = _encode(record.decode())
-                        parts += (head, opening, message, origin.middle, whole, b"", b"", b"")
+                        whole, middle = _encode(record.decode()), origin.middle
+                        if members.error_type is not None:
+                            middle = origin.middle_of_error(members.error_type)
+                        parts += (head, opening, message, middle, whole, b"", b"", b"")
                         add_facts(origin.facts)
                         continue
             self._add_other(line, found, record, head)
@@ -439,12 +447,11 @@ class _Pass:
         log = decode_loosely(_decode_object, shown) if shown[0] == _BRACE else None
         message, middle = shown, origin.middle
         if log is not None:
+            middle = origin.middle_of_error(log.error_type)
             message = bytes(log.message) or bytes(log.msg)
             if self._flat.time_of(bytes(found.time)) is None:
                 time = self._time_among(log.timestamp, log.at_timestamp)
                 head = _OPENING + time if time is not None else head
-            if isinstance(log.error_type, str) and log.error_type:
-                middle = origin.middle_with(_Figures(error_type=log.error_type))
         self._add_row(
             head,
             _kind_and_level(_encode(found.type) if found.type else _NULL, _level_of(line, found)),

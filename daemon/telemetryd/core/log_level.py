@@ -144,6 +144,7 @@ _MEMBERS: Final[dict[str, Callable[[float], int | None]]] = {
     "priority": syslog_rank,
 }
 """Members that hold a level, the likeliest first, and the scale of their numbers."""
+_ORDER: Final = [*_MEMBERS]
 _SIGNS: Final = {ord(sign): None for sign in "_-."}
 _INNER: Final = ("name", "levelStr", "label", "level", "text", "value", "no", "standardLevel")
 """Members of a level that is an object (log4js, loguru, log4j2)."""
@@ -241,9 +242,17 @@ def rank_of_record(record: dict[str, Any]) -> int | None:
     return _with_inner(rank, message) if isinstance(message, dict) else rank
 
 
+def _members_of(record: dict[str, Any]) -> list[str]:
+    """Return those of `_MEMBERS` that a record has, the likeliest first."""
+    found = [name for name in record if name in _MEMBERS]
+    if len(found) > 1:
+        found.sort(key=_ORDER.index)
+    return found
+
+
 def _rank_by_names(record: dict[str, Any]) -> int | None:
-    for member in _MEMBERS:
-        if member in record and (rank := _rank_by_name(record[member])) is not None:
+    for member in _members_of(record):
+        if (rank := _rank_by_name(record[member])) is not None:
             return rank
     return None
 
@@ -268,8 +277,8 @@ def _rank_of_members(record: dict[str, Any], depth: int = _DEPTH) -> int | None:
 
 
 def _rank_by_numbers(record: dict[str, Any]) -> int | None:
-    for member, scale in _MEMBERS.items():
-        if member in record and (rank := _rank_by_number(record[member], scale)) is not None:
+    for member in _members_of(record):
+        if (rank := _rank_by_number(record[member], _MEMBERS[member])) is not None:
             return rank
     return None
 

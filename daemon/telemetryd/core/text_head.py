@@ -27,6 +27,7 @@ form is that of a level and not of a word in a sentence:
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -73,6 +74,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """True if the text has nothing else."""
 
 
+@lru_cache(1)  # a line is asked for its invocation, and at once for its level
 def head_of(text: str) -> Head:
     """Return what stands before the message of `text`."""
     if "\x1b" in text:

@@ -266,8 +266,8 @@ def test_a_loss_where_none_may_be_is_found() -> None:
     other: dict[str, Any] = {"go-extension": lossy, "telemetryd-emf": lossy}
     others = condition(**other)
     assert list(find_losses(result(others))) == []
-    parked: dict[str, Any] = {"parked-kinesis": lossy}
-    assert len(list(find_losses(result(condition(**parked))))) == 1
+    in_init: dict[str, Any] = {"init-kinesis": lossy}
+    assert len(list(find_losses(result(condition(**in_init))))) == 1
 
 
 def test_a_function_that_failed_counts_as_a_loss() -> None:
@@ -382,10 +382,10 @@ def test_a_page_shows_environments_beside_lines(tmp_path: Path) -> None:
 
 def test_a_page_shows_a_row_of_the_small_function_only(tmp_path: Path) -> None:
     """It has no CPU of a life with a whole CPU, and so no break-even."""
-    rows: dict[str, Any] = {"parked-file": [figures(init_ms=70.0)]}
+    rows: dict[str, Any] = {"init-file": [figures(init_ms=70.0)]}
     write_all(tmp_path, result(condition("1", "7.25", **rows)))
     lines = pages.fill(pages.PART, tmp_path)
-    assert "| parked-file |  | 0.50 | 25 | 10 | 0 | 0 |  |" in lines
+    assert "| init-file |  | 0.50 | 25 | 10 | 0 | 0 |  |" in lines
     assert not any("Break-even" in line for line in lines)
 
 
@@ -397,6 +397,20 @@ def test_a_page_shows_what_changed(tmp_path: Path) -> None:
     assert len(lines) == 2 + 1
     assert "44 of 44 -> 0 of 44 | 100 -> 40 |" in lines[2]
     assert "300 -> 90" in lines[2]
+
+
+def test_a_page_shows_the_losses_of_every_life_and_share(tmp_path: Path) -> None:
+    """A cell that was not measured is empty; the lines of several runs are added."""
+    emf: dict[str, Any] = {"telemetryd-emf": [figures(lost=2), figures()]}
+    late = condition("burst", "100:7.25", kinesis=[figures(lost=1)])
+    write_all(tmp_path, result(condition("3", "29", kinesis=[], **emf), late))
+    head, _, *rows = pages.fill(pages.LOSSES, tmp_path)
+    assert head == "| lines lost | runs | telemetryd-file | telemetryd-emf | telemetryd-kinesis |"
+    assert [row.split(" | ")[1:] for row in rows] == [
+        ["2 or 1", "0 of 44", "2 of 88", " |"],
+        ["1", "0 of 44", "", "1 of 44 |"],
+    ]
+    assert rows[0].startswith("| 3 rare invocations, 29 % of a CPU |")
 
 
 def test_each_part_has_a_table_of_its_own(tmp_path: Path) -> None:
@@ -427,7 +441,7 @@ def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
     rows: dict[str, Any] = {
         "before-file": [figures(cpu_ms=140.0, init_ms=390.0)],
         "rust": [figures(init_ms=80.0)],
-        "parked-file": [figures(init_ms=90.0, first_wait_ms=7.0)],
+        "init-file": [figures(init_ms=90.0, first_wait_ms=7.0)],
     }
     kinesis = [figures(cpu_ms=95.0, rss_mb=30.0)]
     found = judged(
@@ -447,8 +461,8 @@ def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
         "memory with Kinesis above": 5.0,
         "added to init beyond 1.3 times what Rust adds, ms, 7.25 %": 40.0 - 1.3 * 20.0,
         "the first caller waits longer, ms, 7.25 %": 0.0,
-        "added to init beyond 1.3 times what Rust adds, ms, 7.25 %, parked": 30.0 - 1.3 * 20.0,
-        "the first caller waits longer, ms, 7.25 %, parked": 5.0,
+        "added to init beyond 1.3 times what Rust adds, ms, 7.25 %, `init`": 30.0 - 1.3 * 20.0,
+        "the first caller waits longer, ms, 7.25 %, `init`": 5.0,
         "init and first billed": 110.0 / 400.0,
         "CPU of a life with a file against before": 0.5,
         "memory with a file": 25.0,
