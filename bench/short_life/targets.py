@@ -96,18 +96,17 @@ def _of_kinesis(result: Result) -> Iterator[Judgement]:
 
 
 def _of_the_start(result: Result) -> Iterator[Judgement]:
-    for name, which in ((_FILE, ""), (f"{IN_INIT}-file", ", `init`")):
-        added = [
-            (ours.init_ms - alone.init_ms) - _RUST_TIMES * (rust.init_ms - alone.init_ms)
-            for ours, rust, alone in _pairs(result, "1", _SMALL, name, "rust", ALONE)
-        ]
-        what = f"added to init beyond {_RUST_TIMES:g} times what Rust adds, ms, 7.25 %{which}"
-        yield Judgement(what, _RUST_MORE, added)
-        waits = [
-            ours.first_wait_ms - alone.first_wait_ms
-            for ours, alone in _pairs(result, "1", _SMALL, name, ALONE)
-        ]
-        yield Judgement(f"the first caller waits longer, ms, 7.25 %{which}", 10.0, waits)
+    added = [
+        (ours.init_ms - alone.init_ms) - _RUST_TIMES * (rust.init_ms - alone.init_ms)
+        for ours, rust, alone in _pairs(result, "1", _SMALL, _FILE, "rust", ALONE)
+    ]
+    what = f"added to init beyond {_RUST_TIMES:g} times what Rust adds, ms, 7.25 %"
+    yield Judgement(what, _RUST_MORE, added)
+    waits = [
+        ours.first_wait_ms - alone.first_wait_ms
+        for ours, alone in _pairs(result, "1", _SMALL, _FILE, ALONE)
+    ]
+    yield Judgement("the first caller waits longer, ms, 7.25 %", 10.0, waits)
     start: _Value = lambda run: run.init_ms + run.first_ms  # noqa: E731 - one of several below
     what = "init and first billed duration against before, 7.25 %"
     yield Judgement(what, 0.75, _against_before(result, "1", _SMALL, start))

@@ -461,8 +461,6 @@ def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
         "memory with Kinesis above": 5.0,
         "added to init beyond 1.3 times what Rust adds, ms, 7.25 %": 40.0 - 1.3 * 20.0,
         "the first caller waits longer, ms, 7.25 %": 0.0,
-        "added to init beyond 1.3 times what Rust adds, ms, 7.25 %, `init`": 30.0 - 1.3 * 20.0,
-        "the first caller waits longer, ms, 7.25 %, `init`": 5.0,
         "init and first billed": 110.0 / 400.0,
         "CPU of a life with a file against before": 0.5,
         "memory with a file": 25.0,
