@@ -48,8 +48,10 @@ _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 _BRACE: Final = ord("{")
 _NULL: Final = b"null"
+_NO_TIMES: Final = frozenset((b"", _NULL))
 _WORDS_OF_LAMBDA: Final = 4
 """Of a text in the layout of a runtime: level, time, id and message, in the order of each."""
+_ATTRIBUTES_PART: Final = PARTS - 4
 _ID_PART: Final = PARTS - 3
 """Place of a line's id in its row: two parts."""
 _PLATFORM: Final = "platform."
@@ -243,13 +245,16 @@ class FlatReader:
         one_pass = _Pass(self, block.reader.free, tracker, source, is_ascii=data.isascii())
         lines, objects = block.lines, cast("list[TimedObject | None]", block.objects)
         heads = list(map(_to_head, lines))
+        odd: list[int] = []
         if not (all(objects) and self._are_of_one_minute(heads)):
             now = _encode(_to_text(self.wall()))
-            heads = [
-                _OPENING + ((self.time_of(bytes(found.time)) if found is not None else None) or now)
-                for found in objects
-            ]
+            times = [bytes(found.time) if found is not None else b"" for found in objects]
+            good = list(map(self.time_of, times))
+            heads = [_OPENING + (time or now) for time in good]
+            odd = [at for at, time in enumerate(good) if not time and times[at] not in _NO_TIMES]
         one_pass.read(lines, objects, heads)
+        for at in odd:
+            one_pass.keep_whole(at, lines[at])
         self._number_rows(one_pass.parts)
         return Rows(one_pass.parts), one_pass.origins
 
@@ -398,6 +403,13 @@ class _Pass:
                         add_facts(origin.facts)
                         continue
             self._add_other(line, found, record, head)
+
+    def keep_whole(self, at: int, line: bytes) -> None:
+        """Have the row `at` say its whole line, whose time is in no column otherwise."""
+        place = at * PARTS + _ATTRIBUTES_PART
+        if not self.parts[place]:  # a text: its null is the end of the part before
+            self.parts[place - 1] = self.parts[place - 1].removesuffix(_NULL)
+        self.parts[place] = _encode(_as_json(line).decode())
 
     def _add(self, line: bytes, found: TimedObject | None, head: bytes) -> None:
         """Add a line that is no event of a log."""

@@ -223,6 +223,19 @@ def test_a_time_is_one_of_the_schema(time: Any, expected: str) -> None:
     assert row(event("function", "x", time=time))["time"] == expected
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59Z", 5, "later"])
+def test_a_time_that_has_no_column_is_not_lost(time: Any) -> None:
+    for record in ("x\n", "[INFO]\tnow\tr-1\tx", {"level": "INFO", "message": "x"}, ["x"],
+                   {"timestamp": TIME}):  # fmt: skip
+        line = event("function", record, time=time)
+        found = row(line, event("function", "y"), line)
+        assert found["time"] in (NOW, TIME)
+        assert json.loads(found["attributes"]) == json.loads(line)
+    report = event("platform.report", {"requestId": "r"}, time=time)
+    assert json.loads(row(report)["attributes"]) == json.loads(report)
+    assert "attributes" not in row(event("function", "x", time=None))
+
+
 @pytest.mark.parametrize(
     ("time", "expected"),
     [
