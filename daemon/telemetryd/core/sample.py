@@ -91,7 +91,7 @@ class Sampler:
         for index in indices:
             found, line = objects[index], lines[index]
             rule = self._rule_for(line, found) if found is not None else None
-            text = _hashed(rule.by, line, origins[index]) if rule is not None else b""
+            text = _key_of(rule.by, line, origins[index]) if rule is not None else b""
             if rule is None or not text:
                 kept.append(index)
             elif crc32(text) < rule.limit:
@@ -122,7 +122,7 @@ def _is_of_type(kind: str, wanted: str) -> bool:
     return category != _PLATFORM if not wanted else wanted in (kind, category)
 
 
-def _hashed(by: By, line: bytes, origin: Origin) -> bytes:
+def _key_of(by: By, line: bytes, origin: Origin) -> bytes:
     """Return what the choice goes by; empty if it is unknown."""
     if by == "line":
         return line

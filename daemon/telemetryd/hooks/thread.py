@@ -150,7 +150,7 @@ class HookThread:
     # -- in the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        error = self._guarded(self._load)
+        error = self._guard(self._load)
         self._begun, self._limit = None, self._budget
         self._tell(self._on_loaded, error)
         while error is None:
@@ -160,14 +160,14 @@ class HookThread:
             begun = self._begun = self._clock()
             if method == "on_events":
                 size = len(arguments[0].data)
-                failure = self._guarded(self._make_events, arguments[0])
+                failure = self._guard(self._make_events, arguments[0])
             else:
-                failure = self._guarded(self._call, method, *arguments)
+                failure = self._guard(self._call, method, *arguments)
             seconds = self._clock() - max(begun, self._thawed_at)
             self._begun = None
             self._tell(self._on_done, self._called, size, seconds, failure)
 
-    def _guarded(self, function: Callable[..., object], *arguments: object) -> str | None:
+    def _guard(self, function: Callable[..., object], *arguments: object) -> str | None:
         """Return the error of a call in words; None if there was none."""
         try:
             function(*arguments)

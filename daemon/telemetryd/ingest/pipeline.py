@@ -159,7 +159,7 @@ class Pipeline:
         if self._discarding:
             return
         if self._redactor is not None:
-            block = _masked(block, self._redactor)
+            block = _mask(block, self._redactor)
         if self._tap is not None:
             self._tap(block)
         for worker in self._raw:
@@ -260,7 +260,7 @@ class Pipeline:
                 worker.offer(selection.wanted)
 
 
-def _masked(block: Block, redactor: Redactor) -> Block:
+def _mask(block: Block, redactor: Redactor) -> Block:
     """Return the block with its secrets masked, at the same place and of the same size."""
     data = redactor.mask(block.data)
     if data is block.data:

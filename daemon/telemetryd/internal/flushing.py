@@ -138,7 +138,7 @@ class Engine:
     def _call(self, each: _Registered, seconds: float) -> None:
         """Call it in a thread, because only a thread can be left behind."""
         errors: list[BaseException] = []
-        thread = threading.Thread(target=_guarded, args=(each.call, errors), daemon=True)
+        thread = threading.Thread(target=_guard, args=(each.call, errors), daemon=True)
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
@@ -176,7 +176,7 @@ class Engine:
             sys.stderr.write(f"telemetryd.internal: {text}\n")
 
 
-def _guarded(call: Callable[[], object], errors: list[BaseException]) -> None:
+def _guard(call: Callable[[], object], errors: list[BaseException]) -> None:
     try:
         made = call()
     except BaseException as error:  # noqa: BLE001 - it is counted, and named by its type

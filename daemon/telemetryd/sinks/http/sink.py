@@ -136,7 +136,7 @@ class HttpSink(Sink):
         assert self._http is not None  # noqa: S101 - `open` made it
         form = self._format
         empty = (form.opening, form.closing) if form.surplus else ()
-        request = await self._signed(self._request(empty, f"probe-{self.context.instance}"))
+        request = await self._sign(self._request(empty, f"probe-{self.context.instance}"))
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
@@ -174,7 +174,7 @@ class HttpSink(Sink):
         """Send one request. Raises SinkError if the answer is not about its lines."""
         await self.open()
         assert self._http is not None  # noqa: S101 - `open` made it
-        request = await self._signed(self._request(body, key))
+        request = await self._sign(self._request(body, key))
         try:
             answer = await self._http.send(request, limit=LIMIT_SECONDS)
         except HttpError as error:
@@ -195,7 +195,7 @@ class HttpSink(Sink):
             raise found
         return verdict
 
-    async def _signed(self, request: Request) -> Request:
+    async def _sign(self, request: Request) -> Request:
         return request if self._aws is None else await self._aws.sign(request)
 
     def _make_signer(self) -> AwsEndpoint | None:

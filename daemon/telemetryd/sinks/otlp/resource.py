@@ -27,7 +27,7 @@ class Resource:
     ) -> None:
         self._given = given
         self._version = scope_version
-        self._listed = _listed(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+        self._listed = _read_list(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
         if service := environ.get("OTEL_SERVICE_NAME"):
             self._listed["service.name"] = service
         self._found = _of_environment(environ)
@@ -61,7 +61,7 @@ class Resource:
             self.changes += 1
 
 
-def _listed(text: str) -> dict[str, Any]:
+def _read_list(text: str) -> dict[str, Any]:
     """Return the attributes in `name=value,...`. All of it is dropped if a part is none."""
     found: dict[str, Any] = {}
     for part in filter(str.strip, text.split(",")):
