@@ -40,8 +40,8 @@ _SHORTEST: Final = 4
 _URL: Final = r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)([^\s\"'<>\\`]+)"
 _USER: Final = r"^(?:[^/?#]*@|[^/?#@:]*:(?!\d*(?:[/?#]|$))[^@]*@)"
 """The part before an address: `user:password@`, also if the password has a bare `/` or `@`."""
-_BARE_USER: Final = r"(?<![^\s\"'=(<\[,;])[^\s\"'=(<\[,;:@/\\]{0,64}:(?!\S{0,64}://|//)[^\s\"'<>@]{1,256}@(?=[\w\[.-])"
-"""`user:password@` before an address without a scheme."""
+_BARE_USER: Final = r"(?:(?<![^\s\"'=(<\[,;])|(?<=//))[^\s\"'=(<\[,;:@/\\]{0,64}:(?!\S{0,64}://|//)[^\s\"'<>@]{1,256}@(?=[\w\[.-])"
+"""`user:password@` before an address without a scheme, also behind `//`."""
 _QUERY_VALUE: Final = r"(?<==)[^&;#]+"
 _INVENTED: Final = (
     r"(?<=/)(?=[^/]*\d)(?=[^/]*[A-Za-z])[^/?#]*(?:[A-Za-z0-9]{16}|[0-9a-f]{8}-[0-9a-f]{4}-)[^/?#]*"

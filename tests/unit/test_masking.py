@@ -157,3 +157,10 @@ def test_a_session_token_that_aws_quotes_is_masked(text: str) -> None:
         masked = without_secrets(each)
         assert "IQoJb3" not in masked
         assert "***" in masked
+
+
+@pytest.mark.parametrize(
+    "text", ["//user:Zq1234@host/", "(//:Zq1234@host)", "url = //u:Zq1234@[::1]"]
+)
+def test_a_user_behind_two_slashes_is_masked(text: str) -> None:
+    assert "Zq1234" not in without_secrets(text)
