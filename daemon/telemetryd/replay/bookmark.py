@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from telemetryd_proto.errors import DECODE_FAILURES
+
 SUFFIX: Final = ".replayed"
 
 
@@ -35,7 +37,7 @@ class Bookmark:
         stat = self._file.stat()
         try:
             place = msgspec.json.decode(self.path.read_bytes(), type=_Place)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (FileNotFoundError, *DECODE_FAILURES):
             return 0
         known = place.sink == self._sink and place.inode == stat.st_ino and place.offset >= 0
         if not known or place.size > stat.st_size:

@@ -299,7 +299,7 @@ class SinkSpool:
             return None
         try:
             item = self._decode(record.payload)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if (item.lines, item.size) != (record.lines, record.size):
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import re
@@ -487,6 +488,27 @@ def test_answers_that_any_server_may_give(
     error = refusal(server, step)
     assert error.code == code
     assert getattr(error, "retry_after", 0.0) == seconds
+
+
+DEEP = "[" * 5000 + "]" * 5000
+
+
+@for_each()
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"errors":true,"items":{DEEP}}}', f'{{"code":6,"x":{DEEP}}}', DEEP,
+        f'{{"__type":{DEEP}}}',
+        '{"errors":true,"items":[{"create":{"status":400,"error":{"type":"\udcff"}}}]}',
+        '{"__type":"\udcff"}',
+    ],
+)  # fmt: skip
+def test_no_answer_is_a_bug_of_the_sink(server: VendorServer, status: int, body: str) -> None:
+    """However deep it is nested, and if its text is no UTF-8."""
+    server.script = [Say(status, body=body.encode(errors="surrogateescape"))] * 3
+    with contextlib.suppress(SinkError):
+        write(server, HttpItem(line(1) + b"\n", 1, len(line(1)) + 1))
 
 
 # -- CloudWatch ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from telemetryd.sinks.http.formats import Format, Lines
 from telemetryd.sinks.http.presets import Labels, Preset
 from telemetryd.sinks.http.presets._text import encode, split, text_of
 from telemetryd.sinks.http.presets._times import milliseconds, stamps
+from telemetryd_proto.errors import DECODE_FAILURES
 
 MAX_LINES: Final = 10_000
 """Of PutLogEvents, as `max_body_bytes` less 26 bytes a line."""
@@ -83,7 +84,7 @@ def _judge(reply: Reply) -> Verdict:
         return judge(reply)
     try:
         kind = _decode(answer.body).type
-    except msgspec.DecodeError:
+    except DECODE_FAILURES:
         return judge(reply)
     code = kind.partition(":")[0].rpartition("#")[2]
     if not code:

@@ -20,6 +20,7 @@ from telemetryd.sinks.http.formats import Format, Lines
 from telemetryd.sinks.http.presets import Labels, Preset
 from telemetryd.sinks.http.presets._text import encode, split, text_of
 from telemetryd.sinks.http.presets._times import dates, stamps
+from telemetryd_proto.errors import DECODE_FAILURES
 
 _INDEX: Final = r"(?![-_+.])[a-z0-9][a-z0-9._-]{0,254}"
 _EXISTS: Final = 409
@@ -89,7 +90,7 @@ def _judge(reply: Reply) -> Verdict:
     try:
         said = _decode(answer.body)
         results = _decode_items(said.items) if said.errors else []
-    except msgspec.DecodeError:
+    except DECODE_FAILURES:
         raise TransientSinkError("garbled_answer", f"{text}, but not to a bulk request") from None
     if not said.errors:
         return ACCEPTED

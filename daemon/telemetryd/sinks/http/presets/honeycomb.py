@@ -19,6 +19,7 @@ from telemetryd.sinks.http.formats import Format, Lines
 from telemetryd.sinks.http.presets import Labels, Preset
 from telemetryd.sinks.http.presets._text import encode, split, text_of
 from telemetryd.sinks.http.presets._times import dates, stamps
+from telemetryd_proto.errors import DECODE_FAILURES
 
 _DATASET: Final = r"[A-Za-z0-9._~-]{1,255}"
 _ACCEPTED_BELOW: Final = 300
@@ -56,7 +57,7 @@ def _judge(reply: Reply) -> Verdict:
     text = f"{reply.authority} answered {reply.answer.status}"
     try:
         results = _decode(reply.answer.body)
-    except msgspec.DecodeError:
+    except DECODE_FAILURES:
         raise TransientSinkError("garbled_answer", f"{text}, but not to a batch") from None
     if len(results) != reply.lines:
         raise TransientSinkError("garbled_answer", f"{text}, but not for each event")

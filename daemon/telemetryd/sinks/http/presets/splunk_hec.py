@@ -18,6 +18,7 @@ from telemetryd.sinks.http.formats import Format, Lines
 from telemetryd.sinks.http.presets import Labels, Preset
 from telemetryd.sinks.http.presets._text import encode, members, split, text_of
 from telemetryd.sinks.http.presets._times import fractions, stamps
+from telemetryd_proto.errors import DECODE_FAILURES
 
 _OF_LINES: Final = {
     6: "invalid_data_format",
@@ -69,7 +70,7 @@ def _judge(reply: Reply) -> Verdict:
     status, text = reply.answer.status, f"{reply.authority} answered {reply.answer.status}"
     try:
         said = _decode(reply.answer.body)
-    except msgspec.DecodeError:
+    except DECODE_FAILURES:
         if status < 300:  # noqa: PLR2004 - RFC 9110
             judge(reply)  # a web page
             raise TransientSinkError("garbled_answer", f"{text}, but not as Splunk does") from None
