@@ -66,10 +66,12 @@ class EventWatch:
         if scan.compiled is None:
             return self._search(data)
         lines, starts, cut = scan.compiled.find_events(data, (self._mark,), self._names)
-        events = decode_lines(lines)
         self.undecodable += cut
+        self.starts = starts
+        if not lines:
+            return []
+        events = decode_lines(lines)
         if self._are_watched(events):
-            self.starts = starts
             return cast("list[Envelope]", events)
         self.undecodable += events.count(None)
         both = zip(events, starts, strict=True)
