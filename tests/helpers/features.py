@@ -1,6 +1,6 @@
 """All that one may ask of a line and of the life cycle, in one configuration of telemetryd.
 
-Masks, tags, fields, samples, rows, OTLP, HTTP, figures of the system and a hook, on whatever
+Masks, tags, fields, samples, rows, OTLP, HTTP, EMF, figures of the system and a hook, on whatever
 platform runs it: `variables` configure it, `check` looks at what came of it.
 """
 
@@ -18,6 +18,7 @@ from helpers.collector_server import CollectorServer
 from helpers.daemon import assert_balanced
 from helpers.lifecycle import settings, with_hook
 from helpers.otlp_signals import SignalServer
+from helpers.ports import reserved
 from telemetryd_proto.flat import FlatLine
 
 ADDRESS = "ada.lovelace@example.com"
@@ -31,12 +32,16 @@ _MARK = f"order of {MASK} i={PRINTED - 1}"
 class Features:
     """One process of telemetryd that is configured so."""
 
-    def __init__(self, directory: Path, otlp: SignalServer, http: CollectorServer) -> None:
+    def __init__(
+        self, directory: Path, otlp: SignalServer, http: CollectorServer, port: int
+    ) -> None:
         self.raw, self.flat = directory / "raw.ndjson", directory / "flat.ndjson"
         self.diary = directory / "diary"
         self._package = directory / "package"
         self.otlp = otlp
         self.http = http
+        self.port = port
+        """Where `/metrics` is."""
 
     @property
     def variables(self) -> dict[str, str]:
@@ -54,6 +59,7 @@ class Features:
             SINKS__OTLP__TYPE="otlp", SINKS__OTLP__ENDPOINT=self.otlp.base,
             SINKS__OTLP__SIGNALS="logs,metrics,traces",
             SINKS__HTTP__TYPE="http", SINKS__HTTP__URL=self.http.url,
+            SINKS__EMF__TYPE="emf", METRICS__LISTEN=f"127.0.0.1:{self.port}",
         )  # fmt: skip
 
     def have_delivered(self, invocations: int) -> bool:
@@ -76,6 +82,7 @@ class Features:
         arrived = {
             "raw": len(raw), "flat": len(rows), "otlp": len(self.otlp.records),
             "http": self.http.lines.count(b"\n"),
+            "emf": sum(line["type"].startswith("platform.") for line in raw),
         }  # fmt: skip
         assert {name: page["delivered"]["lines"] for name, page in pages.items()} == arrived
         assert len(raw) == framed
@@ -116,5 +123,5 @@ class Features:
 @contextmanager
 def features(directory: Path) -> Iterator[Features]:
     """The configuration, with its two servers."""
-    with SignalServer() as otlp, CollectorServer() as http:
-        yield Features(directory, otlp, http)
+    with SignalServer() as otlp, CollectorServer() as http, reserved() as port:
+        yield Features(directory, otlp, http, port)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from helpers.emulator import BUILD_LIMIT, emulator
-from helpers.features import EVENT, features
+from helpers.features import EVENT, PRINTED, features
 from helpers.launcher_kit import install
 from helpers.lifecycle import until, with_hook
+from helpers.scrape import Scrape
 from helpers.wrapping import PLAIN, wrapper
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,9 +82,10 @@ def test_telemetryd_gets_every_line_of_a_managed_instance(
 
 
 def test_each_line_is_what_it_should_be_everywhere(open_directory: Path) -> None:
-    """Masks, tags, fields, samples, rows, OTLP, HTTP and a hook at once.
+    """Masks, tags, fields, samples, rows, OTLP, HTTP, EMF and a hook at once.
 
-    Of a managed instance the emulator tells no `runtimeDone`, so no figures of the system follow.
+    Of a managed instance the emulator tells no `runtimeDone`, so sinks get no figures of the
+    system. `/metrics` has them.
     """
     opt = {"extensions/telemetryd": program(TELEMETRYD)}
     task = ROOT / "examples" / "handler"
@@ -95,6 +97,8 @@ def test_each_line_is_what_it_should_be_everywhere(open_directory: Path) -> None
             until(lambda: wanted.calls().count("report") == 3)
             until(lambda: wanted.otlp.totals().get("faas.invocations") == 3)
             until(lambda: "test_function" in {span.name for span in wanted.otlp.spans})
+            until(lambda: '"_aws"' in running.log.read_text())
+            scrape = Scrape(wanted.port)
             output = running.stop()
         printed = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
         (ledger,) = [record for record in printed if record.get("event") == "ledger"]
@@ -104,6 +108,9 @@ def test_each_line_is_what_it_should_be_everywhere(open_directory: Path) -> None
     assert "invoke" not in wanted.calls()
     assert {line["function"] for line in lines} == {"test_function"}
     assert not any("system" in name for name in metrics)
+    assert '"system_memory_used"' not in output
+    assert scrape("system_threads") > 0
+    assert scrape("redacted_total", rule="email") == 3 * PRINTED
 
 
 @pytest.mark.parametrize("managed", [True, False])

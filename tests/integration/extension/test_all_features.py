@@ -14,7 +14,8 @@ from helpers.lifecycle import Stage, play, statuses
 def test_each_line_is_what_it_should_be_everywhere(tmp_path: Path, mode: str) -> None:
     stage = Stage(tmp_path)
     with features(tmp_path) as wanted:
-        config = stage.config(wanted.variables, sink=False, mode=mode)
+        patient = {"timeout": 60.0, "init_timeout": 120.0, "shutdown_budget": 60.0}
+        config = stage.config(wanted.variables, sink=False, mode=mode, **patient)
         results, env = play(config, EVENT, EVENT, EVENT)
         (ledger,) = stage.ledgers()
         lines = wanted.check(ledger, 3)
@@ -26,4 +27,8 @@ def test_each_line_is_what_it_should_be_everywhere(tmp_path: Path, mode: str) ->
     assert (called[0], called[-1]) == ("init", "shutdown")
     assert called.count("report") == 3
     assert called.count("invoke") == (3 if mode == "on-demand" else 0)
-    assert ("aws.lambda.system.memory.used" in metrics) == (mode == "on-demand")
+    has_figures = mode == "on-demand"
+    assert ("aws.lambda.system.memory.used" in metrics) == has_figures
+    documents = [line for _, line in stage.printed if '"_aws"' in line]
+    assert any('"system_memory_used"' in line for line in documents) == has_figures
+    assert documents
