@@ -18,10 +18,14 @@ static size_t NAME(count)(const unsigned char *data, size_t size, int *odd)
     *odd = at && (data[0] == '\n' || data[0] == '\r');
     while (size - at >= WIDTH) {
         NAME(Lanes) counts = {.vector = {0}};
-        for (int turn = 0; turn < 255 && size - at >= WIDTH; turn++, at += WIDTH) {
+        const unsigned char *from = data + at;
+        size_t turns = (size - at) / WIDTH;
+        turns = turns < 255 ? turns : 255;
+        at += turns * WIDTH;
+        for (size_t turn = 0; turn < turns; turn++, from += WIDTH) {
             NAME(Bytes) before, here, ends;
-            memcpy(&before, data + at - 1, WIDTH);
-            memcpy(&here, data + at, WIDTH);
+            memcpy(&before, from - 1, WIDTH);
+            memcpy(&here, from, WIDTH);
             ends = (NAME(Bytes))(here == newline);
             counts.vector -= ends; /* what is true is 255: this adds one, 255 times at most */
             ends |= (NAME(Bytes))(here == carriage);
@@ -64,7 +68,9 @@ static size_t NAME(next)(const Marks *marks, const unsigned char *data, size_t s
         for (size_t word = 0; word < WIDTH / 8; word++)
             seen |= any.words[word];
         for (size_t near = 0; seen && near < WINDOW; near++)
-            if (any.bytes[near % WIDTH] && stands_at(marks, data, size, at + near))
+            if (near % 8 == 0 && !any.words[near % WIDTH / 8])
+                near += 7; /* none of these eight */
+            else if (any.bytes[near % WIDTH] && stands_at(marks, data, size, at + near))
                 return at + near;
     }
     for (; at < size; at++)
