@@ -108,7 +108,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
         if end - start == size:
             return self
         data = self.data[start:end]
-        lines = lines or data.count(b"\n")
+        lines = lines or (_count_lines(data) if data else 0) or data.count(b"\n")
         before = self.added * start // size
         added = self.added * end // size - before
         return Block(

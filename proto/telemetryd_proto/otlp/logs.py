@@ -9,9 +9,8 @@ written once (`severity`, `origin`).
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -41,8 +40,6 @@ _ITEM: Final = tag(2, DELIMITED)
 _TO_STRING: Final = tag(1, DELIMITED)
 
 _pack64: Final = wire.pack_fixed64
-_pack_time: Final = struct.Struct("<BQ").pack
-_SMALL: Final = wire.SMALL_VARINTS
 
 
 class Origin(NamedTuple):
@@ -52,6 +49,31 @@ class Origin(NamedTuple):
     """Nanoseconds since the epoch when they were read."""
     trace: TraceContext = NO_TRACE
     attributes: Sequence[tuple[str, Any]] = ()
+
+
+class _Heads(dict[int, tuple[bytes, bytes]]):
+    """The bytes of a record before its time, and from there to its text, by the text's size.
+
+    They are made where they are first needed, and those of short texts are kept.
+    """
+
+    def __init__(self, severity: bytes, others: int) -> None:
+        """`others`: the bytes of the time and of the origin."""
+        super().__init__()
+        self._severity = severity
+        self._others = others
+
+    def __missing__(self, size: int) -> tuple[bytes, bytes]:
+        behind = self._severity + (_heads.get(size) or _head(size))
+        found = _ITEM + varint(self._others + len(behind) + size) + _TIME, behind
+        if size < _MAX_KEPT:
+            self[size] = found
+        return found
+
+
+Frame: TypeAlias = tuple[_Heads, bytes]
+"""The surroundings of texts of one level that were read together, in one invocation."""
+JsonFrame: TypeAlias = tuple[JsonObject, tuple[int, str]]
 
 
 class ProtobufLogs:
@@ -77,20 +99,26 @@ class ProtobufLogs:
         return origin + wire.fixed64(_OBSERVED, observed)
 
     @staticmethod
-    def plain(origin: bytes, time: int, severity: tuple[int, str], body: str) -> bytes:
+    def frame(origin: bytes, severity: tuple[int, str]) -> Frame:
+        """Return what `plain` takes as `frame`. The caller keeps it for the next record."""
+        # 9: the tag of a time, and 9 bytes of time with it
+        level, inner = _severities.get(severity) or _severity(severity), len(origin) + 9
+        key = (level, inner)
+        heads = _framed.get(key)
+        if heads is None:
+            if len(_framed) >= _MAX_FRAMED:
+                _framed.clear()
+            heads = _framed[key] = _Heads(level, inner)
+        return heads, origin
+
+    @staticmethod
+    def plain(frame: Frame, time: int, body: str) -> bytes:
         """Return what `record` returns of a text that has a time, and nothing else."""
-        # Each of many lines comes through here. To add bytes costs a third of joining them.
+        # Each of many lines comes through here.
+        heads, origin = frame
         value = body.encode("utf-8", "replace")
-        size = len(value)
-        message = (
-            _pack_time(9, time)  # the byte of `_TIME`
-            + (_severities.get(severity) or _severity(severity))
-            + (_heads.get(size) or _head(size))
-            + value
-            + origin
-        )
-        size = len(message)
-        return _ITEM + (_SMALL[size] if size < 1024 else varint(size)) + message  # noqa: PLR2004
+        before, behind = heads[len(value)]
+        return b"".join((before, _pack64(time), behind, value, origin))
 
     @staticmethod
     def record(
@@ -112,14 +140,17 @@ class ProtobufLogs:
         else:
             value = any_value(body)
             head = _BODY + varint(len(value))
-        message = (_severities.get(severity) or _severity(severity)) + head + value
-        if time > 0:
-            message = _TIME + _pack64(time) + message
-        if pairs:
-            message += attributes(_ATTRIBUTE, pairs)
-        message += origin
-        if event_name:
-            message += wire.text(_NAME, event_name)
+        message = b"".join(
+            (
+                _TIME + _pack64(time) if time > 0 else b"",
+                _severities.get(severity) or _severity(severity),
+                head,
+                value,
+                attributes(_ATTRIBUTE, pairs) if pairs else b"",
+                origin,
+                (_names.get(event_name) or _name(event_name)) if event_name else b"",
+            )
+        )
         return _ITEM + varint(len(message)) + message
 
 
@@ -146,9 +177,15 @@ class JsonLogs:
         """Return `origin`, which has no time yet, with the time when its lines were read."""
         return {**origin, "observedTimeUnixNano": str(observed)} if observed else origin
 
+    @staticmethod
+    def frame(origin: JsonObject, severity: tuple[int, str]) -> JsonFrame:
+        """Return what `plain` takes as `frame`. The caller keeps it for the next record."""
+        return origin, severity
+
     @classmethod
-    def plain(cls, origin: JsonObject, time: int, severity: tuple[int, str], body: str) -> bytes:
+    def plain(cls, frame: JsonFrame, time: int, body: str) -> bytes:
         """Return what `record` returns of a text that has a time, and nothing else."""
+        origin, severity = frame
         return cls.record(origin, time, severity, body)
 
     @staticmethod
@@ -177,9 +214,14 @@ class JsonLogs:
 
 
 _MAX_KEPT: Final = 1024
+_MAX_FRAMED: Final = 16
+_framed: dict[tuple[bytes, int], _Heads] = {}
+"""By severity, and bytes of time and origin: those of most origins have the same number."""
 _heads: dict[int, bytes] = {}
 """The bytes before a text of so many bytes that is a body."""
 _severities: dict[tuple[int, str], bytes] = {}
+_names: dict[str, bytes] = {}
+"""Names of events."""
 
 
 def _head(size: int) -> bytes:
@@ -196,4 +238,11 @@ def _severity(severity: tuple[int, str]) -> bytes:
         _severities.clear()
     found = wire.number(_NUMBER, number) + wire.text(_TEXT, text)
     _severities[severity] = found
+    return found
+
+
+def _name(name: str) -> bytes:
+    if len(_names) >= _MAX_KEPT:
+        _names.clear()
+    found = _names[name] = wire.text(_NAME, name)
     return found

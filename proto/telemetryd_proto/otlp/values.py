@@ -49,9 +49,6 @@ _VALUE: Final = tag(2, DELIMITED)
 _SHORT: Final = tuple(bytes((size + 2, 0x0A, size)) for size in range(126))
 """The bytes before a short text in a KeyValue: lengths of a byte each, and `_STRING`."""
 
-_BEFORE_DOUBLE: Final = b"\x09" + _DOUBLE
-_SMALL: Final = SMALL_VARINTS
-
 _MAX_KEYS: Final = 1024
 _keys: dict[str, bytes] = {}
 """Names as they begin a KeyValue. Loggers use the same few; beyond `_MAX_KEYS` all are dropped."""
@@ -92,24 +89,37 @@ def key_value(key: str, value: Any, depth: int = 0) -> bytes:
 
 def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
     """Return a field of KeyValue messages, one for each of `pairs`."""
-    each: list[bytes] = []
+    parts: list[bytes] = []
+    varints, short = SMALL_VARINTS, _SHORT  # most lengths, and the most usual texts
     for key, value in pairs:
         head = _keys.get(key) or _key(key)
-        kind = type(value)
-        if kind is str:  # most are text, and short: without a call for each part
-            data = value.encode("utf-8", "replace")
-            size = len(data)
-            if size < len(_SHORT):
-                head += _SHORT[size] + data
-            else:
-                head += _with_length(delimited(_STRING, data))
-        elif kind is float:
-            head += _BEFORE_DOUBLE + pack_double(value)
-        else:
-            head += _with_length(any_value(value, depth))
         size = len(head)
-        each.append(field_tag + (_SMALL[size] if size < len(_SMALL) else varint(size)) + head)
-    return b"".join(each)
+        kind = type(value)
+        if kind is str:
+            data = value.encode("utf-8", "replace")
+            text_size = len(data)
+            if text_size < len(short):
+                size += text_size + 3  # the bytes of `_SHORT`
+                length = varints[size] if size < len(varints) else varint(size)
+                parts += (field_tag, length, head, short[text_size], data)
+                continue
+            data = delimited(_STRING, data)
+        elif kind is float:
+            data = _DOUBLE + pack_double(value)
+        elif kind is dict and depth < MAX_DEPTH:
+            data = attributes(_ELEMENT, value.items(), depth + 1)
+            inner = len(data)
+            data = _MAP + (varints[inner] if inner < len(varints) else varint(inner)) + data
+        elif kind is int and 0 <= value < _MAX_INT:
+            data = _INT + (varints[value] if value < len(varints) else varint(value))
+        else:
+            data = any_value(value, depth)
+        inner = len(data)
+        before = varints[inner] if inner < len(varints) else varint(inner)
+        size += len(before) + inner
+        length = varints[size] if size < len(varints) else varint(size)
+        parts += (field_tag, length, head, before, data)
+    return b"".join(parts)
 
 
 def json_value(value: Any, depth: int = 0) -> JsonObject:  # noqa: PLR0911 - as above

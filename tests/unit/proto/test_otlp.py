@@ -264,7 +264,8 @@ def test_a_plain_record_is_the_record_of_a_text_that_has_a_time(
         early: Any = writer.origin(Origin(0))
         read: Any = writer.read_at(early, 7)
         assert read == writer.origin(Origin(7))
-        assert writer.plain(read, 5, severity, body) == writer.record(read, 5, severity, body)
+        frame: Any = writer.frame(read, severity)
+        assert writer.plain(frame, 5, body) == writer.record(read, 5, severity, body)
 
 
 def test_an_origin_without_a_time_is_the_same() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -78,7 +78,10 @@ class Writer(Protocol):
     def read_at(self, origin: Any, observed: int, /) -> Any:
         """Return `origin` with the time when its lines were read."""
 
-    def plain(self, origin: Any, time: int, severity: Severity, body: str, /) -> bytes:
+    def frame(self, origin: Any, severity: Severity, /) -> Any:
+        """Return what surrounds texts of one level that have `origin`."""
+
+    def plain(self, frame: Any, time: int, body: str, /) -> bytes:
         """Return what `record` returns of a text that has a time, and nothing else."""
 
     def record(
@@ -101,6 +104,24 @@ class _Event(msgspec.Struct, gc=False):
     type: str = ""
     record: Any = None
 
+
+class _Shape(NamedTuple):
+    """The parts that a line has in common with the next one."""
+
+    head: str
+    """Of a text in a layout of Lambda's runtimes, what is before its time."""
+    tail: str
+    """From there to its message."""
+    start: int
+    """Where the message begins."""
+    level: str
+    request: str
+    severity: Severity
+    invocation: Invocation
+
+
+_NO_SHAPE: Final = _Shape("\ud800", "\ud800", 0, "\ud800", "\ud800", _UNKNOWN, NO_INVOCATION)
+"""That of no line: no text that is decoded holds half a surrogate pair."""
 
 _Found: TypeAlias = tuple[int, Severity, Any, Attributes, Invocation | None, TraceContext, str]
 """A line as OTLP has it: time, severity, body, attributes, invocation, its own trace, and the name
@@ -128,7 +149,7 @@ class Recorder:
         self._second = "none yet"
         self._second_ns = 0
 
-    def encode(  # noqa: C901, PLR0912
+    def encode(  # noqa: C901 - what each line goes through is written out
         self, data: bytes, observed: int, before: Invocation
     ) -> list[bytes]:
         """Return a record for each of the whole lines `data`, in order.
@@ -137,60 +158,99 @@ class Recorder:
         is running where they begin.
         """
         lines = BytesIO(data).readlines()
-        read_at, common = self._writer.read_at, self._origins.of
-        record, plain, read = self._writer.record, self._writer.plain, self._read
-        started, severities, fractions = self._started, _severities, _fractions
+        read_at, common, frame_of = self._writer.read_at, self._origins.of, self._writer.frame
+        record, plain = self._writer.record, self._writer.plain
+        fractions, second, second_ns = _fractions, self._second, self._second_ns
         current = before
         last: Invocation | None = before
         origin = read_at(common(before, NO_TRACE), observed)
+        head, tail, start, level, request = _NO_SHAPE[:5]
+        frame: Any = None
         records: list[bytes] = []
-        for line, event in zip(lines, _decode_lines(lines), strict=True):
+        add = records.append
+        for event in _decode_lines(lines):
             if event is not None and event.type == _FUNCTION:
-                # The layouts of Lambda's runtimes, in an invocation that has begun: what most lines
-                # are is read here, without a call. All else goes the longer way below.
+                # Most lines are like the one before but for time and message, and are read here
+                # without a call.
                 value, stamp = event.record, event.time
                 message: Any = None
-                level: Any = None
-                request: Any = None
-                logged: Any = None
                 if type(value) is str:
-                    parts = value.split("\t", 3)
-                    if len(parts) == _PARTS:
-                        level, logged, request, message = parts
-                        if level[:1] == "[":
-                            level = level[1:-1]
-                        else:
-                            level, logged, request = request, level, logged
-                        if message[-1:] == "\n":
-                            message = message[:-1]
-                elif type(value) is dict and len(value) == _PARTS:
-                    level, request = value.get("level"), value.get("requestId")
-                    if type(level) is str and type(request) is str:
-                        message, logged = value.get("message"), value.get("timestamp")
+                    if (
+                        value.startswith(f"{head}{stamp}{tail}")
+                        and value[-1] == "\n"
+                        and value[start] != "{"
+                    ):
+                        message = value[start:-1]
+                elif (
+                    type(value) is dict
+                    and len(value) == _PARTS
+                    and value.get("requestId") == request
+                    and value.get("level") == level
+                    and value.get("timestamp") == stamp
+                ):
+                    message = value.get("message")
+                    if type(message) is not str or message[:1] == "{":
+                        message = None
+                if message is None and (learnt := self._learn(value, stamp)) is not None:
+                    shape, message = learnt
+                    head, tail, start, level, request, severity, invocation = shape
+                    frame = frame_of(read_at(common(invocation, NO_TRACE), observed), severity)
                 if (
-                    type(message) is str
-                    and logged == stamp
-                    and message[:1] != "{"
-                    and (known := started.get(request)) is not None
-                    and (severity := severities.get(level)) is not None
-                    and stamp.startswith(self._second)
+                    message is not None
+                    and stamp.startswith(second)
                     and (part := fractions.get(stamp[20:])) is not None
                 ):
-                    if known is not last:
-                        last = known
-                        origin = read_at(common(known, NO_TRACE), observed)
-                    records.append(plain(origin, self._second_ns + part, severity, message))
+                    add(plain(frame, second_ns + part, message))
                     continue
-            time, severity, body, pairs, invocation, trace, name = read(line, event)
+            line = lines[len(records)]  # each has one record
+            time, severity, body, pairs, owner, trace, name = self._read(line, event)
+            second, second_ns = self._second, self._second_ns
             if name == START:
                 current = self._invocations.start(body)
-            if invocation is None:
-                invocation = current
-            if invocation is not last or trace is not NO_TRACE:
-                last = invocation if trace is NO_TRACE else None
-                origin = read_at(common(invocation, trace), observed)
-            records.append(record(origin, time, severity, body, pairs, name))
+                head, tail, start, level, request = _NO_SHAPE[:5]
+            if owner is None:
+                owner = current
+            if owner is not last or trace is not NO_TRACE:
+                last = owner if trace is NO_TRACE else None
+                origin = read_at(common(owner, trace), observed)
+            add(record(origin, time, severity, body, pairs, name))
         return records
+
+    def _learn(self, value: Any, stamp: str) -> tuple[_Shape, str] | None:
+        """Return the shape of a record of the function, and its message.
+
+        None unless it is of a runtime's layout or members, in an invocation that has begun.
+        """
+        layout: tuple[str, str] | None = None
+        level: Any
+        logged: Any
+        request: Any
+        message: Any
+        if type(value) is str:
+            parts = value.split("\t", 3)
+            if len(parts) != _PARTS or value[-1] != "\n":
+                return None
+            level, logged, request, message = parts
+            message = message[:-1]
+            if level[:1] == "[":
+                layout = (f"{level}\t", f"\t{request}\t")
+                level = level[1:-1]
+            else:
+                level, logged, request = request, level, logged
+                layout = ("", f"\t{request}\t{level}\t")
+        elif type(value) is dict and len(value) == _PARTS:
+            level, logged = value.get("level"), value.get("timestamp")
+            request, message = value.get("requestId"), value.get("message")
+            if type(level) is not str or type(request) is not str or type(message) is not str:
+                return None
+        else:
+            return None
+        invocation, severity = self._started.get(request), _severities.get(level)
+        if logged != stamp or message[:1] == "{" or invocation is None or severity is None:
+            return None
+        head, tail = layout or (f"[{level}]\t", f"\t{request}\t")
+        start = len(head) + _USUAL + len(tail)
+        return _Shape(head, tail, start, level, request, severity, invocation), message
 
     def invocation_behind(self, data: bytes, lines: int, before: Invocation) -> Invocation:
         """Return the invocation that is running behind the first `lines` lines of `data`."""
@@ -359,8 +419,9 @@ class Recorder:
             return 0
         if found > _LATEST:
             return 0
-        if len(text) == _USUAL and text[19] == ".":  # `.123Z`: the lines of a batch share seconds
-            part = found % 10**9
+        part = found % 10**9
+        if len(text) == _USUAL and text[19] == "." and found > part:
+            # `.123Z`: the lines of a batch share seconds
             self._second, self._second_ns = text[:20], found - part
             _fractions[text[20:]] = part
         return found

@@ -446,3 +446,57 @@ def test_a_time_that_otlp_does_not_have_costs_itself_alone(stamp: str, text: str
     _, found, neighbour = read(start(), late, usual)
     assert found.time_unix_nano in (0, parse_nanoseconds(STAMP))
     assert neighbour.time_unix_nano == parse_nanoseconds(STAMP)
+
+
+@pytest.mark.parametrize("stamp", ["1969-12-31T23:59:59.500Z", "1970-01-01T00:00:00.000Z"])
+def test_lines_from_before_the_epoch_have_no_time(stamp: str) -> None:
+    line = event(f"[INFO]\t{stamp}\t{REQUEST}\tx\n", time=stamp)
+    _, *found = read(start(), line, line, line)
+    assert [(record.time_unix_nano, severity(record)[1]) for record in found] == [(0, "INFO")] * 3
+
+
+NUMBERS = {"DEBUG": 5, "INFO": 9, "ERROR": 17}
+
+
+def in_layout(layout: str, stamp: str, level: str, request: str, message: str) -> Any:
+    """Return the record of a line that a runtime writes."""
+    if layout == "object":
+        return {"timestamp": stamp, "level": level, "requestId": request, "message": message}
+    if layout == "python":
+        return f"[{level}]\t{stamp}\t{request}\t{message}\n"
+    return f"{stamp}\t{request}\t{level}\t{message}\n"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["object", "python", "node"]),
+            st.builds(
+                "2026-03-14T10:00:{:02d}.{:03d}Z".format, st.integers(0, 2), st.integers(0, 999)
+            ),
+            st.sampled_from(sorted(NUMBERS)),
+            st.sampled_from([REQUEST, OTHER]),
+            st.text(max_size=8) | st.sampled_from(["", "x" * 130, "größe", "tab\tbed", "\n", "}"]),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_lines_that_are_alike_are_read_as_any_other(
+    logged: list[tuple[str, str, str, str, str]],
+) -> None:
+    logged = [each for each in logged if not each[-1].startswith("{")]
+    lines = [event(in_layout(*each), time=each[1]) for each in logged]
+    records = read(start(), start(OTHER, ""), *lines)[2:]
+    for (_, stamp, level, request, message), record in zip(logged, records, strict=True):
+        wanted = LogRecord(
+            time_unix_nano=parse_nanoseconds(stamp),
+            observed_time_unix_nano=OBSERVED,
+            severity_number=NUMBERS[level],  # type: ignore[arg-type]  # an integer is one
+            severity_text=level,
+        )
+        wanted.body.string_value = message
+        wanted.attributes.add(key="faas.invocation_id").value.string_value = request
+        if request == REQUEST:
+            wanted.trace_id, wanted.span_id = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
+            wanted.flags = 1
+        assert record == wanted
