@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 
 from telemetryd_proto.errors import MalformedRecord
 from telemetryd_proto.otlp import answers, trace_context, wire
@@ -88,6 +88,17 @@ def test_names_are_kept_within_a_bound() -> None:
         assert attributes(b"\n", [(f"key {number}", 1)]) == attributes(
             b"\n", [(f"key {number}", 1)]
         )
+
+
+def test_what_surrounds_records_is_kept_within_a_bound() -> None:
+    origin = ProtobufLogs.origin(Origin(1))
+    for number in range(1100):
+        severity, name = (9, f"level {number}"), f"event {number}"
+        record = ProtobufLogs.record(origin, 5, severity, "x", (), name)
+        (read,) = ScopeLogs.FromString(record).log_records
+        assert (read.severity_text, read.event_name) == (severity[1], name)
+        frame = ProtobufLogs.frame(origin, severity)
+        assert ProtobufLogs.plain(frame, 5, "x") == ProtobufLogs.record(origin, 5, severity, "x")
 
 
 def test_a_request_in_both_forms_says_the_same() -> None:

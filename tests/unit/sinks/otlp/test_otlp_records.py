@@ -455,6 +455,14 @@ def test_lines_from_before_the_epoch_have_no_time(stamp: str) -> None:
     assert [(record.time_unix_nano, severity(record)[1]) for record in found] == [(0, "INFO")] * 3
 
 
+@pytest.mark.parametrize("message", [7, None, {"a": 1}, '{"a": 1}', "{no json"])
+def test_another_message_behind_one_that_is_alike_is_read_in_full(message: Any) -> None:
+    usual = event(in_layout("object", STAMP, "INFO", REQUEST, "usual"))
+    other = event(in_layout("object", STAMP, "INFO", REQUEST, message))
+    *_, together = read(start(), usual, usual, other)
+    assert together == read(start(), other)[1]
+
+
 NUMBERS = {"DEBUG": 5, "INFO": 9, "ERROR": 17}
 
 
