@@ -53,7 +53,7 @@ test-system: $(VENV)/.installed-system  ## the tests that need other programs (e
 	@.venv-lake/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable proto --editable .
 	@touch $@
 
-lake-test: .venv-lake/.installed  ## loads the flat format into DuckDB, ClickHouse (chdb), pyarrow and Spark (needs Java); runs examples/lake
+lake-test: .venv-lake/.installed  ## loads the flat format into DuckDB, chdb, pyarrow and Spark; runs examples/lake with a million lines (Java; 15 minutes)
 	@.venv-lake/bin/python -m pytest $(AGAIN) -m lake tests/lake
 
 workflow-test: $(VENV)/.installed-system  ## actionlint and zizmor on .github/workflows

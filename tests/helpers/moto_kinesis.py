@@ -4,8 +4,9 @@
 
 Prints its port. Stock moto loses records of concurrent PutRecords calls (`Shard.put_record` says it
 is not safe), builds a list of all sequence numbers for each record, and never throttles. This
-replaces the three, with a token bucket of one second for each shard; 0 turns a limit off. It
-reaches into moto's internals, so it insists on the version it was written for.
+replaces the three, with a token bucket of one second for each shard; 0 turns a limit off. Answers
+of GetRecords have at most 10 MiB, as the real ones. It reaches into moto's internals, so it insists
+on the version it was written for.
 """
 
 from __future__ import annotations
@@ -62,9 +63,23 @@ def _require_moto() -> None:
         (models.Stream, "get_shard_for_key"),
         (models.Shard, "get_max_sequence_number"),
         (models.Shard, "put_record"),
+        (models.Shard, "get_records"),
     ):
         if not hasattr(owner, name):
             raise SystemExit(f"moto {version} has no {owner.__name__}.{name}")
+
+
+def _get_records(self: Any, after: str, limit: int | None) -> tuple[list[Any], int, int]:
+    """Return records behind a sequence number, the last one's number, and if there are more."""
+    found: list[Any] = []
+    size, number = 0, int(after)
+    while (following := self.records.get(number + 1)) is not None:
+        size += len(following.data) * 3 // 4
+        if found and (size > 10 * MIB or len(found) >= (limit or 10_000)):
+            return found, number, 1
+        found.append(following)
+        number += 1
+    return found, number, 0
 
 
 def install(records_per_second: float, bytes_per_second: float) -> None:
@@ -104,6 +119,7 @@ def install(records_per_second: float, bytes_per_second: float) -> None:
         failed = sum("ErrorCode" in result for result in results)
         return {"FailedRecordCount": failed, "Records": results}
 
+    models.Shard.get_records = _get_records
     models.KinesisBackend.put_records = put_records
     models.Shard.get_max_sequence_number = lambda self: next(reversed(self.records), 0)
 

@@ -52,3 +52,18 @@ FROM telemetry_once
 WHERE "day" BETWEEN '2026-03-13' AND '2026-03-14' AND worst IN ('ERROR', 'FATAL')
   AND "time" LIKE '2026-03-14%' AND level IN ('ERROR', 'FATAL')
 ORDER BY "time";
+
+-- Invocations of each function and hour.
+CREATE VIEW invocations AS
+SELECT
+  "function",
+  date_trunc('hour', from_iso8601_timestamp("time")) AS hour,
+  count(*) AS invocations,
+  count(init_ms) AS cold_starts,
+  count_if("status" != 'success') AS failures,
+  approx_percentile(duration_ms, 0.5) AS median_ms,
+  max(duration_ms) AS longest_ms,
+  max(max_memory_mb) AS most_memory_mb
+FROM telemetry_once
+WHERE "type" = 'platform.report'
+GROUP BY 1, 2;
