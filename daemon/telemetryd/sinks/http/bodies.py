@@ -35,6 +35,8 @@ class FormatBodies(Bodies):
     def join(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
         """Return a body, in pieces."""
         form = self._form
-        if form.separator:
-            fragments = [form.separator.join(fragments)]
+        if form.separator:  # not by `join`: that would copy the whole body
+            pieces = [form.separator] * (2 * len(fragments) - 1)
+            pieces[::2] = fragments
+            fragments = pieces
         return [form.opening, *fragments, form.closing] if form.surplus else fragments
