@@ -65,9 +65,13 @@ _FAILOVER_SHARE: Final = 0.4
 
 
 class Identity:
-    """The function that this process serves, and a random id of the process."""
+    """The function that this process serves, and a random id of the process.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `account`: the function's, if the platform has told it.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, account: str = "") -> None:
+        self.account = account
         self.function = environ.get("AWS_LAMBDA_FUNCTION_NAME", "local")
         self.version = environ.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         self.instance = os.urandom(16).hex()
@@ -87,6 +91,7 @@ class Identity:
             "version": self.version,
             "instance": self.instance,
             "region": self.region,
+            "account": self.account,
             "memory_mb": self.memory_mb,
             "architecture": self.architecture,
         }
@@ -512,6 +517,7 @@ class Daemon:
             function=identity.function,
             version=identity.version,
             instance=identity.instance,
+            account=identity.account,
             salvage=partial(self._salvage, name),
             log=self._log,
             clock=self.clock,

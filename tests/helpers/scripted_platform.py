@@ -124,9 +124,10 @@ class ScriptedPlatform:
         pass_fds: Sequence[int] = (),
         stdout: int = subprocess.DEVNULL,
         host: str = "127.0.0.1",
+        account: str | None = None,
     ) -> None:
         self.printed: list[str] = []
-        self.api = ExtensionsServer(Function("f", "$LATEST", ""), lambda: IDENTIFIER)
+        self.api = ExtensionsServer(Function("f", "$LATEST", "", account), lambda: IDENTIFIER)
         self._variables = dict(variables or {})
         self._command = command
         self._pass_fds = pass_fds

@@ -47,7 +47,7 @@ _OF_EVENTS: Final = frozenset(
         "execution_arn", "trace_id", "span_id", "xray_trace_id",
     }
 )  # fmt: skip
-"""Fields whose values differ from line to line."""
+"""Fields whose values differ from line to line, unless the process knows them (`values`)."""
 _LOGS: Final = frozenset({"function", "extension"})
 _PREFIX: Final = "telemetryd_"
 """Goes before the name of ours that a line has already; several times, if need be."""
@@ -192,10 +192,15 @@ class FieldAdder:
         values: Mapping[str, Scalar],
         tags: Mapping[str, Scalar] | None = None,
     ) -> None:
-        """Add `tags`, and those `fields` that `values` or the platform's events have."""
+        """Add `tags`, and those `fields` that `values` or the platform's events have.
+
+        What `values` has is the same for all lines, so the events are not asked for it.
+        """
         self._tags = dict(tags or {})
         self._fields = [name for name in fields if name not in self._tags]
-        self._of_events = [name for name in self._fields if name in _OF_EVENTS]
+        self._of_events = [
+            name for name in self._fields if name in _OF_EVENTS and name not in values
+        ]
         self.names = frozenset((*self._tags, *self._fields))
         """The names of all members that it may add."""
         self.wants_request = bool(self._of_events)

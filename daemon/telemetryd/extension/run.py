@@ -39,7 +39,7 @@ from telemetryd.core.lifecycle import LifeCycle, Limits, Moment, Pacer
 from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
-from telemetryd.extension.boot import LARGE_SHARE, PARKED, REGISTER_FD, Refused, Session
+from telemetryd.extension.boot import ACCOUNT, LARGE_SHARE, PARKED, REGISTER_FD, Refused, Session
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient, StoppedError
 from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
@@ -83,7 +83,7 @@ _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN. Return the exit status."""
-    for handed_over in (REGISTER_FD, PARKED, LARGE_SHARE):
+    for handed_over in (REGISTER_FD, PARKED, LARGE_SHARE, ACCOUNT):
         os.environ.pop(handed_over, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
@@ -209,7 +209,7 @@ class _Extension:
             copy,
             mode="lambda",
             memory_bytes=effective_memory(config, "lambda", os.environ),
-            identity=Identity(os.environ),
+            identity=Identity(os.environ, account=session.account),
             log=log,
             on_bug=self._on_bug,
             observer=self,

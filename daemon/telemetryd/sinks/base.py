@@ -335,6 +335,8 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """The time, of every kind."""
     in_lambda: bool = False
     """True in a Lambda extension, where starting is dear and the process is frozen at any time."""
+    account: str = ""
+    """The function's account, if Lambda told it to the extension when it registered."""
     figures: Callable[[], Figures] | None = None
     """Returns telemetryd's own figures since the last call, for sinks that report them. A call
     takes a few microseconds and reads /proc, so do not call it for every batch."""

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
-from helpers.lifecycle import settings, until
-from helpers.scripted_platform import NEXT, ScriptedPlatform, line, runtime_done
+from helpers.lifecycle import Stage, play, settings, statuses, until
+from helpers.otlp_server import OtlpServer
+from helpers.scripted_platform import NEXT, ScriptedPlatform, file_sink, line, runtime_done
 from telemetryd_proto.flat import FlatLine
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:orders"
@@ -65,3 +67,50 @@ def test_lines_say_what_the_environment_and_the_platform_say(tmp_path: Path) -> 
     assert rows[3].status == "success"
     for page in pages.values():
         assert page["delivered"]["lines"] == 4
+
+
+def test_the_account_is_known_from_the_first_line(tmp_path: Path) -> None:
+    """A local Lambda tells it when the extension registers."""
+    stage = Stage(tmp_path)
+    fields = settings(SINKS__FILE__FIELDS="account")
+    results, env = play(stage.config(fields, account_id="210987654321"), {"print": 2})
+    assert statuses(results) == ["success"]
+    events = stage.arrived("platform")
+    assert events[0]["type"] == "platform.initStart"
+    assert {event.get("account") for event in events} == {"210987654321"}
+    assert {event.get("account") for event in stage.arrived("function")} == {"210987654321"}
+    stage.assert_clean_exits(env)
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ("210987654321", "210987654321"),
+        (None, None),
+        ("", None),
+        ("21098765432", None),
+        ("2109876543210", None),
+        ("21098765432x", None),
+        ("\u0662" * 12, None),
+    ],
+)
+def test_without_an_account_nothing_is_added(
+    tmp_path: Path, told: str | None, known: str | None
+) -> None:
+    """Nor with what is none: 12 digits are one. No event tells it here."""
+    variables = file_sink(tmp_path / "f") | settings(
+        SINKS__FILE__FIELDS="account", SINKS__OTLP__TYPE="otlp", ACCOUNT="111122223333"
+    )
+    variables["AWS_LAMBDA_FUNCTION_NAME"] = "orders"
+    with OtlpServer() as server:
+        variables |= settings(SINKS__OTLP__ENDPOINT=server.base)
+        with ScriptedPlatform(variables, account=told) as platform:
+            telemetry, call = platform.begin()
+            telemetry.sendall(line(1))
+            call.shutdown()
+            platform.finish()
+            platform.ledger()
+        assert server.resource().get("cloud.account.id") == known
+        assert server.resource()["faas.name"] == "orders"
+    added = {"account": known} if known else {}
+    assert json.loads((tmp_path / "f").read_bytes()) == json.loads(line(1)) | added

@@ -128,6 +128,37 @@ def test_it_makes_the_interpreters_calls_and_leaves_the_end_to_it(
         assert ledger["figures"]["invocations"] == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ("210987654321", "210987654321"),
+        (None, None),
+        ("21098765432", None),
+        ("2109876543210", None),
+        ("21098765432x", None),
+    ],
+)
+def test_it_hands_over_the_account_that_it_was_told(
+    installed: Path, tmp_path: Path, told: str | None, known: str | None
+) -> None:
+    """Whatever the function's variables say, and not what is no account."""
+    variables = file_sink(tmp_path / "f") | settings(
+        SINKS__FILE__FIELDS="account", ACCOUNT="111122223333"
+    )
+    with run(installed, variables, account=told) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(INIT)
+        call.invoke("a")
+        telemetry.sendall(start("a") + line(1) + runtime_done("a"))
+        finish(platform, platform.expect(NEXT))
+        assert platform.log("started")[0]["parked"] is True
+        assert platform.log("configuration_invalid") == []
+        assert platform.log("configuration_warning") == []
+    lines = [json.loads(each) for each in (tmp_path / "f").read_bytes().splitlines()]
+    assert lines[0]["type"] == "platform.initStart"
+    assert [each.get("account") for each in lines] == [known] * 8
+
+
 def close(telemetry: socket.socket) -> None:
     telemetry.sendall(start("a") + line(1))
     telemetry.close()

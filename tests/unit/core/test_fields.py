@@ -49,8 +49,9 @@ class Sink:
         *,
         one_environment: bool = False,
         one_at_a_time: bool = True,
+        values: Mapping[str, Scalar] = VALUES,
     ) -> None:
-        self.adder = FieldAdder(fields, VALUES, tags)
+        self.adder = FieldAdder(fields, values, tags)
         self.rules = RouteRules(LineFilter(), self.adder)
         self.reader = reader_for([self.rules])
         self.tracker = RequestTracker(one_at_a_time=one_at_a_time, one_environment=one_environment)
@@ -146,6 +147,19 @@ def test_an_invocation_says_what_its_start_said() -> None:
             "xray_trace_id": ROOT,
         }
     ] * 3  # fmt: skip
+
+
+def test_what_the_process_knows_is_on_every_line_once() -> None:
+    """The account, known before any event: none adds it again, and a restore keeps it."""
+    values = {**VALUES, "account": "210987654321"}
+    sink = Sink(["account", "function_arn"], values=values)
+    known: dict[str, Any] = {"account": "210987654321"}
+    lines = INIT, log(), start("r-1", functionArn=ARN), log()
+    assert sink.added(*lines) == [known, known, *[known | {"function_arn": ARN}] * 2]
+    assert all(line.count(b'"account"') == 1 for line in sink.data(*lines).splitlines())
+    assert not Sink(["account"], values=values).adder.wants_facts
+    sink.adder.renew(values)
+    assert sink.added(log()) == [known | {"function_arn": ARN}]
 
 
 def test_only_the_first_invocation_is_a_cold_start() -> None:

@@ -2,7 +2,7 @@
 
 Sources: semantic conventions, "FaaS", "AWS Lambda", "Cloud", "Cloud Provider: AWS", "Service".
 What Lambda does not put into the environment of an extension (the log stream, the ARN) comes with
-`platform.initStart` and `platform.start`.
+`platform.initStart` and `platform.start`; the account, with the answer to `register` already.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ _MAX_TEXT: Final = 2048
 
 
 class Resource:
-    """Attributes of this process's function. `given` are the configuration's, which come first."""
+    """Attributes of this process's function. `given` are the configuration's, which come first.
+
+    `account`: the function's, if the platform has told it.
+    """
 
     def __init__(
-        self, environ: Mapping[str, str], given: Mapping[str, str], *, scope_version: str
+        self,
+        environ: Mapping[str, str],
+        given: Mapping[str, str],
+        *,
+        scope_version: str,
+        account: str = "",
     ) -> None:
         self._given = given
         self._version = scope_version
@@ -31,6 +39,8 @@ class Resource:
         if service := environ.get("OTEL_SERVICE_NAME"):
             self._listed["service.name"] = service
         self._found = _of_environment(environ)
+        if account:
+            self._found["cloud.account.id"] = account
         self.changes = 0
         """The number of times that `learn` found something new."""
 

@@ -77,7 +77,9 @@ class OtlpSink(Sink):
         environ = os.environ
         clients = Clients(config, context)
         self._exporter = Exporter(config, "logs", context, environ, clients)
-        self._resource = Resource(environ, config.resource, scope_version=__version__)
+        self._resource = Resource(
+            environ, config.resource, scope_version=__version__, account=context.account
+        )
         one_at_a_time = environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != _MANAGED
         self._has_logs = "logs" in config.signals
         self._derived: DerivedSignals | None = None

@@ -221,6 +221,18 @@ def test_what_lambda_says_of_the_function() -> None:
     }  # fmt: skip
 
 
+def test_the_account_that_the_platform_has_told() -> None:
+    """Rather than one of the environment, until an ARN says another; configured, it stays."""
+    environ = {"AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_ACCOUNT_ID": "123456789012"}
+    resource = Resource(environ, {}, scope_version="1", account="210987654321")
+    assert resource.attributes()["cloud.account.id"] == "210987654321"
+    resource.learn({"functionArn": "arn:aws:lambda:eu-west-1:111122223333:function:f"})
+    assert resource.attributes()["cloud.account.id"] == "111122223333"
+    given = {"cloud.account.id": "given"}
+    resource = Resource(environ, given, scope_version="1", account="210987654321")
+    assert resource.attributes()["cloud.account.id"] == "given"
+
+
 def test_what_events_say_of_the_function() -> None:
     resource = Resource({"AWS_LAMBDA_FUNCTION_NAME": "f"}, {}, scope_version="1")
     for odd in (None, {}, {"instanceId": 5, "instanceMaxMemory": "x", "functionArn": "a:b"}):
