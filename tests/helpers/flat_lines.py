@@ -82,6 +82,18 @@ EVENTS = st.fixed_dictionaries(
 LINES = st.tuples(EVENTS, st.booleans(), st.sampled_from((b"%b", b" %b", b"%b\r"))).map(
     lambda each: each[2] % dumped(each[0], ascii_only=each[1])
 ) | st.binary(min_size=1).map(lambda line: line.replace(b"\n", b" ").strip(b"\r") or b"x")
+USUAL_EVENTS = st.builds(
+    lambda kind, record: dumped({"time": NOW, "type": kind, "record": record}, ascii_only=True),
+    st.sampled_from(("platform.start", "platform.runtimeDone", "platform.report")),
+    st.fixed_dictionaries(
+        {"requestId": IDS},
+        optional={
+            "status": st.just("success"), "metrics": METRICS, "tenantId": TEXTS,
+            "errorType": TEXTS,
+        },
+    ),
+)  # fmt: skip
+"""Events of each invocation."""
 TAGS = st.sampled_from(({}, {"stage": "prod", "build": 7}))
 
 

@@ -19,10 +19,11 @@ from helpers.flat_lines import (
     RECORDS,
     TAGS,
     TYPES,
+    USUAL_EVENTS,
     dumped,
     flat_rows,
 )
-from telemetryd.core import record
+from telemetryd.core import flat, record
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.log_level import LEVELS
@@ -47,6 +48,16 @@ def test_each_line_becomes_a_row_of_exactly_the_schema(
         assert json.loads(values["tags"] or "{}") == tags
         if values["attributes"] is not None:
             assert isinstance(strict(values["attributes"]), dict)
+
+
+@given(st.lists(LINES | USUAL_EVENTS, min_size=1, max_size=8), st.booleans())
+def test_events_say_the_same_whether_they_are_decoded_once_or_in_turn(
+    lines: list[bytes], one_at_a_time: bool
+) -> None:
+    rows = flat_rows(lines, {}, one_at_a_time=one_at_a_time)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flat._Pass, "_add_usual_event", lambda *_: False)
+        assert flat_rows(lines, {}, one_at_a_time=one_at_a_time)[0] == rows
 
 
 def strict(text: str) -> Any:

@@ -52,7 +52,7 @@ class Facts(msgspec.Struct, frozen=True, eq=False, gc=False):
     execution_arn: str = ""
 
 
-class _Event(msgspec.Struct, gc=False, rename="camel"):
+class Event(msgspec.Struct, gc=False, rename="camel"):
     """The members of a record that facts come from, of any type: senders err."""
 
     request_id: Any = None
@@ -75,7 +75,7 @@ class _Place:
         """True from the environment's begin until its first invocation starts."""
 
 
-_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode: Final = msgspec.json.Decoder(Event).decode
 _replace: Final = msgspec.structs.replace
 
 
@@ -101,8 +101,10 @@ class FactsKeeper:
         For every event, in stream order.
         """
         event = decode_loosely(_decode, record)
-        if event is None:
-            return ""
+        return self.note(kind, event, source) if event is not None else ""
+
+    def note(self, kind: str, event: Event, source: int) -> str:
+        """Do the same with an event that is decoded."""
         request_id = usable_id(event.request_id) if isinstance(event.request_id, str) else ""
         if kind not in _TELLING and request_id in self._by_request:
             return request_id
@@ -118,7 +120,7 @@ class FactsKeeper:
             place.is_first = True
             return ""
         if kind == "platform.start":
-            arn = _of_arn(event.function_arn)
+            arn = _of_arn(event.function_arn) if event.function_arn else {}
             if place.is_first:
                 place.is_first = False
             elif place.facts.cold_start:
@@ -197,6 +199,6 @@ def _of_tracing(value: Any) -> dict[str, Any]:
     if "Root=" in header and (root := _ROOT.search(header)):
         facts["xray_trace_id"] = root[1]
         facts["trace_id"] = (root[2] + root[3]).lower()
-    if _SPAN.fullmatch(span):
+    if span and _SPAN.fullmatch(span):
         facts["span_id"] = span.lower()
     return facts

@@ -26,7 +26,7 @@ from telemetryd_proto.objects import AnyObject, ObjectReader
 from telemetryd_proto.request_ids import usable_id
 
 if TYPE_CHECKING:
-    from telemetryd.core.facts import Facts, FactsKeeper
+    from telemetryd.core.facts import Event, Facts, FactsKeeper
     from telemetryd.core.rows import Rows
 
 Field: TypeAlias = Literal[
@@ -125,6 +125,10 @@ class RequestTracker:
             if not (self._one_at_a_time or alike) and re.fullmatch(_UUID, request_id):
                 alike = request_id
         return self._current.get(source, "") if self._one_at_a_time else alike
+
+    def request_of_event(self, kind: str, event: Event, source: int) -> str:
+        """Return the same for an event of the platform that is decoded. Facts are kept."""
+        return self._request_of_event(kind, self.keep_facts().note(kind, event, source), source)
 
     def _load_finders(self) -> _Finders:
         from telemetryd.core.record import ids_of_line, usual_id  # noqa: PLC0415 - where asked for

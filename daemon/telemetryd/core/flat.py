@@ -14,13 +14,13 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from telemetryd.core.facts import Facts
+from telemetryd.core.facts import Event, Facts
 from telemetryd.core.fields import Field, FieldAdder, Opened, RequestTracker, Scalar
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd.core.loose import decode_loosely
@@ -55,6 +55,7 @@ _ATTRIBUTES_PART: Final = PARTS - 4
 _ID_PART: Final = PARTS - 3
 """Place of a line's id in its row: two parts."""
 _PLATFORM: Final = "platform."
+_START: Final = "platform.start"
 _OF_RANK: Final = [b'"%b"' % name.encode() for name in LEVELS]
 _WORDS: Final = {
     name: _OF_RANK[rank]
@@ -75,7 +76,8 @@ _OPENING: Final = b'{"time":'
 _NUMBERS: Final = [b"%d" % number for number in range(1000)]
 _THREE_DIGITS: Final = [b"%03d" % number for number in range(1000)]
 _ATTRIBUTES: Final = b',"attributes":'
-_OF_INVOCATION: Final = ("request_id", "trace_id", "tenant_id")
+_IDS: Final = b',"request_id":%b,"trace_id":%b,"tenant_id":%b,%b,'
+_ids_of: Final = attrgetter("request_id", "trace_id", "tenant_id")
 _OF_PROCESS: Final = ("function", "version", "instance")
 _HAVE_COLUMNS: Final = {*COLUMNS} - {"memory_mb"}
 """Fields that each row has. The column `memory_mb` is what an event says, the field is not."""
@@ -120,6 +122,14 @@ class _Platform(msgspec.Struct, gc=False):
     metrics: _Metrics | None = None
 
 
+class _Event(Event, gc=False):
+    """The members of a platform event's record that have a column, or that facts come from."""
+
+    status: str | None = None
+    error_type: str | None = msgspec.field(default=None, name="errorType")
+    metrics: _Metrics | None = None
+
+
 class _OddPlatform(msgspec.Struct, gc=False):
     """The same members, of any type."""
 
@@ -143,6 +153,7 @@ class _Figures(msgspec.Struct, gc=False):
 _decode_log: Final = msgspec.json.Decoder(_Log).decode
 _decode_object: Final = msgspec.json.Decoder(_Object).decode
 _decode_platform: Final = msgspec.json.Decoder(_Platform).decode
+_decode_event: Final = msgspec.json.Decoder(_Event).decode
 _decode_odd_platform: Final = msgspec.json.Decoder(_OddPlatform).decode
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
@@ -154,6 +165,7 @@ def _members(struct: msgspec.Struct) -> bytes:
     return _encode(struct)[1:-1]
 
 
+_NO_METRICS: Final = _Metrics()
 _NO_FIGURES: Final = _members(_Figures())
 
 
@@ -278,11 +290,8 @@ class FlatReader:
         if origin is None:
             if len(self.origins) >= _MAX_CACHED:
                 self.origins.clear()
-            ids = b"".join(
-                b',"%b":%b' % (name.encode(), _text_or_null(getattr(facts, name)))
-                for name in _OF_INVOCATION
-            )
-            before = b"%b,%b," % (ids, self._of_process)
+            ids = [_encode(text) if text else _NULL for text in _ids_of(facts)]
+            before = _IDS % (*ids, self._of_process)
             middle = before + _NO_FIGURES + _ATTRIBUTES
             origin = self.origins[facts] = _Origin(facts, b'"%bnull' % middle, middle, before)
         return origin
@@ -419,6 +428,8 @@ class _Pass:
         record = bytes(found.record)
         if not (self._is_ascii or record.isascii()):
             record = _to_utf8(record)
+        elif self._add_usual_event(found, record, head):
+            return
         if found.type.startswith(_PLATFORM):
             self._add_platform(line, found, record, head)
         else:
@@ -437,6 +448,33 @@ class _Pass:
         origin = self._flat.origin_of(self._keeper.of("", self._source))
         opening = _kind_and_level(_NULL, _NULL)
         self._add_row(head, opening, _encode(text), origin.middle, _NULL, origin.facts)
+
+    def _add_usual_event(self, found: TimedObject, record: bytes, head: bytes) -> bool:
+        """Add an event of each invocation, decoded once; False if it has not the usual form."""
+        kind = found.type
+        opening = _OPENING_OF_PLATFORM.get(kind)
+        if opening is None or type(found) is not self._free or record[0] != _BRACE:
+            return False
+        try:
+            event = _decode_event(record)
+        except DECODE_FAILURES:
+            return False
+        request_id = self._tracker.request_of_event(kind, event, self._source)
+        origin = self._flat.origin_of(self._keeper.of(request_id, self._source))
+        if kind == _START or self._known.get(request_id) is not origin:
+            self._know_only(request_id, origin)
+        if event.metrics is None and event.status is None and event.error_type is None:
+            middle = origin.middle
+        else:
+            middle = origin.middle_with(_figures_in(event))
+        self._add_row(head, opening, _NULL, middle, _encode(record.decode()), origin.facts)
+        return True
+
+    def _know_only(self, request_id: str, origin: _Origin) -> None:
+        """Forget invocations, because an event may have changed what is known, but this one."""
+        self._known.clear()
+        if self._tracker.has_started(request_id) and request_id.isascii():
+            self._known[request_id] = self._known[request_id.encode()] = origin
 
     def _add_platform(self, line: bytes, found: TimedObject, record: bytes, head: bytes) -> None:
         origin = self._origin_of(line, found)
@@ -611,10 +649,6 @@ def _message_of(value: bytes, *, of_object: bool = False) -> bytes:
     return _encode(value.decode())
 
 
-def _text_or_null(value: Any) -> bytes:
-    return _encode(value) if isinstance(value, str) and value else _NULL
-
-
 def _level_of(line: bytes, found: AnyObject) -> bytes:
     rank = rank_of_line(line, found)
     return _NULL if rank is None else _OF_RANK[rank]
@@ -626,7 +660,11 @@ def _figures_of(record: bytes) -> _Figures:
         event = _decode_platform(record)
     except DECODE_FAILURES:
         return _odd_figures_of(record)
-    metrics = event.metrics or _Metrics()
+    return _figures_in(event)
+
+
+def _figures_in(event: _Event | _Platform) -> _Figures:
+    metrics = event.metrics or _NO_METRICS
     return _Figures(
         metrics.duration_ms, metrics.billed_ms, metrics.memory_mb, metrics.max_memory_mb,
         metrics.init_ms, event.status, event.error_type,

@@ -167,6 +167,26 @@ def test_an_event_without_metrics_or_with_a_text() -> None:
     }  # fmt: skip
 
 
+def test_lines_after_an_event_say_what_is_known_then() -> None:
+    text = event("function", f"[INFO]\t{TIME}\tr-1\thello")
+    other = event("function", {"level": "INFO", "message": "hello", "requestId": "r-2"})
+    report = event("platform.report", {"requestId": "r-2", "status": "success"})
+    again = event("platform.start", {"requestId": "r-1", "tenantId": "red"})
+    found = flat_rows([START, text, other, report, text, other, again, text], {})[1]
+    assert [(each["request_id"], each["tenant_id"]) for each in found] == [
+        ("r-1", "blue"), ("r-1", "blue"), ("r-1", "blue"), ("r-2", None), ("r-1", "blue"),
+        ("r-1", "blue"), ("r-1", "red"), ("r-1", "red"),
+    ]  # fmt: skip
+
+
+def test_an_invocation_of_long_ago_is_forgotten_within_a_block() -> None:
+    text = event("function", f"[INFO]\t{TIME}\tr-1\thello")
+    starts = [event("platform.start", {"requestId": f"n-{n}"}) for n in range(1024)]
+    for line in (text, event("function", {"level": "INFO", "message": "", "requestId": "r-1"})):
+        assert flat_rows([START, line], {})[1][-1]["request_id"] == "r-1"
+        assert flat_rows([START, line, *starts, line], {})[1][-1]["request_id"] == "n-1023"
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
