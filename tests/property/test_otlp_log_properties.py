@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 
+from telemetryd_proto.otlp import values
 from telemetryd_proto.otlp.logs import JsonLogs, Origin, ProtobufLogs
 from telemetryd_proto.otlp.trace_context import TraceContext
 from telemetryd_proto.otlp.values import any_value
@@ -23,6 +24,14 @@ VALUES = st.one_of(
     st.dictionaries(TEXT, st.lists(TEXT, max_size=3), max_size=3),
 )  # fmt: skip
 PAIRS = st.lists(st.tuples(TEXT, VALUES), max_size=4)
+NAMED = st.lists(
+    st.tuples(
+        st.sampled_from(["service", "cold_start", "n", "größe"]),
+        VALUES | st.floats() | st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, 1 << 63, ""]),
+    ),
+    max_size=8,
+)
+"""Few names with values of all types, some of which are equal to one another."""
 TIMES = st.integers(0, (1 << 64) - 1)
 TRACES = st.builds(
     TraceContext,
@@ -75,6 +84,34 @@ def test_a_record_in_json_is_the_same(
             found[key] = base64.b64encode(bytes.fromhex(found[key])).decode()
     read = json_format.Parse(json.dumps(found), LogRecord())
     assert read == oracle(origin, time, severity, body, pairs, name)
+
+
+@given(st.builds(Origin, TIMES, TRACES, PAIRS), TIMES, SEVERITIES, TEXT | LONG, NAMED)
+def test_attributes_whose_names_are_known_are_written_as_the_library_writes_them(
+    origin: Origin, time: int, severity: tuple[int, str], body: str, pairs: list[tuple[str, Any]]
+) -> None:
+    names, said = [name for name, _ in pairs], [value for _, value in pairs]
+    writes = ProtobufLogs.writes(names)
+    record = oracle(origin, time, severity, body, pairs, "")
+    wanted = ScopeLogs(log_records=[record]).SerializeToString()
+    form = ProtobufLogs.origin(origin)
+    for _ in range(2):  # what is kept of the first time must serve for the second
+        assert ProtobufLogs.with_written(form, time, severity, body, writes(said)) == wanted
+    text = JsonLogs.with_written(
+        JsonLogs.origin(origin), time, severity, body, JsonLogs.writes(names)(said)
+    )
+    assert text == JsonLogs.record(JsonLogs.origin(origin), time, severity, body, pairs)
+
+
+def test_many_names_of_attributes_are_kept_within_a_bound() -> None:
+    origin = ProtobufLogs.origin(Origin(1))
+    for number in range(2000):
+        name = f"name {number}"
+        made = ProtobufLogs.with_written(
+            origin, 1, (9, "INFO"), "x", ProtobufLogs.writes([name])([number])
+        )
+        assert made == ProtobufLogs.record(origin, 1, (9, "INFO"), "x", [(name, number)])
+    assert len(values._heads) <= values._MAX_HEADS
 
 
 def test_many_severities_are_kept_within_a_bound() -> None:

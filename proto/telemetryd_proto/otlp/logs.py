@@ -9,7 +9,7 @@ written once (`severity`, `origin`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,6 +23,7 @@ from telemetryd_proto.otlp.values import (
     attributes,
     json_attributes,
     json_value,
+    writer_of,
 )
 from telemetryd_proto.otlp.wire import DELIMITED, FIXED32, FIXED64, VARINT, tag, varint
 
@@ -121,6 +122,30 @@ class ProtobufLogs:
         return b"".join((before, _pack64(time), behind, value, origin))
 
     @staticmethod
+    def writes(names: Sequence[str]) -> Callable[[Iterable[Any]], list[bytes]]:
+        """Return what takes the values of `names`, and returns what `with_written` takes."""
+        return writer_of(_ATTRIBUTE, names)
+
+    @staticmethod
+    def with_written(
+        origin: bytes, time: int, severity: tuple[int, str], body: str, written: list[bytes]
+    ) -> bytes:
+        """Return what `record` returns of a text with attributes that are written already."""
+        value = body.encode("utf-8", "replace")
+        size = len(value)
+        message = b"".join(
+            (
+                _TIME + _pack64(time) if time > 0 else b"",
+                _severities.get(severity) or _severity(severity),
+                _heads.get(size) or _head(size),
+                value,
+                *written,
+                origin,
+            )
+        )
+        return _ITEM + varint(len(message)) + message
+
+    @staticmethod
     def record(
         origin: bytes,
         time: int,
@@ -187,6 +212,23 @@ class JsonLogs:
         """Return what `record` returns of a text that has a time, and nothing else."""
         origin, severity = frame
         return cls.record(origin, time, severity, body)
+
+    @staticmethod
+    def writes(names: Sequence[str]) -> Callable[[Iterable[Any]], list[tuple[str, Any]]]:
+        """Return what takes the values of `names`, and returns what `with_written` takes."""
+        return lambda values: list(zip(names, values, strict=True))
+
+    @classmethod
+    def with_written(
+        cls,
+        origin: JsonObject,
+        time: int,
+        severity: tuple[int, str],
+        body: str,
+        written: list[tuple[str, Any]],
+    ) -> bytes:
+        """Return what `record` returns of a text with attributes that are read already."""
+        return cls.record(origin, time, severity, body, written)
 
     @staticmethod
     def record(

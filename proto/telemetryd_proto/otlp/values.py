@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -128,6 +128,93 @@ def attributes(field_tag: bytes, pairs: Pairs, depth: int = 0) -> bytes:
         length = varints[size] if size < small else varint(size)
         parts += (field_tag, length, head, before, data)
     return b"".join(parts)
+
+
+class _Heads(dict[int, bytes]):
+    """The bytes of an attribute before its text, by the text's size."""
+
+    def __init__(self, field_tag: bytes, name: str) -> None:
+        super().__init__()
+        self.texts: Final[dict[str, bytes]] = {}
+        """The first short texts, as a whole: those of many names are few."""
+        self.true: Final = attributes(field_tag, ((name, True),))
+        self.false: Final = attributes(field_tag, ((name, False),))
+        self.double: Final = attributes(field_tag, ((name, 0.0),))[:-8]
+        self._tag = field_tag
+        self._key = _key(name)
+        self.integers: Final = tuple(self.before(size + 1) + _INT for size in range(10))
+        """The bytes before an integer that is not negative, by its size."""
+
+    def __missing__(self, size: int) -> bytes:
+        before = _STRING + varint(size)
+        found = self.before(len(before) + size) + before
+        if size < _MAX_SIZE:
+            self[size] = found
+        return found
+
+    def before(self, size: int) -> bytes:
+        """Return the bytes before a value of so many bytes."""
+        length = SMALL_VARINTS[size] if size < _VARINTS else varint(size)
+        whole = len(self._key) + len(length) + size
+        before = SMALL_VARINTS[whole] if whole < _VARINTS else varint(whole)
+        return b"".join((self._tag, before, self._key, length))
+
+
+def writer_of(field_tag: bytes, names: Sequence[str]) -> Callable[[Iterable[Any]], list[bytes]]:
+    """Return what takes the values of `names`, and returns what `attributes` does, in parts.
+
+    It keeps what precedes a value, unless too many names were kept already.
+    """
+    kept = [heads for name in names if (heads := _heads_of(field_tag, name)) is not None]
+    if len(kept) < len(names):
+        return lambda values: [attributes(field_tag, zip(names, values, strict=True))]
+    return lambda values: _parts(kept, values)
+
+
+def _parts(names: list[_Heads], values: Iterable[Any]) -> list[bytes]:
+    parts: list[bytes] = []
+    varints, small = SMALL_VARINTS, _VARINTS
+    for heads, value in zip(names, values, strict=True):
+        kind = type(value)
+        if kind is str:
+            if known := heads.texts.get(value):
+                parts.append(known)
+                continue
+            data = value.encode("utf-8", "replace")
+            head = heads[len(data)]
+            parts += (head, data)
+            if len(heads.texts) < _MAX_TEXTS and len(value) < _MAX_SIZE:
+                heads.texts[value] = head + data
+        elif kind is int and 0 <= value <= _MAX_INT:
+            data = varints[value] if value < small else varint(value)
+            parts += (heads.integers[len(data)], data)
+        elif kind is bool:
+            parts.append(heads.true if value else heads.false)
+        elif kind is float:
+            parts += (heads.double, pack_double(value))
+        elif kind is dict:
+            data = attributes(_ELEMENT, value.items(), 1)
+            inner = len(data)
+            length = varints[inner] if inner < small else varint(inner)
+            parts += (heads.before(1 + len(length) + inner), _MAP, length, data)
+        else:
+            data = any_value(value)
+            parts += (heads.before(len(data)), data)
+    return parts
+
+
+_MAX_SIZE: Final = 128
+_MAX_TEXTS: Final = 8
+_MAX_HEADS: Final = 256
+_heads: dict[tuple[bytes, str], _Heads] = {}
+"""Those of the first `_MAX_HEADS` names."""
+
+
+def _heads_of(field_tag: bytes, name: str) -> _Heads | None:
+    found = _heads.get((field_tag, name))
+    if found is None and len(_heads) < _MAX_HEADS:
+        found = _heads[field_tag, name] = _Heads(field_tag, name)
+    return found
 
 
 def json_value(value: Any, depth: int = 0) -> JsonObject:  # noqa: PLR0911 - as above

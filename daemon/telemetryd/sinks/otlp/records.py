@@ -7,6 +7,7 @@ A line is read in one of these ways:
   (`core.text_head`), and the whole text is the body. A text that is a JSON object is read as one.
 * One whose record is an object, or any other line that is one: `members` says which members mean
   something to OTLP. All others are attributes. Without a message the whole object is the body.
+  A record with the members of one before, and its level and ids, is read by a plan (`plans`).
 * A platform event: its type is the event's name, its record the body.
 * Anything else, such as a line that is not JSON: its text is the body, or its bytes if they are no
   UTF-8.
@@ -31,6 +32,7 @@ from telemetryd.sinks.otlp.invocations import (
     request_of,
 )
 from telemetryd.sinks.otlp.members import LEVEL, MESSAGE, NUMBER, REQUEST, ROLES, TIME
+from telemetryd.sinks.otlp.plans import Names, Plan, Plans, Reading, Write
 from telemetryd.sinks.otlp.trace_members import join, take_other, take_text, trace_in
 from telemetryd_proto.errors import DECODE_FAILURES, MalformedRecord
 from telemetryd_proto.otlp.logs import Origin
@@ -83,6 +85,14 @@ class Writer(Protocol):
 
     def plain(self, frame: Any, time: int, body: str, /) -> bytes:
         """Return what `record` returns of a text that has a time, and nothing else."""
+
+    def writes(self, names: Names, /) -> Write:
+        """Return what writes attributes of `names`, for `with_written`."""
+
+    def with_written(
+        self, origin: Any, time: int, severity: Severity, body: str, written: Any, /
+    ) -> bytes:
+        """Return what `record` returns of a text with attributes that are written already."""
 
     def record(
         self,
@@ -146,10 +156,11 @@ class Recorder:
         self._find = invocations.find
         self._started = invocations.started
         self._origins = _Origins(writer)
+        self._plans = Plans()
         self._second = "none yet"
         self._second_ns = 0
 
-    def encode(  # noqa: C901 - what each line goes through is written out
+    def encode(  # noqa: C901, PLR0912, PLR0915 - what each line goes through is written out
         self, data: bytes, observed: int, before: Invocation
     ) -> list[bytes]:
         """Return a record for each of the whole lines `data`, in order.
@@ -160,14 +171,17 @@ class Recorder:
         lines = BytesIO(data).readlines()
         read_at, common, frame_of = self._writer.read_at, self._origins.of, self._writer.frame
         record, plain = self._writer.record, self._writer.plain
+        with_written, writes = self._writer.with_written, self._writer.writes
+        plan_of = self._plans.of
         fractions, second, second_ns = _fractions, self._second, self._second_ns
         current = before
-        last: Invocation | None = before
+        last, last_trace = before, NO_TRACE
         origin = read_at(common(before, NO_TRACE), observed)
         head, tail, start, level, request = _NO_SHAPE[:5]
         frame: Any = None
         records: list[bytes] = []
         add = records.append
+        self._plans.forget()
         for event in _decode_lines(lines):
             if event is not None and event.type == _FUNCTION:
                 # Most lines are like the one before but for time and message, and are read here
@@ -202,19 +216,57 @@ class Recorder:
                 ):
                     add(plain(frame, second_ns + part, message))
                     continue
-            line = lines[len(records)]  # each has one record
-            time, severity, body, pairs, owner, trace, name = self._read(line, event)
+                plan = plan_of(value) if type(value) is dict else None
+            else:
+                plan = None
+            planned = None
+            if plan is not None and plan.readings:
+                planned = self._by_plan(plan, value, stamp)
+            if planned is None:
+                line = lines[len(records)]  # each has one record
+                time, severity, body, pairs, owner, trace, name = self._read(line, event)
+                if plan is not None and type(body) is str and body is value[plan.message]:
+                    plan.learn(value, (severity, pairs, owner, trace), writes)
+                if name == START:
+                    current = self._invocations.start(body)
+                    head, tail, start, level, request = _NO_SHAPE[:5]
+                    self._plans.forget()
+            else:
+                (severity, owner, trace, *_), time, body, written = planned
             second, second_ns = self._second, self._second_ns
-            if name == START:
-                current = self._invocations.start(body)
-                head, tail, start, level, request = _NO_SHAPE[:5]
             if owner is None:
                 owner = current
-            if owner is not last or trace is not NO_TRACE:
-                last = owner if trace is NO_TRACE else None
+            if owner is not last or (trace is not last_trace and trace != last_trace):
+                last, last_trace = owner, trace
                 origin = read_at(common(owner, trace), observed)
-            add(record(origin, time, severity, body, pairs, name))
+            if planned is None:
+                add(record(origin, time, severity, body, pairs, name))
+            else:
+                add(with_written(origin, time, severity, body, written))
         return records
+
+    def _by_plan(
+        self, plan: Plan, record: dict[str, Any], stamp: str
+    ) -> tuple[Reading, int, str, Any] | None:
+        """Return how `record` is read, its time, its message, and its attributes as written.
+
+        None if none with the same names, level and ids was read in full, or if its message may be
+        more than text.
+        """
+        try:
+            reading = plan.readings.get(plan.fixed_of(record))
+        except TypeError:  # an object or array, where an id or a level was
+            return None
+        message = record[plan.message]
+        if reading is None or type(message) is not str or message[:1] == "{":
+            return None
+        time, (values_of, write) = self._time(stamp), reading.ways.usual
+        if plan.time is not None and (said := record[plan.time]) != stamp:
+            logged = self._near(said, time) if type(said) is str else 0
+            time = logged or time
+            if not logged:
+                values_of, write = reading.ways.with_time
+        return reading, time, message, write(values_of(record))
 
     def _learn(self, value: Any, stamp: str) -> tuple[_Shape, str] | None:
         """Return the shape of a record of the function, and its message.
@@ -428,7 +480,7 @@ class Recorder:
 
     def _near(self, text: str, time: int) -> int:
         """Return the time that `text` is, if it can be that of a record of an event of `time`."""
-        if not text[:4].isdigit():
+        if not text[:4].isdigit() or text[10:11] != "T":  # to be refused costs a look, not an error
             return 0
         found = self._time(text)
         return found if not time or abs(found - time) < _SKEW else 0
