@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias, cast
+from typing import Annotated, Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -46,6 +46,8 @@ _BEFORE_OBJECT: Final = frozenset(b"{ \\\xef")
 escape, a byte order mark."""
 _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
+_NEWLINE: Final = b'\\n"'
+"""A newline in JSON at the end of a text."""
 _BRACE: Final = ord("{")
 _NULL: Final = b"null"
 _NO_TIMES: Final = frozenset((b"", _NULL))
@@ -181,7 +183,7 @@ class _Openings(msgspec.Struct, frozen=True, gc=False):
     it in JSON, of Node.js's as it is."""
 
 
-class _Origin(NamedTuple):
+class _Origin(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Facts about the invocation of a line, and the pieces of a row that say them."""
 
     facts: Facts
@@ -385,7 +387,9 @@ class _Pass:
                 ):
                     origin = self._origin_of(line, found)
                     opening = opening or log.by_level[_level_of(line, found)]
-                text = record[:-3] if record[-3:] == b'\\n"' else record[:-1]
+                text = record.removesuffix(_NEWLINE)
+                if text is record:  # it has no such end
+                    text = record[:-1]
                 if text[-1] == _BACKSLASH:
                     text = _without_newline(record)[:-1]
                 parts += (head, opening, text, origin.behind_text, b"", b"", b"", b"")
