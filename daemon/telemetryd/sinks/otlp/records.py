@@ -216,6 +216,9 @@ class Recorder:
                 ):
                     add(plain(frame, second_ns + part, message))
                     continue
+                if type(value) is str and value[:2] == '{"':
+                    # the text of an object, as loggers write it; no layout begins so
+                    value = event.record = _object_in(value.removesuffix("\n")) or value
                 plan = plan_of(value) if type(value) is dict else None
             else:
                 plan = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
 from telemetryd.sinks.otlp.invocations import NO_INVOCATION, Invocations
 from telemetryd.sinks.otlp.members import ROLES
@@ -56,6 +58,15 @@ USUAL: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+FORMS: list[Callable[[Any], Any]] = [
+    lambda said: said,
+    lambda said: json.dumps(said) + "\n",
+    lambda said: json.dumps(said, separators=(",", ":\t")),
+    lambda said: f"{LATER}\t{REQUEST}\tINFO\t{json.dumps(said)}\n",
+]
+"""An object, and texts that are one or end in one."""
+
+
 def event(record: Any, kind: str = "function") -> bytes:
     return json.dumps({"time": STAMP, "type": kind, "record": record}).encode() + b"\n"
 
@@ -95,9 +106,8 @@ def objects(draw: st.DrawFn) -> list[bytes]:
             lines.append(start(draw(st.sampled_from([REQUEST, OTHER]))))
         kind = draw(st.sampled_from(kinds))
         odd = draw(st.sampled_from(["", "", *kind]))
-        lines.append(
-            event({name: draw(ODD if name == odd else USUAL.get(name, ODD)) for name in kind})
-        )
+        said = {name: draw(ODD if name == odd else USUAL.get(name, ODD)) for name in kind}
+        lines.append(event(draw(st.sampled_from(FORMS))(said)))
     return lines
 
 
@@ -117,6 +127,24 @@ def test_one_member_is_other_than_before(name: str, value: Any) -> None:
     lines = [start(REQUEST), usual, usual, other, usual, other, start(OTHER), other, usual]
     for writer in (ProtobufLogs(), JsonLogs()):
         assert encode(lines, writer) == in_full(lines, writer)
+
+
+def test_texts_of_objects_are_read_as_the_objects() -> None:
+    text = json.dumps(POWERTOOLS)
+    for lines in ([event(text)], [event(text + "\n")] * 3, [event(POWERTOOLS), event(text)]):
+        for writer in (ProtobufLogs(), JsonLogs()):
+            wanted = encode([start(REQUEST), *[event(POWERTOOLS)] * len(lines)], writer)
+            assert encode([start(REQUEST), *lines], writer) == wanted
+
+
+@pytest.mark.parametrize("text", ["{}", "{", "{}\n", "{no json}\n", '{"a":1} x', "{\t\t\t}", ""])
+def test_texts_that_are_no_object_with_members(text: str) -> None:
+    made = encode([event(text), event(text)], ProtobufLogs())
+    for record in ScopeLogs.FromString(b"".join(made)).log_records:
+        if text.removesuffix("\n") in ("{}", "{\t\t\t}"):
+            assert record.body.WhichOneof("value") == "kvlist_value"
+        else:
+            assert record.body.string_value == text.removesuffix("\n")
 
 
 def test_an_invocation_begins_that_lines_named_already() -> None:
