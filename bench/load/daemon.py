@@ -63,16 +63,19 @@ def running(
     scratch: Path,
     prefix: Sequence[str],
     start: Sequence[str] = ("telemetryd",),
+    program: Path | None = None,
 ) -> Iterator[Daemon]:
     """Start it behind `prefix` (say `taskset -c 0`), what it says in `scratch`; kill it.
 
-    `start`: the module that Python runs, and its arguments before `listen`.
+    `start`: the module that Python runs, and its arguments before `listen`. `program` is
+    telemetryd's instead of Python with that.
     """
     log, printed = scratch / "telemetryd.log", scratch / "printed"
     quiet = {"TELEMETRYD_METRICS__LISTEN": ""}
     environ = {"PATH": os.environ["PATH"], **KEYS, **quiet, **variables(config)}
     environ["TELEMETRYD_TELEMETRY__PORT"] = "0"
-    command = [*prefix, sys.executable, "-m", *start, "listen"]
+    told = [str(program)] if program is not None else [sys.executable, "-m", *start]
+    command = [*prefix, *told, "listen"]
     with (
         log.open("wb") as said,
         printed.open("wb") as output,

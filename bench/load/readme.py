@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bench.load import report
 from bench.scale import report as scale
 from bench.short_life import pages
@@ -32,10 +34,11 @@ def filled(text: str, results: Path, link: str = "bench/results") -> str:
             return f"{found[1]}{chr(10).join(scale.fill(name, results))}\n{found[3]}"
         result = report.read(results / f"{name}.json")
         machine = result.machine
+        there = [row for row in result.rows if not row.absent]  # the results say who is not
         lines = [
             f"![{result.settings.title}: CPU per line]({link}/{name}.svg)",
             "",
-            *report.table(result),
+            *report.table(msgspec.structs.replace(result, rows=there)),
             "",
             (
                 f"`python -m bench run {name}`: {result.settings.source.lines:,} lines, medians "

@@ -1,8 +1,8 @@
 """Measures a delivery that comes alone: CPU of the receiver's processes, in microseconds.
 
-Two kinds. A lone delivery: `telemetryd listen` is sent the lines of one invocation every few
-milliseconds, over a connection that stays, and delivers each by itself. A rare invocation: on the
-local Lambda, with everything around it: INVOKE, the flush at its end, `next`.
+Two kinds. A lone delivery: `telemetryd listen` of the layer is sent the lines of one invocation
+every few milliseconds, over a connection that stays, and delivers each by itself. A rare
+invocation: on the local Lambda, with everything around it: INVOKE, the flush at its end, `next`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def measure_all(
 ) -> list[Delivery]:
     """Measure each so often, in turn.
 
-    `executable` is telemetryd's for Lambda, where `others` are measured beside it. Must not
+    `executable` is telemetryd's in the layer, and `others` are measured beside it. Must not
     be called from a running event loop. Raises LossError where a line is missing.
     """
     rows: dict[tuple[str, str], Delivery] = {}
@@ -82,13 +82,19 @@ def measure_all(
 
     copier = catalog.load()[COPIER]
     copier.prepare()
+    lone = [(sink, f"telemetryd, {sink}", sink, executable) for sink in SINKS]
+    lone += [
+        (each.name, each.title, each.sink, each.executable)
+        for each in others
+        if each.is_ours and each.executable is not None
+    ]
     subjects = [*(ours(sink, executable) for sink in SINKS), *others]
     for _ in range(runs):
         show(f"{LONE}: {COPIER}")
         note(LONE, COPIER, copier.spec.title, _lone_to_copier())
-        for sink in SINKS:
-            show(f"{LONE}: {sink}")
-            note(LONE, sink, f"telemetryd, {sink}", _lone(sink))
+        for name, title, sink, program in lone:
+            show(f"{LONE}: {title}")
+            note(LONE, name, title, _lone(sink, program))
         for subject in subjects:
             show(f"{INVOCATION}: {subject.title}")
             note(INVOCATION, subject.name, subject.title, asyncio.run(_invocations(subject)))
@@ -97,7 +103,7 @@ def measure_all(
 
 def steps_of(others: int) -> int:
     """Return how often `show` is called in each run."""
-    return 1 + 2 * len(SINKS) + others
+    return 1 + 2 * (len(SINKS) + others)
 
 
 # -- to `listen` ----------------------------------------------------------------------------------
@@ -134,13 +140,13 @@ def _send(port: int, pid: int) -> float:
         return (cpu_seconds(pid) - began) / len(sent) * 1e6
 
 
-def _lone(sink: str) -> float:
+def _lone(sink: str, program: Path) -> float:
     with aside(), tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
         keys: Mapping[str, Any] = _AT_ONCE.get(sink, {})
         path = {"path": str(scratch / "out.ndjson")} if sink == "file" else {}
         config = {"sinks": {"out": {"type": sink, **path, **keys}}}
-        with daemon.running(config, scratch, on_core(0)) as running:
+        with daemon.running(config, scratch, on_core(0), program=program) as running:
             found = _send(running.port, running.process.pid)
             ledger = running.stop()
         page = ledger["sinks"]["out"]

@@ -126,10 +126,13 @@ def _of_the_cost(result: Result) -> Iterator[Judgement]:
 
 def _of_deliveries(result: Result) -> Iterator[Judgement]:
     rows = {(each.kind, each.name): each.cpu_us for each in result.deliveries}
-    yield Judgement("CPU of a lone delivery to a file, µs", 130.0, rows.get((LONE, "file"), []))
-    ours, before = (rows.get((INVOCATION, f"{name}-file"), []) for name in (OURS, BEFORE))
-    ratios = [a / b for a, b in zip(ours, before, strict=False)]
-    yield Judgement("CPU of a rare invocation of 6 lines against before", 0.7, ratios)
+    for what, at_most, kind, name in (
+        ("a lone delivery to a file", 0.5, LONE, "file"),
+        ("a rare invocation of 6 lines", 0.7, INVOCATION, f"{OURS}-file"),
+    ):
+        ours, before = (rows.get((kind, each), []) for each in (name, f"{BEFORE}-file"))
+        ratios = [a / b for a, b in zip(ours, before, strict=False)]
+        yield Judgement(f"CPU of {what} against before", at_most, ratios)
 
 
 def _against_before(result: Result, life: str, share: str, value: _Value) -> list[float]:

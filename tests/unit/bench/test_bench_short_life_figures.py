@@ -414,8 +414,11 @@ def test_a_page_shows_the_losses_of_every_life_and_share(tmp_path: Path) -> None
 
 
 def test_each_part_has_a_table_of_its_own(tmp_path: Path) -> None:
-    lone = Delivery(kind=LONE, name="file", title="F", cpu_us=[40.0])
-    now = msgspec.structs.replace(result(condition()), deliveries=[lone])
+    lone = [
+        Delivery(kind=LONE, name="file", title="F", cpu_us=[40.0]),
+        Delivery(kind=LONE, name="before-file", title="B", cpu_us=[80.0]),
+    ]
+    now = msgspec.structs.replace(result(condition()), deliveries=lone)
     write_all(tmp_path, now)
     assert "F" in pages.fill(pages.DELIVERIES, tmp_path)[2]
     assert "lone delivery" in pages.fill(pages.TARGETS, tmp_path)[3]
@@ -449,7 +452,8 @@ def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
         condition("1", "7.25", kinesis=kinesis, **rows),
         condition("3", "100", kinesis=[figures(lost=3)]),
         deliveries=[
-            Delivery(kind=LONE, name="file", title="", cpu_us=[260.0]),
+            Delivery(kind=LONE, name="file", title="", cpu_us=[130.0]),
+            Delivery(kind=LONE, name="before-file", title="", cpu_us=[200.0]),
             Delivery(kind=INVOCATION, name="telemetryd-file", title="", cpu_us=[600.0]),
             Delivery(kind=INVOCATION, name="before-file", title="", cpu_us=[800.0]),
         ],
@@ -466,7 +470,7 @@ def test_targets_are_of_pairs_and_only_of_what_was_measured() -> None:
         "memory with a file": 25.0,
         "memory with Kinesis, MB": 30.0,
         "added to a later rare": 0.0,
-        "CPU of a lone delivery": 260.0,
+        "CPU of a lone delivery": 0.65,
         "CPU of a rare invocation": 0.75,
     }
     assert len(found) == len(by_words)
