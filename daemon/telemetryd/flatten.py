@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from telemetryd.core.fields import RequestTracker
-from telemetryd.core.flat import FlatReader, Flattener
+from telemetryd.core.flat import FlatReader, Flattener, to_text
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.loose import decode_loosely
 from telemetryd.core.router import RouteRules, open_pieces, reader_for
@@ -127,7 +126,7 @@ def _flatten(
         for line, row in zip(lines, _rows(lines, unique), strict=True)
     ]
     times = (row.time for row in flat if row.time != _NO_TIME)
-    time = next(times, None) or _to_text(received_at)
+    time = next(times, None) or to_text(received_at)
     for at, row in enumerate(flat):
         if row.time == _NO_TIME:
             flat[at] = msgspec.structs.replace(row, time=time)
@@ -155,8 +154,3 @@ def _known_of(line: bytes, process: str) -> dict[str, str]:
         found = {name: getattr(fields, name) for name in _OF_FIELDS}
         known |= {name: value for name, value in found.items() if value and type(value) is str}
     return known
-
-
-def _to_text(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -261,7 +261,7 @@ class FlatReader:
         heads = list(map(_to_head, lines))
         odd: list[int] = []
         if not (all(objects) and self._are_of_one_minute(heads)):
-            now = _encode(_to_text(self.wall()))
+            now = _encode(to_text(self.wall()))
             times = [bytes(found.time) if found is not None else b"" for found in objects]
             good = list(map(self.time_of, times))
             heads = [_OPENING + (time or now) for time in good]
@@ -327,7 +327,7 @@ class FlatReader:
             time = _encode(text)
             self.seconds.add(time[:20])
             return time
-        return _encode(_to_text(seconds, "microseconds"))
+        return _encode(to_text(seconds, "microseconds"))
 
 
 class _Pass:
@@ -616,7 +616,8 @@ class Flattener:
         return end
 
 
-def _to_text(seconds: float, timespec: str = "milliseconds") -> str:
+def to_text(seconds: float, timespec: str = "milliseconds") -> str:
+    """Return a time in seconds since the Unix epoch as the schema has it, in UTC."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec=timespec)
     return text.removesuffix("+00:00") + "Z"
 
