@@ -102,7 +102,7 @@ class Pipeline:
         self._reader = reader_for([rules for _, rules in self._ruled])
         shapers = [rules.shaper for _, rules in self._ruled if rules.shaper is not None]
         self._flat = next((each.flat for each in shapers if each.flat is not None), None)
-        if any(each.wants_facts for each in shapers):
+        if any(rules.wants_facts for _, rules in self._ruled):
             keeper = self._tracker.keep_facts()
             keeper.wants_execution = any(each.wants_execution for each in shapers)
 

@@ -62,3 +62,30 @@ def test_a_sink_with_a_sample_beside_one_without(tmp_path: Path) -> None:
     assert few["sampled"]["lines"] == scrape("sampled_lines_total", sink="few")
     delivered = (tmp_path / "few").read_bytes().count(b"\n")
     assert few["delivered"] == leaf(delivered, len(data) - few["sampled"]["bytes"])
+
+
+def test_a_sample_by_trace_where_no_sink_has_fields(tmp_path: Path) -> None:
+    """Invocations of one trace have one fate, whatever their ids are."""
+    traces = [f"{n:032x}" for n in range(20)]
+    chosen = [each for each in traces if crc32(each.encode()) < KEEP * 2**32]
+    data = b"".join(
+        traced_start(f"{trace}-{n}", trace) + log("INFO", f"{trace}-{n}")
+        for n in range(5)
+        for trace in traces
+    )
+    untraced = start("without-a-trace") + log("INFO", "without-a-trace")
+    sample = f'[{{keep = {KEEP}, by = "trace_id"}}]'
+    settings = file_sink(tmp_path / "few", "few", types="function", sample=sample)
+    with Daemon(tmp_path, **settings) as daemon:
+        daemon.send(data + untraced)
+        page = daemon.stop().sink("few")
+    few = [json.loads(line) for line in (tmp_path / "few").read_bytes().splitlines()]
+    kept = [each["record"]["requestId"] for each in few]
+    assert kept == [f"{each}-{n}" for n in range(5) for each in chosen] + ["without-a-trace"]
+    assert page["sampled"]["lines"] == 5 * (len(traces) - len(chosen))
+
+
+def traced_start(request: str, trace: str) -> bytes:
+    tracing = {"type": "X-Amzn-Trace-Id", "value": f"Root=1-{trace[:8]}-{trace[8:]};Sampled=1"}
+    record = {"requestId": request, "tracing": tracing}
+    return json.dumps({"type": "platform.start", "record": record}).encode() + b"\n"
