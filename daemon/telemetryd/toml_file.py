@@ -33,6 +33,11 @@ class NoTable(ValueError):  # noqa: N818 - a state of the file, not of ours
         self.unread = unread
         self.data = b""
 
+    def may_have(self, word: bytes) -> bool:
+        """True unless the whole file was read, and does not have this word of ASCII."""
+        is_whole = 0 < len(self.data) <= MAX_BYTES
+        return not is_whole or word in self.data.replace(b"\0", b"")  # as UTF-16 has them
+
 
 def read(path: str) -> dict[str, Any]:
     """Return the table in the file at `path`. Raises OSError, ValueError, NoTable.

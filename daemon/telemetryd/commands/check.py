@@ -51,7 +51,7 @@ def check(
     try:
         loaded = load(environ, default_paths=default_paths, mode=mode, terminal=out.isatty())
     except ConfigError as error:
-        return report(error, err)
+        return report(error, err, mode)
     sinks = loaded.config.sinks.items()
     effective: dict[str, object] = {
         f"sinks.{name}.overflow": effective_overflow(sink, mode) for name, sink in sinks
@@ -152,9 +152,12 @@ def _hook_warnings(config: Config) -> Iterator[str]:
                 yield f"hooks.{name}: is off here: {printable(str(error), _MAX_FACT)}"
 
 
-def report(error: ConfigError, err: TextIO) -> int:
-    """Print each problem to `err`; the exit status that goes with it."""
+def report(error: ConfigError, err: TextIO, mode: Mode) -> int:
+    """Print each problem to `err`, and what Lambda makes of them; the exit status for them."""
     err.writelines(f"{without_secrets(problem)}\n" for problem in error.problems)
     count = len(error.problems)
+    if mode == "lambda" and error.left_out:
+        names = ", ".join(map(printable, error.left_out))
+        err.write(f"in Lambda, without fail_closed, these sinks would be off: {names}\n")
     err.write(f"configuration is not valid: {count} problem{'s' if count > 1 else ''}\n")
     return EXIT_CONFIG

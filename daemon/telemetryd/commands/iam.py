@@ -71,7 +71,7 @@ def iam(
     try:
         loaded = load(environ, default_paths=default_paths, mode="lambda")
     except ConfigError as error:
-        return report(error, err)
+        return report(error, err, "lambda")
     needs = {
         f"sinks.{name} ({sink.type})": [_fill_in(need, place) for need in sink.aws_needs()]
         for name, sink in loaded.config.sinks.items()

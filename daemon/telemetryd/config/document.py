@@ -61,7 +61,9 @@ variable, a value outside its limits, keys that conflict.
 
 In Lambda a fault does not stop the function. The log names it, and the key gets its default. Some
 keys decide where lines of a sink go, or which lines. A fault in one of them turns the sink off, so
-its data never goes elsewhere.
+its data never goes elsewhere. All sinks are off, also those of variables, if
+`TELEMETRYD_CONFIG` names a file that is missing or can't be read: it may have [rules of
+`redact`](redaction.md#what-goes-wrong).
 
 ```toml
 {EXAMPLE}```

@@ -14,12 +14,16 @@ from typing import Final, TypeVar, get_args
 import msgspec
 from msgspec.structs import FieldInfo
 
-from telemetryd.config.schema import Config, Mode, without_bad_failovers
+from telemetryd.config.schema import Config, DeadLetter, Mode, without_bad_failovers
 from telemetryd.config.sources import Path, Sources
 from telemetryd.sinks.base import SinkConfig
 
 DEFAULT: Final = "default"
 
+_RULES_UNREAD: Final = (
+    "redact: its rules may be in what could not be read, and lines might leave unmasked: in "
+    "Lambda every sink is off; fix that, or give the rules in TELEMETRYD_REDACT ([] for none)"
+)
 _MAX_NAME: Final = 40
 _SINK_NAME: Final = (
     "a sink's name must be 1 to 40 lower-case letters, digits and single underscores, and start "
@@ -61,6 +65,8 @@ class Reader:
         self._astray: set[str] = set()
         self._unmasked = ("redact",) in sources.hidden
         """True if a rule of `redact` may be missing."""
+        if self._unmasked and mode == "lambda":  # elsewhere a fault is the end
+            self._add(_RULES_UNREAD)
 
     def config(self) -> Config:
         """Return the configuration, with defaults in place of all that has a problem."""
@@ -78,10 +84,10 @@ class Reader:
     def repair(self, config: Config) -> Config:
         """Return `config` without the sinks whose faults concern where lines go, or which.
 
-        A fault in what must be masked concerns all sinks.
+        A fault in what must be masked concerns all sinks, and the dead letter.
         """
         if self._unmasked:
-            return msgspec.structs.replace(config, sinks={})
+            return msgspec.structs.replace(config, sinks={}, dead_letter=DeadLetter())
         sinks = {name: sink for name, sink in config.sinks.items() if name not in self._astray}
         return without_bad_failovers(msgspec.structs.replace(config, sinks=sinks))
 

@@ -87,7 +87,7 @@ class Sources(NamedTuple):
     environment: dict[Path, FromEnvironment]
     problems: list[str]
     hidden: list[Path]
-    """Keys that are set in a file or a variable that could not be read."""
+    """Keys that are set in a variable, or may be set in a file, that could not be read."""
 
 
 def read_sources(environ: Mapping[str, str], default_paths: Sequence[str]) -> Sources:
@@ -134,23 +134,23 @@ def _is_unicode(text: str) -> bool:
 def _read_file(
     named: str, default_paths: Sequence[str], sources: Sources
 ) -> tuple[str, dict[str, Any]]:
-    problems = sources.problems
     for path in [named] if named else default_paths:
         origin = f"environment {CONFIG_VARIABLE} = " if named else ""
+        may_redact = True
         try:
             return path, toml_file.read(path)
         except toml_file.NoTable as error:
-            start = origin if error.unread else ""
-            may_redact = b"redact" in error.data or len(error.data) > toml_file.MAX_BYTES
-            if may_redact and ("redact",) not in sources.environment:  # which would replace it
-                sources.hidden.append(("redact",))
-            problems.append(f"{start}{printable(path)}: {printable(str(error))}")
+            origin = origin if error.unread else ""
+            may_redact = error.may_have(b"redact")
+            reason = printable(str(error))
         except (FileNotFoundError, NotADirectoryError) as error:
             if not named:
                 continue
-            problems.append(f"{origin}{printable(path)}: {error.strerror}")
+            reason = str(error.strerror)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            problems.append(f"{origin}{printable(path)}: can't be read: {reason}")
+            reason = f"can't be read: {getattr(error, 'strerror', None) or error}"
+        sources.problems.append(f"{origin}{printable(path)}: {reason}")
+        if may_redact and ("redact",) not in sources.environment:  # which would replace it
+            sources.hidden.append(("redact",))
         return path, {}
     return "", {}

@@ -116,7 +116,7 @@ def _config(session: Session, log: Log) -> Config | None:
         usable = _with_subscribed_types(usable, session.settings)
         consequence = (
             "invalid keys have their defaults; a sink is off if the fault decides where its lines "
-            "go, or which lines it gets"
+            "go, which lines it gets, or what is masked in them"
         )
         log.error(
             "configuration_repaired",

@@ -49,6 +49,8 @@ BROKEN: dict[str, tuple[Callable[[Path], dict[str, str]], str]] = {
     "missing file": (lambda tmp: {"TELEMETRYD_CONFIG": f"{tmp}/none.toml"}, "none.toml"),
     "a directory": (lambda tmp: {"TELEMETRYD_CONFIG": str(tmp)}, "TELEMETRYD_CONFIG"),
 }
+UNREAD = ("not UTF-8", "missing file", "a directory")
+"""No file at the path that is named."""
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -66,11 +68,52 @@ def test_with_a_broken_configuration_the_function_answers(tmp_path: Path, case: 
         assert stage.lines() == []
         assert stage.told("received") == sum(account.sent for account in env.stats) > 0
         assert stage.told("unrouted") == stage.told("received")
+    elif case in UNREAD:  # it may have rules of `redact`: no line leaves unmasked
+        assert stage.lines() == []
+        assert stage.log("configuration_repaired")[0]["left_out"] == ["file"]
+        assert any("redact" in problem for problem in line["problems"])
+        assert stage.told("received") == sum(account.sent for account in env.stats) > 0
+        assert stage.told("unrouted") == stage.told("received")
     elif case == "loop":  # what telemetryd itself prints comes back, and goes nowhere
         assert stage.told("sinks.file.delivered") == stage.told("framed")
         assert stage.told("rejected.own_log") > 0
     else:
         stage.assert_nothing_lost(env)
+    stage.assert_clean_exits(env)
+
+
+def test_rules_of_a_variable_stand_in_for_a_file_that_is_missing(tmp_path: Path) -> None:
+    """The sinks of other variables get what it lets them have; the fault is named all the same."""
+    stage = Stage(tmp_path)
+    rules = '[{name = "mark", pattern = "i=1"}]'
+    missing = {"TELEMETRYD_CONFIG": str(tmp_path / "none.toml"), "TELEMETRYD_REDACT": rules}
+    results, env = play(stage.config(missing), {"print": 3})
+    assert statuses(results) == ["success"]
+    (line,) = stage.log("configuration_invalid")
+    assert "none.toml" in str(line["problems"])
+    assert stage.log("configuration_repaired")[0]["left_out"] == []
+    stage.assert_sent_is_delivered(env)
+    printed = [str(each) for each in stage.records("function")][-3:]
+    assert [each.split()[-1] for each in printed] == ["i=0", "***", "i=2"]
+    stage.assert_clean_exits(env)
+
+
+def test_without_readable_rules_no_other_way_out_is_left(tmp_path: Path) -> None:
+    """Neither what is printed in the end, nor the dead letter of lines that are refused."""
+    stage = Stage(tmp_path)
+    dead_letter = tmp_path / "dead"
+    variables = settings(
+        LAMBDA__LAST_RESORT="print",
+        DEAD_LETTER__PATH=dead_letter,
+        TELEMETRY__MAX_LINE_BYTES=1024,
+    )
+    missing = {"TELEMETRYD_CONFIG": str(tmp_path / "none.toml")}
+    results, env = play(stage.config(variables | missing), {"print": 3, "text": "x" * 3000})
+    assert statuses(results) == ["success"]
+    (ledger,) = stage.ledgers()
+    assert ledger["rejected"]["too_long"]["lines"] == 3
+    assert stage.lines() == []
+    assert not dead_letter.exists()
     stage.assert_clean_exits(env)
 
 

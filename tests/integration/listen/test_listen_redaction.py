@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -110,18 +112,75 @@ def test_a_fault_turns_every_sink_off_in_lambda() -> None:
         assert caught.value.left_out == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    "text", ['redact = ["email"\n', 'redact = ["email"]\n[x', 'redact = ["email"]\n# \udcff']
-)
+def make_missing(path: Path) -> None:
+    """Make nothing."""
+
+
+def make_inside_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_text("")
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def write(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+UNREAD: dict[str, Callable[[Path], object]] = {
+    "broken list": write(b'redact = ["email"\n'),
+    "broken section": write(b'redact = ["email"]\n[x'),
+    "not UTF-8": write(b'redact = ["email"]\n# \xff'),
+    "UTF-16": write('redact = ["email"]\n'.encode("utf-16")),
+    "too large": write(b"#" * 300_000),
+    "missing": make_missing,
+    "missing directory": make_inside_a_file,
+    "directory": Path.mkdir,
+    "pipe": os.mkfifo,
+    "cannot be opened": make_loop,
+}
+
+
+def left(environ: dict[str, str], default_paths: Sequence[str] = ()) -> Config:
+    """What runs in Lambda in spite of the fault."""
+    with pytest.raises(ConfigError) as caught:
+        load(environ, default_paths=default_paths, mode="lambda", tolerant=True)
+    usable = caught.value.usable
+    assert isinstance(usable, Config)
+    return usable
+
+
+@pytest.mark.parametrize("case", UNREAD)
 def test_rules_in_a_file_that_can_not_be_read_turn_every_sink_off(
-    tmp_path: Path, text: str
+    tmp_path: Path, case: str
 ) -> None:
+    """The file that is named; and the dead letter is off too, which gets lines without a sink."""
+    file = tmp_path / "place" / "telemetryd.toml"
+    file.parent.mkdir()
+    UNREAD[case](file)
+    environ = {
+        "TELEMETRYD_SINKS__A__TYPE": "null",
+        "TELEMETRYD_DEAD_LETTER__PATH": "/data/dead",
+        "TELEMETRYD_CONFIG": str(file),
+    }
+    usable = left(environ)
+    assert (usable.sinks, usable.dead_letter.path) == ({}, "")
+    for rules in ("card", "[]"):  # of a variable, which replace those of a file
+        usable = left(environ | {"TELEMETRYD_REDACT": rules})
+        assert ([*usable.sinks], usable.dead_letter.path) == (["a"], "/data/dead")
+
+
+def test_a_file_at_a_default_path_may_be_missing_but_not_unreadable(tmp_path: Path) -> None:
+    sinks = {"TELEMETRYD_SINKS__A__TYPE": "null"}
+    missing = str(tmp_path / "none.toml")
+    assert [*load(sinks, default_paths=(missing,), mode="lambda").config.sinks] == ["a"]
+    assert left(sinks, (missing, str(tmp_path))).sinks == {}
+
+
+def test_a_broken_file_without_the_word_turns_no_sink_off(tmp_path: Path) -> None:
     file = tmp_path / "telemetryd.toml"
-    file.write_bytes(text.encode(errors="surrogateescape"))
-    sinks = {"TELEMETRYD_SINKS__A__TYPE": "null", "TELEMETRYD_CONFIG": str(file)}
-    for rules, left in (({}, []), ({"TELEMETRYD_REDACT": "card"}, ["a"])):
-        with pytest.raises(ConfigError) as caught:
-            load({**sinks, **rules}, default_paths=(), mode="lambda", tolerant=True)
-        usable = caught.value.usable
-        assert isinstance(usable, Config)
-        assert [*usable.sinks] == left
+    file.write_text("[log\n")
+    environ = {"TELEMETRYD_SINKS__A__TYPE": "null", "TELEMETRYD_CONFIG": str(file)}
+    assert [*left(environ).sinks] == ["a"]

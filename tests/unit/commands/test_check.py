@@ -129,6 +129,30 @@ def test_one_problem_is_counted_as_one() -> None:
     assert err.endswith("configuration is not valid: 1 problem\n")
 
 
+def test_a_named_file_that_is_missing_is_told_with_its_effect_in_lambda(tmp_path: Path) -> None:
+    """It may have rules of `redact`: so no sink would get lines."""
+    environ = {
+        "TELEMETRYD_CONFIG": str(tmp_path / "none.toml"),
+        "TELEMETRYD_SINKS__A__TYPE": "null",
+        "TELEMETRYD_SINKS__B__TYPE": "null",
+    }
+    status, out, err = run(environ, mode="lambda")
+    assert (status, out) == (78, "")
+    file, rules, *rest = err.splitlines()
+    assert file.endswith("none.toml: No such file or directory")
+    assert rules.startswith("redact: ")
+    assert "in Lambda every sink is off" in rules
+    assert rest == [
+        "in Lambda, without fail_closed, these sinks would be off: a, b",
+        "configuration is not valid: 2 problems",
+    ]
+    own_rules = environ | {"TELEMETRYD_REDACT": "email"}
+    assert run(own_rules, mode="lambda")[2].splitlines() == [
+        file, "configuration is not valid: 1 problem"
+    ]  # fmt: skip
+    assert run(environ)[2].splitlines() == [file, "configuration is not valid: 1 problem"]
+
+
 def test_a_password_in_a_value_is_not_printed() -> None:
     environ = {
         "TELEMETRYD_SINKS__A__TYPE": "file",
