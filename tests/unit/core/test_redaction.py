@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -160,6 +161,45 @@ def test_only_the_group_is_masked() -> None:
 
 
 @pytest.mark.usefixtures("engine")
+def test_the_first_of_several_groups_that_took_part_is_masked() -> None:
+    line = b"user=bobby pass=hunter2\n"
+    assert own(r"user=(\w+) pass=(\w+)").mask(line) == b"user=[redacted:mine] pass=hunter2\n"
+    assert own("(none)?(hunt)(er2)").mask(line) == b"user=bobby pass=[redacted:mine]er2\n"
+    assert own("((hu)(nt))er2").mask(line) == b"user=bobby pass=[redacted:mine]er2\n"
+    assert own("(none)|hunter2").mask(line) == b"user=bobby pass=[redacted:mine]\n"
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_letter_that_is_a_surrogate_pair_is_found() -> None:
+    """`json.dumps` escapes letters beyond the Basic Multilingual Plane so."""
+    masker = own("\U00020bb7\u91ce")
+    text = "to \U00020bb7\u91ce."
+    assert record_of(masker.mask(event(text))) == "to [redacted:mine]."
+    assert record_of(masker.mask(event(json.dumps(text)))) == '"to [redacted:mine]."'
+    half = b'{"record":"\\ud842 \\udfb7\\u91ce"}\n'
+    assert masker.mask(half) is half
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_dot_is_one_byte_whatever_else_is_in_the_pattern() -> None:
+    assert own("é.xx").mask("(éaxx)(éüxx)\n".encode()).decode() == "([redacted:mine])(éüxx)\n"
+    assert own("é.*x").mask(b"(\xc3\xa9 \xff x)\n") == b"([redacted:mine])\n"
+
+
+def test_a_line_of_numbers_is_not_held_in_pieces() -> None:
+    line = b"[" + b"1," * 200_000 + b'"bob@x.de"]\n'
+    masker = built_in("email")
+    tracemalloc.start()
+    try:
+        masked = masker.mask(line)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert masked == line.replace(b"bob@x.de", b"[redacted:email]")
+    assert peak < 10 * len(line)
+
+
+@pytest.mark.usefixtures("engine")
 def test_a_match_ends_with_its_string_and_leaves_what_structures_json() -> None:
     assert record_of(own("secret=.*").mask(event("a secret=x y"))) == "a [redacted:mine]"
     line = b'{"a":1,"time":[true,{"b":"c"}]}\n'
@@ -236,6 +276,8 @@ def test_the_lines_around_a_secret_are_the_same() -> None:
         ("x[0[:^alpha:]]", "which means something else"),
         ("a{,3}b", "'{,3}', which means something else"),
         ("[a-zü]+", "which means something else"),
+        ("(?i)josé", "ignores the case of '\\xe9'"),
+        ("a(?s-m:b)(?i:ö)", "ignores the case of"),
     ],
 )
 def test_what_a_pattern_must_not_be(pattern: str, why: str) -> None:
@@ -245,7 +287,20 @@ def test_what_a_pattern_must_not_be(pattern: str, why: str) -> None:
 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
-    "pattern", ["a", "a\\\\+b", "ö", "(?i)a[0-9]+", "a|b", "a.*b", "a\\{,3}", r"[\[:x]", r"\[ü"]
+    "pattern",
+    [
+        "a",
+        "a\\\\+b",
+        "ö",
+        "(?i)a[0-9]+",
+        "(?i)a日",
+        "(?s)ö",
+        "a|b",
+        "a.*b",
+        "a\\{,3}",
+        r"[\[:x]",
+        r"\[ü",
+    ],
 )
 def test_what_it_may_be(pattern: str) -> None:
     assert fault_of(pattern) == ""

@@ -191,23 +191,24 @@ def _edits(line: bytes, view: View, matches: Sequence[Match]) -> Iterator[Edit]:
             secret = view.text[match.start : match.end]
             yield Edit(*view.place(match.start, match.end), match.masker.replace(secret))
         return
-    tokens = list(_TOKEN.finditer(line))
-    at = done = 0
+    tokens = _TOKEN.finditer(line)  # not all at once: a line of numbers has one for two bytes
+    token = next(tokens, None)
+    done = 0
     for match in matches:
         start, end = view.place(match.start, match.end)
         start = max(start, done)
-        while at < len(tokens) and tokens[at].end() <= start:
-            at += 1
-        for index in range(at, len(tokens)):
-            token = tokens[index]
-            if token.start() >= end:
-                break
+        while token is not None and token.end() <= start:
+            token = next(tokens, None)
+        while token is not None and token.start() < end:
             first, last = _part(token, start, end)
             if first < last:
                 yield Edit(first, last, _text_for(match, view.text, token))
                 done = last
             if token[1] is not None and token.start() < start:
                 break  # a match ends with the string in which it begins
+            if token.end() >= end:
+                break  # another match may begin in the rest of it
+            token = next(tokens, None)
 
 
 def _part(token: re.Match[bytes], start: int, end: int) -> Span:

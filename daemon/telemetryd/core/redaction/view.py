@@ -5,7 +5,7 @@ plus sign, and the `n` of `\n` is no part of the name that follows it. So patter
 has one piece for each escape:
 
 * `\n`, `\r`, `\t`, `\b`, `\f`, and escapes of control characters: a space
-* `\"`, `\/`, and `\uXXXX`: the character, in UTF-8; for half a surrogate pair one byte
+* `\"`, `\/`, `\uXXXX` and surrogate pairs: the character, in UTF-8; for half a pair, a byte
 * any other backslash: nothing
 
 Before the letter there may be any number of backslashes, as each depth of nesting doubles them. A
@@ -19,8 +19,12 @@ import re
 from bisect import bisect_right
 from typing import Final
 
-_ESCAPE: Final = re.compile(rb"""\\++(?:u([0-9a-fA-F]{4})|["/bfnrt])?""")
-_CODED: Final = re.compile(rb"\\++u([0-9a-fA-F]{4})")
+_UNIT: Final = (
+    rb"u(?:([dD][89abAB][0-9a-fA-F]{2})\\++u([dD][c-fC-F][0-9a-fA-F]{2})|([0-9a-fA-F]{4}))"
+)
+"""A surrogate pair, or one code unit."""
+_ESCAPE: Final = re.compile(rb"""\\++(?:%b|["/bfnrt])?""" % _UNIT)
+_CODED: Final = re.compile(rb"\\++%b" % _UNIT)
 _BLANKS: Final = (b"\\n", b"\\t", b"\\r", b"\\b", b"\\f")
 _HALF: Final = b"\xff"
 """Stands for half a surrogate pair: no blank, and no part of other characters."""
@@ -41,7 +45,9 @@ def flatten(data: bytes) -> bytes:
 
 
 def _character(found: re.Match[bytes]) -> bytes:
-    code = int(found[1], 16)
+    if found[1] is not None:
+        return (bytes.fromhex((found[1] + found[2]).decode())).decode("utf-16-be").encode()
+    code = int(found[3], 16)
     if code < 0x20 or code in (0x7F, 0x85, 0x2028, 0x2029):
         return b" "
     if code == 0x5C:  # a backslash
@@ -104,7 +110,7 @@ class View:
 
 
 def _shown(found: re.Match[bytes]) -> bytes:
-    if found[1] is not None:
+    if found[1] is not None or found[3] is not None:
         return _character(found)
     last = found[0][-1:]
     if last in b'"/':
