@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     unsetenv(REGISTER_FD);
     unsetenv(PARKED);
     unsetenv(LARGE_SHARE);
-    unsetenv(ACCOUNT);
+    unsetenv(REGISTERED);
     if (as_extension && !events_are_configured()) {
         fd = platform_register(api, name);
         if (fd >= 0)

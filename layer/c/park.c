@@ -99,19 +99,6 @@ static int peek_answer(int fd, struct text *answer)
     return is_complete(answer->bytes);
 }
 
-/* Keep the account that the answer to `register` tells, if it does. */
-static void keep_account(struct park *park, const char *answer)
-{
-    static const char before[] = "\"accountId\":\"";
-    size_t digits = sizeof park->account - 1;
-    const char *at = strstr(answer, before);
-    if (!at)
-        return;
-    at += sizeof before - 1;
-    if (strspn(at, "0123456789") == digits && at[digits] == '"')
-        memcpy(park->account, at, digits);
-}
-
 /* Whether `register` was granted. The answer is left unread. */
 static int is_registered(struct park *park, int fd)
 {
@@ -124,7 +111,7 @@ static int is_registered(struct park *park, int fd)
         return 0;
     memcpy(park->identifier, value, length);
     park->identifier[length] = 0;
-    keep_account(park, answer.bytes);
+    park->registered = strstr(answer.bytes, "\r\n\r\n") + 4;
     return 1;
 }
 
@@ -634,13 +621,11 @@ static void put_field(struct text *text, long number)
 
 void park_hand_over(const struct park *park)
 {
-    static struct text variable, account;
-    variable.length = 0;
-    if (*park->account) {
-        put(&account, ACCOUNT "=");
-        put(&account, park->account);
-        putenv(account.bytes);
-    }
+    static struct text variable, registered;
+    variable.length = registered.length = 0;
+    put(&registered, REGISTERED "=");
+    put(&registered, park->registered);
+    putenv(registered.bytes);
     put(&variable, PARKED "=");
     put_field(&variable, park->listener);
     put_field(&variable, park->next);

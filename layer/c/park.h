@@ -31,7 +31,7 @@
  * `next`, and EARLY, how many of the connections were there when the subscription was answered.
  * NEXT is -1 if no `next` is on its way. */
 #define PARKED "TELEMETRYD_PARKED"
-#define ACCOUNT "TELEMETRYD_ACCOUNT" /* the account, if the answer to `register` had it */
+#define REGISTERED "TELEMETRYD_REGISTERED" /* the body of the answer to `register`, unread */
 #define PARK_CONNECTIONS 16
 
 struct connection {
@@ -43,7 +43,7 @@ struct connection {
 struct park {
     const char *api;
     char identifier[128];
-    char account[13]; /* empty if it was not told */
+    const char *registered; /* the body of the answer to `register` */
     int listener, next, signals;
     int early, count;
     struct connection connections[PARK_CONNECTIONS];

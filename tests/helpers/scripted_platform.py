@@ -60,12 +60,16 @@ class Call:
         lines += [f"{name}: {value}" for name, value in headers]
         self.raw("\r\n".join((*lines, "", "")).encode() + body)
 
-    def accept(self) -> Outcome:
-        """Answer as Lambda does, and say what came of it. A call that is refused fails the test."""
+    def accept(self, body: bytes | None = None) -> Outcome:
+        """Answer as Lambda does, and say what came of it. A call that is refused fails the test.
+
+        `body` stands in for the answer's own, if given.
+        """
         outcome = self._api.receive(self._request)
         assert not isinstance(outcome, RefusedCall), outcome.answer
         if outcome.answer is not None:
-            self.raw(encode(outcome.answer))
+            answer = outcome.answer
+            self.raw(encode(answer if body is None else answer._replace(body=body)))
         return outcome
 
     def event(self, **event: Any) -> None:
@@ -186,10 +190,10 @@ class ScriptedPlatform:
         """True if no call waits."""
         return self._calls.empty()
 
-    def register(self) -> Call:
-        """Let it register; the call."""
+    def register(self, body: bytes | None = None) -> Call:
+        """Let it register; the call. `body` as `Call.accept` has it."""
         call = self.expect(REGISTER)
-        call.accept()
+        call.accept(body)
         return call
 
     def subscribe(self, host: str = "127.0.0.1") -> socket.socket:
@@ -209,9 +213,12 @@ class ScriptedPlatform:
         self._sockets.append(connection)
         return connection
 
-    def begin(self) -> tuple[socket.socket, Call]:
-        """Register and subscribe; the telemetry connection and the first `next`."""
-        self.register()
+    def begin(self, registered: bytes | None = None) -> tuple[socket.socket, Call]:
+        """Register and subscribe; the telemetry connection and the first `next`.
+
+        `registered` is the body of the answer to `register`, if not the usual one.
+        """
+        self.register(registered)
         telemetry = self.subscribe()
         return telemetry, self.expect(NEXT)
 

@@ -40,10 +40,8 @@ the subscription was answered. Nothing else was read from any of them (layer/c/p
 """
 LARGE_SHARE = "TELEMETRYD_LARGE_SHARE"
 """Set to 1 by a launcher that has measured a large share of a CPU during the init."""
-ACCOUNT = "TELEMETRYD_ACCOUNT"
-"""Set by a launcher that has registered, along with `PARKED`: the account, if it was told."""
-_ACCOUNT_MARK = b'"accountId":"'
-_ACCOUNT_DIGITS = 12
+REGISTERED = "TELEMETRYD_REGISTERED"
+"""Set by a launcher that has registered, along with `PARKED`: the body of the answer."""
 _API_SECONDS = 5.0
 _BACKLOG = 16
 _RECEIVE_BUFFER = 1024 * 1024
@@ -99,8 +97,8 @@ class Session:
         self.started = time.monotonic()
         self.settings = early.Early()
         self.identifier = ""
-        self.account = ""
-        """The function's account, 12 digits, as the answer to `register` has it; or empty."""
+        self.registered = b""
+        """The body of the answer to `register`. What it says is read when JSON can be."""
         self.registered_events: tuple[str, ...] = ()
         self.listener: _socket.socket | None = None
         self.early: list[_socket.socket] = []
@@ -259,17 +257,9 @@ def register(session: Session, environ: Mapping[str, str]) -> None:
         say("warning", "name_refused", name=own, used_instead=name)
         session.name, events, answer = name, wanted, None
     session.identifier = answer.headers.get(http.IDENTIFIER, "")
-    _, _, rest = answer.body.partition(_ACCOUNT_MARK)
-    account, _, _ = rest[: _ACCOUNT_DIGITS + 1].partition(b'"')
-    session.account = _usable_account(account.decode("latin-1"))
+    session.registered = answer.body
     session.registered_events = events
     session.registered_after = time.monotonic() - session.started
-
-
-def _usable_account(text: str) -> str:
-    """Return `text` if it is the id of an account, otherwise nothing."""
-    is_one = len(text) == _ACCOUNT_DIGITS and text.isascii() and text.isdigit()
-    return text if is_one else ""
 
 
 def _register_once(session: Session, events: tuple[str, ...]) -> http.Answer:
@@ -288,7 +278,7 @@ def resume(session: Session, environ: Mapping[str, str]) -> None:
     """
     *numbers, session.identifier = environ[PARKED].split(" ")
     listener, following, session.invocations, count, *connections = map(int, numbers)
-    session.account = _usable_account(environ.get(ACCOUNT, ""))
+    session.registered = environ.get(REGISTERED, "").encode(errors="surrogateescape")
     session.settings = early.read(environ)
     session.registered_events = ("INVOKE", "SHUTDOWN")
     session.parked = session.subscribed = True

@@ -39,13 +39,26 @@ from telemetryd.core.lifecycle import LifeCycle, Limits, Moment, Pacer
 from telemetryd.core.peers import Peers
 from telemetryd.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, ConfigError
 from telemetryd.extension import ENDING_SIGNALS, hold_signals, release_signals
-from telemetryd.extension.boot import ACCOUNT, LARGE_SHARE, PARKED, REGISTER_FD, Refused, Session
+from telemetryd.extension.boot import (
+    LARGE_SHARE,
+    PARKED,
+    REGISTER_FD,
+    REGISTERED,
+    Refused,
+    Session,
+)
 from telemetryd.extension.early import Early
 from telemetryd.extension.events_client import EventsClient, StoppedError
 from telemetryd.ingest.addresses import SANDBOX, is_ours, sandbox_addresses
 from telemetryd.log import Level, Log, describe
 from telemetryd_proto.envelope import Envelope
-from telemetryd_proto.errors import MISMATCH, MalformedAnswer, MalformedRecord, ProtocolError
+from telemetryd_proto.errors import (
+    DECODE_FAILURES,
+    MISMATCH,
+    MalformedAnswer,
+    MalformedRecord,
+    ProtocolError,
+)
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.extensions_api import NextEvent
 from telemetryd_proto.framing import Block
@@ -78,12 +91,13 @@ only resets it (Extensions API, Shutdown)."""
 _SIGNAL: Final = "signal"
 """Stands for a reason where the platform gave none."""
 _PRINTABLE: Final = 10**40
+_ACCOUNT_DIGITS: Final = 12
 _LONGEST_MS: Final = int(lifecycle.LONGEST_SECONDS * 1000)
 
 
 def run(session: Session) -> int:
     """Serve until SHUTDOWN. Return the exit status."""
-    for handed_over in (REGISTER_FD, PARKED, LARGE_SHARE, ACCOUNT):
+    for handed_over in (REGISTER_FD, PARKED, LARGE_SHARE, REGISTERED):
         os.environ.pop(handed_over, None)  # it would be treated as a setting that does not exist
     clock = Clock()
     log = Log("info", clock=clock)
@@ -143,6 +157,18 @@ def _with_subscribed_types(config: Config, settings: Early) -> Config:
     telemetry = msgspec.structs.replace(config.telemetry, types=settings.types)
     config = msgspec.structs.replace(config, telemetry=telemetry, sinks=sinks)
     return without_bad_failovers(config)
+
+
+def _account_in(answer: bytes) -> str:
+    """Return the account that the answer to `register` names, 12 digits; otherwise nothing."""
+    try:
+        members = msgspec.json.decode(answer)
+    except DECODE_FAILURES:
+        return ""  # an event tells it, with the first invocation
+    account = members.get("accountId") if isinstance(members, dict) else None
+    if not isinstance(account, str) or len(account) != _ACCOUNT_DIGITS:
+        return ""
+    return account if account.isascii() and account.isdigit() else ""
 
 
 def _api_address(session: Session) -> str:
@@ -209,7 +235,7 @@ class _Extension:
             copy,
             mode="lambda",
             memory_bytes=effective_memory(config, "lambda", os.environ),
-            identity=Identity(os.environ, account=session.account),
+            identity=Identity(os.environ, account=_account_in(session.registered)),
             log=log,
             on_bug=self._on_bug,
             observer=self,

@@ -99,7 +99,9 @@ def test_without_an_account_nothing_is_added(
 ) -> None:
     """Nor with what is none: 12 digits are one. No event tells it here."""
     variables = file_sink(tmp_path / "f") | settings(
-        SINKS__FILE__FIELDS="account", SINKS__OTLP__TYPE="otlp", ACCOUNT="111122223333"
+        SINKS__FILE__FIELDS="account",
+        SINKS__OTLP__TYPE="otlp",
+        REGISTERED='{"accountId":"111122223333"}',  # as if a launcher had set it
     )
     variables["AWS_LAMBDA_FUNCTION_NAME"] = "orders"
     with OtlpServer() as server:
@@ -113,4 +115,39 @@ def test_without_an_account_nothing_is_added(
         assert server.resource().get("cloud.account.id") == known
         assert server.resource()["faas.name"] == "orders"
     added = {"account": known} if known else {}
+    assert json.loads((tmp_path / "f").read_bytes()) == json.loads(line(1)) | added
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        pytest.param(b'{"accountId" : "210987654321"}', True, id="blanks"),
+        pytest.param(
+            b'{\r\n\t"handler": "",\n\t"accountId"\n:\t"210987654321"}\n', True, id="lines"
+        ),
+        pytest.param(b'{"account\\u0049d":"21098765432\\u0031"}', True, id="escapes"),
+        pytest.param(
+            b'{"handler":"\\"accountId\\":\\"111122223333\\"","by":{"accountId":"111122223333"},'
+            b'"accountId": "210987654321","function":"accountId"}',
+            True,
+            id="look-alikes",
+        ),
+        pytest.param(b'{"by":{"accountId":"210987654321"}}', False, id="of another object"),
+        pytest.param(b'{"handler":7,"accountId":210987654321}', False, id="number"),
+        pytest.param(b'["accountId","210987654321"]', False, id="no object"),
+        pytest.param(b'{"accountId":"210987654321"', False, id="no JSON"),
+        pytest.param(b'{"handler":"\xff","accountId":"210987654321"}', False, id="not UTF-8"),
+        pytest.param(b"", False, id="nothing"),
+    ],
+)
+def test_the_account_is_read_from_any_json(tmp_path: Path, answer: bytes, *, known: bool) -> None:
+    """As the answer to `register` may be written. What is none costs nothing else."""
+    variables = file_sink(tmp_path / "f") | settings(SINKS__FILE__FIELDS="account")
+    with ScriptedPlatform(variables) as platform:
+        telemetry, call = platform.begin(answer)
+        telemetry.sendall(line(1))
+        call.shutdown()
+        platform.finish()
+        platform.ledger()
+    added = {"account": "210987654321"} if known else {}
     assert json.loads((tmp_path / "f").read_bytes()) == json.loads(line(1)) | added

@@ -129,24 +129,25 @@ def test_it_makes_the_interpreters_calls_and_leaves_the_end_to_it(
 
 
 @pytest.mark.parametrize(
-    ("told", "known"),
+    ("answer", "known"),
     [
-        ("210987654321", "210987654321"),
-        (None, None),
-        ("21098765432", None),
-        ("2109876543210", None),
-        ("21098765432x", None),
+        (None, "210987654321"),
+        (b'{\n  "handler": "\xc3\xa9 = 1",\n  "accountId" : "210987654321"\n}\n', "210987654321"),
+        (b'{"by":{"accountId":"111122223333"}}', None),
+        (b'{"accountId":"21098765432x"}', None),
+        (b'{"handler":"\xff', None),
+        (b"", None),
     ],
 )
 def test_it_hands_over_the_account_that_it_was_told(
-    installed: Path, tmp_path: Path, told: str | None, known: str | None
+    installed: Path, tmp_path: Path, answer: bytes | None, known: str | None
 ) -> None:
     """Whatever the function's variables say, and not what is no account."""
     variables = file_sink(tmp_path / "f") | settings(
-        SINKS__FILE__FIELDS="account", ACCOUNT="111122223333"
+        SINKS__FILE__FIELDS="account", REGISTERED='{"accountId":"111122223333"}'
     )
-    with run(installed, variables, account=told) as platform:
-        telemetry, call = platform.begin()
+    with run(installed, variables, account="210987654321") as platform:
+        telemetry, call = platform.begin(answer)
         telemetry.sendall(INIT)
         call.invoke("a")
         telemetry.sendall(start("a") + line(1) + runtime_done("a"))

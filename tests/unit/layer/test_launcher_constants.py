@@ -55,6 +55,6 @@ def test_names_defaults_and_ranges() -> None:
     for path in early.DEFAULT_PATHS:
         assert f'"{path}"' in text
     assert f'PARKED "{boot.PARKED}"' in (SOURCES / "park.h").read_text()
-    assert f'ACCOUNT "{boot.ACCOUNT}"' in (SOURCES / "park.h").read_text()
+    assert f'REGISTERED "{boot.REGISTERED}"' in (SOURCES / "park.h").read_text()
     assert f'LARGE_SHARE "{boot.LARGE_SHARE}"' in (SOURCES / "share.h").read_text()
     assert f'REGISTER_FD "{boot.REGISTER_FD}"' in (SOURCES / "platform.h").read_text()
