@@ -1,9 +1,9 @@
 """telemetryd's own log: one JSON object per line on stderr, never a payload, never a secret.
 
 In Lambda these lines return as `extension` events to all that subscribed to that type. So each has
-`"logger":"telemetryd"`. Lines of one event, sink and cause are limited by their level (`ALLOWED`);
-`suppressed` counts the others. If standard error is blocked, lines are skipped and counted, without
-a wait; see `log_stream`.
+`"logger":"telemetryd"`. Lines of one event, sink (or hook) and cause are limited by their level
+(`ALLOWED`); `suppressed` counts the others. If standard error is blocked, lines are skipped and
+counted, without a wait; see `log_stream`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 LOGGER: Final = "telemetryd"
 QUIET_SECONDS: Final = 10.0
 ALLOWED: Final = {"debug": 1000, "info": 20, "warning": 1, "error": 1}
-"""Lines of one event, sink and cause in QUIET_SECONDS."""
+"""Lines of one event, sink (or hook) and cause in QUIET_SECONDS."""
 _MAX_REMEMBERED: Final = 256
 _OTHERS: Final = ("", "", "")
 """Stands for all kinds of lines beyond those remembered."""
@@ -135,7 +135,8 @@ class Log(EventLog[str]):
         if rank < self._threshold:
             return
         cause = str(facts.get("reason") or facts.get("code") or facts.get("reload") or "")
-        kind = (event, str(facts.get("sink", "")), cause[:_MAX_CAUSE])
+        whose = str(facts.get("sink") or facts.get("hook") or "")
+        kind = (event, whose, cause[:_MAX_CAUSE])
         suppressed = self._admit(kind, ALLOWED[level])
         if suppressed is None:
             return

@@ -593,8 +593,8 @@ _INTRODUCTION: Final = """\
 
 telemetryd writes its log to standard error, one JSON object a line: `ts`, `level`, `event`,
 `"logger":"telemetryd"`, then facts. It never holds secrets or text of your log lines. Lines of one
-event, sink and cause are limited; `suppressed` counts the others. Alert on `event`: its meaning is
-stable. The wording of facts may change. `make docs` generates this page.
+event, sink (or hook) and cause are limited; `suppressed` counts the others. Alert on `event`: its
+meaning is stable. The wording of facts may change. `make docs` generates this page.
 
 | event | level | meaning | what to do |
 |---|---|---|---|"""

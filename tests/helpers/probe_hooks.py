@@ -53,6 +53,12 @@ class Reporter:
             file.write(f"{report.request_id}\n")
 
 
+class Contextless:
+    """Takes no context."""
+
+    def __init__(self) -> None: ...
+
+
 class Unwilling(Hook):
     """Can't be started."""
 

@@ -169,6 +169,13 @@ def test_equal_warnings_are_limited_by_event_and_sink_and_the_rest_counted(pipe:
     ]
 
 
+def test_each_hook_that_is_off_has_a_line(pipe: Pipe) -> None:
+    log = Log(fd=pipe.write_end, clock=HandClock())
+    for name in ("one", "two", "one"):
+        log("error", "hook_off", hook=name, reason="not_started")
+    assert [r["hook"] for r in pipe.records()] == ["one", "two"]
+
+
 @given(st.floats(0, 1e7))
 def test_the_first_warning_is_never_suppressed_whatever_the_clock(now: float) -> None:
     pipe = Pipe()

@@ -174,12 +174,23 @@ class HookThread:
         except HookUnavailable as error:
             found: str | None = str(error)
         except BaseException as error:  # noqa: BLE001 - SystemExit too is the hook's, not ours
-            found = describe(error)
+            found = self._words_for(error)
         else:
             found = None
         if os.getpid() != self._pid:  # it forked, and this is the copy
             os._exit(0)
         return found
+
+    def _words_for(self, error: BaseException) -> str:
+        """Return what a call raised, in words. A call with arguments it does not take is ours."""
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        is_ours = place is not None and place.tb_frame.f_code.co_filename == __file__
+        if is_ours and isinstance(error, TypeError):
+            called = self._called[-1] if self._called else "the class"
+            return f"{called} takes other arguments than those in docs/hooks.md"
+        return describe(error)
 
     def _load(self) -> None:
         made = hook_class(self._kind)(self._context)

@@ -52,6 +52,7 @@ def test_a_hook_is_called_in_order(tmp_path: Path) -> None:
     ("hook", "noted", "reads", "reason", "error"),
     [
         ("Unwilling", "", 1, "not_started", "OSError in on_init"),
+        ("Contextless", "", 1, "not_started", "the class takes other arguments"),
         ("Missing", "", 1, "not_started", "Missing"),
         ("Asynchronous", "", 1, "not_started", "on_events is async"),
         ("Raising", "events", 3, "failures", "3 calls in a row failed"),
