@@ -1,5 +1,8 @@
 """Measures what the flat format costs a line, beside decoding the same lines: CPU time, in turn.
 
+The layer has the compiled scanner, which makes most rows. Here it must be installed:
+`pip install ./proto/scan`.
+
 python -m bench.flat [--rounds N]
 """
 
@@ -16,6 +19,7 @@ from telemetryd.core.flat import FlatReader, Flattener
 from telemetryd.core.line_filter import LineFilter
 from telemetryd.core.router import RouteRules, merge, open_pieces, reader_for
 from telemetryd.ingest.heap import keep_heap
+from telemetryd_proto import scan
 from telemetryd_proto.envelope import decode_lines
 from telemetryd_proto.events import decode_record
 from telemetryd_proto.framing import Block
@@ -53,6 +57,8 @@ class Subjects:
     def all(self) -> dict[str, Callable[[], object]]:
         """Each of them, by its name."""
         routed = {name: self._router(rules) for name, rules in self._rules.items()}
+        if scan.compiled is not None:
+            routed["flat in Python"] = _without_scanner(routed["flat"])
         return {"envelopes": self._envelopes, "envelopes and records": self._records} | routed
 
     def _envelopes(self) -> None:
@@ -82,6 +88,16 @@ class Subjects:
         return route
 
 
+def _without_scanner(run: Callable[[], object]) -> Callable[[], object]:
+    def run_in_python() -> object:
+        installed, scan.compiled = scan.compiled, None
+        result = run()
+        scan.compiled = installed
+        return result
+
+    return run_in_python
+
+
 def measure(block: Block, rounds: int) -> dict[str, list[float]]:
     """Microseconds a line of each subject, round by round."""
     keep_heap(MEMORY_BYTES)
@@ -100,6 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.flat", description=__doc__)
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
+    if scan.compiled is None:
+        print("telemetryd-scan is not installed: flat is made in Python, which costs more")
     for mean_bytes in (290, 1024):
         found = measure(stream(mean_bytes), options.rounds)
         print(f"lines of {mean_bytes} bytes, us of CPU a line: least, median")

@@ -14,7 +14,7 @@ from layer.packages import LINKED, Packages, pinned
 from layer.toolchain import Toolchain
 
 _SCAN = HERE.parent / "proto" / "scan"
-_SCAN_FILES = ("telemetryd_scan.c", "kernels.h", "arrays.h")
+_SCAN_FILES = ("telemetryd_scan.c", "arrays.h", "kernels.h", "rows.h")
 _CFLAGS = (
     "-O2", "-fno-pie", "-fomit-frame-pointer", "-fno-strict-aliasing", "-fvisibility=hidden",
     "-ffunction-sections", "-fdata-sections", "-DNDEBUG", "-w",

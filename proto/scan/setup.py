@@ -27,7 +27,7 @@ setup(
         Extension(
             "telemetryd_scan",
             ["telemetryd_scan.c"],
-            depends=["kernels.h", "arrays.h"],
+            depends=["arrays.h", "kernels.h", "rows.h"],
             extra_compile_args=["-O3"],
             py_limited_api=True,
         )

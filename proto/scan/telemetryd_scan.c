@@ -1,6 +1,6 @@
-/* Counts lines and finds marks in blocks of them, and splits arrays into lines, as telemetryd's Python
- * does. Nothing outside the buffer is read; nothing is allocated for a line but what is returned about
- * it. The GIL stays. */
+/* Counts lines and finds marks in blocks of them, splits arrays into lines, and makes rows of decoded
+ * lines, as telemetryd's Python does. Nothing outside the buffer is read; nothing is allocated for a
+ * line but what is returned about it. The GIL stays. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000 /* the buffer protocol is part of it since 3.11 */
 #include <Python.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    API = 3,      /* the one telemetryd_proto.scan asks for */
+    API = 4,      /* the one telemetryd_proto.scan asks for */
     MOST = 16,    /* marks, or names */
     WINDOW = 128, /* bytes to look at before asking whether there was anything */
     REACH = 64,   /* the two bytes of a mark that are searched for are among its first REACH */
@@ -318,6 +318,8 @@ static PyObject *split_array(PyObject *module, PyObject *const *args, Py_ssize_t
     return found;
 }
 
+#include "rows.h"
+
 static int execute(PyObject *module)
 {
     int status = PyModule_AddStringConstant(module, "KIND", take_avx2() ? "avx2" : "baseline");
@@ -329,6 +331,7 @@ static PyMethodDef methods[] = {
     {"find_lines", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
     {"find_events", (PyCFunction)(void (*)(void))find_lines, METH_FASTCALL, NULL},
     {"split_array", (PyCFunction)(void (*)(void))split_array, METH_FASTCALL, NULL},
+    {"add_rows", add_rows, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

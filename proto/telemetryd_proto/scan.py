@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-_API: Final = 3
+_API: Final = 4
 """The number of these functions. A module with another number is not used."""
 
 
 if TYPE_CHECKING:  # each class costs time at the start
-    from typing import Protocol
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     class Scanner(Protocol):
         """The functions of `telemetryd_scan`."""
@@ -47,6 +48,40 @@ if TYPE_CHECKING:  # each class costs time at the start
             White space around a record is left out; a newline in it becomes a space, \r\n becomes
             two. None if the array is not closed, or followed by anything, or if it has a backslash
             outside a string. Values are not checked.
+            """
+
+        def add_rows(
+            self,
+            objects: list[Any],
+            heads: list[bytes],
+            at: int,
+            usual: tuple[
+                type[Any], Callable[[Any], Any], dict[str, dict[Any, bytes]], tuple[str, ...]
+            ],
+            known: dict[Any, Any],
+            parts: list[bytes],
+            facts: list[Any],
+            /,
+        ) -> int:
+            """Add the rows of usual lines of logs from `at` on; return where another one is.
+
+            A row of the flat schema has eight parts (`telemetryd.core.rows`), of which the last
+            three are left empty. Its facts are the first of `known`.
+
+            Args:
+                objects: of decoded lines, whose records are JSON that a decoder has seen.
+                heads: the first part of each row.
+                at: the first line to look at.
+                usual: the type of the objects of usual lines; what decodes their records; for each
+                    type of event the second part of a row, by a level as it is spelled; and the
+                    names of the members type, record, level, request id, message and error type.
+                known: of invocations, by their ids as they are spelled: a tuple of facts, the
+                    fourth part behind a text, and the fourth part before attributes.
+                parts: the rows so far.
+                facts: what is known of each line so far.
+
+            Raises TypeError for an argument of another type.
+
             """
 
 

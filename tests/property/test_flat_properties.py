@@ -14,16 +14,21 @@ from hypothesis import strategies as st
 
 from helpers.flat_lines import (
     IDENTITY,
+    IDS,
     KINDS,
+    LAYOUTS,
     LINES,
     NOW,
     RECORDS,
     TAGS,
     TYPES,
     USUAL_EVENTS,
+    VALUES,
     dumped,
     flat_rows,
 )
+from helpers.scanner import KINDS as KINDS_OF_SCANNER
+from helpers.scanner import compiled, using
 from telemetryd.core import flat, record
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.line_filter import LineFilter
@@ -109,3 +114,66 @@ def test_a_record_is_its_message_or_its_attributes(value: Any, kind: str, ascii_
 def _clean(value: Any) -> Any:
     """`value` with no half of a pair in its names: they are not compared."""
     return {"".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in k): 1 for k in value}
+
+
+MESSAGES = (
+    st.text(st.characters(codec=None), max_size=40)
+    | VALUES
+    | st.sampled_from(('{"level":"debug"}', ' {"message":"inside"}', "\ufeff{}", '"{"', "}"))
+)
+USUAL_LOGS = st.builds(
+    lambda kind, record, ascii_only, comma: dumped(
+        {"time": NOW, "type": kind, "record": record}, ascii_only=ascii_only
+    ).replace(b',"', comma),
+    st.sampled_from(("function", "extension")),
+    st.builds(str.__mod__, LAYOUTS, IDS)
+    | st.builds("[INFO]\tt\tr-1\t{}{}".format, MESSAGES, st.sampled_from(("", "\n")))
+    | st.fixed_dictionaries(
+        {"level": st.sampled_from(("INFO", "warn")), "requestId": IDS, "message": MESSAGES},
+        optional={"errorType": st.text(max_size=2), "more": VALUES},
+    ),
+    st.booleans(),
+    st.sampled_from((b',"', b', "', b',\t"')),
+)
+"""Logs as Lambda's runtimes write them."""
+
+
+ODD_LOGS = st.sampled_from(
+    [
+        b'{"time":"%b","type":"function","record":%b}' % (NOW.encode(), record)
+        for record in (
+            b'{"level":"INFO","requestId":"r-1","message":5,"more":"\xff is no UTF-8"}',
+            b'{"level":"INFO","requestId":"r-1","message":{"level":"DEBUG"}}',
+            b'{"level":"INFO","requestId":"r-1","message":"{\\"level\\":\\"DEBUG\\"}"}',
+            b'{"level":"INFO","requestId":"r-1","message":" {\\"message\\":\\"inside\\"}"}',
+            b'{"level":"INFO","requestId":"r-1","message":"\\ufeff{}"}',
+            b'{"level":"INFO","requestId":"r-1","message":"hello \xff and \xed\xa0\x80, bytes"}',
+            b'{"level":"INFO","requestId":"r-1","message":"caf\xc3\xa9 and \x7f, seventeen"}',
+            b'{"level":"INFO","requestId":"r-1",%b"message":"blanks"}' % b"\t".center(33),
+            b'{"level":["INFO"],"requestId":"r-1","message":"x"}',
+            b'{"level":"INFO","requestId":["r-1"],"message":"x"}',
+            b'{"level":"INFO","requestId":"r-9","message":"x"}',
+            b'{"level":"INFO","requestId":"r-1","message":"x","errorType":"E"}',
+            b'{"level":"INFO","requestId":"r-1"}',
+            b'"[INFO]\\tt\\tr-1\\t{\\"level\\":\\"DEBUG\\"}"',
+            b'"[INFO]\\tt\\tr-1\\tends with \\\\n"',
+            b'"[INFO]\\tt\\tr-1\\tends with \\\\\\n"',
+            b'"[INFO]\\tt\\tr-1\\t\\n"',
+            b'"[INFO]\\tt\\tr-1\\t"',
+            b'"[INFO]\\tt\\tr-9\\tx"',
+            b'"[INFO]\\\\tt\\tr-1\\tr-1\\tx"',
+            b'"t\\tr-1\\tINFO\\tcaf\xc3\xa9 and \xff"',
+            b'"\\tINFO\\tINFO\\t"',
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SCANNER)
+@given(st.lists(LINES | USUAL_EVENTS | USUAL_LOGS | ODD_LOGS | ODD_LOGS, min_size=1, max_size=12))
+def test_the_compiled_scanner_makes_the_same_rows(kind: str, lines: list[bytes]) -> None:
+    begun = [b'{"time":"%b","type":"platform.start","record":{"requestId":"r-1"}}' % NOW.encode()]
+    with using(None):
+        expected = flat_rows(begun + lines, {})[0]
+    with using(compiled(kind)):
+        assert flat_rows(begun + lines, {})[0] == expected

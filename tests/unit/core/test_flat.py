@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from helpers.flat_lines import IDENTITY, NOW, WALL, flat_rows
+from helpers.scanner import compiled, each_scanner, using  # noqa: F401 - each test runs with each
+from telemetryd.core import flat
 from telemetryd.core.fields import Field, FieldAdder, RequestTracker
 from telemetryd.core.flat import FlatReader, Flattener
 from telemetryd.core.line_filter import LineFilter
@@ -373,3 +375,19 @@ def test_rows_that_are_as_long_as_their_lines_are_no_lines(
     lines = [event("function", f"line {n}") for n in range(20)]
     assert [each["message"] for each in flat_rows(lines, {})[1]] == [f"line {n}" for n in range(20)]
     assert all(tuple(each) == COLUMNS for each in flat_rows(lines, {})[1])
+
+
+def test_the_compiled_scanner_makes_the_rows_of_usual_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = event("function", "[INFO]\tt\tr-1\thello\n")
+    log = event("extension", {"level": "warn", "requestId": "r-1", "message": "hello"})
+    left: list[bytes] = []
+    in_python = flat._Pass._read
+
+    def note(one_pass: flat._Pass, lines: list[bytes], *others: Any) -> None:
+        left.extend(lines)
+        in_python(one_pass, lines, *others)
+
+    monkeypatch.setattr(flat._Pass, "_read", note)
+    with using(compiled()):
+        assert len(flat_rows([START, text, log, text, log, START, text], {})[0]) == 7
+    assert left == []

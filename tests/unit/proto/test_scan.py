@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from helpers.flat_lines import flat_rows
 from helpers.scanner import KINDS, Plain, compiled, using, widest_vectors
 from telemetryd.core.watch import LIFE_CYCLE, EventWatch
 from telemetryd_proto import scan
@@ -16,7 +18,7 @@ from telemetryd_proto.record_bodies import RecordLines, to_lines
 EVENT = b'{"time":"t","type":"platform.report","record":{}}\n'
 
 
-@pytest.mark.parametrize(("api", "is_used"), [(2, False), (3, True), (4, False)])
+@pytest.mark.parametrize(("api", "is_used"), [(3, False), (4, True), (5, False)])
 def test_it_is_used_if_its_functions_are_the_expected_ones(
     monkeypatch: pytest.MonkeyPatch, api: int, is_used: bool
 ) -> None:
@@ -38,7 +40,7 @@ def test_it_takes_the_widest_vectors_of_this_processor() -> None:
 class Asked:
     """Notes what it is asked."""
 
-    API = 3
+    API = 4
     KIND = "asked"
 
     def __init__(self) -> None:
@@ -66,6 +68,11 @@ class Asked:
         self.asked.append("split_array")
         return Plain.split_array(body, at)
 
+    def add_rows(self, *arguments: Any) -> int:
+        """As `Plain` does."""
+        self.asked.append("add_rows")
+        return Plain.add_rows(*arguments)
+
 
 def test_framer_and_watch_ask_it() -> None:
     scanner = Asked()
@@ -79,6 +86,13 @@ def test_framer_and_watch_ask_it() -> None:
         assert [event.type for event in watch.find(block.data)] == ["platform.report"]
     assert watch.undecodable == 1
     assert scanner.asked == ["count_lines", "find_events"]
+
+
+def test_the_flat_format_asks_it_before_each_line() -> None:
+    scanner = Asked()
+    with using(scanner):
+        assert len(flat_rows([b"{}", b"x"], {})[0]) == 2
+    assert scanner.asked == ["add_rows", "add_rows", "add_rows"]
 
 
 def test_bodies_ask_it_and_do_without_its_answer() -> None:

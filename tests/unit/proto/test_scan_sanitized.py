@@ -21,6 +21,8 @@ OPTIONS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=a
 FUZZ = r"""
 import random, sys
 from array import array
+from collections import Counter
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import telemetryd_scan as scan
 
@@ -57,6 +59,57 @@ scanned(b'"platform.' * 30_000)
 scanned(b" " * 300_000 + b'"platform.report"')
 for at in (-1, 1 << 40):
     scan.split_array(b"[]", at)
+
+LEVELS = {b'"[INFO]': b"i", b"INFO": b"i", "INFO": b"i"}
+MEMBERS = ("type", "record", "level", "request_id", "message", "error_type")
+KNOWN = {b"r-1": ("f", b"b", b"m"), "r-1": ("f", b"b", b"m"), b"r-2": (), "r-2": None}
+TEXTS = [
+    b"\\t", b"\\n", b"\\", b'"', b"[INFO]", b"INFO", b"r-1", b"r-2", b"{", b"}", b"\x7f", b"\xc3",
+    b"\0", b"\t", b"y" * 33, b"x" * 16, b'"[INFO]\\tt\\tr-1\\t', b'"t\\tr-1\\tINFO\\t', b'\\n"',
+]
+def decode(record):
+    text = bytes(record)
+    if b"x" in text:
+        raise ValueError(text)
+    values = [None, "INFO", "r-1", "r-2", [], 1, array("B", text[1:]), b'"a"', b'"{"', b"", b'"']
+    if random.random() < 0.5:
+        message = array("B", b'"' + text[2:] + b'"')
+        return SimpleNamespace(level="INFO", request_id="r-1", message=message, error_type=None)
+    return SimpleNamespace(
+        level=random.choice([*values, "INFO"]), request_id=random.choice([*values, "r-1"]),
+        message=random.choice(values), error_type=random.choice([None, None, "E"]),
+    )
+made = Counter()
+def rows_of(records, known=KNOWN, kind="function"):
+    lines = [SimpleNamespace(type=kind, record=array("B", record)) for record in records]
+    usual, parts, facts = (SimpleNamespace, decode, {"function": LEVELS}, MEMBERS), [], []
+    try:
+        at = scan.add_rows(lines, [b"h"] * len(lines), 0, usual, known, parts, facts)
+    except SystemError:  # what is known of an invocation is no tuple of three
+        return
+    assert (len(parts), len(facts)) == (8 * at, at)
+    made.update(record[:1] for record in records[:at])
+
+for _ in range(20_000):
+    body = b"".join(random.choices(TEXTS, k=random.randrange(9)))
+    rows_of([random.choice((b'"%b"', b"{%b}", b'"%b', b"%b", b'"[INFO]\\tt\\tr-1\\t%b"')) % body])
+for size in range(70):
+    rows_of([b'{"a":"' + b"y" * size + b'"}', b"{" + b'"' * size])
+    rows_of([b'"' + b"\\t" * size])
+rows_of([b'{"a":1}'] * 9, {"r-1": ("f", b"b", b"m")})
+rows_of([b"{}"], kind=["function"])
+for lines, heads, at in (
+    ([None], [b""], 0), ([SimpleNamespace()], [], 0), ([], [], 5), ([1], [b""], -1),
+):
+    usual = (SimpleNamespace, decode, {}, MEMBERS)
+    assert scan.add_rows(lines, heads, at, usual, {}, [], []) == at
+for wrong in ((), ((), [], 0, (), {}, [], []), ([], [], 0, (1, 2, 3, 4), {}, [], [])):
+    try:
+        scan.add_rows(*wrong)
+    except TypeError:
+        continue
+    raise SystemExit("taken: %r" % (wrong,))
+assert made[b'"'] > 500 and made[b"{"] > 500, made
 print("scanned", scan.KIND)
 """
 
