@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from telemetryd.internal.registration import register
@@ -44,26 +44,34 @@ class Flushes:
         self.failures = 0
         """Calls that raised."""
         self.hung = 0
-        """Calls that did not return in time. These callables are not called any more."""
+        """Calls that did not return in time. Those callables are not called any more; if only the
+        function's deadline was too near, not until they have returned."""
         self.skipped = 0
-        """Calls for which no time was left before the function's deadline."""
+        """Calls for which no time was left before the function's deadline, or that still ran."""
         self.in_handler = 0
         """Of `invocations`: those that flushed before the handler returned."""
         self.seconds = 0.0
         """Duration of all."""
 
+    def __repr__(self) -> str:
+        return f"Flushes({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+
 
 class _Registered:
-    __slots__ = ("call", "name", "seconds")
+    __slots__ = ("call", "name", "seconds", "thread")
 
     def __init__(self, call: Callable[[], object], seconds: float) -> None:
+        if not callable(call):
+            raise TypeError(f"{call!r} can't be called; pass the function, such as metrics.flush")
         self.call = call
         self.name = getattr(call, "__qualname__", None) or repr(call)
         self.seconds = seconds
+        self.thread: threading.Thread | None = None
+        """That of a call which the function's deadline has cut off."""
 
 
 class _NotAwaitedError(Exception):
-    """A call has returned a coroutine, which nothing runs."""
+    """A call has returned a coroutine or a generator, which nothing runs."""
 
 
 class Engine:
@@ -72,6 +80,8 @@ class Engine:
     def __init__(self) -> None:
         self.flushes = Flushes()
         self._registered: list[_Registered] = []
+        self._hung: list[_Registered] = []
+        """Their threads are left behind."""
         self._lock = threading.Condition()
         self._is_following: bool | None = None
         """None: it was not tried yet."""
@@ -85,12 +95,11 @@ class Engine:
 
     def add(self, call: Callable[[], object], seconds: float = EACH_SECONDS) -> None:
         """Call `call` after each invocation, for at most `seconds`. Adding it twice is once."""
-        if not callable(call):
-            raise TypeError(f"{call!r} can't be called; pass the function, such as metrics.flush")
-        if all(each.call != call for each in self._registered):
+        added = _Registered(call, seconds)
+        if not _has(self._registered, added):
             if len(self._registered) >= _MAX_CALLABLES:
                 raise ValueError(f"more than {_MAX_CALLABLES} callables to flush")
-            self._registered.append(_Registered(call, seconds))
+            self._registered.append(added)
 
     def follow(self) -> None:
         """Register the internal extension, once in a process."""
@@ -118,22 +127,34 @@ class Engine:
         self.flushes.in_handler += 1
         self.flush(deadline)
 
-    def flush(self, deadline: float) -> None:
-        """Call what is registered, one after the other, until `deadline` (wall seconds) at most."""
+    def flush(self, deadline: float, besides: Sequence[_Registered] = ()) -> None:
+        """Call what is registered, and `besides`, one after the other.
+
+        It takes until `deadline` (wall seconds; 0: unknown) at most.
+        """
         began = time.monotonic()
         left = TOTAL_SECONDS
         if deadline:
             left = min(left, deadline - _MARGIN_SECONDS - time.time())
         until = began + left
         self.flushes.invocations += 1
-        for each in list(self._registered):
+        others = [each for each in besides if not _has(self._registered, each)]
+        for each in [*self._registered, *others]:
             seconds = min(each.seconds, until - time.monotonic())
-            if seconds <= 0:
+            if self._is_left(each):
+                self.flushes.skipped += 1
+            elif seconds <= 0:
                 self.flushes.skipped += 1
                 self._say(f"no time was left to call {each.name}")
             else:
                 self._call(each, seconds)
         self.flushes.seconds += time.monotonic() - began
+
+    def _is_left(self, each: _Registered) -> bool:
+        """True if a thread of this callable is left behind; of too many, for any that is new."""
+        if each.thread is not None and each.thread.is_alive():
+            return True
+        return _has(self._hung, each) or len(self._hung) >= _MAX_CALLABLES
 
     def _call(self, each: _Registered, seconds: float) -> None:
         """Call it in a thread, because only a thread can be left behind."""
@@ -143,14 +164,28 @@ class Engine:
         thread.join(seconds)
         if thread.is_alive():
             self.flushes.hung += 1
-            self._registered.remove(each)
-            self._say(f"{each.name} took longer than {seconds:.3g} s; it is not called any more")
+            self._leave(each, thread, seconds)
         elif errors:
             self.flushes.failures += 1
             if isinstance(errors[0], _NotAwaitedError):
-                self._say(f"{each.name} is async, and does nothing here; pass a plain function")
+                self._say(
+                    f"{each.name} is async or a generator, and does nothing here; "
+                    "pass a plain function"
+                )
             else:
                 self._say(f"{each.name} raised {type(errors[0]).__name__}")
+
+    def _leave(self, each: _Registered, thread: threading.Thread, seconds: float) -> None:
+        """Leave a call behind: for good, unless it had less time than it was promised."""
+        said = f"{each.name} took longer than {seconds:.3g} s"
+        if seconds < each.seconds:
+            each.thread = thread
+            self._say(f"{said}, all that was left; it is called again when it has returned")
+            return
+        self._hung.append(each)
+        if each in self._registered:
+            self._registered.remove(each)
+        self._say(f"{said}; it is not called any more")
 
     def _on_invoke(self, request: str, deadline_ms: int) -> None:
         """Wait until the handler has ended, and flush. In the thread that asks for `next`."""
@@ -182,9 +217,13 @@ def _guard(call: Callable[[], object], errors: list[BaseException]) -> None:
     except BaseException as error:  # noqa: BLE001 - it is counted, and named by its type
         errors.append(error)
         return
-    if isinstance(made, types.CoroutineType):
+    if isinstance(made, (types.CoroutineType, types.GeneratorType)):
         made.close()  # or Python warns that nothing has awaited it
         errors.append(_NotAwaitedError())
+
+
+def _has(some: Sequence[_Registered], one: _Registered) -> bool:
+    return any(each.call == one.call for each in some)
 
 
 _ENGINE: Final = Engine()
@@ -205,15 +244,16 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
 
     Each of `callables` is called without arguments, for at most `seconds`, also if the handler
     raises. Those that `on_return` has registered are called as well. In `with` they are called at
-    the end of the block, so the caller of the function waits for them.
+    the end of the block only, so the caller of the function waits for them.
     """
 
     def __init__(self, *callables: Callable[[], object], seconds: float = EACH_SECONDS) -> None:
-        for call in callables:
-            _ENGINE.add(call, seconds)
+        self._own = [_Registered(call, seconds) for call in callables]
 
     def __call__(self, handler: Handler) -> Handler:
         """Return the handler, with the flush behind it."""
+        for each in self._own:
+            _ENGINE.add(each.call, each.seconds)
         _ENGINE.follow()
 
         @functools.wraps(handler)
@@ -233,7 +273,7 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
     def __exit__(self, *_: object) -> None:
         """Flush."""
         _ENGINE.flushes.in_handler += 1
-        _ENGINE.flush(0.0)
+        _ENGINE.flush(0.0, self._own)
 
 
 def _deadline_of(context: Any) -> float:

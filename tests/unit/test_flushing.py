@@ -1,0 +1,88 @@
+"""What is called after a handler, for how long, and what is not called again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from helpers.lifecycle import until
+from telemetryd.internal import flushing
+from telemetryd.internal.flushing import Engine, flush_on_return
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    monkeypatch.setattr(flushing, "_ENGINE", made)
+    return made
+
+
+def test_what_a_block_calls_is_not_called_after_other_blocks(engine: Engine) -> None:
+    """A handler may make its callables anew in each invocation."""
+    called: list[int] = []
+    for number in range(100):
+        with flush_on_return(partial(called.append, number)):
+            pass
+    assert called == list(range(100))
+    assert (engine.flushes.in_handler, engine.flushes.skipped) == (100, 0)
+
+
+def test_a_block_leaves_few_threads_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flushing, "_MAX_CALLABLES", 3)
+    end = threading.Event()
+    for _ in range(6):
+        with flush_on_return(lambda: end.wait(60), seconds=0.01):
+            pass
+    end.set()
+    assert (engine.flushes.hung, engine.flushes.skipped) == (3, 3)
+
+
+def test_a_block_that_hangs_once_is_not_called_again(engine: Engine) -> None:
+    end = threading.Event()
+    block = flush_on_return(end.wait, seconds=0.01)
+    for _ in range(3):
+        with block:
+            pass
+    end.set()
+    assert (engine.flushes.hung, engine.flushes.skipped) == (1, 2)
+
+
+def test_a_call_that_only_the_deadline_has_cut_off_is_called_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flushing, "TOTAL_SECONDS", 1.0)
+    end = threading.Event()
+    called: list[bool] = []
+
+    def call() -> None:
+        called.append(end.wait())
+
+    engine.add(call, seconds=60)
+    engine.flush(0.0)
+    engine.flush(0.0)
+    assert (engine.flushes.hung, engine.flushes.skipped, called) == (1, 1, [])
+    end.set()
+    until(lambda: len(called) == 1)
+
+    def is_called_again() -> bool:
+        engine.flush(0.0)
+        return len(called) == 2
+
+    until(is_called_again)
+    assert engine.flushes.hung == 1
+
+
+def test_a_generator_does_nothing_and_is_named(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def later() -> Iterator[int]:
+        yield 1
+
+    engine.add(later)
+    engine.flush(0.0)
+    assert engine.flushes.failures == 1
+    assert "later is async or a generator" in capsys.readouterr().err
+    assert "failures=1" in repr(engine.flushes)
