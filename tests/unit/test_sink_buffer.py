@@ -42,6 +42,16 @@ def test_any_text_is_a_line_and_nothing_else(tmp_path: Path) -> None:
     assert buffer.close()["delivered"]["lines"] == 3
 
 
+def test_a_flush_whose_lines_are_dropped_says_so(tmp_path: Path) -> None:
+    buffer = SinkBuffer("file", path=str(tmp_path), retry_max_elapsed_ms=0)  # a directory
+    buffer.write("one")
+    assert not buffer.flush(60)
+    assert buffer.flush(60)  # nothing was written since
+    account = buffer.close()
+    assert account["dropped"]
+    assert account["delivered"]["lines"] == account["pending"]["lines"] == 0
+
+
 @pytest.mark.parametrize(
     "setting",
     [

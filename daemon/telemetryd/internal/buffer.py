@@ -58,6 +58,8 @@ class SinkBuffer:
         config = _config(type, settings)
         self._log = Log("warning")
         self._account = SinkAccount()
+        self._lost = 0
+        """Lines that were dropped until the last flush."""
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
         self._lines: list[bytes] = []
@@ -91,7 +93,10 @@ class SinkBuffer:
                 self._hand_over()
 
     def flush(self, seconds: float = 1.0) -> bool:
-        """Deliver what was written; False if that did not succeed within `seconds`."""
+        """Deliver what was written; False if a line of it was not delivered within `seconds`.
+
+        Such lines are delivered later, unless they were dropped: `account` says so.
+        """
         with self._lock:
             self._hand_over()
         done = asyncio.run_coroutine_threadsafe(self._flush(seconds), self._loop)
@@ -161,7 +166,9 @@ class SinkBuffer:
 
     async def _flush(self, seconds: float) -> bool:
         self._worker.release()
-        return await self._worker.flush(self._loop.time() + seconds)
+        is_done = await self._worker.flush(self._loop.time() + seconds)
+        before, self._lost = self._lost, sum(each.lines for each in self._account.dropped.values())
+        return is_done and self._lost == before
 
     async def _stop(self, seconds: float) -> None:
         await self._worker.stop(self._loop.time() + seconds)
