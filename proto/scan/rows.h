@@ -110,13 +110,19 @@ static int add_text(Rows *rows, PyObject *head, PyObject *by_level, const unsign
     return status;
 }
 
-/* True if the message is a text, and no object can be in it. */
-static int is_plain_text(PyObject *message)
+/* A copy of a message that is a text, in which no object can be; NULL for any other. */
+static PyObject *copy_text(PyObject *raw)
 {
-    char *text;
-    Py_ssize_t size;
-    return PyBytes_AsStringAndSize(message, &text, &size) == 0 && size >= 2 && text[0] == '"'
-        && !(memchr("{ \\\xef", text[1], 4) && memchr(text, '{', size < 8 ? (size_t)size : 8));
+    Py_buffer view;
+    if (!raw || PyObject_GetBuffer(raw, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    const char *text = view.buf;
+    size_t size = (size_t)view.len;
+    int is_plain = size >= 2 && text[0] == '"'
+        && !(memchr("{ \\\xef", text[1], 4) && memchr(text, '{', size < 8 ? size : 8));
+    PyObject *message = is_plain ? PyBytes_FromStringAndSize(text, view.len) : NULL;
+    PyBuffer_Release(&view);
+    return message;
 }
 
 static int add_log(Rows *rows, PyObject *head, PyObject *by_level, PyObject *log, PyObject *attributes)
@@ -127,10 +133,9 @@ static int add_log(Rows *rows, PyObject *head, PyObject *by_level, PyObject *log
     PyObject *origin = opening && name ? PyDict_GetItemWithError(rows->known, name) : NULL;
     PyObject *error = origin ? PyObject_GetAttr(log, rows->error_type) : NULL;
     PyObject *raw = error == Py_None ? PyObject_GetAttr(log, rows->message) : NULL;
-    PyObject *message = raw ? PyBytes_FromObject(raw) : NULL;
-    int status = message && is_plain_text(message)
-        ? add_row(rows, head, opening, message, PyTuple_GetItem(origin, 2), attributes,
-                  PyTuple_GetItem(origin, 0)) : 0;
+    PyObject *message = copy_text(raw);
+    int status = message ? add_row(rows, head, opening, message, PyTuple_GetItem(origin, 2), attributes,
+                                   PyTuple_GetItem(origin, 0)) : 0;
     Py_XDECREF(level);
     Py_XDECREF(name);
     Py_XDECREF(error);
