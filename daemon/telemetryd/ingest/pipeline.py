@@ -159,7 +159,7 @@ class Pipeline:
         if self._discarding:
             return
         if self._redactor is not None:
-            block = _mask(block, self._redactor)
+            block = self._redactor.mask_block(block)
         if self._tap is not None:
             self._tap(block)
         for worker in self._raw:
@@ -258,11 +258,3 @@ class Pipeline:
                 worker.count_unjudged(selection.unjudged_lines)
             if selection.wanted is not None:
                 worker.offer(selection.wanted)
-
-
-def _mask(block: Block, redactor: Redactor) -> Block:
-    """Return the block with its secrets masked, at the same place and of the same size."""
-    data = redactor.mask(block.data)
-    if data is block.data:
-        return block
-    return block.with_lines(data, block.lines, len(data) - block.size)

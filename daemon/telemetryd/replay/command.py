@@ -8,11 +8,11 @@ import signal
 import stat
 from collections.abc import Coroutine, Generator, Mapping
 from pathlib import Path
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import uvloop
 
-from telemetryd.config import Config, load
+from telemetryd.config import Config, as_rule, load
 from telemetryd.delivery.dead_letter import DeadLetter
 from telemetryd.errors import EXIT_OK, EXIT_TEMPFAIL, ReplayError, SinkError
 from telemetryd.log import Log
@@ -26,6 +26,9 @@ from telemetryd.sinks.base import SinkConfig, SpoolConfig
 from telemetryd.spool.segment import SUFFIX
 from telemetryd.spool.segment_log import LOCK, SpoolLog
 from telemetryd.unpack import is_packed
+
+if TYPE_CHECKING:
+    from telemetryd.core.redaction.redactor import Redactor
 
 STDIN: Final = "-"
 """The path of standard input."""
@@ -251,6 +254,7 @@ class _Run:
             dead_letter=dead_letter,
             log=self._log,
             spool=spool,
+            redactor=_redactor(self._config),
         )
 
     async def _play(self, replay: Replay, delivery: Coroutine[None, None, bool]) -> bool:
@@ -290,3 +294,13 @@ class _Run:
     def _say(self, text: str) -> None:
         self._err.write(f"telemetryd replay: {text}\n")
         self._err.flush()
+
+
+def _redactor(config: Config) -> Redactor | None:
+    """Return what masks lines, which may be older than the rules."""
+    if not config.redact:
+        return None
+    from telemetryd.core.redaction.redactor import redactor  # noqa: PLC0415 - where configured
+
+    rules = [(rule.name, rule.pattern, rule.replace) for rule in map(as_rule, config.redact)]
+    return redactor(rules, config.redact_salt.encode() or os.urandom(32))

@@ -11,7 +11,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -30,6 +30,9 @@ from telemetryd.sinks.base import Item, Sink, SinkConfig, SinkContext, SpoolConf
 from telemetryd.sinks.registry import sink_class
 from telemetryd.spool.segment_log import SpoolLog
 from telemetryd_proto.framing import Block
+
+if TYPE_CHECKING:
+    from telemetryd.core.redaction.redactor import Redactor
 
 _FOR_EVER_MS: Final = 86_400_000
 _TURN_SECONDS: Final = 0.25
@@ -50,7 +53,9 @@ class Replay:
         dead_letter: DeadLetter | None,
         log: Log,
         spool: SpoolConfig | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
+        self._redactor = redactor
         self.account = SinkAccount()
         self.stop_asked = False
         self._name = name
@@ -106,7 +111,8 @@ class Replay:
         self._worker.start()
         while (piece := await self._next(pieces, reader)) is not None:
             for block in piece.blocks:
-                self._worker.offer(block)
+                masked = self._redactor.mask_block(block) if self._redactor is not None else block
+                self._worker.offer(masked)
             if not await self._until_settled():
                 return False
             settled(piece)

@@ -89,6 +89,13 @@ def test_lines_that_came_since_are_delivered_by_the_next_call(tmp_path: Path) ->
     assert (tmp_path / "out").read_bytes() == b"1\n2\n"
 
 
+def test_lines_that_are_older_than_the_rules_are_masked(tmp_path: Path) -> None:
+    source = tmp_path / "lines.ndjson"
+    source.write_bytes(b'{"to":"ada@example.com"}\n{"to":"no one"}\n')
+    replay(source, "a", file_sink(tmp_path / "out") | settings(REDACT="email"))
+    assert (tmp_path / "out").read_bytes() == b'{"to":"[redacted:email]"}\n{"to":"no one"}\n'
+
+
 def test_another_file_of_the_same_name_begins_anew(tmp_path: Path) -> None:
     """The place is that of the file itself, not of its name."""
     source = tmp_path / "lines.ndjson"

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import msgspec
 
@@ -23,6 +23,9 @@ from telemetryd.core.redaction.rules import BUILT_IN, BuiltIn, Check, Span
 from telemetryd.core.redaction.search import Finder, Hint, finder, hints_of, spans_of
 from telemetryd.core.redaction.view import View, flatten
 from telemetryd_proto.errors import DECODE_FAILURES
+
+if TYPE_CHECKING:
+    from telemetryd_proto.framing import Block
 
 _TOKEN: Final = re.compile(rb"""("(?:[^"\\]|\\.)*+"?+)|[^\s"{}\[\],:]+""")
 """A string, or what else JSON has values of."""
@@ -87,6 +90,13 @@ class Redactor:
             changed = changed or masked is not lines[at]
             lines[at] = masked
         return b"\n".join(lines) if changed else data
+
+    def mask_block(self, block: Block) -> Block:
+        """Return the block with its secrets masked, at the same place and of the same size."""
+        data = self.mask(block.data)
+        if data is block.data:
+            return block
+        return block.with_lines(data, block.lines, len(data) - block.size)
 
     def mask_head(self, head: bytes, *, whole: bool) -> bytes:
         """Return the first bytes of a refused line, with their secrets masked.
