@@ -186,7 +186,8 @@ class HookThread:
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
-        is_ours = place is not None and place.tb_frame.f_code.co_filename == __file__
+        # Not by __file__, which modules of the layer have not.
+        is_ours = place is not None and place.tb_frame.f_globals is globals()
         if is_ours and isinstance(error, TypeError):
             called = self._called[-1] if self._called else "the class"
             return f"{called} takes other arguments than those in docs/hooks.md"

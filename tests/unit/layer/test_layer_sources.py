@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from layer.cache import Cache
 from layer.fetch import Source
 from layer.problem import BuildError
 
+PACKAGE = Path(__file__).parents[3] / "daemon" / "telemetryd"
 CONTENT = b"an archive"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
@@ -93,3 +95,16 @@ def test_an_archive_is_unpacked_by_every_python_there_is(
     into = tmp_path / "into"
     into.mkdir()
     assert (fetch.unpack(packed, into) / "README").read_bytes() == CONTENT
+
+
+def test_no_module_of_the_layer_asks_for_its_file() -> None:
+    """Frozen modules have no `__file__`, so they would fail only there."""
+    asking = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if any(
+            isinstance(node, ast.Name) and node.id == "__file__"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+    ]
+    assert asking == ["local/sandbox.py"]  # which the layer does not have
