@@ -12,8 +12,9 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Final
 
-from bench.kit.lines import block_of_lines
+from bench.kit.lines import mixed_block
 from telemetryd.core.fields import FieldAdder, RequestTracker
 from telemetryd.core.flat import FlatReader, Flattener
 from telemetryd.core.line_filter import LineFilter
@@ -28,10 +29,20 @@ IDENTITY = {"function": "orders", "version": "7", "instance": "ab" * 16}
 MEMORY_BYTES = 256 << 20
 
 
-def stream(mean_bytes: int) -> Block:
+STREAMS: Final[dict[str, tuple[int, float, float]]] = {
+    "lines of 290 bytes": (290, 0.06, 0.53),
+    "lines of 1024 bytes": (1024, 0.06, 0.53),
+    "texts of 290 bytes": (290, 0.002, 0.0),
+    "objects of 290 bytes": (290, 0.002, 1.0),
+    "platform events of 290 bytes": (290, 1.0, 0.0),
+}
+"""Blocks: mean size, share of the platform's events, share of objects among the logs."""
+
+
+def stream(mean_bytes: int, platform_events: float, json_logs: float) -> Block:
     """Lines from the first start of an invocation on, as the platform sends them."""
-    data = block_of_lines(mean_bytes)
-    start = data.rindex(b"\n", 0, data.index(b'"platform.start"')) + 1
+    data = mixed_block([(mean_bytes, 1.0)], platform_events=platform_events, json_logs=json_logs)
+    start = data.rfind(b"\n", 0, data.index(b'"platform.start"')) + 1
     return Block.of(data[start:])
 
 
@@ -118,9 +129,9 @@ def main() -> None:
     options = parser.parse_args()
     if scan.compiled is None:
         print("telemetryd-scan is not installed: flat is made in Python, which costs more")
-    for mean_bytes in (290, 1024):
-        found = measure(stream(mean_bytes), options.rounds)
-        print(f"lines of {mean_bytes} bytes, us of CPU a line: least, median")
+    for kind, shares in STREAMS.items():
+        found = measure(stream(*shares), options.rounds)
+        print(f"{kind}, us of CPU a line: least, median")
         for name, times in found.items():
             print(f"  {name:<36}{min(times):7.2f}{statistics.median(times):7.2f}")
         for base in ("envelopes", "envelopes and records"):

@@ -370,17 +370,20 @@ class _Pass:
         if compiled is None:
             self._read(lines, objects, heads)
             return
-        known, parts, facts, at = self._known, self.parts, self.origins, 0
+        known, parts, facts = self._known, self.parts, self.origins
         usual = (self._free, _decode_log, _OPENINGS_BY_NAME, _MEMBERS)
-        while (at := compiled.add_rows(objects, heads, at, usual, known, parts, facts)) < len(
-            lines
-        ):
+        at = 0
+        while at < len(lines):
             found = objects[at]
-            if found is not None and found.type in _LOGS:
-                self._read(lines[at : at + 1], objects[at : at + 1], heads[at : at + 1])
-            else:
+            if found is None or found.type not in _LOGS:
                 self._add(lines[at], found, heads[at])
-            at += 1
+                at += 1
+                continue
+            end = compiled.add_rows(objects, heads, at, usual, known, parts, facts)
+            if end == at:
+                end += 1
+                self._read(lines[at:end], objects[at:end], heads[at:end])
+            at = end
 
     def _read(  # noqa: C901, PLR0912 - what most lines need, without calls
         self,

@@ -88,11 +88,12 @@ def test_framer_and_watch_ask_it() -> None:
     assert scanner.asked == ["count_lines", "find_events"]
 
 
-def test_the_flat_format_asks_it_before_each_line() -> None:
+def test_the_flat_format_asks_it_for_logs() -> None:
     scanner = Asked()
     with using(scanner):
-        assert len(flat_rows([b"{}", b"x"], {})[0]) == 2
-    assert scanner.asked == ["add_rows", "add_rows", "add_rows"]
+        log = b'{"type":"function","record":"x"}'
+        assert len(flat_rows([b"{}", log, b"x", EVENT[:-1], log], {})[0]) == 5
+    assert scanner.asked == ["add_rows", "add_rows"]
 
 
 def test_bodies_ask_it_and_do_without_its_answer() -> None:
