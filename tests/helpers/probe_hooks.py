@@ -42,6 +42,13 @@ class Diary(Hook):
         self.note("shutdown", reason)
 
 
+class Printing(Hook):
+    """Prints a line for each invocation."""
+
+    def on_runtime_done(self, done: RuntimeDone) -> None:
+        print(f"the hook saw {done.request_id}")
+
+
 class Reporter:
     """Inherits from nothing, and has one method."""
 

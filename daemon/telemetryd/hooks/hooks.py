@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
+from io import TextIOWrapper
 
 from telemetryd.clock import Clock
 from telemetryd.config import HookConfig
@@ -22,7 +24,9 @@ class Hooks:
         self._threads = list(threads.values())
 
     def start(self) -> None:
-        """Load the hooks, each in its thread."""
+        """Load the hooks, each in its thread. What they print is then written line by line."""
+        if isinstance(sys.stdout, TextIOWrapper):  # the extension ends without flushing it
+            sys.stdout.reconfigure(line_buffering=True)
         for thread in self._threads:
             thread.start()
 

@@ -32,6 +32,15 @@ def test_a_hook_follows_invocations(tmp_path: Path) -> None:
     stage.assert_clean_exits(env)
 
 
+def test_what_a_hook_prints_is_output_of_the_extension(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    hook = with_hook(tmp_path / "package", "Printing", budget_ms=20_000)
+    results, _ = play(stage.config(hook | {"TELEMETRYD_FLUSH__MAX_ADDED_MS": "20000"}), {}, {})
+    assert [line for _, line in stage.printed if line.startswith("the hook saw")] == [
+        f"the hook saw {result.request_id}" for result in results
+    ]
+
+
 def test_a_hook_that_hangs_delays_no_invocation_beyond_its_budget(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     config = stage.config(with_hook(tmp_path / "package", "Sleeping", budget_ms=50))
