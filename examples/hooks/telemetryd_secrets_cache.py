@@ -35,7 +35,7 @@ class SecretsCache(Hook):
         self._client: Any = None
 
     def on_init(self) -> None:
-        """Listen. The function waits for the first secret only, not for this."""
+        """Listen. A function that asks before is refused, and has to ask again."""
         server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler_for(self))
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
