@@ -71,14 +71,14 @@ static int is_one_of(const char *text, const char *first, const char *second)
 static int understand(const char *variable, struct settings *settings, const struct number *numbers)
 {
     /* sections that only what comes later looks at */
-    static const char *const later[] = {"SINKS__", "MEMORY__", "DEAD_LETTER__", "LOG__"};
+    static const char *const later[] = {"SINKS__", "MEMORY__", "DEAD_LETTER__", "LOG__", "TAGS__"};
     /* and keys of the others */
     static const char *const ignored[] = {
         "TELEMETRY__TOKEN",       "TELEMETRY__MAX_LINE_BYTES",  "TELEMETRY__TAIL_BUDGET_BYTES",
         "TELEMETRY__TRUST",       "TELEMETRY__MAX_CONNECTIONS", "TELEMETRY__IDLE_SECONDS",
         "FLUSH__INTERVAL_MS",     "FLUSH__MAX_AGE_MS",          "FLUSH__MARGIN_MS",
         "FLUSH__SHUTDOWN_MS",     "LAMBDA__LAST_RESORT",        "LAMBDA__START",
-        "REGISTER_FD",            "LOCAL",
+        "REGISTER_FD",            "LOCAL",                      "TAGS",
     };
     const char *name = variable + strlen(PREFIX), *value;
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)

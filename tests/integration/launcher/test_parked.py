@@ -338,6 +338,9 @@ def not_parked(platform: ScriptedPlatform) -> None:
     [
         {"TELEMETRYD_LAMBDA__START": "init"},
         {"TELEMETRYD_LAMBDA__START": "sometime"},
+        {"TELEMETRYD_HOOKS": '{"good": {}}'},
+        {"TELEMETRYD_SYSTEM__METRICS": "true"},
+        {"TELEMETRYD_REDACT": "email"},
         {"TELEMETRYD_LAMBDA__NEXT": "ready"},
         {"TELEMETRYD_FAIL_CLOSED": "false"},
         {"TELEMETRYD_FLUSH__STRATEGY": "continuous"},
@@ -468,6 +471,8 @@ def test_it_listens_where_it_is_told(installed: Path, tmp_path: Path) -> None:
         {"TELEMETRYD_FLUSH__STRATEGY": "auto"},
         {"TELEMETRYD_LAMBDA__NEXT": "early"},
         {"TELEMETRYD_CONFIG": ""},
+        {"TELEMETRYD_TAGS": '{"stage": "prod"}'},
+        {"TELEMETRYD_TAGS__STAGE": "prod"},
     ],
     ids=lambda variables: "=".join(*variables.items()),
 )
