@@ -23,7 +23,7 @@ requires-python = ">=3.11"
 dependencies = ["telemetryd>=$version"]
 
 [project.entry-points."telemetryd.hooks"]
-$name = "telemetryd_hook_$name:${title}"
+$name = "telemetryd_hook_$name:${title}Hook"
 
 [dependency-groups]
 test = ["pytest", "telemetryd[local]"]
@@ -50,7 +50,7 @@ from pathlib import Path
 from telemetryd.hook import Event, Hook, HookContext, LogRecord, NextEvent
 
 
-class ${title}(Hook):
+class ${title}Hook(Hook):
     """Follows one invocation after the other."""
 
     def __init__(self, context: HookContext) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+
+from telemetryd.hook import Hook, LogRecord
 
 
 def new(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +93,18 @@ def test_a_name_that_can_not_be_a_type_is_refused(tmp_path: Path, name: str) -> 
     assert done.returncode == 64
     assert "telemetryd new: " in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none", "path", "hook", "log_record"])
+def test_a_hook_may_have_any_name_that_is_one(tmp_path: Path, name: str) -> None:
+    """Also that of what its module imports."""
+    assert new(tmp_path, "hook", name).returncode == 0
+    (path,) = tmp_path.glob(f"*/telemetryd_hook_{name}.py")
+    module = runpy.run_path(str(path))
+    assert (module["Hook"], module["LogRecord"], module["Path"]) == (Hook, LogRecord, Path)
+    title = "".join(word.capitalize() for word in name.split("_"))
+    assert issubclass(module[f"{title}Hook"], Hook)
+    assert f"telemetryd_hook_{name}:{title}Hook" in (path.parent / "pyproject.toml").read_text()
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
