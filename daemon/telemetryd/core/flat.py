@@ -10,18 +10,18 @@ the flat format.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from telemetryd.core.facts import Event, Facts
+from telemetryd.core.facts import Facts
 from telemetryd.core.fields import Field, FieldAdder, Opened, RequestTracker, Scalar
+from telemetryd.core.flat_figures import Figures, decode_event, figures_in, figures_of
 from telemetryd.core.log_level import LEVELS, rank_of
 from telemetryd.core.loose import decode_loosely
 from telemetryd.core.record import rank_of_line
@@ -35,8 +35,6 @@ from telemetryd_proto.objects import AnyObject, TimedObject
 from telemetryd_proto.timestamps import parse_time
 
 _MAX_CACHED: Final = 1024
-_MOST: Final = 2**63
-_LONGEST_NUMBER: Final = 32
 _LONGEST_TIME: Final = 64
 _LATEST: Final = 9_223_372_036
 """Seconds since the Unix epoch: nanoseconds that 64 bits can hold end in 2262."""
@@ -79,14 +77,12 @@ _OPENING: Final = b'{"time":'
 _NUMBERS: Final = [b"%d" % number for number in range(1000)]
 _THREE_DIGITS: Final = [b"%03d" % number for number in range(1000)]
 _ATTRIBUTES: Final = b',"attributes":'
+_NO_FIGURES: Final = Figures().members()
 _IDS: Final = b',"request_id":%b,"trace_id":%b,"tenant_id":%b,%b,'
 _ids_of: Final = attrgetter("request_id", "trace_id", "tenant_id")
 _OF_PROCESS: Final = ("function", "version", "instance")
 _HAVE_COLUMNS: Final = {*COLUMNS} - {"memory_mb"}
 """Fields that each row has. The column `memory_mb` is what an event says, the field is not."""
-
-
-_Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST - 1)]
 
 
 class _Log(msgspec.Struct, gc=False):
@@ -107,69 +103,11 @@ class _Object(_Log, gc=False):
     at_timestamp: Any = msgspec.field(default=None, name="@timestamp")
 
 
-class _Metrics(msgspec.Struct, gc=False):
-    """The metrics that have a column."""
-
-    duration_ms: float | None = msgspec.field(default=None, name="durationMs")
-    billed_ms: float | None = msgspec.field(default=None, name="billedDurationMs")
-    memory_mb: _Whole | None = msgspec.field(default=None, name="memorySizeMB")
-    max_memory_mb: _Whole | None = msgspec.field(default=None, name="maxMemoryUsedMB")
-    init_ms: float | None = msgspec.field(default=None, name="initDurationMs")
-
-
-class _Platform(msgspec.Struct, gc=False):
-    """The members of a platform event's record that have a column."""
-
-    status: str | None = None
-    error_type: str | None = msgspec.field(default=None, name="errorType")
-    metrics: _Metrics | None = None
-
-
-class _Event(Event, gc=False):
-    """The members of a platform event's record that have a column, or that facts come from."""
-
-    status: str | None = None
-    error_type: str | None = msgspec.field(default=None, name="errorType")
-    metrics: _Metrics | None = None
-
-
-class _OddPlatform(msgspec.Struct, gc=False):
-    """The same members, of any type."""
-
-    status: Any = None
-    error_type: Any = msgspec.field(default=None, name="errorType")
-    metrics: Any = None
-
-
-class _Figures(msgspec.Struct, gc=False):
-    """The columns from `duration_ms` to `error_type`, in their order."""
-
-    duration_ms: float | None = None
-    billed_ms: float | None = None
-    memory_mb: int | None = None
-    max_memory_mb: int | None = None
-    init_ms: float | None = None
-    status: str | None = None
-    error_type: str | None = None
-
-
 _decode_log: Final = msgspec.json.Decoder(_Log).decode
 _decode_object: Final = msgspec.json.Decoder(_Object).decode
-_decode_platform: Final = msgspec.json.Decoder(_Platform).decode
-_decode_event: Final = msgspec.json.Decoder(_Event).decode
-_decode_odd_platform: Final = msgspec.json.Decoder(_OddPlatform).decode
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def _members(struct: msgspec.Struct) -> bytes:
-    """Return the members of an object, without its braces."""
-    return _encode(struct)[1:-1]
-
-
-_NO_METRICS: Final = _Metrics()
-_NO_FIGURES: Final = _members(_Figures())
 
 
 class _Openings(msgspec.Struct, frozen=True, gc=False):
@@ -196,15 +134,15 @@ class _Origin(NamedTuple):
     before_figures: bytes
     """The members after the message, up to the figures."""
 
-    def middle_with(self, figures: _Figures) -> bytes:
+    def middle_with(self, figures: Figures) -> bytes:
         """Return the members after the message of a row with `figures`, up to the attributes."""
-        return self.before_figures + _members(figures) + _ATTRIBUTES
+        return self.before_figures + figures.members() + _ATTRIBUTES
 
     def middle_of_error(self, error_type: Any) -> bytes:
         """Return the same of a log, whose `errorType` may be anything."""
         if not isinstance(error_type, str) or not error_type:
             return self.middle
-        return self.middle_with(_Figures(error_type=error_type))
+        return self.middle_with(Figures(error_type=error_type))
 
 
 def _openings_of(kind: bytes) -> _Openings:
@@ -487,7 +425,7 @@ class _Pass:
         if opening is None or type(found) is not self._free or record[0] != _BRACE:
             return False
         try:
-            event = _decode_event(record)
+            event = decode_event(record)
         except DECODE_FAILURES:
             return False
         request_id = self._tracker.request_of_event(kind, event, self._source)
@@ -497,7 +435,7 @@ class _Pass:
         if event.metrics is None and event.status is None and event.error_type is None:
             middle = origin.middle
         else:
-            middle = origin.middle_with(_figures_in(event))
+            middle = origin.middle_with(figures_in(event))
         self._add_row(head, opening, _NULL, middle, _encode(record.decode()), origin.facts)
         return True
 
@@ -511,7 +449,7 @@ class _Pass:
         origin = self._origin_of(line, found)
         self._known.clear()  # an event may have changed what is known
         has_figures = b'"status"' in record or b'"metrics"' in record or b'"errorType"' in record
-        figures = _figures_of(record) if has_figures or b"\\u" in record else None
+        figures = figures_of(record) if has_figures or b"\\u" in record else None
         self._add_row(
             head,
             _OPENING_OF_PLATFORM.get(found.type) or _kind_and_level(_encode(found.type), _NULL),
@@ -684,58 +622,3 @@ def _message_of(value: bytes, *, of_object: bool = False) -> bytes:
 def _level_of(line: bytes, found: AnyObject) -> bytes:
     rank = rank_of_line(line, found)
     return _NULL if rank is None else _OF_RANK[rank]
-
-
-def _figures_of(record: bytes) -> _Figures:
-    """Return what a platform event has for the columns."""
-    try:
-        event = _decode_platform(record)
-    except DECODE_FAILURES:
-        return _odd_figures_of(record)
-    return _figures_in(event)
-
-
-def _figures_in(event: _Event | _Platform) -> _Figures:
-    metrics = event.metrics or _NO_METRICS
-    return _Figures(
-        metrics.duration_ms, metrics.billed_ms, metrics.memory_mb, metrics.max_memory_mb,
-        metrics.init_ms, event.status, event.error_type,
-    )  # fmt: skip
-
-
-def _odd_figures_of(record: bytes) -> _Figures:
-    """Return the same of an event with values of other types; those that don't fit are left out."""
-    event = decode_loosely(_decode_odd_platform, record)
-    if event is None:
-        return _Figures()
-    metrics = event.metrics if isinstance(event.metrics, dict) else {}
-    return _Figures(
-        _number(metrics.get("durationMs")),
-        _number(metrics.get("billedDurationMs")),
-        _whole(metrics.get("memorySizeMB")),
-        _whole(metrics.get("maxMemoryUsedMB")),
-        _number(metrics.get("initDurationMs")),
-        event.status if isinstance(event.status, str) else None,
-        event.error_type if isinstance(event.error_type, str) else None,
-    )
-
-
-def _number(value: Any) -> float | None:
-    """Return a number, which may be written as text; None for anything else, and for NaN."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(value: Any) -> int | None:
-    """Return a whole number of 64 bits, however it is written; None for anything else."""
-    number = value if isinstance(value, int) else _number(value)
-    if number is None or isinstance(number, bool) or number != int(number):
-        return None
-    return int(number) if -_MOST <= number < _MOST else None
