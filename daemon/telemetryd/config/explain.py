@@ -96,6 +96,8 @@ def spell_out(kind: object, *, bare: bool = False) -> str:
         str: "text",
         dict: "a table",
     }
+    if isinstance(base, type) and issubclass(base, msgspec.Struct):
+        return "a table"
     name = names.get(origin or base, "") or str(getattr(base, "__name__", base))
     limits = [*_range(metas), *_lengths(metas, "character")]
     has_pattern = any(meta.pattern is not None for meta in metas)

@@ -42,13 +42,13 @@ known to use, below the range of ephemeral ports, and the same after each reset;
 samples use (`extension.early` has the same two values)."""
 _RULE_NAME: Final = "^[a-z][a-z0-9_-]{0,23}$"
 _HOOKS: Final = (
-    'a table of tables {type = "...", budget_ms = 1 to 60000, settings = {...}}, each under a name '
-    "of 1 to 24 lower-case letters, digits, _ and -"
+    'a table of at most 16 tables {type = "...", budget_ms = 1 to 60000, settings = {...}}, each '
+    "under a name of 1 to 24 lower-case letters, digits, _ and -"
 )
 _REDACT: Final = (
-    'a list of names of built-in rules, such as "email", and of tables {name = "order", pattern = '
-    '"ORD-[0-9]{8}", replace = "label", "hash" or "last4"}; a name is 1 to 24 lower-case letters, '
-    "digits, _ and -"
+    'a list of at most 64 names of built-in rules, such as "email", and tables {name = "order", '
+    'pattern = "ORD-[0-9]{8}", replace = "label", "hash" or "last4"}; a name is 1 to 24 lower-case '
+    "letters, digits, _ and -"
 )
 _EXIT: Final = "`listen` ends within 10 seconds of SIGTERM"
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 _KEEP: Final = "0.000001 to 1 (to keep none, use `exclude`)"
 _SAMPLE: Final = (
-    'a list of tables {keep = 0.1, type = "function", level = "info", match = "healthy", by = '
-    '"request_id", "trace_id" or "line"}; keep is '
+    'a list of at most 32 tables {keep = 0.1, type = "function", level = "info", match = '
+    '"healthy", by = "request_id", "trace_id" or "line"}; keep is '
     f"{_KEEP}, the others may be "
     "left out"
 )

@@ -25,6 +25,10 @@ OTLP = '[sinks.a]\ntype = "otlp"\nendpoint = "http://x"\n'
             "[hooks.slow]\nbudget_ms = 0",
             "hooks = {slow = {budget_ms = 0}}: in 'slow': budget_ms must be 1 to 60000",
         ),
+        (
+            "hooks = {slow = 3}",
+            "hooks = {slow = 3}: in 'slow': must be a table; found a whole number",
+        ),
         ('[hooks."A b"]', "hooks = {\"A b\" = {}}: 'A b' is not allowed as a name"),
         (
             'redact = ["email", {name = "A", pattern = "x"}]',
@@ -67,3 +71,21 @@ def test_the_part_is_named(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load({}, default_paths=(str(file),))
     assert caught.value.problems == (f"{file}: {problem}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("".join(f"[hooks.h{n}]\n" for n in range(17)), "at most 16 tables"),
+        (f"redact = {['email'] * 65}", "at most 64 names"),
+        (SINK + "sample = [" + "{keep = 0.5}, " * 33 + "]", "at most 32 tables"),
+    ],
+)
+def test_too_many_parts_are_told_how_many_there_may_be(
+    tmp_path: Path, text: str, most: str
+) -> None:
+    file = tmp_path / "telemetryd.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load({}, default_paths=(str(file),))
+    assert most in caught.value.problems[0]
