@@ -83,6 +83,8 @@ def check(
     ]  # fmt: skip
     if mode == "lambda":
         remarks = [(name, remark) for name, sink in sinks for remark in sink.remarks()]
+        if loaded.config.system.metrics:
+            remarks += [(name, more) for name, sink in sinks for more in sink.system_remarks()]
         out.writelines(
             f"# sinks.{name}: {printable(without_secrets(remark))}\n" for name, remark in remarks
         )

@@ -210,6 +210,10 @@ class SinkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Yield remarks that `telemetryd check --lambda` prints, such as the sink's price."""
         return iter(())
 
+    def system_remarks(self) -> Iterator[str]:
+        """Yield more such remarks, where `[system]` has figures measured."""
+        return iter(())
+
     def facts(self) -> Iterator[str]:
         """Yield what `telemetryd check` says besides the values, such as a vendor's limits."""
         return iter(())

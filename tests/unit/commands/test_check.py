@@ -115,6 +115,17 @@ def test_the_price_of_metrics_is_shown_for_lambda(environ: dict[str, str]) -> No
     assert "dimension sets, about" not in run(environ, mode="listen")[1]
 
 
+def test_the_price_of_the_figures_of_the_system_is_shown_where_they_are_measured() -> None:
+    environ = {"TELEMETRYD_SINKS__M__TYPE": "emf", "TELEMETRYD_SINKS__M__METRICS": "*"}
+    more = "# sinks.m: 12 further metrics, those of [system], x 1 dimension sets, about 3.60 USD"
+    with_system = run(environ | {"TELEMETRYD_SYSTEM__METRICS": "true"}, mode="lambda")[1]
+    without = run(environ, mode="lambda")[1]
+    assert any(line.startswith(more) for line in with_system.splitlines())
+    assert more not in without
+    for out in (with_system, without):
+        assert "# sinks.m: 27 metrics x 1 dimension sets, about 8.10 USD" in out
+
+
 def test_each_problem_is_a_line_on_stderr_and_the_status_is_78() -> None:
     status, out, err = run({"TELEMETRYD_TELEMETRY__PORT": "80", "TELEMETRYD_X": "1"})
     assert (status, out) == (78, "")

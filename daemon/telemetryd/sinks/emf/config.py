@@ -20,6 +20,7 @@ from telemetryd.sinks.emf.catalogue import (
     METRIC_NAMES,
     OWN_METRICS,
     PROPERTIES,
+    SYSTEM_METRICS,
 )
 from telemetryd_proto.emf import (
     MAX_DIMENSIONS,
@@ -142,7 +143,14 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
 
     def remarks(self) -> Iterator[str]:
         """Yield the cost of the metrics, at most: a metric without values is not billed."""
-        count = len(self.wanted if self.self_metrics else self.wanted - OWN_METRICS)
+        wanted = self.wanted - SYSTEM_METRICS  # which `[system]` decides
+        yield self._bill(len(wanted if self.self_metrics else wanted - OWN_METRICS), "metrics")
+
+    def system_remarks(self) -> Iterator[str]:
+        """Yield the cost of the figures of the system."""
+        yield self._bill(len(SYSTEM_METRICS) // 2, "further metrics, those of [system],")
+
+    def _bill(self, count: int, what: str) -> str:
         sets = len(self.dimensions)
         price = self.price_metric
         origin = f"list price of {_emf_prices.REGION}, {_emf_prices.AS_OF}"
@@ -151,8 +159,8 @@ class EmfConfig(SinkConfig, frozen=True, kw_only=True):
         versions = ""
         if any("function_version" in names for names in self.dimensions):
             versions = ", and again for each version in use"
-        yield (
-            f"{count} metrics x {sets} dimension sets, about {count * sets * price:.2f} USD per "
+        return (
+            f"{count} {what} x {sets} dimension sets, about {count * sets * price:.2f} USD per "
             f"function and month{versions} (at {price:g} USD a metric: {origin})"
         )
 

@@ -11,6 +11,7 @@ from telemetryd.sinks.emf.catalogue import (
     DIMENSIONS,
     METRICS,
     PROPERTIES,
+    SYSTEM_METRICS,
     Kind,
 )
 
@@ -35,7 +36,10 @@ needs no call and no permission. You pay for the log lines and the metrics.
 _USD: Final = f"{_emf_prices.METRIC:.2f}"
 _DEFAULT: Final = len(DEFAULT_METRICS)
 _DEFAULT_USD: Final = f"{_DEFAULT * _emf_prices.METRIC:.2f}"
-_ALL_USD: Final = f"{len(METRICS) * _emf_prices.METRIC:.2f}"
+_ALL: Final = len(METRICS) - len(SYSTEM_METRICS)
+_ALL_USD: Final = f"{_ALL * _emf_prices.METRIC:.2f}"
+_SYSTEM: Final = len(SYSTEM_METRICS) // 2
+_SYSTEM_USD: Final = f"{_SYSTEM * _emf_prices.METRIC:.2f}"
 _PRICE: Final = f"""\
 ### What they cost
 
@@ -47,7 +51,8 @@ does not have these metrics:
 {", ".join(f"`{name}`" for name in DEFAULT_METRICS)}
 
 `metrics` selects metrics, by name or with `*`: `metrics = ["errors", "telemetryd_*"]`. `["*"]` is
-all {len(METRICS)}, about {_ALL_USD} USD. A second dimension set doubles the price.
+all {_ALL}, about {_ALL_USD} USD. [`[system]`](system.md) adds {_SYSTEM}, about {_SYSTEM_USD} USD.
+A second dimension set doubles the price.
 `telemetryd check --lambda` prints it for your configuration, from `price_metric`.
 """
 
