@@ -143,6 +143,12 @@ _decode_any: Final = msgspec.json.Decoder().decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+_OF_EVENTS: Final = frozenset(("time", "type", "record"))
+_USUAL_LINE: Final = b'{"time":'
+"""Begins an event as Lambda sends it. What the router adds to a line goes before."""
+_NEXT_USUAL: Final = b"\n" + _USUAL_LINE
+_PREFIX: Final = "telemetryd_"
+"""Goes before the name of an added member that a record has too, as in `core.fields`."""
 _LATEST: Final = (1 << 63) - 1
 """Nanoseconds until the year 2262: the unsigned ones of OTLP are signed ones to many who read."""
 
@@ -169,6 +175,8 @@ class Recorder:
         is running where they begin.
         """
         lines = BytesIO(data).readlines()
+        may_have_more = data.count(_NEXT_USUAL) + data.startswith(_USUAL_LINE) != len(lines)
+        more: Attributes = ()
         read_at, common, frame_of = self._writer.read_at, self._origins.of, self._writer.frame
         record, plain = self._writer.record, self._writer.plain
         with_written, writes = self._writer.with_written, self._writer.writes
@@ -183,7 +191,9 @@ class Recorder:
         add = records.append
         self._plans.forget()
         for event in _decode_lines(lines):
-            if event is not None and event.type == _FUNCTION:
+            if may_have_more and (more := _members_beside(lines[len(records)], event)):
+                plan = None
+            elif event is not None and event.type == _FUNCTION:
                 # Most lines are like the one before but for time and message, and are read here
                 # without a call.
                 value, stamp = event.record, event.time
@@ -228,6 +238,8 @@ class Recorder:
             if planned is None:
                 line = lines[len(records)]  # each has one record
                 time, severity, body, pairs, owner, trace, name = self._read(line, event)
+                if more:
+                    pairs = _with_more(pairs, more)
                 if plan is not None and type(body) is str and body is value[plan.message]:
                     plan.learn(value, (severity, pairs, owner, trace), writes)
                 if name == START:
@@ -524,6 +536,26 @@ def _decode_lines(lines: list[bytes]) -> list[_Event | None]:
             events.append(decode_loosely(_decode, lines[len(events)]))
         else:
             return events
+
+
+def _members_beside(line: bytes, event: _Event | None) -> Attributes:
+    """Return the members of an event but its own three: tags, fields, the weight of a sample."""
+    if event is None or not event.type or line.startswith(_USUAL_LINE):
+        return ()
+    found = decode_loosely(_decode_object, line) or {}
+    return [(name, value) for name, value in found.items() if name not in _OF_EVENTS]
+
+
+def _with_more(pairs: Attributes, more: Attributes) -> Attributes:
+    """Return the attributes of a record and `more`, whose names get a prefix if they are taken."""
+    taken = {name for name, _ in pairs}
+    added: list[tuple[str, Any]] = []
+    for name, value in more:
+        free = name
+        while free in taken:
+            free = _PREFIX + free
+        added.append((free, value))
+    return [*added, *pairs]
 
 
 def severity_of(name: str) -> Severity | None:

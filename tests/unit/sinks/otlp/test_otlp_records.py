@@ -56,6 +56,46 @@ def severity(record: LogRecord) -> tuple[int, str]:
     return int(record.severity_number), record.severity_text
 
 
+# -- what was added to a line ----------------------------------------------------------------------
+
+ADDED = b'{"stage":"prod","sample_weight":10,'
+
+
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        (event("text\n"), {}),
+        (event(f"[INFO]\t{STAMP}\t{REQUEST}\ttext\n"), {}),
+        (event({"message": "text", "order": 17}), {"order": 17}),
+        (event("text\n", "extension"), {"aws.lambda.telemetry.type": "extension"}),
+    ],
+)
+def test_what_was_added_to_an_event_is_attributes(line: bytes, others: dict[str, Any]) -> None:
+    """Tags, fields, and the weight of a sample; the lines around it are as ever."""
+    usual, added, again = read(line, ADDED + line[1:], line)
+    found = attributes(added)
+    for name, value in attributes(usual).items():
+        assert found.pop(name) == value
+    assert found == {"stage": "prod", "sample_weight": 10}
+    assert attributes(usual).items() >= others.items()
+    assert (added.body, severity(added)) == (usual.body, severity(usual))
+    assert again == usual
+
+
+def test_neither_is_lost_where_a_record_has_a_member_of_that_name() -> None:
+    line = event({"message": "x", "stage": "own", "telemetryd_stage": "too"})
+    assert attributes(one(ADDED + line[1:])) == {
+        "telemetryd_telemetryd_stage": "prod", "sample_weight": 10,
+        "stage": "own", "telemetryd_stage": "too",
+    }  # fmt: skip
+
+
+def test_what_was_added_to_an_event_of_the_platform() -> None:
+    record = one(ADDED + event({"requestId": REQUEST}, "platform.report")[1:])
+    assert record.event_name == "platform.report"
+    assert attributes(record).items() >= {"stage": "prod", "sample_weight": 10}.items()
+
+
 # -- text ----------------------------------------------------------------------------------------
 
 
