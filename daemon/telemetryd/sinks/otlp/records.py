@@ -156,7 +156,14 @@ _LATEST: Final = (1 << 63) - 1
 class Recorder:
     """Makes log records of lines, in the form of `writer`."""
 
-    def __init__(self, writer: Writer, invocations: Invocations) -> None:
+    def __init__(
+        self, writer: Writer, invocations: Invocations, *, expects_more: bool = True
+    ) -> None:
+        """Make one. `expects_more`: lines have members beside those that Lambda sends.
+
+        Otherwise it looks for such members from the first block on that begins with one.
+        """
+        self._expects_more = expects_more
         self._writer = writer
         self._invocations = invocations
         self._find = invocations.find
@@ -175,7 +182,9 @@ class Recorder:
         is running where they begin.
         """
         lines = BytesIO(data).readlines()
-        may_have_more = data.count(_NEXT_USUAL) + data.startswith(_USUAL_LINE) != len(lines)
+        is_usual = data.startswith(_USUAL_LINE)
+        self._expects_more = self._expects_more or not is_usual
+        may_have_more = self._expects_more and data.count(_NEXT_USUAL) + is_usual != len(lines)
         more: Attributes = ()
         read_at, common, frame_of = self._writer.read_at, self._origins.of, self._writer.frame
         record, plain = self._writer.record, self._writer.plain

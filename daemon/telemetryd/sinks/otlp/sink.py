@@ -265,7 +265,8 @@ class _RecordBodies(Bodies):
         self._resource = resource
         self._as_json = as_json
         self._writer: Writer = JsonLogs() if as_json else ProtobufLogs()
-        self._recorder = Recorder(self._writer, invocations)
+        is_shaped = bool(config.tags or config.fields or config.sample)
+        self._recorder = Recorder(self._writer, invocations, expects_more=is_shaped)
         self._form, self._changes = self._make_form(), resource.changes
         super().__init__(
             config.most_request_bytes,

@@ -548,3 +548,13 @@ def test_lines_that_are_alike_are_read_as_any_other(
             wanted.trace_id, wanted.span_id = bytes.fromhex(TRACE), bytes.fromhex(SPAN)
             wanted.flags = 1
         assert record == wanted
+
+
+def test_what_is_added_is_noticed_where_it_was_not_expected() -> None:
+    """After a reload: from the first block on that begins with such a line."""
+    recorder = Recorder(ProtobufLogs(), Invocations(one_at_a_time=True), expects_more=False)
+    line = event("text\n")
+    for data in (line + line, ADDED + line[1:], line + ADDED + line[1:]):
+        made = recorder.encode(data, OBSERVED, NO_INVOCATION)
+    *_, last = ScopeLogs.FromString(b"".join(made)).log_records
+    assert attributes(last)["stage"] == "prod"
