@@ -17,6 +17,7 @@ from telemetryd.config import (
     effective_metrics,
     effective_overflow,
     load,
+    mask_warnings,
     pattern_warnings,
 )
 from telemetryd.config.explain import printable, render
@@ -93,8 +94,9 @@ def check(
             for name, text in advice(loaded.config, environ)
         )
         # what re2 can't judge here is among the warnings already
-        layer = pattern_warnings(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
-        warnings.extend(warning for warning in layer if warning not in warnings)
+        for find in (pattern_warnings, mask_warnings):
+            layer = find(loaded.config, lambda it: risk_of(it) or risk_in_the_layer(it))
+            warnings.extend(warning for warning in layer if warning not in warnings)
     out.writelines(
         f"# limit: {printable(without_secrets(limit), _MAX_FACT)}\n"
         for limit in limits(loaded.config, mode, environ)

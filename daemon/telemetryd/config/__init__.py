@@ -6,7 +6,7 @@ checks them, `suggest` guesses what an unknown key meant, `explain` renders valu
 configuration.
 """
 
-from telemetryd.config.load import Loaded, load, pattern_warnings
+from telemetryd.config.load import Loaded, load, mask_warnings, pattern_warnings
 from telemetryd.config.schema import (
     Buffering,
     Config,
@@ -54,6 +54,7 @@ __all__ = [
     "effective_overflow",
     "effective_tags",
     "load",
+    "mask_warnings",
     "parse_address",
     "pattern_warnings",
     "with_last_resort",

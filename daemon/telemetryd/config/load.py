@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from telemetryd.config.reader import Reader
-from telemetryd.config.schema import Config, Mode, effective_overflow
+from telemetryd.config.schema import Config, Mode, as_rule, effective_overflow
 from telemetryd.config.sources import DEFAULT_PATHS, read_sources
 from telemetryd.config.types import type_faults
-from telemetryd.core.patterns import risk_of
+from telemetryd.core.patterns import HEAD_ONLY, risk_of
 from telemetryd.errors import ConfigError
 
 
@@ -94,6 +94,13 @@ def pattern_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[
         for rule in sink.sample:
             if rule.match and (risk := risk_of(rule.match)):
                 yield f"sinks.{name}.sample: {rule.match!r}: {risk}"
+
+
+def mask_warnings(config: Config, risk_of: Callable[[str], str]) -> Iterator[str]:
+    """Yield the risks that `risk_of` finds in the patterns of `redact`, by the name of the rule."""
+    for rule in map(as_rule, config.redact):
+        if rule.pattern and (risk := risk_of(rule.pattern)):
+            yield f"redact: {rule.name}: {risk.removesuffix(HEAD_ONLY)}"
 
 
 def _lambda_warnings(config: Config, mode: Mode, file: str) -> Iterable[str]:

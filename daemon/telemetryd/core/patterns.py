@@ -31,10 +31,9 @@ _LITERAL: Final = re.compile(r"""(?:[\w "'/:,;<>=!@%&~`-]|\\[^\w\s])*""")
 _ENDS: Final = b"\r\n"
 _DIFFERENT: Final = ("{,", "[:", "[[")
 """Constructs that re2 compiles but interprets differently."""
-_BLOCKS: Final = (
-    "it runs on Python's re, which can block telemetryd on an unlucky line, and sees only the "
-    f"first {RE_BYTES // 1024} KiB of a line"
-)
+HEAD_ONLY: Final = f", and sees only the first {RE_BYTES // 1024} KiB of a line"
+"""Ends a risk of `re` here. It is not so where a pattern masks: `redaction.search`."""
+_BLOCKS: Final = f"it runs on Python's re, which can block telemetryd on an unlucky line{HEAD_ONLY}"
 _COSTLY_SIZE: Final = 250
 _COSTLY: Final = (
     "its counted repetitions can cost microseconds for each byte of a line; smaller counts, or + "

@@ -198,6 +198,20 @@ def test_for_lambda_patterns_that_the_layer_runs_on_re_are_named() -> None:
     assert "the layer has no google-re2" in warnings[1]
 
 
+def test_for_lambda_masks_that_the_layer_runs_on_re_are_named() -> None:
+    rules = (
+        '[{name = "slow", pattern = "(x+x+)+y"}, {name = "text", pattern = "hush"}, "email",'
+        ' {name = "costly", pattern = "a.{600}b"}]'
+    )
+    environ = {"TELEMETRYD_SINKS__A__TYPE": "null", "TELEMETRYD_REDACT": rules}
+    _, out, _ = run(environ, mode="lambda")
+    slow, costly = [line for line in out.splitlines() if line.startswith("# warning: redact: ")]
+    assert slow.startswith("# warning: redact: slow: the layer has no google-re2")
+    assert slow.endswith("which can block telemetryd on an unlucky line")
+    assert costly.startswith("# warning: redact: costly: ")
+    assert "# warning: redact" not in run(environ, mode="listen")[1]
+
+
 @pytest.mark.parametrize(
     "variables",
     [
