@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import snapshot_restore_py
 
 from telemetryd.errors import ConfigError
 from telemetryd.internal import SinkBuffer
 from telemetryd.sinks.file.sink import FileSink
+from telemetryd.sinks.null import NullSink
 
 
 def test_each_line_arrives_and_is_accounted_for(tmp_path: Path) -> None:
@@ -50,6 +52,23 @@ def test_a_flush_whose_lines_are_dropped_says_so(tmp_path: Path) -> None:
     account = buffer.close()
     assert account["dropped"]
     assert account["delivered"]["lines"] == account["pending"]["lines"] == 0
+
+
+def test_after_a_restore_from_a_snapshot_its_ids_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Environments that come of one snapshot would give different lines the same ids."""
+    renewed: list[str] = []
+    monkeypatch.setattr(NullSink, "on_restore", lambda _, instance: renewed.append(instance))
+    monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", [])
+    buffer = SinkBuffer("null")
+    for hook, arguments, keys in 2 * snapshot_restore_py.get_after_restore():
+        hook(*arguments, **keys)
+    buffer.close()
+    assert [len(each) for each in renewed] == [32, 32]
+    assert renewed[0] != renewed[1]
+    for hook, arguments, keys in snapshot_restore_py.get_after_restore():
+        hook(*arguments, **keys)  # of a buffer that is closed
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,21 @@ class SinkBuffer:
         if self._errors:
             self._thread.join(_CLOSE_SECONDS)
             raise self._errors[0]
+        self._follow_restores()
+
+    def _follow_restores(self) -> None:
+        """Renew ids after each restore from a snapshot, which many environments share."""
+        try:
+            from snapshot_restore_py import (  # noqa: PLC0415 - only in Lambda's runtime
+                register_after_restore,
+            )
+        except ImportError:
+            return
+        register_after_restore(self._on_restore)
+
+    def _on_restore(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._worker.on_restore, secrets.token_hex(16))
 
     def write(self, line: str | bytes | dict[str, Any]) -> None:
         r"""Add a line. A dict becomes JSON. Newlines within a line become spaces.
