@@ -14,7 +14,7 @@ telemetryd's own business.
 from telemetryd.hooks.base import Event, Hook, HookContext
 from telemetryd_proto.events import Record
 from telemetryd_proto.extensions_api import NextEvent
-from telemetryd_proto.records import LogRecord, Report, RuntimeDone
+from telemetryd_proto.records import LogRecord, Report, RuntimeDone, Start
 
 __all__ = [
     "Event",
@@ -25,4 +25,5 @@ __all__ = [
     "Record",
     "Report",
     "RuntimeDone",
+    "Start",
 ]

@@ -47,7 +47,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from telemetryd.hook import Event, Hook, HookContext, LogRecord, NextEvent
+from telemetryd.hook import Event, Hook, HookContext, LogRecord, Start
 
 
 class ${title}Hook(Hook):
@@ -58,30 +58,36 @@ class ${title}Hook(Hook):
         self._path = Path(context.settings["path"])
         self._request_id = ""
 
-    def on_invoke(self, event: NextEvent) -> None:
-        """Note which invocation runs."""
-        self._request_id = event.request_id or ""
-
     def on_events(self, events: Sequence[Event]) -> None:
-        """Look at what the function printed."""
-        printed = [event.record.body for event in events if isinstance(event.record, LogRecord)]
-        if any("ERROR" in str(body) for body in printed):
+        """Follow the invocations, and look at what the function printed in them."""
+        for event in events:
+            if isinstance(event.record, Start):
+                self._request_id = event.record.request_id
+            elif isinstance(event.record, LogRecord) and "ERROR" in str(event.record.body):
+                self._note()
+
+    def _note(self) -> None:
+        """Write down the invocation, once."""
+        if self._request_id:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"{self._request_id}\\n")
+        self._request_id = ""
 '''
 
 _FUNCTION: Final = '''\
-"""The function of the test: it logs an error, if its event says so."""
+"""The function of the test: it logs errors, if its event says so."""
 
 from __future__ import annotations
 
 from typing import Any
 
 
-def handler(event: dict[str, Any], context: Any) -> None:
-    """Print one line."""
+def handler(event: dict[str, Any], context: Any) -> str:
+    """Print two lines, and return the id of the request."""
     level = "ERROR" if event.get("fail") else "INFO"
-    print(f"{level} {context.aws_request_id} done")
+    print(f"{level} one")
+    print(f"{level} two")
+    return str(context.aws_request_id)
 '''
 
 _TEST: Final = '''\
@@ -89,6 +95,7 @@ _TEST: Final = '''\
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -111,15 +118,15 @@ def test_it_notes_each_invocation_that_logs_an_error(tmp_path: Path) -> None:
     noted = tmp_path / "noted"
     config = tmp_path / "telemetryd.toml"
     config.write_text(CONFIG.replace("PATH", str(noted)))
-    event = tmp_path / "event.json"
-    event.write_text('{"fail": true}')
     command = [sys.executable, "-m", "telemetryd", "local", "--handler", "app.handler"]
-    subprocess.run(
-        [*command, "--timeout", "20", "--config", str(config), "--event", str(event)],
-        cwd=HERE,
-        check=True,
-    )
-    assert len(noted.read_text().splitlines()) == 1
+    command += ["--timeout", "20", "--config", str(config)]
+    for number, fails in enumerate(("true", "false", "true")):
+        event = tmp_path / f"event-{number}.json"
+        event.write_text(f'{{"fail": {fails}}}')
+        command += ["--event", str(event)]
+    done = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
+    first, _, third = (json.loads(line) for line in done.stdout.splitlines())
+    assert noted.read_text().splitlines() == [first, third]
 '''
 
 _README: Final = """\
