@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,46 @@ def test_a_generator_does_nothing_and_is_named(
     assert engine.flushes.failures == 1
     assert "later is async or a generator" in capsys.readouterr().err
     assert "failures=1" in repr(engine.flushes)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), None, "1"])
+def test_a_bound_that_is_none_is_refused_where_it_is_given(engine: Engine, seconds: Any) -> None:
+    """In the thread of the extension it would end it, and every invocation would time out."""
+    with pytest.raises(ValueError, match="seconds must be a number above 0"):
+        engine.add(print, seconds=seconds)
+    with pytest.raises(ValueError, match="seconds must be a number above 0"):
+        flush_on_return(print, seconds=seconds)
+
+
+def test_without_a_thread_to_spare_it_is_said(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    engine.add(print)
+    engine.flush(0.0)
+    assert engine.flushes.failures == 1
+    assert "print was not called: can't start new thread" in capsys.readouterr().err
+
+
+def test_whatever_goes_wrong_the_flush_returns(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        def __call__(self) -> None: ...
+
+        def __eq__(self, other: object) -> bool:
+            raise OSError("a secret")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    engine.add(print)
+    block = flush_on_return(Odd())
+    with block:
+        pass
+    assert engine.flushes.failures == 1
+    said = capsys.readouterr().err
+    assert "a flush ended early: OSError" in said
+    assert "secret" not in said

@@ -63,6 +63,8 @@ class _Registered:
     def __init__(self, call: Callable[[], object], seconds: float) -> None:
         if not callable(call):
             raise TypeError(f"{call!r} can't be called; pass the function, such as metrics.flush")
+        if not _is_bound(seconds):
+            raise ValueError(f"seconds must be a number above 0, not {seconds!r}")
         self.call = call
         self.name = getattr(call, "__qualname__", None) or repr(call)
         self.seconds = seconds
@@ -130,8 +132,16 @@ class Engine:
     def flush(self, deadline: float, besides: Sequence[_Registered] = ()) -> None:
         """Call what is registered, and `besides`, one after the other.
 
-        It takes until `deadline` (wall seconds; 0: unknown) at most.
+        It takes until `deadline` (wall seconds; 0: unknown) at most. It never raises: the handler
+        has its answer, and without the thread that asks for `next` the function would time out.
         """
+        try:
+            self._flush(deadline, besides)
+        except Exception as error:  # noqa: BLE001 - as above; it is counted, and named
+            self.flushes.failures += 1
+            self._say(f"a flush ended early: {type(error).__name__}")
+
+    def _flush(self, deadline: float, besides: Sequence[_Registered]) -> None:
         began = time.monotonic()
         left = TOTAL_SECONDS
         if deadline:
@@ -160,7 +170,12 @@ class Engine:
         """Call it in a thread, because only a thread can be left behind."""
         errors: list[BaseException] = []
         thread = threading.Thread(target=_guard, args=(each.call, errors), daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # as many threads as the environment may have
+            self.flushes.failures += 1
+            self._say(f"{each.name} was not called: {error}")
+            return
         thread.join(seconds)
         if thread.is_alive():
             self.flushes.hung += 1
@@ -220,6 +235,11 @@ def _guard(call: Callable[[], object], errors: list[BaseException]) -> None:
     if isinstance(made, (types.CoroutineType, types.GeneratorType)):
         made.close()  # or Python warns that nothing has awaited it
         errors.append(_NotAwaitedError())
+
+
+def _is_bound(seconds: object) -> bool:
+    """True if it is a number above 0; who calls has perhaps no types."""
+    return isinstance(seconds, (int, float)) and seconds > 0
 
 
 def _has(some: Sequence[_Registered], one: _Registered) -> bool:
