@@ -130,3 +130,42 @@ def test_whatever_goes_wrong_the_flush_returns(
     said = capsys.readouterr().err
     assert "a flush ended early: OSError" in said
     assert "secret" not in said
+
+
+def test_an_event_that_is_repeated_under_its_id_is_flushed_behind_its_handler(
+    engine: Engine,
+) -> None:
+    """As Lambda does with an asynchronous invocation that has failed."""
+    engine._is_following = True
+    done: list[str] = []
+    engine.add(lambda: done.append("flushed"))
+    for _ in range(2):
+        following = threading.Thread(target=engine._on_invoke, args=("a", 0))
+        following.start()
+        engine.begin("a")
+        following.join(0.1)  # it waits for the handler
+        done.append("handled")
+        engine.end("a", 0.0)
+        following.join()
+    assert done == ["handled", "flushed"] * 2
+    assert engine.flushes.in_handler == 0
+
+
+def test_an_event_that_is_repeated_after_it_was_missed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flushing, "_BEGIN_SECONDS", 0.01)
+    engine._is_following = True
+    engine._on_invoke("a", 0)
+    engine.begin("a")
+    engine.end("a", 0.0)
+    assert engine.flushes.in_handler == 1
+    monkeypatch.setattr(flushing, "_BEGIN_SECONDS", 60)
+    following = threading.Thread(target=engine._on_invoke, args=("a", 0))
+    following.start()
+    until(lambda: not engine._missed)
+    engine.begin("a")
+    engine.end("a", 0.0)
+    following.join(60)
+    assert not following.is_alive()
+    assert engine.flushes.in_handler == 1

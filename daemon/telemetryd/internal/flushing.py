@@ -205,6 +205,8 @@ class Engine:
     def _on_invoke(self, request: str, deadline_ms: int) -> None:
         """Wait until the handler has ended, and flush. In the thread that asks for `next`."""
         with self._lock:
+            if self._missed == request:  # Lambda repeats an event under the same id
+                self._missed = ""
 
             def has_begun() -> bool:
                 return request in self._begun or self._ended == request
@@ -213,6 +215,7 @@ class Engine:
                 self._missed = request
                 return
             self._lock.wait_for(lambda: self._ended == request)
+            self._ended = ""
         self.flush(deadline_ms / 1000)
 
     def _on_gone(self) -> None:
