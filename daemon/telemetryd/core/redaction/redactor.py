@@ -203,6 +203,7 @@ def _edits(line: bytes, view: View, matches: Sequence[Match]) -> Iterator[Edit]:
         return
     tokens = _TOKEN.finditer(line)  # not all at once: a line of numbers has one for two bytes
     token = next(tokens, None)
+    value = None
     done = 0
     for match in matches:
         start, end = view.place(match.start, match.end)
@@ -210,34 +211,55 @@ def _edits(line: bytes, view: View, matches: Sequence[Match]) -> Iterator[Edit]:
         while token is not None and token.end() <= start:
             token = next(tokens, None)
         while token is not None and token.start() < end:
-            first, last = _part(token, start, end)
+            if value is None or value.start != token.start():
+                value = _Value(line, token)
+            first, last = value.part(start, end)
             if first < last:
-                yield Edit(first, last, _text_for(match, view.text, token))
+                yield Edit(first, last, _text_for(match, view.text, value))
                 done = last
-            if token[1] is not None and token.start() < start:
+            if value.is_text and token.start() < start:
                 break  # a match ends with the string in which it begins
             if token.end() >= end:
                 break  # another match may begin in the rest of it
             token = next(tokens, None)
 
 
-def _part(token: re.Match[bytes], start: int, end: int) -> Span:
-    """Return the part of a token to replace for a match: all of a number, no quotes."""
-    if token[1] is None:
-        return token.span()
-    last = token.end() - token[1].endswith(b'"', 1)
-    return max(start, token.start() + 1), min(end, last)
+class _Value:
+    """A value of JSON in a line: a string, or a bare one. It is never copied for a match in it."""
+
+    __slots__ = ("_holds_json", "_line", "end", "is_text", "start")
+
+    def __init__(self, line: bytes, token: re.Match[bytes]) -> None:
+        self._line = line
+        self.start, self.end = token.span()
+        self.is_text = token.start(1) >= 0
+        self._holds_json: bool | None = None
+
+    @property
+    def holds_json(self) -> bool:
+        """True if a string may hold JSON."""
+        if self._holds_json is None:
+            marks = (b"{", b"[")
+            self._holds_json = any(self._line.find(m, self.start, self.end) >= 0 for m in marks)
+        return self._holds_json
+
+    def part(self, start: int, end: int) -> Span:
+        """Return the part to replace for a match: all of a number, no quotes."""
+        if not self.is_text:
+            return self.start, self.end
+        is_closed = self._line.endswith(b'"', self.start + 1, self.end)
+        return max(start, self.start + 1), min(end, self.end - is_closed)
 
 
-def _text_for(match: Match, text: bytes, token: re.Match[bytes]) -> bytes:
-    """Return what stands for a match in `token`, a value of JSON.
+def _text_for(match: Match, text: bytes, value: _Value) -> bytes:
+    """Return what stands for a match in `value`.
 
     It is `null` where JSON has a bare value, also where a string holds JSON.
     """
-    if token[1] is None:
+    if not value.is_text:
         return b"null"
     secret = text[match.start : match.end]
-    if _NUMBER.fullmatch(secret) and (b"{" in token[1] or b"[" in token[1]):
+    if _NUMBER.fullmatch(secret) and value.holds_json:
         before = text[max(match.start - _NEAR, 0) : match.start].rstrip()[-1:]
         after = text[match.end : match.end + _NEAR].lstrip()[:1]
         if before in _BEFORE and after in _AFTER:
