@@ -13,6 +13,7 @@ from telemetryd.core.redaction.redactor import Redactor, redactor
 from telemetryd.core.redaction.replacement import With
 from telemetryd.core.redaction.rules import BUILT_IN
 from telemetryd.core.redaction.search import fault_of
+from telemetryd_proto.framing import Block
 
 SALT = b"salt"
 
@@ -254,6 +255,17 @@ def test_the_head_of_a_line_ends_before_half_a_secret() -> None:
     assert masker.mask_head(b"", whole=False) == b""
     assert masker.mask_head(b"a bob@x.de\n", whole=True) == b"a [redacted:email]"
     assert masker.mask_head(b"nothing\n", whole=True) == b"nothing\n"
+
+
+def test_a_masked_block_stands_for_the_same_lines() -> None:
+    masker = redactor([("email", "", "label")], b"")
+    clean = Block.of(b"nobody\n")
+    assert masker.mask_block(clean) is clean
+    data = b"bob@mail.example\nx\n"
+    masked = masker.mask_block(Block.of(data))
+    assert b"bob@" not in masked.data
+    assert masked.data.endswith(b"\nx\n")
+    assert (masked.lines, masked.size) == (2, len(data))
 
 
 def test_the_lines_around_a_secret_are_the_same() -> None:
