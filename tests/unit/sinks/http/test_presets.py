@@ -248,6 +248,19 @@ def test_documents_keep_their_own_timestamp_and_form(server: VendorServer) -> No
     ]  # fmt: skip
 
 
+@for_each("elastic_bulk")
+def test_a_timestamp_of_the_record_is_not_that_of_the_document(server: ElasticServer) -> None:
+    """Loggers of Elastic and Logstash put one there; data streams need one of the document."""
+    record = {"@timestamp": "2026-01-01T00:00:00.5Z", "message": "made by an ECS logger"}
+    events = [{"type": "function", "record": record}, {"record": {}, **record}]
+    lines = [json.dumps(event).encode() for event in events]
+    assert deliver(server, [block(*lines)]).lines() == {"delivered": 2}
+    rows = server.requests[0].body.decode().split("\n")[1::2]
+    assert [json.loads(row) for row in rows] == [
+        {"@timestamp": PACKED_DATE, **events[0]}, events[1],
+    ]  # fmt: skip
+
+
 @given(st.lists(st.text(st.characters(exclude_characters="\n")), min_size=1, max_size=5))
 @pytest.mark.parametrize("name", SERVERS)
 def test_whatever_lines_hold_the_body_is_what_the_vendor_reads(

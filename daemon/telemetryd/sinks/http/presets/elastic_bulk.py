@@ -45,6 +45,10 @@ class _Item(msgspec.Struct, gc=False):
     create: _Result
 
 
+class _Dated(msgspec.Struct, gc=False):
+    date: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="@timestamp")
+
+
 class _Said(msgspec.Struct, gc=False):
     errors: bool
     items: msgspec.Raw = msgspec.Raw(b"[]")
@@ -52,6 +56,7 @@ class _Said(msgspec.Struct, gc=False):
 
 _decode: Final = msgspec.json.Decoder(_Said).decode
 _decode_items: Final = msgspec.json.Decoder(list[_Item]).decode
+_decode_line: Final = msgspec.json.Decoder(_Dated).decode
 
 
 def _documents(lines: Lines) -> bytes:
@@ -76,10 +81,18 @@ def _document(line: str, time: str, *, is_json: bool) -> str:
     stripped = line.strip()
     if not is_json or stripped[:1] != "{":
         return f'{{"@timestamp":"{time}","message":{encode(line).decode()}}}'
-    if '"@timestamp"' in line:
+    if '"@timestamp"' in line and _has_date(line):
         return line
     rest = stripped[1:].lstrip()
     return f'{{"@timestamp":"{time}"{"" if rest[:1] == "}" else ","}{rest}'
+
+
+def _has_date(line: str) -> bool:
+    """True if the line itself has that member, and not only its record: two would be ambiguous."""
+    try:
+        return bool(bytes(_decode_line(line).date))
+    except DECODE_FAILURES:
+        return True
 
 
 def _judge(reply: Reply) -> Verdict:
