@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import zlib
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from telemetryd.errors import PermanentSinkError, SinkError, TransientSinkError
-from telemetryd.http_client.messages import HttpError, HttpOptions
+from telemetryd.http_client.messages import Answer, HttpError, HttpOptions
 from telemetryd.http_client.wire import encode_head
 from telemetryd.sinks._authorities import layer_authorities
 from telemetryd.sinks._unanswered import UNANSWERED
@@ -125,9 +126,13 @@ def compressor(compression: Compression) -> Callable[[bytes], bytes] | None:
     return lambda body: encoder.encode(body, record_id=None)
 
 
-def is_page(body: bytes) -> bool:
+def is_page(answer: Answer) -> bool:
     """True if an answer is a web page: something on the way has answered."""
-    return body[:200].lstrip()[:14].lower().startswith(_PAGES)
+    head = answer.body[:200].removeprefix(codecs.BOM_UTF8).lstrip()[:14].lower()
+    if head.startswith(_PAGES):
+        return True
+    # before its first element a page may have comments, or say that it is XML
+    return head.startswith(b"<") and "html" in answer.headers.get("content-type", "").lower()
 
 
 def without_answer(error: HttpError, authority: str, *, has_lines: bool = True) -> SinkError:

@@ -58,7 +58,7 @@ def meaning(answer: Answer, authority: str, now: float) -> SinkError | None:
     status = answer.status
     text = f"{authority} answered {status}"
     if status < 300:
-        if is_page(answer.body):
+        if is_page(answer):
             return TransientSinkError(
                 "garbled_answer", f"{text} with a web page: something on the way answered"
             )

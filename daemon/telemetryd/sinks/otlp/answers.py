@@ -63,7 +63,7 @@ def refusal_in(answer: Answer, authority: str, *, is_json: bool) -> Refusal:
     Servers may answer in the other form than they were asked in, and say so.
     """
     text = f"{authority} answered {answer.status}"
-    if is_page(answer.body):
+    if is_page(answer):
         raise TransientSinkError(
             "garbled_answer", f"{text} with a web page: something on the way answered"
         )

@@ -182,6 +182,28 @@ def test_no_answer_that_can_be_understood(
     assert sent in error.detail
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"\xef\xbb\xbf<!DOCTYPE html><p>Log in", b'<?xml version="1.0"?>\n<!DOCTYPE html>',
+        b"<!-- portal -->\n<html>", b"<head><title>Log in</title>", b"<script>location='/login'",
+    ],
+)  # fmt: skip
+def test_a_web_page_is_no_delivery_however_it_begins(server: CollectorServer, page: bytes) -> None:
+    error = refusal(server, Say(200, {"Content-Type": "Text/HTML; charset=utf-8"}, page))
+    assert isinstance(error, TransientSinkError)
+    assert error.code == "garbled_answer"
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/xml"])
+def test_other_answers_are_deliveries_whatever_their_type(
+    server: CollectorServer, kind: str
+) -> None:
+    """Small servers say `ok`, and that it is text/html."""
+    server.script = [Say(200, {"Content-Type": kind}, b"ok" if "html" in kind else b"<ok/>")]
+    assert deliver(server, [block(b"1")]).lines() == {"delivered": 1}
+
+
 def test_an_answer_that_never_ends_is_cut_and_its_lines_are_written_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
