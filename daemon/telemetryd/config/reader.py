@@ -173,6 +173,10 @@ class Reader:
         """True if a key of the section is refused whose default may not stand in for it."""
         prefix = f"{'.'.join(path)}."
         refused = {key.removeprefix(prefix) for key in self._refused if key.startswith(prefix)}
+        names = _names(msgspec.structs.fields(cls))
+        for hidden in self._sources.hidden:
+            if hidden[:-1] == path and hidden[-1] in names:
+                refused.add(hidden[-1])
         judged = {
             field.encode_name
             for field in msgspec.structs.fields(cls)

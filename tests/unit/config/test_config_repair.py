@@ -90,6 +90,25 @@ def test_a_fault_that_moves_no_line_costs_the_key_only(
     assert (set(usable.sinks), left_out) == ({"s"}, ())
 
 
+@pytest.mark.parametrize("key", ["TYPE", "TYPES", "INCLUDE", "EXCLUDE", "SAMPLE", "PATH"])
+def test_what_is_not_utf_8_is_a_fault_of_its_key(key: str) -> None:
+    """The sink would get lines that it should not get, or write them elsewhere."""
+    usable, left_out = repaired(variables("bad", FILE | {key: "\udcff"}) | variables("good", FILE))
+    assert (set(usable.sinks), left_out) == ({"good"}, ("bad",))
+
+
+def test_one_key_twice_is_a_fault_of_it() -> None:
+    """It can't be told which of them is meant."""
+    twice = variables("s", FILE | {"INCLUDE": "a"}) | {"telemetryd_sinks__s__include": "b"}
+    assert repaired(twice)[1] == ("s",)
+
+
+@pytest.mark.parametrize("key", ["LINGER_MS", "SPOOL__PATH", "UNHEARD_OF"])
+def test_what_is_not_utf_8_costs_a_key_that_moves_no_line_only(key: str) -> None:
+    usable, left_out = repaired(variables("s", FILE | {key: "\udcff"}))
+    assert (set(usable.sinks), left_out) == ({"s"}, ())
+
+
 def test_a_spool_whose_path_is_wrong_is_left_out_and_its_sink_is_not() -> None:
     usable, left_out = repaired(variables("s", FILE | {"SPOOL__PATH": "spool"}))
     assert left_out == ()
