@@ -569,7 +569,10 @@ static int on_answer(struct park *park, enum outcome *outcome)
         park->invoked = 1;
         park->invoked_at = clock_ms();
         park->deadline = park->invoked_at + left;
-        return 0;
+        if (!park->invocations)
+            return 0;
+        *outcome = to_start(park); /* no end of the one before was seen, perhaps none ever is */
+        return 1;
     case ANSWER_PART:
         return 0;
     case ANSWER_SHUTDOWN:

@@ -10,7 +10,8 @@
  * What ends the wait, and what then:
  *
  *     the function's end, a bound of the wait that has passed (as in core/lifecycle.py),
- *     much that waits, a connection that ends, a signal, an answer that is not understood
+ *     much that waits, a connection that ends, a signal, an answer that is not understood,
+ *     INVOKE though the end of the one before was not seen
  *         PARK_START: hand over to the interpreter, which reads it all
  *     SHUTDOWN, and lines of a function wait
  *         PARK_START, if the interpreter can be up in time; else as below

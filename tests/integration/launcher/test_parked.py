@@ -272,6 +272,27 @@ def test_an_invocation_with_little_time_is_not_kept(installed: Path, tmp_path: P
         assert ledger["figures"]["unknown_requests"] == 0
 
 
+@pytest.mark.parametrize("seconds", [1, 900])
+def test_after_one_lost_end_no_other_is_waited_for(
+    installed: Path, tmp_path: Path, seconds: int
+) -> None:
+    """The next invocation starts the interpreter, whether it leaves time for that or not."""
+    variables = file_sink(tmp_path / "f") | settings(FLUSH__MAX_SILENCE_MS=900_000)
+    with run(installed, variables) as platform:
+        telemetry, call = platform.begin()
+        telemetry.sendall(start("a") + line(1))
+        call.invoke("a", 1)
+        call = platform.expect(NEXT)
+        assert is_parked(platform, installed)
+        telemetry.sendall(start("b"))
+        call.invoke("b", seconds)
+        until(lambda: platform.log("started"))
+        telemetry.sendall(line(2) + runtime_done("b"))
+        ledger = finish(platform, platform.expect(NEXT))
+        assert ledger["figures"]["invocations"] == 2
+        assert ledger["sinks"]["file"]["delivered"]["lines"] == 5
+
+
 def test_an_answer_in_pieces_is_waited_for(installed: Path, tmp_path: Path) -> None:
     """INVOKE, cut in the middle of its deadline."""
     body = json.dumps({"eventType": "INVOKE", "deadlineMs": 9_999_999_999_999, "requestId": "a"})
