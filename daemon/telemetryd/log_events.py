@@ -481,7 +481,7 @@ EVENTS: Final = (
         "circuit_opened",
         ("error",),
         "A destination accepts nothing. telemetryd probes it in `next_attempt_seconds`: 1, doubled "
-        "up to 60, or 60 at once if it needs a change (`permanent`).",
+        "up to 60, or 60 at once if it needs a change (`permanent`), or as long as it asks.",
         "Read `code` and the `write_failed` before it. `cut_off`: freezes came before any answer. "
         "Lines wait on disk or in memory, fail over, or are dropped and counted.",
     ),

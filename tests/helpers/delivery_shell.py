@@ -67,6 +67,9 @@ class Destination:
     def is_permanent(self) -> bool:
         return self.breaker.permanent
 
+    def leave_alone(self, seconds: float) -> None:
+        self.breaker.leave_alone(self.now, seconds)
+
 
 class Shell:
     """Executes commands as `shell.delivery` does, without a loop and without a sink."""

@@ -74,3 +74,14 @@ class Breaker:
         self._open_until = now + (MAX_SECONDS if permanent else self._seconds)
         self._seconds = min(MAX_SECONDS, self._seconds * 2)
         return True
+
+    def leave_alone(self, now: float, seconds: float) -> bool:
+        """Make no attempt for `seconds`, but the longest time at most. True if that opened it.
+
+        For a destination that has just failed and asked for that. False if it waits longer anyway.
+        """
+        until = now + min(seconds, MAX_SECONDS)
+        if until <= max(now, self.probe_at):
+            return False
+        self._open_until = until
+        return True

@@ -227,6 +227,9 @@ class Destination(Protocol):
     def is_permanent(self) -> bool:
         """True if the destination said that waiting will not help."""
 
+    def leave_alone(self, seconds: float) -> None:
+        """Make no attempt for so long, as the destination wishes."""
+
 
 class Disk(Protocol):
     """The disk on which lines can wait: `spool.sink_spool.SinkSpool`."""
@@ -516,6 +519,8 @@ class Delivery:
             )
         if again_at is None:
             ending = self._stop_at is not None
+            if not ending:  # what comes next would meet the same wish
+                self._circuit.leave_alone(retry_after)
             is_worth_it = self._keeps if ending else self._circuit.is_failing
             # the destination's fault, not that of these lines
             return KEEP if is_worth_it and self._can_spool() else LOSE

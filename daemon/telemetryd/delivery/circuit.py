@@ -32,6 +32,8 @@ class Circuit:
         self._now = clock.elapsed
         self._unanswered = 0.0
         """Seconds of attempts since the last answer."""
+        self._code = ""
+        """The reason of the last failure."""
 
     @property
     def is_open(self) -> bool:
@@ -79,10 +81,15 @@ class Circuit:
         `seconds`: how long it took, which matters where there was no answer.
         """
         self._unanswered = self._unanswered + seconds if isinstance(error, TimeoutError) else 0.0
+        self._code = code
         permanent = isinstance(error, PermanentSinkError)
         if isinstance(error, PermanentSinkError) and not error.stops_sink:
             return  # against these lines only
         self._note(self._breaker.on_failure(self._now(), permanent=permanent), code)
+
+    def leave_alone(self, seconds: float) -> None:
+        """Make no attempt for so long, as the destination wished when it failed just now."""
+        self._note(self._breaker.leave_alone(self._now(), seconds), self._code)
 
     def became_ready(self) -> None:
         """Note that the sink is open. The time that took does not count against it."""

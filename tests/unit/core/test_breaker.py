@@ -41,6 +41,18 @@ def test_a_delivered_probe_closes_it() -> None:
     assert not breaker.on_failure(200.0)
 
 
+def test_a_wish_opens_it_or_keeps_it_open_for_longer_but_never_shorter() -> None:
+    breaker = Breaker()
+    breaker.on_failure(100.0)
+    assert not breaker.leave_alone(100.0, 0.0)
+    assert breaker.is_closed
+    assert breaker.leave_alone(100.0, 40.0)
+    assert breaker.probe_at == 140.0
+    assert not breaker.leave_alone(100.0, 39.0)
+    assert breaker.leave_alone(100.0, 1e9)
+    assert breaker.probe_at == 100.0 + MAX_SECONDS
+
+
 def test_one_failure_is_enough_where_it_counts_at_once() -> None:
     breaker = Breaker()
     assert breaker.on_failure(0.0, at_once=True)

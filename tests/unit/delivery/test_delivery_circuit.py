@@ -278,6 +278,49 @@ def test_a_flush_ends_the_wait_before_the_next_attempt() -> None:
     assert rig.lines() == {"delivered": 3}
 
 
+def test_a_wish_that_outlasts_a_batch_holds_for_the_next_ones() -> None:
+    """Only the first batch is lost; the others wait in the queue, instead of meeting the same."""
+    throttled = raising(TransientSinkError("throttled", retry_after=40))
+    rig = rig_of(throttled, retry_max_elapsed_ms=30_000)
+    times: list[float] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "lines_dropped")
+        times.append(loop.time())
+        rig.offer(numbered_blocks(9, start=1))
+        await seen(rig, "circuit_closed")
+        times.append(loop.time())
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.throttled": 3, "delivered": 27}
+    assert times[1] - times[0] >= 40  # seconds of the jumping clock, not of the test
+    (opened,) = rig.log.facts("circuit_opened")
+    assert (opened["code"], opened["next_attempt_seconds"]) == ("throttled", 40.0)
+
+
+def test_no_wish_keeps_a_destination_alone_for_more_than_a_minute() -> None:
+    rig = rig_of(raising(TransientSinkError("throttled", retry_after=1e9)))
+
+    async def scenario() -> None:
+        rig.worker.start()
+        rig.offer(numbered_blocks(1))
+        await seen(rig, "lines_dropped")
+        rig.offer(numbered_blocks(1, start=1))
+        await seen(rig, "circuit_closed")
+        await rig.stop()
+
+    run(JumpingLoop, scenario())
+    rig.check_end()
+    assert rig.lines() == {"dropped.throttled": 3, "delivered": 3}
+    (opened,) = rig.log.facts("circuit_opened")
+    assert opened["next_attempt_seconds"] == MAX_SECONDS
+
+
 def test_a_sink_that_answers_now_and_then_is_waited_for() -> None:
     waits = SILENCE - 1
     answers = [*[hang] * waits, accept] * 3
