@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -77,7 +80,7 @@ def test_a_call_that_only_the_deadline_has_cut_off_is_called_again(
 
 
 def test_a_generator_does_nothing_and_is_named(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
+    engine: Engine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def later() -> Iterator[int]:
         yield 1
@@ -85,7 +88,7 @@ def test_a_generator_does_nothing_and_is_named(
     engine.add(later)
     engine.flush(0.0)
     assert engine.flushes.failures == 1
-    assert "later is async or a generator" in capsys.readouterr().err
+    assert "later is async or a generator" in capfd.readouterr().err
     assert "failures=1" in repr(engine.flushes)
 
 
@@ -99,7 +102,7 @@ def test_a_bound_that_is_none_is_refused_where_it_is_given(engine: Engine, secon
 
 
 def test_without_a_thread_to_spare_it_is_said(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -108,28 +111,120 @@ def test_without_a_thread_to_spare_it_is_said(
     engine.add(print)
     engine.flush(0.0)
     assert engine.flushes.failures == 1
-    assert "print was not called: can't start new thread" in capsys.readouterr().err
+    assert "print was not called: can't start new thread" in capfd.readouterr().err
 
 
 def test_whatever_goes_wrong_the_flush_returns(
-    engine: Engine, capsys: pytest.CaptureFixture[str]
+    engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine.flush("a secret")  # type: ignore[arg-type]
+    assert engine.flushes.failures == 1
+    said = capfd.readouterr().err
+    assert "a flush ended early: TypeError" in said
+    assert "secret" not in said
+
+
+def test_an_odd_callable_is_called_as_any_other(
+    engine: Engine, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Odd:
-        def __call__(self) -> None: ...
+        def __call__(self) -> None:
+            raise ValueError
 
         def __eq__(self, other: object) -> bool:
-            raise OSError("a secret")
+            raise OSError
+
+        def __repr__(self) -> str:
+            raise OSError
 
         __hash__ = None  # type: ignore[assignment]
 
     engine.add(print)
-    block = flush_on_return(Odd())
-    with block:
+    engine.add(Odd())
+    with flush_on_return(Odd()):
         pass
-    assert engine.flushes.failures == 1
-    said = capsys.readouterr().err
-    assert "a flush ended early: OSError" in said
-    assert "secret" not in said
+    assert engine.flushes.failures == 2
+    assert "Odd raised ValueError" in capfd.readouterr().err
+
+
+def test_too_many_callables_are_said_and_counted(
+    engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A handler that registers in each invocation works until the 65th, and then too."""
+    for number in range(66):
+        engine.add(partial(print, number))
+    assert engine.flushes.refused == 2
+    assert "is not called, because 64 others are" in capfd.readouterr().err
+
+
+def test_what_is_said_needs_no_stream_of_the_function(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    engine.add(lambda: int("no number"))
+    engine.flush(0.0)
+    assert "raised ValueError" in capfd.readouterr().err
+
+
+def test_an_error_of_the_handler_has_no_frame_of_ours(engine: Engine) -> None:
+    @flush_on_return()
+    def handler(event: Any, context: Any) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError) as raised:
+        handler({}, None)
+    names = [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+    assert names == ["test_an_error_of_the_handler_has_no_frame_of_ours", "handler"]
+
+
+class OddContext:
+    """As of a test: no attribute can be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise OSError(name)
+
+
+class OddHandler:
+    """A handler whose attributes can't be read."""
+
+    def __call__(self, event: Any, context: Any) -> Any:
+        """Return the event."""
+        return event
+
+    @property
+    def __name__(self) -> str:
+        raise OSError
+
+
+@pytest.mark.parametrize("make", [OddContext, MagicMock, int])
+def test_an_odd_handler_and_context_change_no_answer(engine: Engine, make: type[Any]) -> None:
+    assert flush_on_return()(OddHandler())("answer", make()) == "answer"
+    assert engine.flushes.in_handler == 1
+
+
+def test_a_child_flushes_what_it_begins_and_not_what_its_parent_has_begun(engine: Engine) -> None:
+    engine._is_following = True
+    engine.begin("a")
+    engine.on_fork()
+    engine.end("a", 0.0)
+    assert engine.flushes.invocations == 0
+    engine.begin("a")
+    engine.end("a", 0.0)
+    assert engine.flushes.in_handler == 1
+
+
+def test_where_no_event_arrives_the_next_handler_flushes(
+    engine: Engine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Lambda begins no invocation before the thread has asked for its event."""
+    engine._is_following = True
+    for request in ("a", "b", "c"):
+        engine.begin(request)
+        engine.end(request, 0.0)
+    assert engine.flushes.in_handler == 2
+    assert capfd.readouterr().err.count("Lambda has sent it no event") == 1
+    engine._on_invoke("d", 0)  # late, and it waits for nothing
+    assert engine.flushes.invocations == 2
 
 
 def test_an_event_that_is_repeated_under_its_id_is_flushed_behind_its_handler(

@@ -7,12 +7,16 @@
 Both know the request by its id, so it does not matter which of them hears of it first. Where no
 thread follows (no Lambda, Managed Instances, a refusal), the handler itself flushes before it
 returns.
+
+What the function returns or raises is what it would be without this. The calls around the handler
+raise nothing, and its errors have no frame of this module.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import sys
+import os
 import threading
 import time
 import types
@@ -33,6 +37,7 @@ _BEGIN_SECONDS: Final = 1.0
 """Time after INVOKE in which the handler begins. After that the thread waits no more."""
 _MAX_SAID: Final = 20
 _MAX_CALLABLES: Final = 64
+_MAX_NAME: Final = 200
 
 
 class Flushes:
@@ -52,6 +57,8 @@ class Flushes:
         """Of `invocations`: those that flushed before the handler returned."""
         self.seconds = 0.0
         """Duration of all."""
+        self.refused = 0
+        """Callables that were not registered, because there were too many."""
 
     def __repr__(self) -> str:
         return f"Flushes({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
@@ -66,7 +73,7 @@ class _Registered:
         if not _is_bound(seconds):
             raise ValueError(f"seconds must be a number above 0, not {seconds!r}")
         self.call = call
-        self.name = getattr(call, "__qualname__", None) or repr(call)
+        self.name = _name_of(call)
         self.seconds = seconds
         self.thread: threading.Thread | None = None
         """That of a call which the function's deadline has cut off."""
@@ -100,7 +107,10 @@ class Engine:
         added = _Registered(call, seconds)
         if not _has(self._registered, added):
             if len(self._registered) >= _MAX_CALLABLES:
-                raise ValueError(f"more than {_MAX_CALLABLES} callables to flush")
+                # No error: a handler that registers in each invocation would fail at the 65th only.
+                self.flushes.refused += 1
+                self._say(f"{added.name} is not called, because {_MAX_CALLABLES} others are")
+                return
             self._registered.append(added)
 
     def follow(self) -> None:
@@ -112,16 +122,22 @@ class Engine:
     def begin(self, request: str) -> None:
         """Note that the handler of `request` begins."""
         with self._lock:
+            if request and self._ended not in ("", request) and self._is_following:
+                # Lambda has begun another invocation, although the thread has not heard of the last
+                self._is_following = False
+                self._say("Lambda has sent it no event, so it flushes before the handler returns")
             self._begun[request] = self._begun.get(request, 0) + 1
             self._lock.notify_all()
 
     def end(self, request: str, deadline: float) -> None:
         """Note that it has ended; flush if no thread does. `deadline`: wall seconds, 0: unknown."""
         with self._lock:
-            self._begun[request] -= 1
-            if self._begun[request]:
+            depth = self._begun.pop(request, 0) - 1
+            if depth > 0:
+                self._begun[request] = depth
                 return  # a wrapped call within another one
-            del self._begun[request]
+            if depth < 0:
+                return  # of the process that has forked this one, which flushes itself
             if self._is_following and request and request != self._missed:
                 self._ended = request
                 self._lock.notify_all()
@@ -205,6 +221,8 @@ class Engine:
     def _on_invoke(self, request: str, deadline_ms: int) -> None:
         """Wait until the handler has ended, and flush. In the thread that asks for `next`."""
         with self._lock:
+            if not self._is_following:
+                return  # the handler flushes
             if self._missed == request:  # Lambda repeats an event under the same id
                 self._missed = ""
 
@@ -214,7 +232,9 @@ class Engine:
             if not self._lock.wait_for(has_begun, _BEGIN_SECONDS):
                 self._missed = request
                 return
-            self._lock.wait_for(lambda: self._ended == request)
+            self._lock.wait_for(lambda: self._ended == request or not self._is_following)
+            if self._ended != request:
+                return
             self._ended = ""
         self.flush(deadline_ms / 1000)
 
@@ -223,10 +243,23 @@ class Engine:
         with self._lock:
             self._is_following = False
 
+    def on_fork(self) -> None:
+        """Follow nothing in a child: it has no thread, and what has begun is its parent's."""
+        self._lock = threading.Condition()  # the thread may have held it
+        if self._is_following:
+            self._is_following = False
+        self._begun.clear()
+        self._ended = ""
+
     def _say(self, text: str) -> None:
+        """Write a line where the process was given its standard error, if it is open.
+
+        `sys.stderr` may be the function's own, which raises, or which no one reads.
+        """
         self._said += 1
         if self._said <= _MAX_SAID:
-            sys.stderr.write(f"telemetryd.internal: {text}\n")
+            with contextlib.suppress(OSError):
+                os.write(2, f"telemetryd.internal: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _guard(call: Callable[[], object], errors: list[BaseException]) -> None:
@@ -245,11 +278,28 @@ def _is_bound(seconds: object) -> bool:
     return isinstance(seconds, (int, float)) and seconds > 0
 
 
+def _name_of(call: object) -> str:
+    """Return what messages call it: one line, also if its class can't say."""
+    try:
+        name = getattr(call, "__qualname__", None) or repr(call)
+        return " ".join(str(name).split())[:_MAX_NAME]
+    except Exception:  # noqa: BLE001 - an odd `__repr__` must not end the import of a function
+        return type(call).__name__
+
+
 def _has(some: Sequence[_Registered], one: _Registered) -> bool:
-    return any(each.call == one.call for each in some)
+    return any(_is_same(each.call, one.call) for each in some)
+
+
+def _is_same(one: object, other: object) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001 - as above
+        return False
 
 
 _ENGINE: Final = Engine()
+os.register_at_fork(after_in_child=_ENGINE.on_fork)
 
 
 def flushes() -> Flushes:
@@ -279,15 +329,19 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
             _ENGINE.add(each.call, each.seconds)
         _ENGINE.follow()
 
-        @functools.wraps(handler)
         def flushing(event: Any, context: Any) -> Any:
-            request = str(getattr(context, "aws_request_id", "") or "")
+            request = _request_of(context)
             _ENGINE.begin(request)
             try:
                 return handler(event, context)
+            except BaseException as error:
+                _hide_frame(error)
+                raise
             finally:
                 _ENGINE.end(request, _deadline_of(context))
 
+        with contextlib.suppress(Exception):  # a handler may be an object with odd attributes
+            functools.update_wrapper(flushing, handler)
         return flushing  # type: ignore[return-value]
 
     def __enter__(self) -> None:
@@ -299,7 +353,27 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
         _ENGINE.flush(0.0, self._own)
 
 
+def _hide_frame(error: BaseException) -> None:
+    """Remove the caller's frame from a traceback that is raised again: the handler's is the first.
+
+    From Python 3.11 on. Before that the frame stays.
+    """
+    frame = error.__traceback__
+    if frame is not None:
+        BaseException.with_traceback(error, frame.tb_next)  # a frozen error takes no assignment
+
+
+def _request_of(context: Any) -> str:
+    """Return the request's id; nothing if there is none, as outside Lambda."""
+    try:
+        return str(getattr(context, "aws_request_id", "") or "")
+    except Exception:  # noqa: BLE001 - the context of a test, perhaps
+        return ""
+
+
 def _deadline_of(context: Any) -> float:
     """Return when the function times out, in wall seconds; 0 if that is not known."""
-    left = getattr(context, "get_remaining_time_in_millis", None)
-    return time.time() + left() / 1000 if callable(left) else 0.0
+    try:
+        return time.time() + float(context.get_remaining_time_in_millis()) / 1000
+    except Exception:  # noqa: BLE001 - not Lambda's context
+        return 0.0
