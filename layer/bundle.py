@@ -10,7 +10,7 @@ from layer import shell
 from layer.cache import HERE
 
 _EXECUTABLE = ("extensions/telemetryd", "telemetryd/telemetryd", "telemetryd/wrap")
-_INTERNAL = ("__init__", "flushing", "registration", "wrap")
+_INTERNAL = ("__init__", "flushing", "registration")
 """Modules of telemetryd.internal that need only the standard library."""
 
 
