@@ -146,6 +146,11 @@ class DerivedSignals:
             failures += [Failure(index, SETTINGS_CHANGED, retryable=False) for index, _ in run]
         return failures
 
+    def report_refused(self) -> None:
+        """Log what of the last `send` was refused. No line is lost by it, so nothing else tells."""
+        for sender in self._senders.values():
+            sender.report_refused()
+
     async def probe(self) -> list[str]:
         """Send a request without items for each signal. Return what that says."""
         return [
@@ -184,6 +189,8 @@ class _Sender:
         self._max_bytes = config.most_request_bytes
         self._form, self._changes = self._make_form(), resource.changes
         self.error: SinkError | None = None
+        self._refused, self._refusal = 0, SinkError("")
+        """How many parts of the last `send` were refused, and the last reason."""
 
     def pack(self, made: Iterable[OtlpMetric | OtlpSpan]) -> Iterator[LogItem]:
         """Yield items of metrics or spans, and count them."""
@@ -201,6 +208,7 @@ class _Sender:
     async def send(self, run: Sequence[tuple[int, LogItem]]) -> list[Failure]:
         """Send items, each with its index in the batch. Return those that were not accepted."""
         self.error = None
+        self._refused = 0
         failures: list[Failure] = []
         todo = list(self._cut(run))
         while todo:
@@ -230,17 +238,28 @@ class _Sender:
         self._count("delivered", total - refused)
         if refused:
             self._count("refused", refused)
-            self._context.log.info(
-                "records_refused", sink=self._context.name, requests=1, records=refused,
-                codes="partial",
-                detail=f"the server rejected {refused} of {total} {_KINDS[self._signal]}",
-            )  # fmt: skip
+            kind = _KINDS[self._signal]
+            self._log(refused, "partial", f"the server rejected {refused} of {total} {kind}")
 
     def _fail(self, run: Sequence[tuple[int, LogItem]], error: SinkError) -> list[Failure]:
         retryable = isinstance(error, TransientSinkError)
         if not retryable:
-            self._count("refused", sum(item.number for _, item in run))
+            refused = sum(item.number for _, item in run)
+            self._count("refused", refused)
+            self._refused, self._refusal = self._refused + refused, error
         return [Failure(index, error.code, retryable) for index, _ in run]
+
+    def report_refused(self) -> None:
+        """Log what of the last `send` was refused as a whole."""
+        if self._refused:
+            kind, error = _KINDS[self._signal], self._refusal
+            self._log(self._refused, error.code, f"{error.detail} to {kind}")
+
+    def _log(self, refused: int, code: str, detail: str) -> None:
+        self._context.log.info(
+            "records_refused", sink=self._context.name, requests=1, records=refused, codes=code,
+            detail=detail,
+        )  # fmt: skip
 
     def _cut(self, run: Sequence[tuple[int, LogItem]]) -> Iterator[list[tuple[int, LogItem]]]:
         """Yield the items of each request."""

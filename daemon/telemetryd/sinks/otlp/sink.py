@@ -157,6 +157,8 @@ class OtlpSink(Sink):
         fates = {(failure.code, failure.retryable) for failure in result.failures}
         if error is not None and len(fates) == 1 and result.refuses_all_of(batch):
             raise error
+        if self._derived is not None:
+            self._derived.report_refused()
         return result if result.failures else DELIVERED
 
     async def _write_derived(self, batch: Batch) -> list[Failure]:

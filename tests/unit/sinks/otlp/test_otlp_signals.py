@@ -271,6 +271,22 @@ def test_what_a_server_rejects_in_part_is_counted_and_not_sent_again(
     assert (facts["records"], facts["codes"]) == (1, "partial")
 
 
+@pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (400, "invalid_request")])
+@pytest.mark.parametrize("path", [METRICS, TRACES])
+def test_a_signal_that_a_server_refuses_is_named_in_the_log(
+    server: SignalServer, path: str, status: int, code: str
+) -> None:
+    """The lines are delivered, as logs: nothing else would tell."""
+    server.steps[path] = [Say(status)]
+    counts = Counts()
+    rig = deliver(server, [block(LINES)], counts)
+    kind = "spans" if path == TRACES else "metrics"
+    assert rig.lines() == {"delivered": 4}
+    [facts] = rig.log.facts("records_refused")
+    assert (facts["records"], facts["codes"]) == (counts[kind, "made"], code)
+    assert facts["detail"].endswith(f"answered {status} to {kind}")
+
+
 def test_a_request_that_is_too_large_is_halved(
     server: SignalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
