@@ -72,6 +72,8 @@ def refusal_in(answer: Answer, authority: str, *, is_json: bool) -> Refusal:
     kind = answer.headers.get("content-type", "").lower()
     if "json" in kind or "protobuf" in kind:
         is_json = "json" in kind
+    elif answer.body.startswith(b"{"):  # as no message of protobuf does
+        is_json = True
     try:
         return refusal(answer.body, is_json=is_json)
     except NotAnAnswer as error:

@@ -138,6 +138,8 @@ def test_answers_that_are_final(server: OtlpServer, status: int, code: str, stop
         Say(200), Say(200, OK), Say(204), Say(202, body=b" \n"), Say(200, OK, response(0, "hm")),
         Say(200, {"Content-Type": "application/json; charset=utf-8"}, b"{}"),
         Say(200, {"Content-Type": "application/json"}, b'{"partialSuccess":{}}'),
+        Say(200, {"Content-Type": "text/plain; charset=utf-8"}, b'{"partialSuccess":{}}'),
+        Say(200, {}, b"{}"),
     ],
 )  # fmt: skip
 def test_answers_that_accept_all(server: OtlpServer, step: Say) -> None:
