@@ -23,6 +23,8 @@ _USUAL: Final = (
 )
 """Paths of the authorities if OpenSSL was built for other paths, as in the layer."""
 _READ_BYTES: Final = 64 * 1024
+_UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21, 27})
+"""OpenSSL's codes for a certificate whose authority is unknown or not trusted (x509_vfy.h)."""
 _ABOUT_OURS: Final = frozenset(
     {
         "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED",
@@ -87,7 +89,7 @@ def find_authorities(options: HttpOptions) -> tuple[str, str]:
     Two empty texts: where OpenSSL looks by itself.
     """
     if options.ca_bundle:
-        return options.ca_bundle, "ca_bundle"
+        return options.ca_bundle, "certificate"  # the name of the setting
     for variable in _VARIABLES:
         if path := options.environment.get(variable, ""):
             return path, variable
@@ -185,10 +187,11 @@ class Tls:
     def _problem(self, error: ssl.SSLError) -> HttpError:
         message = getattr(error, "verify_message", None)
         if message is not None:  # of an SSLCertVerificationError
+            is_unknown = getattr(error, "verify_code", 0) in _UNKNOWN_AUTHORITY
+            hint = "; AWS_CA_BUNDLE can name the file of its authority" if is_unknown else ""
             return HttpError(
                 "tls_certificate",
-                f"the certificate of {self._host} does not verify: {message.rstrip('.')}; "
-                "AWS_CA_BUNDLE can name the file of its authority",
+                f"the certificate of {self._host} does not verify: {message.rstrip('.')}{hint}",
             )
         why = error.reason or error.strerror or type(error).__name__
         if why in _ABOUT_OURS:
