@@ -177,6 +177,18 @@ def test_an_error_of_the_handler_has_no_frame_of_ours(engine: Engine) -> None:
     assert names == ["test_an_error_of_the_handler_has_no_frame_of_ours", "handler"]
 
 
+def test_a_handler_takes_the_arguments_that_it_takes(engine: Engine) -> None:
+    """As a test of the function may call it."""
+
+    @flush_on_return()
+    def handler(payload: Any, context: Any = None, *, stage: str = "test") -> Any:
+        return payload, context, stage
+
+    assert handler("a") == ("a", None, "test")
+    assert handler(payload="a", context=5, stage="live") == ("a", 5, "live")
+    assert engine.flushes.in_handler == 2
+
+
 class OddContext:
     """As of a test: no attribute can be read."""
 

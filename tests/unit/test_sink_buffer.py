@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import snapshot_restore_py
@@ -106,3 +109,73 @@ def test_a_sink_that_can_not_be_made_says_why(
     monkeypatch.setattr(FileSink, "__init__", fail)
     with pytest.raises(OSError, match="no such device"):
         SinkBuffer("file", path=str(tmp_path / "out"))
+
+
+def assert_adds_up(account: dict[str, Any]) -> None:
+    """All that was offered has ended somewhere, once."""
+    dropped = sum(count["lines"] for count in account["dropped"].values())
+    ended = account["delivered"]["lines"] + account["pending"]["lines"] + dropped
+    assert account["offered"]["lines"] == account["enqueued"]["lines"] == ended
+
+
+def test_without_a_thread_to_spare_lines_are_dropped_and_counted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The function runs, and one line says what it does without."""
+    threading.stack_size(1 << 50)  # more than there can be
+    try:
+        buffer = SinkBuffer("file", path=str(tmp_path / "out"))
+    finally:
+        threading.stack_size(0)
+    for _ in range(2000):
+        buffer.write(b"x" * 99)
+    assert not buffer.flush()
+    assert buffer.flush()  # nothing was written since
+    account = buffer.close()
+    assert account["dropped"] == {"no_thread": {"lines": 2000, "bytes": 200_000}}
+    assert_adds_up(account)
+    assert "can't start new thread" in capfd.readouterr().err
+
+
+def test_lines_behind_a_close_are_dropped_and_counted(tmp_path: Path) -> None:
+    buffer = SinkBuffer("file", path=str(tmp_path / "out"))
+    buffer.write("one")
+    buffer.close()
+    for _ in range(2000):
+        buffer.write(b"x" * 99)
+    assert not buffer.flush()
+    account = buffer.close()
+    assert account["delivered"]["lines"] == 1
+    assert account["dropped"]["no_thread"]["lines"] == 2000
+    assert_adds_up(account)
+
+
+def test_a_child_leaves_its_parents_lines_alone_and_counts_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    buffer = SinkBuffer("file", path=str(out))
+    buffer.write("the parent's")
+    child = os.fork()
+    if child == 0:
+        buffer.write("the child's")
+        flushed = buffer.flush()
+        account = buffer.close()
+        os._exit(account["offered"]["lines"] * 10 + flushed)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert buffer.flush(60)
+    buffer.close()
+    assert out.read_text() == "the parent's\n"
+
+
+def test_lines_that_a_stuck_thread_does_not_take_are_bounded(tmp_path: Path) -> None:
+    buffer = SinkBuffer("file", path=str(tmp_path / "out"), queue_max_bytes=200_000)
+    end = threading.Event()
+    buffer._loop.call_soon_threadsafe(end.wait, 60)
+    for _ in range(20_000):
+        buffer.write(b"x" * 99)
+    assert buffer._handed < 400_000
+    end.set()
+    assert not buffer.flush(60)
+    account = buffer.close()
+    assert account["offered"]["lines"] == 20_000
+    assert account["dropped"]["queue_full"]["lines"] > 15_000
+    assert_adds_up(account)

@@ -252,14 +252,18 @@ class Engine:
         self._ended = ""
 
     def _say(self, text: str) -> None:
-        """Write a line where the process was given its standard error, if it is open.
-
-        `sys.stderr` may be the function's own, which raises, or which no one reads.
-        """
         self._said += 1
         if self._said <= _MAX_SAID:
-            with contextlib.suppress(OSError):
-                os.write(2, f"telemetryd.internal: {text}\n".encode("utf-8", "backslashreplace"))
+            say(text)
+
+
+def say(text: str) -> None:
+    """Write a line where the process was given its standard error, if that is open.
+
+    `sys.stderr` may be the function's own, which raises, or which no one reads.
+    """
+    with contextlib.suppress(OSError):
+        os.write(2, f"telemetryd.internal: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _guard(call: Callable[[], object], errors: list[BaseException]) -> None:
@@ -329,11 +333,13 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
             _ENGINE.add(each.call, each.seconds)
         _ENGINE.follow()
 
-        def flushing(event: Any, context: Any) -> Any:
+        def flushing(*args: Any, **named: Any) -> Any:
+            # Lambda gives two; a test of the function gives what the handler takes.
+            context = args[1] if len(args) > 1 else named.get("context")
             request = _request_of(context)
             _ENGINE.begin(request)
             try:
-                return handler(event, context)
+                return handler(*args, **named)
             except BaseException as error:
                 _hide_frame(error)
                 raise

@@ -101,6 +101,29 @@ def test_where_lambda_refuses_it_the_handler_flushes_itself(tmp_path: Path) -> N
     assert json.loads(results[1].payload)["in_handler"] == 2
 
 
+def test_without_a_thread_to_spare_the_function_runs(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import threading\n"
+        "from telemetryd.internal import flush_on_return, flushes\n"
+        "threading.stack_size(1 << 50)  # more than there can be\n"
+        "@flush_on_return()\n"
+        "def handler(event, context):\n"
+        "    return flushes().in_handler\n"
+        "threading.stack_size(0)\n"
+    )
+    printed: list[str] = []
+
+    def echo(_kind: str, _name: str, line: bytes) -> None:
+        printed.append(line.decode())
+
+    config = LocalConfig(handler="app.handler", task_root=tmp_path, **UNHURRIED, echo=echo)
+    results, env = play(config, {}, {})
+    assert [result.payload for result in results] == [b"0", b"1"]
+    (said,) = [line for line in printed if "telemetryd.internal" in line]
+    assert "it could not register (can't start new thread)" in said
+    assert not [event for event in env.events if event.type == "platform.extension"]
+
+
 def test_the_layers_part_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
     """A function without telemetryd of its own has `on_return`, and no more."""
     wrap = wrapper(tmp_path / "opt")
