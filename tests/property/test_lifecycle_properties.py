@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
+from collections.abc import Callable
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -200,3 +202,62 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+class InOrder:
+    """A platform whose stream is in order and complete, and late by as much as it likes."""
+
+    def __init__(self, strategy: str, choose: Callable[[int], int]) -> None:
+        self.life = Life(strategy).connect().start()
+        self._choose = choose
+        self._made: deque[tuple[str, str, float]] = deque()
+
+    def make(self, what: str, request: str) -> None:
+        """Make an event, and send some of those that wait."""
+        self.life.now += 0.001
+        self._made.append((what, request, self.life.now))
+        self.send(self._choose(len(self._made)))
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            what, request, made = self._made.popleft()
+            if what == "start":
+                self.life.begins(request).notice()
+            else:
+                ago = self.life.now - made
+                self.life.ends(request, is_report=what == "report", ago=ago)
+
+    def call(self, request: str, *, is_read_late: bool) -> None:
+        """Run one invocation; its end, and no other, is followed by a flush."""
+        subject, flushes = self.life, self.life.flushes
+        self.make("start", request)
+        if not is_read_late:
+            subject.now += 0.001
+            subject.invoke(request)
+            self.send(self._choose(len(self._made)))
+            assert subject.flushes == flushes
+        awaited = subject.waiting
+        self.make("runtimeDone", request)
+        if is_read_late:
+            subject.now += 0.001
+            subject.invoke(request)
+            awaited = subject.waiting
+        if awaited:
+            self.send(len(self._made))
+            assert subject.flushes == flushes + 1
+        assert (subject.waiting, subject.stats.ends_missed) == (False, {})
+        self.make("report", request)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_an_invocation_ends_with_its_own_end_however_often_an_event_is_repeated(
+    data: st.DataObject,
+) -> None:
+    def choose(most: int) -> int:
+        return data.draw(st.integers(0, most))
+
+    platform = InOrder(data.draw(st.sampled_from(["invocation", "interval", "auto"])), choose)
+    for request in data.draw(st.lists(st.sampled_from("aaab"), max_size=8)):
+        platform.call(request, is_read_late=data.draw(st.booleans()))
+        platform.life.now += data.draw(st.sampled_from([0.001, 60.0, 3600.0]))

@@ -393,6 +393,11 @@ class LifeCycle:
         # of the last invocation
         self._request = ""
         self._invoked_at = 0.0
+        self._invoked_wall = 0.0
+        self._repeats = False
+        """True if INVOKE announced this request before: Lambda repeats an event under its id."""
+        self._has_started = False
+        """True if its own `platform.start` was seen, and not only that of an earlier attempt."""
         self._deadline = 0.0
         self._heard: float | None = None
         self._foreign_lines = 0
@@ -408,9 +413,10 @@ class LifeCycle:
         """Request, when `next` was asked for (wall), and what the wait for its end took at most."""
         self._trail = Trail(counts)
         # of all, bounded
-        self._begun: dict[str, None] = {}
-        self._started: dict[str, None] = {}
-        self._early_ends: dict[str, float] = {}
+        self._begun: dict[str, int] = {}
+        """Requests that INVOKE has announced; the number of such INVOKEs whose start is due."""
+        self._started: dict[str, float | None] = {}
+        """Requests that have begun before INVOKE announced that; when they have ended (wall)."""
         self._unknown: dict[str, int] = {}
         """The number of ends of each that were counted as those of a request that never began."""
 
@@ -460,20 +466,23 @@ class LifeCycle:
         self._uncounted = True
         self._missed_it = False
         self._request = request if len(request) <= MAX_ID else ""
-        self._invoked_at = now.loop
+        self._invoked_at, self._invoked_wall = now.loop, now.wall
         self._deadline = min(deadline, now.loop + LONGEST_SECONDS)
-        self._heard = now.loop if request in self._started else None
+        self._repeats = self._request in self._begun
+        self._has_started = self._request in self._started
+        self._heard = now.loop if self._has_started else None
         self._foreign_lines = 0
         self._lost = self._lost_ahead if self._ahead == request else ""
         self._ahead = self._lost_ahead = ""
-        self._ended_at = self._early_ends.pop(self._request, None)
         # its end may be read before INVOKE, which was sent earlier, on another connection
+        self._ended_at = self._started.pop(self._request, None)
         self._counts.unknown_requests -= self._unknown.pop(self._request, 0)
         self._ended = self._ended_at is not None
         if self._ended:
             self.missed = ""
         if self._request:
-            _remember(self._begun, self._request, None)
+            due = self._begun.get(self._request, 0) + (not self._has_started)
+            _remember(self._begun, self._request, due)
         self._pacer.on_invoke(now.elapsed)
         awaited = (
             not self.delivers_alongside
@@ -588,8 +597,13 @@ class LifeCycle:
         self._trail.on_start(before)
         if len(request) > MAX_ID:
             return
-        _remember(self._started, request, None)
-        if request != self._request:
+        if due := self._begun.get(request, 0):  # the last one due is that of the last INVOKE
+            self._begun[request] = due - 1
+            is_own = request == self._request and due == 1
+            self._has_started |= is_own
+            self._foreign_lines += not is_own
+        elif request != self._request or self.machine.state in (IDLE, DEGRADED):
+            _remember(self._started, request, None)
             self._foreign_lines += 1
             self._ahead, self._lost_ahead = request, ""
 
@@ -600,6 +614,7 @@ class LifeCycle:
         The report is made when everybody has asked for `next`: it says nothing about whether the
         next end will be seen. False: no such request has begun, as far as we know.
         """
+        is_own = self._is_own_end(request, wall if at is None else at, is_report=is_report)
         if at is None or not 0 <= wall - at < PLAUSIBLE_SECONDS:
             at = wall
         known = not self._told or request in self._begun or request in self._started
@@ -607,7 +622,7 @@ class LifeCycle:
             self._counts.unknown_requests += 1
             if len(request) <= MAX_ID:
                 _remember(self._unknown, request, self._unknown.get(request, 0) + 1)
-        if request == self._request:
+        if is_own:
             self._ended = True
             if self._ended_at is None:
                 self._ended_at = at
@@ -618,12 +633,24 @@ class LifeCycle:
             return known
         if request in self._begun:
             self.missed = ""
-        elif len(request) <= MAX_ID:
-            _remember(self._early_ends, request, at)
-        if self._unsettled is not None and request == self._unsettled[0]:
+        if request in self._started:
+            self._started[request] = at
+        elif self._unsettled is not None and request == self._unsettled[0]:
             self._counts.count_wait(self._unsettled[1] - at)
             self._unsettled = None
         return known
+
+    def _is_own_end(self, request: str, at: float, *, is_report: bool) -> bool:
+        """True if this ends the last invocation, and not an earlier attempt of the same request.
+
+        An earlier attempt's report often arrives when the next one runs. Ours can't be made before
+        our `next`, unless a reset follows.
+        """
+        if request != self._request or request in self._started:
+            return False
+        if at >= self._invoked_wall:
+            return True
+        return not is_report and (self._has_started or not self._repeats)
 
     def on_lines(self, lines: int, now: float) -> None:
         """Note that `lines` whole lines have arrived, after their events were noticed."""

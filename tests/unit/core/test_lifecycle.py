@@ -145,6 +145,137 @@ def test_an_event_that_is_not_known_is_passed_over() -> None:
     assert (subject.cycle.state, subject.asked) == (life.IDLE, 2)
 
 
+# -- an event that Lambda repeats under its id -----------------------------------------------------
+
+LATER = 60.0
+"""Seconds before Lambda repeats an event; so old is what comes late of its first attempt."""
+
+
+def repeated() -> Life:
+    """An event's first attempt is over, and INVOKE has announced the second."""
+    subject = running()
+    subject.ends("a")
+    subject.now += LATER
+    return subject.invoke("a")
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_the_report_of_the_attempt_before_is_not_the_end(is_behind: bool) -> None:
+    """It comes with the thaw, ahead of the next start or behind it."""
+    subject = repeated()
+    if is_behind:
+        subject.begins("a")
+    subject.ends("a", is_report=True, ago=LATER)
+    if not is_behind:
+        subject.begins("a")
+    assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 1)
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 2)
+    assert subject.stats.ends_missed == {}
+
+
+def test_the_report_of_the_attempt_before_is_no_sign_of_this_one() -> None:
+    subject = repeated()
+    subject.ends("a", is_report=True, ago=LATER)
+    assert subject.until_next() == pytest.approx(START_DUE)
+    assert subject.stats.ends_missed == {"nothing_received": 1}
+
+
+def test_all_of_the_attempt_before_may_come_late() -> None:
+    """Nothing was awaited of it, and the environment froze before anything was sent."""
+    subject = Life("interval").connect().start().begins("z").invoke("z")
+    subject.ends("z")
+    subject.invoke("a")
+    assert subject.cycle.state == life.IDLE
+    subject.now += LATER
+    subject.invoke("a")
+    subject.begins("a")
+    subject.ends("a", ago=LATER)
+    subject.ends("a", is_report=True, ago=LATER)
+    assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 1)
+    subject.begins("a")
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 2)
+
+
+def test_start_and_end_of_a_repeated_event_may_be_read_before_its_invoke() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.now += LATER
+    subject.begins("a")
+    subject.ends("a", ago=0.05)
+    subject.invoke("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 2)
+    assert subject.stats.added_last == about(0.05 + life.BURST_SECONDS)
+
+
+def test_a_loss_between_start_and_invoke_counts_for_a_repeated_event() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.begins("a").lose("logs_dropped").invoke("a")
+    assert subject.stats.ends_missed == {"logs_dropped": 1}
+
+
+def test_a_start_that_comes_twice_announces_no_attempt() -> None:
+    subject = running().begins("a")
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 1)
+
+
+def test_where_a_start_is_lost_the_time_tells_the_attempts_apart() -> None:
+    for lost in ("first", "second"):
+        subject = Life().connect().start()
+        if lost == "second":
+            subject.begins("a")
+        subject.invoke("a")
+        subject.ends("a")
+        subject.now += LATER
+        subject.invoke("a")
+        if lost == "first":
+            subject.begins("a")
+        subject.ends("a", ago=LATER)
+        assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 1)
+        subject.ends("a")
+        assert (subject.cycle.state, subject.flushes) == (life.IDLE, 2)
+
+
+def test_other_invocations_between_two_attempts_change_nothing() -> None:
+    subject = running()
+    subject.ends("a")
+    subject.begins("b").invoke("b")
+    subject.ends("b")
+    subject.invoke("a")
+    subject.ends("a", is_report=True, ago=LATER)
+    subject.begins("a")
+    assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 2)
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 3)
+
+
+@pytest.mark.parametrize("is_report", [False, True])
+def test_after_a_reset_the_end_of_the_attempt_before_is_not_that_of_the_next(
+    is_report: bool,
+) -> None:
+    """A new process knows nothing of the first attempt, and is told of its end."""
+    subject = Life().connect().start()
+    subject.ends("a", is_report=is_report, ago=LATER)
+    subject.invoke("a")
+    if is_report:
+        subject.ends("a", is_report=True, ago=LATER)
+    subject.begins("a")
+    assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 0)
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 1)
+
+
+def test_a_report_that_is_made_while_the_function_should_run_is_its_end() -> None:
+    """A runtime that was killed: `runtimeDone` may be missing."""
+    for subject in (running(), repeated()):
+        flushes = subject.flushes
+        subject.ends("a", is_report=True)
+        assert subject.flushes == flushes + 1
+
+
 # -- the bounds ------------------------------------------------------------------------------------
 
 
@@ -407,7 +538,7 @@ def test_requests_that_never_began_are_forgotten() -> None:
     subject.invoke("y" * 1_000_000)
     assert subject.cycle.state == life.IDLE, "an id that is none is not awaited"
     kept = [value for value in vars(subject.cycle).values() if isinstance(value, dict)]
-    assert len(kept) == 4
+    assert len(kept) == 3
     assert max(map(len, kept)) <= life.MAX_REMEMBERED
     assert max(len(name) for table in kept for name in table) <= life.MAX_ID
 
