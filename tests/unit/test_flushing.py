@@ -189,6 +189,27 @@ def test_a_handler_takes_the_arguments_that_it_takes(engine: Engine) -> None:
     assert engine.flushes.in_handler == 2
 
 
+def test_a_handler_without_a_request_id_is_not_waited_for(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A framework may call it without Lambda's context. Each second that is waited is billed."""
+    monkeypatch.setattr(flushing, "_BEGIN_SECONDS", 3600)
+    engine._is_following = True
+    for request in ("a", "b"):
+        engine.begin("")
+        engine.begin("")
+        engine.end("", 0.0)
+        engine.end("", 0.0)
+        engine._on_invoke(request, 0)
+    assert engine.flushes.in_handler == engine.flushes.invocations == 2
+    engine.begin("c")
+    engine.begin("")  # within the handler: a call of another one
+    engine.end("", 0.0)
+    engine.end("c", 0.0)
+    engine._on_invoke("c", 0)
+    assert (engine.flushes.in_handler, engine.flushes.invocations) == (3, 4)
+
+
 class OddContext:
     """As of a test: no attribute can be read."""
 

@@ -100,6 +100,8 @@ class Engine:
         """The request whose handler has ended last."""
         self._missed = ""
         """The request that the extension's thread did not wait for."""
+        self._is_nameless = False
+        """True if a handler has begun last that got no request's id, as behind a framework."""
         self._said = 0
 
     def add(self, call: Callable[[], object], seconds: float = EACH_SECONDS) -> None:
@@ -126,6 +128,8 @@ class Engine:
                 # Lambda has begun another invocation, although the thread has not heard of the last
                 self._is_following = False
                 self._say("Lambda has sent it no event, so it flushes before the handler returns")
+            if not self._begun:
+                self._is_nameless = not request
             self._begun[request] = self._begun.get(request, 0) + 1
             self._lock.notify_all()
 
@@ -229,7 +233,9 @@ class Engine:
             def has_begun() -> bool:
                 return request in self._begun or self._ended == request
 
-            if not self._lock.wait_for(has_begun, _BEGIN_SECONDS):
+            self._lock.wait_for(lambda: has_begun() or self._is_nameless, _BEGIN_SECONDS)
+            if not has_begun():
+                self._is_nameless = False
                 self._missed = request
                 return
             self._lock.wait_for(lambda: self._ended == request or not self._is_following)
