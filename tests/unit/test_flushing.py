@@ -210,6 +210,14 @@ def test_a_handler_without_a_request_id_is_not_waited_for(
     assert (engine.flushes.in_handler, engine.flushes.invocations) == (3, 4)
 
 
+def test_an_exit_that_something_keeps_leaves_no_thread_waiting(engine: Engine) -> None:
+    engine._is_following = True
+    engine.begin("a")
+    engine.end("a", 0.0, is_leaving=True)
+    engine._on_invoke("a", 0)
+    assert (engine.flushes.in_handler, engine.flushes.invocations) == (1, 2)
+
+
 class OddContext:
     """As of a test: no attribute can be read."""
 

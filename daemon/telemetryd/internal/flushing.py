@@ -133,8 +133,11 @@ class Engine:
             self._begun[request] = self._begun.get(request, 0) + 1
             self._lock.notify_all()
 
-    def end(self, request: str, deadline: float) -> None:
-        """Note that it has ended; flush if no thread does. `deadline`: wall seconds, 0: unknown."""
+    def end(self, request: str, deadline: float, *, is_leaving: bool = False) -> None:
+        """Note that it has ended; flush if no thread does. `deadline`: wall seconds, 0: unknown.
+
+        `is_leaving`: the handler ends the process, so this is the last chance to flush.
+        """
         with self._lock:
             depth = self._begun.pop(request, 0) - 1
             if depth > 0:
@@ -142,12 +145,21 @@ class Engine:
                 return  # a wrapped call within another one
             if depth < 0:
                 return  # of the process that has forked this one, which flushes itself
-            if self._is_following and request and request != self._missed:
-                self._ended = request
-                self._lock.notify_all()
+            if not is_leaving and self._hand_over(request):
                 return
         self.flushes.in_handler += 1
         self.flush(deadline)
+        if is_leaving:  # or not, if something in between keeps it
+            with self._lock:
+                self._hand_over(request)
+
+    def _hand_over(self, request: str) -> bool:
+        """Tell the thread that the handler has ended. False if no thread waits for it."""
+        if not self._is_following or not request or request == self._missed:
+            return False
+        self._ended = request
+        self._lock.notify_all()
+        return True
 
     def flush(self, deadline: float, besides: Sequence[_Registered] = ()) -> None:
         """Call what is registered, and `besides`, one after the other.
@@ -344,13 +356,15 @@ class flush_on_return:  # noqa: N801 - it is used as a decorator and in `with`
             context = args[1] if len(args) > 1 else named.get("context")
             request = _request_of(context)
             _ENGINE.begin(request)
+            is_leaving = False
             try:
                 return handler(*args, **named)
             except BaseException as error:
+                is_leaving = isinstance(error, SystemExit)
                 _hide_frame(error)
                 raise
             finally:
-                _ENGINE.end(request, _deadline_of(context))
+                _ENGINE.end(request, _deadline_of(context), is_leaving=is_leaving)
 
         with contextlib.suppress(Exception):  # a handler may be an object with odd attributes
             functools.update_wrapper(flushing, handler)

@@ -67,6 +67,13 @@ def test_it_flushes_when_the_handler_raises(tmp_path: Path) -> None:
     assert noted(tmp_path) == ["handled", "flushed"] * 2
 
 
+def test_it_flushes_when_the_handler_ends_the_process(tmp_path: Path) -> None:
+    results, _ = play(config(tmp_path), {"exit": 3}, {})
+    assert results[0].function_error
+    assert noted(tmp_path)[:2] == ["handled", "flushed"]
+    assert noted(tmp_path)[-2:] == ["handled", "flushed"]
+
+
 def test_what_raises_or_hangs_is_contained(tmp_path: Path) -> None:
     printed: list[str] = []
 
