@@ -71,11 +71,10 @@ static void await_more(int fd, size_t seen)
 /* -- register, listen, subscribe, next ------------------------------------------------------------ */
 
 /* Whether an answer is there to its end, as far as it names one. */
-static int is_complete(const char *answer)
+static int is_complete(const char *answer, size_t size)
 {
-    const char *body = strstr(answer, "\r\n\r\n");
-    const char *length = platform_header(answer, "content-length");
-    return body && (!length || strlen(body + 4) >= strtoul(length, NULL, 10));
+    return strstr(answer, "\r\n\r\n") && (!platform_header(answer, "content-length") ||
+                                          platform_is_whole(answer, size));
 }
 
 /* Wait for an answer and leave it unread; whether there is one. */
@@ -85,7 +84,7 @@ static int peek_answer(int fd, struct text *answer)
     long until = clock_ms() + API_SECONDS * 1000, left;
     answer->length = 0;
     answer->bytes[0] = 0;
-    while ((left = until - clock_ms()) > 0 && !is_complete(answer->bytes)) {
+    while ((left = until - clock_ms()) > 0 && !is_complete(answer->bytes, answer->length)) {
         if (poll(&waited, 1, (int)left) < 0)
             continue; /* interrupted */
         ssize_t count = recv(fd, answer->bytes, sizeof answer->bytes - 1, MSG_PEEK | MSG_DONTWAIT);
@@ -96,7 +95,7 @@ static int peek_answer(int fd, struct text *answer)
         await_more(fd, answer->length);
     }
     await_more(fd, 0);
-    return is_complete(answer->bytes);
+    return is_complete(answer->bytes, answer->length);
 }
 
 /* Whether `register` was granted. The answer is left unread. */
@@ -107,8 +106,9 @@ static int is_registered(struct park *park, int fd)
         return 0;
     const char *value = platform_header(answer.bytes, "lambda-extension-identifier");
     size_t length = value ? strcspn(value, " \t\r\n") : 0;
-    if (length == 0 || length >= sizeof park->identifier)
-        return 0;
+    if (length == 0 || length >= sizeof park->identifier ||
+        platform_header(answer.bytes, "transfer-encoding"))
+        return 0; /* a body in chunks is the interpreter's matter */
     memcpy(park->identifier, value, length);
     park->identifier[length] = 0;
     park->registered = strstr(answer.bytes, "\r\n\r\n") + 4;
@@ -358,7 +358,7 @@ static enum answer answer_to_next(struct park *park, long *left)
         return ANSWER_OTHER; /* the connection has ended */
     looked_at[count] = 0;
     park->next_seen = (size_t)count;
-    if (!is_complete(looked_at)) {
+    if (!is_complete(looked_at, (size_t)count)) {
         await_more(park->next, park->next_seen);
         return ANSWER_PART;
     }

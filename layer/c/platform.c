@@ -153,6 +153,13 @@ const char *platform_header(const char *answer, const char *name)
     return NULL;
 }
 
+int platform_is_whole(const char *answer, size_t size)
+{
+    const char *body = strstr(answer, "\r\n\r\n");
+    const char *length = platform_header(answer, "content-length");
+    return body && length && (size_t)(answer + size - body - 4) >= strtoul(length, NULL, 10);
+}
+
 int platform_read_answer(int fd, struct text *answer)
 {
     int status = -1;
@@ -167,9 +174,7 @@ int platform_read_answer(int fd, struct text *answer)
             break;
         answer->length += (size_t)count;
         answer->bytes[answer->length] = 0;
-        const char *body = strstr(answer->bytes, "\r\n\r\n");
-        const char *length = platform_header(answer->bytes, "content-length");
-        if (body && length && strlen(body + 4) >= strtoul(length, NULL, 10))
+        if (platform_is_whole(answer->bytes, answer->length))
             break;
     }
     close(fd);

@@ -45,6 +45,9 @@ int platform_send(int fd, const struct text *request);
 /* The value of a header in `answer`, which ends at the blank line; NULL if it is not there. */
 const char *platform_header(const char *answer, const char *name);
 
+/* Whether the `size` bytes of `answer` are as many as it says there are of it, if it says so. */
+int platform_is_whole(const char *answer, size_t size);
+
 /* Read one answer and close the socket; its status, or -1 if the connection ended early. */
 int platform_read_answer(int fd, struct text *answer);
 

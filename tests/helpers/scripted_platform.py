@@ -72,6 +72,12 @@ class Call:
             self.raw(encode(answer if body is None else answer._replace(body=body)))
         return outcome
 
+    def accept_with(self, data: bytes) -> None:
+        """Take the call as Lambda does, but answer with these very bytes."""
+        outcome = self._api.receive(self._request)
+        assert not isinstance(outcome, RefusedCall), outcome.answer
+        self.raw(data)
+
     def event(self, **event: Any) -> None:
         """Answer `next` with an event."""
         outcome = self.accept()

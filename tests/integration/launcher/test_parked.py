@@ -20,6 +20,7 @@ from helpers.launcher_kit import install
 from helpers.lifecycle import Stage, TimesOut, play, settings, statuses, until
 from helpers.ports import reserved
 from helpers.scripted_platform import (
+    IDENTIFIER,
     NEXT,
     REGISTER,
     TELEMETRY,
@@ -136,6 +137,7 @@ def test_it_makes_the_interpreters_calls_and_leaves_the_end_to_it(
         (b'{"by":{"accountId":"111122223333"}}', None),
         (b'{"accountId":"21098765432x"}', None),
         (b'{"handler":"\xff', None),
+        (b'{"handler":"\0","accountId":"210987654321"}', None),
         (b"", None),
     ],
 )
@@ -158,6 +160,22 @@ def test_it_hands_over_the_account_that_it_was_told(
     lines = [json.loads(each) for each in (tmp_path / "f").read_bytes().splitlines()]
     assert lines[0]["type"] == "platform.initStart"
     assert [each.get("account") for each in lines] == [known] * 8
+
+
+def test_an_answer_in_chunks_is_the_interpreters(installed: Path, tmp_path: Path) -> None:
+    """Which can put the chunks together."""
+    variables = file_sink(tmp_path / "f") | settings(SINKS__FILE__FIELDS="account")
+    with run(installed, variables) as platform:
+        call = platform.expect(REGISTER)
+        head = f"Lambda-Extension-Identifier: {IDENTIFIER}\r\nTransfer-Encoding: chunked"
+        body = b'9\r\n{"account\r\n14\r\nId": "210987654321"}\r\n0\r\n\r\n'
+        call.accept_with(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+        telemetry = platform.subscribe()
+        call = platform.expect(NEXT)
+        telemetry.sendall(line(1))
+        finish(platform, call)
+        assert platform.log("started")[0]["parked"] is False
+    assert json.loads((tmp_path / "f").read_bytes())["account"] == "210987654321"
 
 
 def close(telemetry: socket.socket) -> None:
