@@ -8,6 +8,10 @@ invocation keeps its parts from being counted twice. That state is bounded.
 After a reset, a new process may get the `report` of an invocation that its predecessor counted.
 Such events belong to an earlier life: they precede the first `start` that this process sees, or are
 older than its initialisation. They add only what no other event has, and count no invocation again.
+
+Lambda repeats an asynchronous event that has failed, under the same request id. Each attempt is an
+invocation, as in AWS's own metrics. A `start` that was made after an event known of that id begins
+another attempt. What was made before it is of the attempt before.
 """
 
 from __future__ import annotations
@@ -88,6 +92,10 @@ class _Invocation(msgspec.Struct, gc=False):
 
     function: str
     version: str
+    at: int
+    """The time of its `start`, in ms; until that arrives, of the first event that did."""
+    before: _Invocation | None = None
+    """The attempt before, which Lambda repeated under the same id."""
     started: bool = False
     runtime_done: bool = False
     reported: bool = False
@@ -402,11 +410,13 @@ class Invocations:
         request_id = usable_id(record.request_id)
         env.start(request_id, at)
         invocation = self._open.get(request_id) or self._closed.get(request_id)
-        if invocation is None:
-            invocation = self._open_new(request_id, env)
+        if invocation is None or at > invocation.at:
+            before, invocation = invocation, self._open_new(request_id, env, at)
+            if before is not None:
+                invocation.before, before.before = before, None
         elif invocation.began:
             return None
-        invocation.began = True
+        invocation.began, invocation.at = True, at
         values: list[tuple[str, float]] = []
         measured = Measured(invocation.function, invocation.version, values, request_id or None)
         if not invocation.started:
@@ -468,7 +478,8 @@ class Invocations:
         full = metrics is not None and self._put_metrics(env, invocation, measured, metrics, at)
         if full and _has_failed(status, invocation):
             _count_memory(invocation, measured)
-        self._close(request_id)
+        if self._open.get(request_id) is invocation:
+            self._close(request_id)
         return measured if measured.values else None
 
     def _fault(self, env: Environment, record: Fault, at: int) -> Measured | None:
@@ -495,12 +506,18 @@ class Invocations:
         And whether it is one of an earlier life, of which nothing was known until now.
         """
         invocation = self._open.get(request_id) or self._closed.get(request_id)
+        last = None
+        if invocation is not None and invocation.began and at < invocation.at:
+            last, invocation = invocation, invocation.before
         if invocation is not None:
             measured = Measured(invocation.function, invocation.version, [], request_id or None)
             return invocation, measured, False
         began_at = env.began_at
         earlier = not env.saw_start or (began_at is not None and at < began_at)
-        invocation = self._open_new(request_id, env)
+        if last is None:
+            invocation = self._open_new(request_id, env, at)
+        else:
+            invocation = last.before = _Invocation(env.function, env.version, at)
         invocation.started = not earlier  # should its `start` come after all, that counts it
         measured = self._of(invocation, request_id)
         if not earlier:
@@ -599,10 +616,10 @@ class Invocations:
     def _find(self, request_id: str) -> _Invocation | None:
         return self._open.get(request_id) or self._closed.get(request_id)
 
-    def _open_new(self, request_id: str, env: Environment) -> _Invocation:
+    def _open_new(self, request_id: str, env: Environment, at: int) -> _Invocation:
         if len(self._open) >= MAX_OPEN:
             del self._open[next(iter(self._open))]
-        self._open[request_id] = invocation = _Invocation(env.function, env.version)
+        self._open[request_id] = invocation = _Invocation(env.function, env.version, at)
         return invocation
 
     def _close(self, request_id: str) -> None:

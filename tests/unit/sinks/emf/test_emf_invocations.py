@@ -89,6 +89,45 @@ def test_events_delivered_twice_count_once() -> None:
     assert metrics(once[0])["duration"] == [12.5]
 
 
+def attempt(minute: int, **more: object) -> list[bytes]:
+    """An event that Lambda repeats under its id, every minute."""
+    times = (f"2026-03-14T10:{minute}:{second}.000Z" for second in (30, 31, 32))
+    return [start("a", next(times)), done("a", next(times), **more), report("a", next(times))]
+
+
+FAILED = {"status": "error", "errorType": "Function.Unknown"}
+
+
+@pytest.mark.parametrize("late", [2, 1, 3], ids=["report", "end and report", "nothing"])
+@pytest.mark.parametrize("is_twice", [False, True])
+def test_each_attempt_of_a_repeated_event_is_an_invocation(late: int, is_twice: bool) -> None:
+    """Also if the end of one comes behind the start of the next, and all of it twice."""
+    first, second, third = (attempt(minute, **FAILED) for minute in (16, 17, 18))
+    stream = [first[0], *first[1:late], second[0], *first[late:], *second[1:], *third]
+    if is_twice:
+        stream = [each for each in stream for _ in range(2)]
+    for size in (1, len(stream)):
+        batches = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert counts(lambda_sink(), *batches) == {"invocations": 3, "errors": 3}
+        found = packed(lambda_sink(), *batches)
+        for name in ("duration", "runtime_duration", "billed_duration"):
+            values = [value for each in found for value in metrics(each).get(name, [])]
+            assert len(values) == 3, name
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_an_attempt_after_a_reset_is_not_that_of_the_earlier_life(is_behind: bool) -> None:
+    """Its predecessor counted that one; this process is told of its report only."""
+    late = report("a", "2026-03-14T10:15:10.000Z", **TIMED_OUT)
+    begin, *rest = attempt(16)
+    stream = [init_start(), *((begin, late) if is_behind else (late, begin)), *rest]
+    for batches in ([stream], [[each] for each in stream]):
+        assert counts(lambda_sink(), *batches) == {"invocations": 1}
+        found = packed(lambda_sink(), *batches)
+        values = [value for each in found for value in metrics(each).get("duration", [])]
+        assert len(values) == 2, "that of the earlier life is told here only"
+
+
 def test_a_reset_after_the_answer_is_a_failure_that_counts_once() -> None:
     """The answer came in time; an extension then used up the rest."""
     events = [start("a"), done("a"), done("a", **TIMED_OUT), report("a", **TIMED_OUT)]
