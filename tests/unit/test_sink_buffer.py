@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import snapshot_restore_py
 
+from helpers.lifecycle import until
 from telemetryd.errors import ConfigError
 from telemetryd.internal import SinkBuffer
+from telemetryd.internal import buffer as buffer_module
 from telemetryd.sinks.file.sink import FileSink
 from telemetryd.sinks.null import NullSink
 
@@ -178,4 +180,41 @@ def test_lines_that_a_stuck_thread_does_not_take_are_bounded(tmp_path: Path) -> 
     account = buffer.close()
     assert account["offered"]["lines"] == 20_000
     assert account["dropped"]["queue_full"]["lines"] > 15_000
+    assert_adds_up(account)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sink_that_starts_late_delays_the_init_so_long_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    fails: bool,
+) -> None:
+    """The lines until then are counted."""
+    end = threading.Event()
+    make = FileSink.__init__
+
+    def wait(*arguments: Any) -> None:
+        end.wait(60)
+        if fails:
+            raise OSError("no such device")
+        make(*arguments)
+
+    monkeypatch.setattr(FileSink, "__init__", wait)
+    monkeypatch.setattr(buffer_module, "_START_SECONDS", 0.01)
+    buffer = SinkBuffer("file", path=str(tmp_path / "out"))
+    buffer.write("too early")
+    assert not buffer.flush()
+    end.set()
+    if fails:
+        buffer._thread.join(60)
+        assert "drops its lines: OSError('no such device')" in capfd.readouterr().err
+    else:
+        until(lambda: buffer._running() is not None)
+        buffer.write("in time")
+        assert buffer.flush(60)
+    account = buffer.close()
+    assert (account["dropped"]["no_thread"]["lines"], account["delivered"]["lines"]) == (
+        1, 0 if fails else 1,
+    )  # fmt: skip
     assert_adds_up(account)

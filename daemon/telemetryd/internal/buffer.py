@@ -41,7 +41,8 @@ from telemetryd_proto.framing import Block
 
 _CHUNK_BYTES: Final = 64 * 1024
 """Bytes that are collected before they are handed to the sink's thread."""
-_START_SECONDS: Final = 10.0
+_START_SECONDS: Final = 5.0
+"""Half of what Lambda gives the init."""
 _CLOSE_SECONDS: Final = 0.5
 _LOSS: Final = "drop_oldest"
 """The overflow of a buffer. It has no other."""
@@ -62,7 +63,8 @@ class SinkBuffer:
     def __init__(self, type: str, **settings: Any) -> None:  # noqa: A002 - the key's name
         """Make the sink with the keys of its section. Raises ConfigError with every problem.
 
-        Without a thread to spare it says so, and drops the lines.
+        Without a thread to spare it says so, and drops the lines; so it does until the sink has
+        started, if that takes long.
         """
         config = _config(type, settings)
         self._log = Log("warning")
@@ -82,6 +84,8 @@ class SinkBuffer:
         self._worker: DeliveryWorker | None = None
         self._errors: list[Exception] = []
         """The reason why the sink could not be made, if it could not."""
+        self._is_late = False
+        """True if no one waits for that reason any more."""
         started = threading.Event()
         self._thread = threading.Thread(
             target=self._run, args=(config, started), name=f"sink-{type}", daemon=True
@@ -94,8 +98,9 @@ class SinkBuffer:
             say(f"SinkBuffer({type!r}) drops its lines: {error}")  # the log needs a thread, too
             return
         if not started.wait(_START_SECONDS):
-            raise RuntimeError(f"the thread of the sink {type} does not start")
-        if self._errors:
+            self._is_late = True
+            say(f"SinkBuffer({type!r}) drops its lines until the sink has started")
+        elif self._errors:
             self._thread.join(_CLOSE_SECONDS)
             raise self._errors[0]
         self._follow_restores()
@@ -220,6 +225,8 @@ class SinkBuffer:
             self._loop.run_until_complete(self._start(config, context))
         except Exception as error:  # noqa: BLE001 - raised where the buffer is made
             self._errors.append(error)
+            if self._is_late:
+                say(f"SinkBuffer({config.type!r}) drops its lines: {error!r}")
         started.set()
         if not self._errors:
             self._loop.run_forever()
