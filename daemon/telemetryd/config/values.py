@@ -48,7 +48,14 @@ def must(kind: object, value: object, *, strict: bool) -> str:
         text += f"; found {toml_type(value)}"
         if isinstance(value, str) and _converts(value, kind, strict=False):
             text += ", leave out the quotes"
+    elif isinstance(value, str) and not strict and _is_table(kind):
+        text += ', such as {"name": "value"}'
     return text
+
+
+def _is_table(kind: object) -> bool:
+    """True if it is a table with names of your own."""
+    return any((get_origin(part) or part) is dict for part in _alternatives(kind))
 
 
 def inner_fault(kind: object, value: object, *, strict: bool) -> str:

@@ -217,7 +217,7 @@ def test_nested_keys_of_another_package_by_variable() -> None:
         ({"url": "https://x", "ratio": "101"}, "A__TYPE: sinks.a: all in all: too much"),
         (
             {"url": "https://x", "headers": "x"},
-            'A__HEADERS: sinks.a.headers = "***": must be a table',
+            'A__HEADERS: sinks.a.headers = "***": must be a table, such as {"name": "value"}',
         ),
     ],
 )
