@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import snapshot_restore_py
 
 from helpers.lifecycle import until
 from telemetryd.errors import ConfigError
-from telemetryd.internal import SinkBuffer
+from telemetryd.internal import SinkBuffer, flushing
 from telemetryd.internal import buffer as buffer_module
 from telemetryd.sinks.file.sink import FileSink
 from telemetryd.sinks.null import NullSink
@@ -218,3 +219,24 @@ def test_a_sink_that_starts_late_delays_the_init_so_long_only(
         1, 0 if fails else 1,
     )  # fmt: skip
     assert_adds_up(account)
+
+
+def test_a_destination_that_hangs_is_flushed_to_again() -> None:
+    calls: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        buffer = SinkBuffer("http", url=f"http://127.0.0.1:{hanging.getsockname()[1]}/lines")
+        engine = flushing.Engine()
+        engine.add(lambda: calls.append(buffer.flush(0.01)))
+        for _ in range(3):
+            buffer.write("a line")
+            engine.flush(0.0)
+        account = buffer.close(0)
+    assert calls == [False] * 3
+    assert account["offered"]["lines"] == 3
+    assert_adds_up(account)
+
+
+def test_a_flush_takes_less_than_a_call_may() -> None:
+    """A call that takes longer is not called any more, and its lines would be lost."""
+    (seconds,) = SinkBuffer.flush.__defaults__ or ()
+    assert seconds + buffer_module._SLACK_SECONDS < flushing.EACH_SECONDS

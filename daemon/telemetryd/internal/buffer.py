@@ -33,7 +33,7 @@ from telemetryd.delivery.losses import Losses
 from telemetryd.delivery.queue import SinkQueue
 from telemetryd.delivery.worker import DeliveryWorker
 from telemetryd.errors import ConfigError
-from telemetryd.internal.flushing import say
+from telemetryd.internal.flushing import EACH_SECONDS, say
 from telemetryd.log import Log
 from telemetryd.sinks.base import SinkConfig, SinkContext
 from telemetryd.sinks.registry import UnknownSinkType, sink_class
@@ -44,6 +44,9 @@ _CHUNK_BYTES: Final = 64 * 1024
 _START_SECONDS: Final = 5.0
 """Half of what Lambda gives the init."""
 _CLOSE_SECONDS: Final = 0.5
+_FLUSH_SECONDS: Final = 0.8 * EACH_SECONDS
+_SLACK_SECONDS: Final = 0.1 * EACH_SECONDS
+"""The rest of what a call has behind a handler: one that takes longer is not called any more."""
 _LOSS: Final = "drop_oldest"
 """The overflow of a buffer. It has no other."""
 _NO_THREAD: Final = "no_thread"
@@ -138,10 +141,11 @@ class SinkBuffer:
             if self._size >= _CHUNK_BYTES:
                 self._hand_over()
 
-    def flush(self, seconds: float = 1.0) -> bool:
+    def flush(self, seconds: float = _FLUSH_SECONDS) -> bool:
         """Deliver what was written; False if a line of it was not delivered within `seconds`.
 
-        Such lines are delivered later, unless they were dropped: `account` says so.
+        Such lines are delivered later, unless they were dropped: `account` says so. It returns in
+        time for `flush_on_return`. With more `seconds`, register it with more, too.
         """
         with self._lock:
             self._hand_over()
@@ -152,7 +156,7 @@ class SinkBuffer:
             return lost == before
         done = asyncio.run_coroutine_threadsafe(self._flush(worker, seconds), self._loop)
         try:
-            return done.result(seconds + _CLOSE_SECONDS) and lost == before
+            return done.result(seconds + _SLACK_SECONDS) and lost == before
         except TimeoutError:
             return False
 
