@@ -55,7 +55,7 @@ def outcome(root: Path, wrap: Path, *events: Any) -> list[Any]:
         for event in env.events
         if event.type in ("platform.initReport", "platform.report")
     ]
-    return [answers, reports, printed]
+    return [answers, reports, sorted(printed)]  # from two pipes
 
 
 def beside(directory: Path, root: Path, handler: str, *events: Any) -> tuple[list[Any], list[Any]]:
