@@ -128,8 +128,12 @@ class LogStream:
 
     def _call_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # as many threads as there may be: the next line asks again
+                return
+            self._thread = thread
         self._changed.notify_all()
 
     def _work(self) -> None:

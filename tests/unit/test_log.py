@@ -294,6 +294,24 @@ def test_a_file_gets_every_line_in_order_and_a_full_one_costs_its_own(tmp_path: 
         assert log.skipped_lines >= 2
 
 
+def test_a_line_waits_for_a_thread_that_can_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    with (tmp_path / "log").open("wb") as file:
+        log = Log(fd=file.fileno())
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        log("info", "told", number=1)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        log.statement("ledger", {"number": 2})  # waits until everything is written
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [1, 2]
+
+
 def test_what_was_logged_is_written_before_the_process_ends() -> None:
     """Standard error being a file, which a thread writes to."""
     code = (
