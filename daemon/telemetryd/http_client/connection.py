@@ -319,7 +319,16 @@ class Connection(asyncio.Protocol):
 
     def _expire(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(False)
+            # after a freeze the loop looks at its timers before it reads what has come since
+            self._waiter.set_result(self._has_unread())
+
+    def _has_unread(self) -> bool:
+        """True if the kernel has bytes of the other side, or its end, that the loop has not."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        return True
 
     async def _within(self, seconds: float | None, reason: Reason, what: str) -> None:
         """Wait until something happens. Raises HttpError after `seconds` without."""

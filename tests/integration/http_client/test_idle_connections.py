@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, overload
 
 import pytest
@@ -58,6 +63,47 @@ def test_an_idle_connection_is_closed_after_a_while(run: Any) -> None:
             await sender.close()
 
     run(main)
+
+
+FROZEN_SECONDS = 3.0
+SEND = f"""
+import sys, uvloop
+from telemetryd.clock import SYSTEM
+from telemetryd.http_client.client import HttpClient
+from telemetryd.http_client.messages import HttpOptions, Request
+from telemetryd.log import EventLog
+
+async def main():
+    sender = HttpClient(SYSTEM, EventLog(), options=HttpOptions(read_seconds={FROZEN_SECONDS}))
+    request = Request("POST", "http", "127.0.0.1", int(sys.argv[1]), "/", (), [b"line"])
+    print((await sender.send(request, limit={LONG})).status)
+    await sender.close()
+
+uvloop.run(main())
+"""
+
+
+def test_an_answer_that_came_during_a_freeze_is_read() -> None:
+    """By then its time is up, but the destination was not late. Stopped as Lambda stops it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        sender = subprocess.Popen([sys.executable, "-c", SEND, port], stdout=subprocess.PIPE)
+        with sender, listener.accept()[0] as there:
+            there.recv(65536)
+            while _state(sender.pid) not in "SZ":  # it waits for the answer
+                time.sleep(0.01)
+            os.kill(sender.pid, signal.SIGSTOP)
+            while _state(sender.pid) not in "TZ":
+                time.sleep(0.01)
+            there.sendall(OK)
+            time.sleep(1.2 * FROZEN_SECONDS)
+            os.kill(sender.pid, signal.SIGCONT)
+            assert sender.communicate()[0] == b"200\n"
+
+
+def _state(pid: int) -> str:
+    """The letter of a process's state in /proc."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"])
