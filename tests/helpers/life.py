@@ -78,9 +78,10 @@ class Life:
             self._run(self.cycle.other() if what == life.OTHER else self.cycle.end(what))
         return self
 
-    def begins(self, request: str = "a", *, before: int = 0) -> Life:
+    def begins(self, request: str = "a", *, before: int = 0, ago: float | None = None) -> Life:
         """`platform.start`, in a block that begins with `before` lines of other kinds."""
-        self.cycle.on_start(request, before)
+        at = None if ago is None else round(WALL + self.now - ago, 3)  # as events tell it
+        self.cycle.on_start(request, before, at)
         return self.lines(before + 1)
 
     def ends(self, request: str = "a", *, is_report: bool = False, ago: float = 0.0) -> bool:

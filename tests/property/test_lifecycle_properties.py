@@ -205,12 +205,16 @@ TestAnyOrder = AnyOrder.TestCase
 
 
 class InOrder:
-    """A platform whose stream is in order and complete, and late by as much as it likes."""
+    """A platform whose stream is in order and complete, and late by as much as it likes.
+
+    Over HTTP it may deliver an event twice, and all that came since.
+    """
 
     def __init__(self, strategy: str, choose: Callable[[int], int]) -> None:
         self.life = Life(strategy).connect().start()
         self._choose = choose
         self._made: deque[tuple[str, str, float]] = deque()
+        self._sent: deque[tuple[str, str, float]] = deque(maxlen=3)
 
     def make(self, what: str, request: str) -> None:
         """Make an event, and send some of those that wait."""
@@ -220,12 +224,20 @@ class InOrder:
 
     def send(self, count: int) -> None:
         for _ in range(count):
-            what, request, made = self._made.popleft()
-            if what == "start":
-                self.life.begins(request).notice()
-            else:
-                ago = self.life.now - made
-                self.life.ends(request, is_report=what == "report", ago=ago)
+            event = self._made.popleft()
+            self._sent.append(event)
+            self._deliver(*event)
+
+    def send_again(self) -> None:
+        for event in [*self._sent]:
+            self._deliver(*event)
+
+    def _deliver(self, what: str, request: str, made: float) -> None:
+        ago = self.life.now - made
+        if what == "start":
+            self.life.begins(request, ago=ago).notice()
+        else:
+            self.life.ends(request, is_report=what == "report", ago=ago)
 
     def call(self, request: str, *, is_read_late: bool) -> None:
         """Run one invocation; its end, and no other, is followed by a flush."""
@@ -234,6 +246,8 @@ class InOrder:
         if not is_read_late:
             subject.now += 0.001
             subject.invoke(request)
+            if self._choose(1):
+                self.send_again()
             self.send(self._choose(len(self._made)))
             assert subject.flushes == flushes
         awaited = subject.waiting

@@ -417,6 +417,8 @@ class LifeCycle:
         """Requests that INVOKE has announced; the number of such INVOKEs whose start is due."""
         self._started: dict[str, float | None] = {}
         """Requests that have begun before INVOKE announced that; when they have ended (wall)."""
+        self._start_times: dict[str, float] = {}
+        """When the last start of each was made (wall, the platform's), if it says so."""
         self._unknown: dict[str, int] = {}
         """The number of ends of each that were counted as those of a request that never began."""
 
@@ -589,14 +591,19 @@ class LifeCycle:
         """True if lines before the next `platform.start` trail behind an end."""
         return self._trail.is_behind_an_end
 
-    def on_start(self, request: str, before: int = 0) -> None:
+    def on_start(self, request: str, before: int = 0, at: float | None = None) -> None:
         """Note a `platform.start`, after `before` lines of its block.
 
-        `before` counts only where `awaits_start`.
+        `before` counts only where `awaits_start`. `at` is when it was made, if it says so.
         """
         self._trail.on_start(before)
         if len(request) > MAX_ID:
             return
+        if at is not None:
+            if request in self._begun and at <= self._start_times.get(request, 0.0):
+                self._foreign_lines += 1  # delivered twice: over HTTP a batch may be
+                return
+            _remember(self._start_times, request, at)
         if due := self._begun.get(request, 0):  # the last one due is that of the last INVOKE
             self._begun[request] = due - 1
             is_own = request == self._request and due == 1
@@ -614,7 +621,8 @@ class LifeCycle:
         The report is made when everybody has asked for `next`: it says nothing about whether the
         next end will be seen. False: no such request has begun, as far as we know.
         """
-        is_own = self._is_own_end(request, wall if at is None else at, is_report=is_report)
+        made = wall if at is None else at
+        is_own = self._is_own_end(request, made, is_report=is_report)
         if at is None or not 0 <= wall - at < PLAUSIBLE_SECONDS:
             at = wall
         known = not self._told or request in self._begun or request in self._started
@@ -629,18 +637,22 @@ class LifeCycle:
         else:
             self._foreign_lines += 1
         self._trail.on_end(request if known and not is_report else "")
-        if is_report:
-            return known
+        if not is_report:
+            self._on_runtime_done(request, made, at)
+        return known
+
+    def _on_runtime_done(self, request: str, made: float, at: float) -> None:
+        """Note what an end says beside the end of the last invocation. `at`: `made` made good."""
         if request in self._begun:
             self.missed = ""
         if request in self._started:
-            self._started[request] = at
+            if request not in self._begun or made >= self._start_times.get(request, 0.0):
+                self._started[request] = at
         elif self._unsettled is not None and request == self._unsettled[0]:
             self._counts.count_wait(self._unsettled[1] - at)
             self._unsettled = None
-        return known
 
-    def _is_own_end(self, request: str, at: float, *, is_report: bool) -> bool:
+    def _is_own_end(self, request: str, made: float, *, is_report: bool) -> bool:
         """True if this ends the last invocation, and not an earlier attempt of the same request.
 
         An earlier attempt's report often arrives when the next one runs. Ours can't be made before
@@ -648,9 +660,10 @@ class LifeCycle:
         """
         if request != self._request or request in self._started:
             return False
-        if at >= self._invoked_wall:
+        if made >= self._invoked_wall:
             return True
-        return not is_report and (self._has_started or not self._repeats)
+        is_behind_start = self._has_started and made >= self._start_times.get(request, 0.0)
+        return not is_report and (is_behind_start or not self._repeats)
 
     def on_lines(self, lines: int, now: float) -> None:
         """Note that `lines` whole lines have arrived, after their events were noticed."""

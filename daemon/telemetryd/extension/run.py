@@ -182,6 +182,13 @@ def _api_address(session: Session) -> str:
     return session.host if session.host.replace(".", "").isdigit() else ""
 
 
+def _time_in(envelope: Envelope) -> float | None:
+    """Return when an event was made, in seconds since the epoch; None if it does not say."""
+    with suppress(MalformedRecord):
+        return parse_time(envelope.time)
+    return None
+
+
 def _copies(sockets: Iterable[Any]) -> list[socket.socket]:
     return [socket.socket(fileno=os.dup(sock.fileno())) for sock in sockets]
 
@@ -573,9 +580,10 @@ class _Extension:
                 self._foretold.setdefault(record.request_id, source)
         if isinstance(record, Start):
             before = block.data.count(b"\n", 0, at) if self._cycle.awaits_start else 0
-            self._cycle.on_start(record.request_id, before)
+            self._cycle.on_start(record.request_id, before, _time_in(envelope))
         elif isinstance(record, (RuntimeDone, Report)):
-            self._on_end(record.request_id, envelope.time, is_report=isinstance(record, Report))
+            made = _time_in(envelope)
+            self._on_end(record.request_id, made, is_report=isinstance(record, Report))
         elif isinstance(record, RestoreStart):
             self._log.info("restored", consequence="telemetryd uses new ids")
             self._daemon.on_restore()
@@ -601,10 +609,7 @@ class _Extension:
             self._cycle.on_connections(count, lost=lost)
         self._noticed.set()
 
-    def _on_end(self, request_id: str, made: str, *, is_report: bool) -> None:
-        at = None
-        with suppress(MalformedRecord):
-            at = parse_time(made)
+    def _on_end(self, request_id: str, at: float | None, *, is_report: bool) -> None:
         if not self._cycle.on_end(request_id, at, self._clock.wall(), is_report=is_report):
             self._log_once(
                 "info", "request_unknown",

@@ -222,6 +222,31 @@ def test_a_start_that_comes_twice_announces_no_attempt() -> None:
     assert (subject.cycle.state, subject.flushes) == (life.IDLE, 1)
 
 
+@pytest.mark.parametrize("is_invoked", [False, True])
+def test_what_is_delivered_twice_is_of_no_other_attempt(is_invoked: bool) -> None:
+    """Over HTTP: with the thaw the platform repeats a batch whose answer it did not get."""
+    subject = Life().connect().start().begins("a", ago=0.0).invoke("a")
+    subject.ends("a")
+    subject.now += LATER
+    if is_invoked:
+        subject.invoke("a")
+    subject.begins("a", ago=LATER + life.BURST_SECONDS)
+    subject.ends("a", ago=LATER)
+    if not is_invoked:
+        subject.invoke("a")
+    assert (subject.cycle.state, subject.flushes) == (life.INVOKED, 1)
+    subject.begins("a", ago=0.0)
+    subject.ends("a")
+    assert (subject.cycle.state, subject.flushes) == (life.IDLE, 2)
+
+
+def test_starts_of_two_requests_may_have_one_time() -> None:
+    subject = Life().connect().start().begins("a", ago=0.0).invoke("a")
+    subject.ends("a")
+    subject.invoke("b").begins("b", ago=life.BURST_SECONDS)
+    assert subject.until_next() == pytest.approx(SILENCE), "its start was seen"
+
+
 def test_where_a_start_is_lost_the_time_tells_the_attempts_apart() -> None:
     for lost in ("first", "second"):
         subject = Life().connect().start()
@@ -532,13 +557,13 @@ def test_requests_that_never_began_are_forgotten() -> None:
     subject = Life().connect().start()
     for number in range(10_000):
         subject.ends(f"forged-{number}")
-        subject.begins(f"begun-{number}")
+        subject.begins(f"begun-{number}", ago=0.0)
     subject.ends("x" * 1_000_000)
     subject.begins("x" * 1_000_000)
     subject.invoke("y" * 1_000_000)
     assert subject.cycle.state == life.IDLE, "an id that is none is not awaited"
     kept = [value for value in vars(subject.cycle).values() if isinstance(value, dict)]
-    assert len(kept) == 3
+    assert len(kept) == 4
     assert max(map(len, kept)) <= life.MAX_REMEMBERED
     assert max(len(name) for table in kept for name in table) <= life.MAX_ID
 
