@@ -27,6 +27,7 @@
 
 #define INTERPRETER "/../telemetryd/telemetryd" /* as seen from the directory of this file */
 #define EVENTS_VARIABLE "TELEMETRYD_LAMBDA__EVENTS="
+#define CONFIG_VARIABLE "TELEMETRYD_CONFIG="
 #define OLDEST_GLIBC "GLIBC_2.26"
 #define SCANNED_BYTES (1024 * 1024)
 #define READ_BYTES (128 * 1024) /* of more at once, Linux may leave out the end */
@@ -72,9 +73,13 @@ static int mentions(const char *path, const char *text)
 static int events_are_configured(void)
 {
     const char *named = getenv("TELEMETRYD_CONFIG");
-    for (char **variable = environ; *variable; variable++)
+    for (char **variable = environ; *variable; variable++) {
         if (strncasecmp(*variable, EVENTS_VARIABLE, strlen(EVENTS_VARIABLE)) == 0)
             return 1;
+        if (strncasecmp(*variable, CONFIG_VARIABLE, strlen(CONFIG_VARIABLE)) == 0 &&
+            !(named && *named))
+            named = *variable + strlen(CONFIG_VARIABLE); /* in any case */
+    }
     if (named && *named)
         return mentions(named, "events") == 1;
     return mentions("/var/task/telemetryd.toml", "events") == 1 ||

@@ -24,6 +24,7 @@ PORT = 28353
 """Below the ephemeral ports, and none that another extension is known to use."""
 TYPES = ("platform", "function", "extension")
 _PREFIX = "TELEMETRYD_"
+_CONFIG = "TELEMETRYD_CONFIG"
 _MAX_DIGITS = 20
 
 
@@ -122,11 +123,12 @@ _KEYS: tuple[tuple[tuple[str, ...], str, Callable[[object], object]], ...] = (
 def read(environ: Mapping[str, str], default_paths: Sequence[str] = DEFAULT_PATHS) -> Early:
     """Return the settings in `environ` and in the TOML file, named there or at a default path."""
     settings = Early()
-    table = _read_file(environ.get("TELEMETRYD_CONFIG", ""), default_paths, settings.problems)
     variables = {}
     for name in environ:
         if name.upper().startswith(_PREFIX):
             variables[name.upper()] = environ[name]
+    named = environ.get(_CONFIG) or variables.get(_CONFIG, "")
+    table = _read_file(named, default_paths, settings.problems)
     for path, attribute, convert in _KEYS:
         variable = _PREFIX + "__".join(path).upper()
         found: Any = variables.get(variable)

@@ -414,6 +414,15 @@ def test_a_file_is_the_interpreters(installed: Path, tmp_path: Path) -> None:
         not_parked(platform)
 
 
+def test_a_file_may_be_named_in_lower_case(installed: Path, tmp_path: Path) -> None:
+    """Its events are the interpreter's to register."""
+    (tmp_path / "t.toml").write_text('[lambda]\nevents = "shutdown"\n')
+    with run(installed, {"telemetryd_config": str(tmp_path / "t.toml")}) as platform:
+        assert platform.register().json() == {"events": ["SHUTDOWN"]}
+        platform.subscribe()
+        finish(platform, platform.expect(NEXT))
+
+
 @pytest.mark.parametrize("kind", ["lambda-managed-instances", ""])
 def test_on_managed_instances_nothing_is_parked(installed: Path, kind: str) -> None:
     """Told by the environment, or by the refusal of INVOKE."""

@@ -106,3 +106,13 @@ def test_fail_closed_without_ready_is_off_and_named() -> None:
     settings = early.read({"TELEMETRYD_FAIL_CLOSED": "true"}, ())
     assert not settings.fail_closed
     assert "lambda.next" in settings.problems[0]
+
+
+@pytest.mark.parametrize("others", [{}, {"TELEMETRYD_CONFIG": ""}])
+def test_the_file_may_be_named_in_any_case(tmp_path: Path, others: dict[str, str]) -> None:
+    """As in the full configuration."""
+    file = tmp_path / "t.toml"
+    file.write_text('[telemetry]\ntypes = ["platform"]\n')
+    environ = others | {"telemetryd_config": str(file)}
+    assert early.read(environ, ()).types == ("platform",)
+    assert [*load(environ, default_paths=()).config.telemetry.types] == ["platform"]
