@@ -38,18 +38,24 @@ class ConfigError(TelemetrydError):
 
     `usable` is the configuration without the faults (a `telemetryd.config.Config`). The extension,
     which must not fail the function, runs on it. `left_out` names the sinks that are not in it:
-    with a default for the fault they would send their lines elsewhere.
+    with a default for the fault they would send their lines elsewhere. `warnings` are about
+    variables that name no key, where that is no fault.
     """
 
     exit_status = EXIT_CONFIG
 
     def __init__(
-        self, problems: tuple[str, ...], usable: object = None, left_out: tuple[str, ...] = ()
+        self,
+        problems: tuple[str, ...],
+        usable: object = None,
+        left_out: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
     ) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
         self.usable = usable
         self.left_out = left_out
+        self.warnings = warnings
 
 
 class ReplayError(TelemetrydError):

@@ -54,7 +54,8 @@ def load(
     if reader.problems:
         usable = reader.repair(config)
         left_out = tuple(name for name in reader.sinks if name not in usable.sinks)
-        raise ConfigError(reader.all_problems, usable=usable, left_out=left_out)
+        unknown = tuple(reader.warnings)
+        raise ConfigError(reader.all_problems, usable, left_out, unknown)
     warnings = (
         *reader.warnings,
         *_warnings(config, reader.sinks, mode),

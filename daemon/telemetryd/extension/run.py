@@ -138,6 +138,8 @@ def _config(session: Session, log: Log) -> Config | None:
             left_out=error.left_out,
             consequence=consequence,
         )
+        if error.warnings:
+            log.warning("configuration_warning", details=error.warnings)
         return usable
     if early_problems:  # a file that could be read only now, for one
         log.error("configuration_invalid", problems=early_problems)

@@ -127,6 +127,19 @@ def test_a_variable_that_names_no_key_is_a_warning(tmp_path: Path) -> None:
     stage.assert_nothing_lost(env)
 
 
+def test_it_is_one_beside_a_fault_too(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    variables = settings(SINKS__FILE__PTAH="x", LOG__LEVEL="loud")
+    results, env = play(stage.config(variables), {"print": 5})
+    assert statuses(results) == ["success"]
+    (fault,) = stage.log("configuration_invalid")
+    assert "log.level" in str(fault["problems"])
+    assert "ptah" not in str(fault["problems"])
+    (line,) = stage.log("configuration_warning")
+    assert "sinks.file.ptah" in str(line["details"])
+    stage.assert_nothing_lost(env)
+
+
 def test_every_fault_of_a_configuration_is_named(tmp_path: Path) -> None:
     """In one line, which no rate limit can shorten."""
     stage = Stage(tmp_path)
