@@ -94,6 +94,9 @@ def problems_of(config: Given, signal: Signal, environ: Mapping[str, str]) -> It
     yield from reader.problems
 
 
+_PATHS: Final = ("/v1/logs", "/v1/metrics", "/v1/traces")
+
+
 class _Reader:
     def __init__(self, config: Given, signal: Signal, environ: Mapping[str, str]) -> None:
         self._config = config
@@ -154,6 +157,12 @@ class _Reader:
         if not is_base:
             return place
         path, mark, query = place.target.partition("?")
+        if path.rstrip("/").endswith(_PATHS):
+            self.problems.append(
+                f"{key}: {_by(variable)}ends with the path of a signal, which is added to it; "
+                f"leave that out, or set {self._signal}_endpoint"
+            )
+            return None
         return place._replace(target=f"{path.rstrip('/')}/v1/{self._signal}{mark}{query}")
 
     def _protocol(self) -> FormName:

@@ -100,6 +100,8 @@ def test_a_client_certificate_and_its_key_come_from_one_place() -> None:
         ({}, {}, f"endpoint: missing: set it, or {P}ENDPOINT, such as http://localhost:4318"),
         ({f"{P}ENDPOINT": "c.test:4317"}, {}, f"endpoint: {P}ENDPOINT must look like"),
         ({}, {"endpoint": "ftp://c"}, "endpoint: must look like https://host"),
+        ({}, {"endpoint": "http://c.test/v1/logs"}, "endpoint: ends with the path of a signal"),
+        ({f"{P}ENDPOINT": "http://c/a/v1/traces/?k=1"}, {}, f"endpoint: {P}ENDPOINT ends with"),
         ({}, {"logs_endpoint": "http://u:p@c"}, "logs_endpoint: must look like https://host"),
         ({f"{P}PROTOCOL": "grpc"}, {"endpoint": URL}, f"protocol: {P}PROTOCOL gRPC is not"),
         ({f"{P}LOGS_PROTOCOL": "x"}, {"endpoint": URL}, f"protocol: {P}PROTOCOL must be http"),
