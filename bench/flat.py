@@ -136,7 +136,8 @@ def main() -> None:
             print(f"  {name:<36}{min(times):7.2f}{statistics.median(times):7.2f}")
         for base in ("envelopes", "envelopes and records"):
             pairs = [a - b for a, b in zip(found["flat"], found[base], strict=True)]
-            print(f"  flat above {base:<25}{min(pairs):7.2f}{statistics.median(pairs):7.2f}")
+            low, middle, high = statistics.quantiles(pairs, n=4)
+            print(f"  flat above {base:<32}{middle:7.2f} (quartiles {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":

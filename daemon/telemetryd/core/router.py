@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from telemetryd.core.sample import Sampler
 
 PLAIN_READER: Final = ObjectReader()
-_PIECE_BYTES: Final = 128 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class Selection(msgspec.Struct, frozen=True, gc=False):
