@@ -216,6 +216,7 @@ def test_when_its_terminal_is_gone_it_delivers_and_ends(tmp_path: Path) -> None:
     log = tmp_path / "log"
     pid, ours = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600), 2)
         environment = {"TELEMETRYD_CONFIG": str(place.file)}
         os.execve(sys.executable, [sys.executable, "-m", "telemetryd", "listen"], environment)  # noqa: S606

@@ -239,7 +239,7 @@ class _Sender:
         if refused:
             self._count("refused", refused)
             kind = _KINDS[self._signal]
-            self._log(refused, "partial", f"the server rejected {refused} of {total} {kind}")
+            self._tell(refused, "partial", f"the server rejected {refused} of {total} {kind}")
 
     def _fail(self, run: Sequence[tuple[int, LogItem]], error: SinkError) -> list[Failure]:
         retryable = isinstance(error, TransientSinkError)
@@ -253,9 +253,9 @@ class _Sender:
         """Log what of the last `send` was refused as a whole."""
         if self._refused:
             kind, error = _KINDS[self._signal], self._refusal
-            self._log(self._refused, error.code, f"{error.detail} to {kind}")
+            self._tell(self._refused, error.code, f"{error.detail} to {kind}")
 
-    def _log(self, refused: int, code: str, detail: str) -> None:
+    def _tell(self, refused: int, code: str, detail: str) -> None:
         self._context.log.info(
             "records_refused", sink=self._context.name, requests=1, records=refused, codes=code,
             detail=detail,
