@@ -32,6 +32,9 @@ sys.path.insert(0, sys.argv[1])
 from helpers.lifecycle import settings, until
 from helpers.scripted_platform import *
 
+def begin(request):  # it may be read before INVOKE, and only what stands behind it counts then
+    return b'{"type":"platform.start","record":{"requestId":"%b"}}\\n' % request.encode()
+
 path, platform_at, sandbox_at = sys.argv[2:]
 variables = file_sink(path) | settings(FLUSH__STRATEGY="invocation")
 with ScriptedPlatform(variables, host=platform_at) as platform:
@@ -44,7 +47,7 @@ with ScriptedPlatform(variables, host=platform_at) as platform:
         call = platform.expect(NEXT)
         call.invoke(request, seconds=900)
         if sandbox_at:
-            telemetry.sendall(line(1) + runtime_done(request))
+            telemetry.sendall(begin(request) + line(1) + runtime_done(request))
     platform.expect(NEXT).shutdown()
     platform.finish()
     assert platform.ledger()["figures"]["connections_foreign"] == 0
