@@ -409,7 +409,7 @@ class Invocations:
             self._name(env, function_of(record.function_arn), record.version)
         request_id = usable_id(record.request_id)
         env.start(request_id, at)
-        invocation = self._open.get(request_id) or self._closed.get(request_id)
+        invocation = self._find(request_id)
         if invocation is None or at > invocation.at:
             before, invocation = invocation, self._open_new(request_id, env, at)
             if before is not None:
@@ -505,7 +505,7 @@ class Invocations:
 
         And whether it is one of an earlier life, of which nothing was known until now.
         """
-        invocation = self._open.get(request_id) or self._closed.get(request_id)
+        invocation = self._find(request_id)
         last = None
         if invocation is not None and invocation.began and at < invocation.at:
             last, invocation = invocation, invocation.before
